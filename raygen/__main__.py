@@ -1,0 +1,5 @@
+"""`python -m raygen` is the `raygen` command."""
+
+from raygen.cli import main
+
+main()

@@ -1,0 +1,350 @@
+"""What one trial and one study may say: frozen, closed, every mistake reported with its place."""
+
+import math
+import random
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    model_validator,
+)
+
+from raygen.data import DataSpec
+from raygen.document import Document, Keys, load_document
+from raygen.explain import checked
+from raygen.losses.adversarial import AdversarialLoss
+from raygen.losses.elbo import ElboLoss
+from raygen.metrics import METRICS
+from raygen.models import GanModel, VaeModel
+from raygen.space import Draw, Group, Parameter, assign, parameters, parse_space, sample
+from raygen.spec import Spec, key_of
+
+CHECKED_DRAWS = 50
+Beta = Annotated[float, Field(ge=0, lt=1)]
+Family = Literal["gan", "vae"]
+
+
+class GanOptimizer(Spec):
+    """Adam for both networks (Kingma and Ba 2015), and discriminator steps per generator step."""
+
+    generator_lr: PositiveFloat = 2e-4
+    discriminator_lr: PositiveFloat = 2e-4
+    beta1: Beta = 0.5
+    beta2: Beta = 0.999
+    discriminator_steps: Annotated[int, Field(ge=1, le=20)] = 1
+
+
+class VaeOptimizer(Spec):
+    """Adam; gradients are clipped to a norm of `clip` (0 = not)."""
+
+    lr: PositiveFloat = 1e-3
+    beta1: Beta = 0.9
+    beta2: Beta = 0.999
+    clip: NonNegativeFloat = 100.0
+
+
+class Ema(Spec):
+    """Average of the weights that is evaluated and kept.
+
+    The half-life is in thousands of images and at most `rampup` times the images seen so far
+    (Karras et al. 2020 b, ADA); a half-life of 0 evaluates the weights themselves.
+    """
+
+    half_life_kimg: NonNegativeFloat = 10.0
+    rampup: PositiveFloat = 0.05
+
+
+class GanTrial(Spec):
+    """One configuration of a GAN."""
+
+    family: Literal["gan"] = "gan"
+    model: GanModel = GanModel()
+    loss: AdversarialLoss = AdversarialLoss()
+    optimizer: GanOptimizer = GanOptimizer()
+    ema: Ema = Ema()
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    flip: bool = True
+
+    @model_validator(mode="after")
+    def _penalty_needs_independent_images(self) -> "GanTrial":
+        if self.loss.penalty and self.model.mixes_images:
+            raise ValueError(
+                f"loss.penalty {self.loss.penalty} needs a discriminator that scores each image "
+                "by itself, so model.discriminator_norm must not be batch"
+            )
+        return self
+
+
+class VaeTrial(Spec):
+    """One configuration of a VAE."""
+
+    family: Literal["vae"] = "vae"
+    model: VaeModel = VaeModel()
+    loss: ElboLoss = ElboLoss()
+    optimizer: VaeOptimizer = VaeOptimizer()
+    ema: Ema = Ema()
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    flip: bool = True
+
+
+Trial = GanTrial | VaeTrial
+TRIALS: dict[str, type[GanTrial] | type[VaeTrial]] = {"gan": GanTrial, "vae": VaeTrial}
+MetricName = Annotated[str, AfterValidator(key_of(METRICS))]
+
+
+class Budget(Spec):
+    """`kimg`: thousands of real images that a trial at full budget is shown."""
+
+    trials: PositiveInt = 32
+    kimg: PositiveFloat
+
+
+class Scheduler(Spec):
+    """Asynchronous successive halving (Li et al. 2020) over kimg, or none.
+
+    The first rung is at `grace_kimg`: by default the highest power of the reduction factor below
+    the budget that leaves it at 10 % or more of it.
+    """
+
+    name: Literal["asha", "none"] = "asha"
+    grace_kimg: PositiveFloat | None = None
+    reduction_factor: Annotated[float, Field(ge=2)] = 3.0
+
+
+class Sampler(Spec):
+    """Optuna's sampler; the first `startup_trials` are drawn at random."""
+
+    name: Literal["tpe", "random"] = "tpe"
+    startup_trials: NonNegativeInt = 10
+
+
+class Evaluation(Spec):
+    """What is measured at every milestone, beside the objective."""
+
+    metrics: tuple[MetricName, ...] = ()
+    samples: Annotated[int, Field(ge=16)] = 5000
+    every_kimg: PositiveFloat | None = None
+
+
+class Resources(Spec):
+    """What one trial needs; `workers` > 1 trains it with DDP, each worker with these resources."""
+
+    workers: PositiveInt = 1
+    cpus: PositiveFloat = 1.0
+    gpus: NonNegativeFloat = 0.0
+    concurrent: PositiveInt | None = None
+
+
+class Job(Spec):
+    """One trial to its end: what `raygen train` runs, and what a study runs many of."""
+
+    family: Family
+    data: DataSpec = DataSpec()
+    objective: MetricName = "fid"
+    evaluation: Evaluation = Evaluation()
+    seed: NonNegativeInt = 0
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The objective and every other metric, each once."""
+        return tuple(dict.fromkeys((self.objective, *self.evaluation.metrics)))
+
+
+class TrainJob(Job):
+    """The file of `raygen train --config`: a trial, its data and its budget."""
+
+    kimg: PositiveFloat
+    milestones: tuple[PositiveFloat, ...] = ()
+    trial: GanTrial | VaeTrial = Field(discriminator="family")
+
+
+class StudySpec(Job):
+    """The file of `raygen tune --space`, without the space itself."""
+
+    budget: Budget
+    scheduler: Scheduler = Scheduler()
+    sampler: Sampler = Sampler()
+    resources: Resources = Resources()
+
+    @property
+    def rungs(self) -> tuple[float, ...]:
+        """Milestones in kimg at which trials are compared; the last is the full budget."""
+        factor, budget = self.scheduler.reduction_factor, self.budget.kimg
+        rung = self.scheduler.grace_kimg or budget / factor ** int(math.log(10, factor) + 1e-9)
+        found = []
+        while rung < budget * (1 - 1e-9):
+            found.append(round(rung, 6))
+            rung *= factor
+        return (*found, budget)
+
+    @property
+    def milestones(self) -> tuple[float, ...]:
+        """The rungs and the evaluations between them, in kimg."""
+        return between(self.rungs, self.evaluation.every_kimg, self.budget.kimg)
+
+
+class Study(NamedTuple):
+    """A validated search: its settings, its space and its known-good starting points."""
+
+    spec: StudySpec
+    space: Group
+    start: tuple[dict[str, Any], ...]
+    raw: dict[str, Any]
+
+    @property
+    def parameters(self) -> list[Parameter]:
+        return parameters(self.space)
+
+    def trial(self, config: dict[str, Any]) -> Trial:
+        """Turn one sampled configuration into a trial."""
+        return TRIALS[self.spec.family].model_validate({"family": self.spec.family, **config})
+
+
+def between(milestones: Sequence[float], every: float | None, end: float) -> tuple[float, ...]:
+    """Milestones with every multiple of `every` up to `end` added, in order, each once."""
+    extra = [round(every * k, 6) for k in range(1, int(end / every) + 1)] if every else []
+    return tuple(sorted({*milestones, *extra, end}))
+
+
+def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read and check a search space file.
+
+    Raises:
+        InputError: one line per mistake, each with file, line, column, value, rule and, for a
+            misspelt name, the nearest one.
+    """
+    document = load_document(file, overrides)
+    raw = dict(document.data)
+    ours = ("space", "start")
+    settings = {key: value for key, value in raw.items() if key not in ours}
+    spec = checked(StudySpec, settings, document, extra_names=ours)
+    if "space" not in raw:
+        document.fail((), "needs a space: the settings to search")
+    space = parse_space(document, ("space",))
+    _check_study(spec, document)
+    starts = raw.get("start") or []
+    if not isinstance(starts, list):
+        document.fail(("start",), "must be a list of starting points")
+    _check_draws(spec, space, (), document)
+    start = tuple(assign(space, document, ("start", index)) for index in range(len(starts)))
+    _check_draws(spec, space, start, document)
+    return Study(spec, space, start, raw)
+
+
+def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
+    """Read and check a configuration for `raygen train`.
+
+    Raises:
+        InputError: as load_study.
+    """
+    document = load_document(file, overrides)
+    raw = dict(document.data)
+    family = raw.get("family")
+    if isinstance(raw.get("trial"), dict) and family in TRIALS:
+        raw["trial"] = {"family": family, **raw["trial"]}
+    job = checked(TrainJob, raw, document)
+    if job.trial.family != job.family:
+        document.fail(("trial", "family"), f"is not the family of the job, {job.family}")
+    _check_metrics(job, document)
+    return job
+
+
+def parse_trial(raw: dict[str, Any]) -> Trial:
+    """Turn settings that were checked before, such as those of a checkpoint, into a trial."""
+    adapter: TypeAdapter[Trial] = TypeAdapter(
+        Annotated[GanTrial | VaeTrial, Field(discriminator="family")]
+    )
+    return adapter.validate_python(raw)
+
+
+def _check_study(spec: StudySpec, document: Document) -> None:
+    _check_metrics(spec, document)
+    grace = spec.scheduler.grace_kimg
+    if grace is not None and grace > spec.budget.kimg:
+        document.fail(
+            ("scheduler", "grace_kimg"),
+            f"the first rung lies beyond the budget of {spec.budget.kimg:g} kimg",
+        )
+    if spec.resources.gpus > 1 and spec.resources.gpus != int(spec.resources.gpus):
+        document.fail(("resources", "gpus"), "must be a whole number or a fraction of one GPU")
+
+
+def _check_metrics(job: Job, document: Document) -> None:
+    places: list[tuple[str, Keys]] = [(job.objective, ("objective",))]
+    places += [(m, ("evaluation", "metrics", i)) for i, m in enumerate(job.evaluation.metrics)]
+    for name, at in places:
+        metric = METRICS[name]
+        if job.family not in metric.families:
+            choices = ", ".join(key for key, m in METRICS.items() if job.family in m.families)
+            document.fail(at, f"a {job.family} has no {name}; choose from {choices}")
+        if job.evaluation.samples < metric.least_samples:
+            document.fail(
+                ("evaluation", "samples"),
+                f"{name} needs {metric.least_samples} or more for a covariance of full rank",
+            )
+
+
+def _check_draws(
+    spec: StudySpec, space: Group, start: tuple[dict[str, Any], ...], document: Document
+) -> None:
+    """Build many samples as trials, so that no draw of the search can be an invalid one.
+
+    Every end of every range, every choice and every starting point is drawn, the rest at random.
+    """
+    fixed: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
+    for parameter in parameters(space):
+        fixed += [{parameter.name: end} for end in parameter.choices or (parameter.low, parameter.high)]
+    for seed, values in enumerate([*fixed, *start]):
+        draw = sample(space, _Random(seed, values))
+        config = {"family": spec.family, **draw.config}
+        trial = checked(TRIALS[spec.family], config, document, partial(_place, draw))
+        if trial.batch_size % spec.resources.workers:
+            at = draw.where.get(("batch_size",), ("resources", "workers"))
+            workers = spec.resources.workers
+            document.fail(at, f"a batch of {trial.batch_size} does not divide by {workers} workers")
+
+
+def _place(draw: Draw, at: Keys) -> Keys:
+    """Where a setting of a draw stands in the file, or the nearest group around it."""
+    near = at
+    while near and near not in draw.where:
+        near = near[:-1]
+    return (*draw.where[near], *at[len(near) :]) if near else ("space", *at)
+
+
+class _Random:
+    """Draws at random, but some parameters as told: a Suggest for checks."""
+
+    def __init__(self, seed: int, fixed: dict[str, Any] | None = None) -> None:
+        self.random, self.fixed = random.Random(seed), fixed or {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        if name in self.fixed:
+            return self.fixed[name]
+        if log:
+            return min(high, math.exp(self.random.uniform(math.log(low), math.log(high))))
+        if step:
+            return low + step * self.random.randint(0, int((high - low) / step))
+        return self.random.uniform(low, high)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        if name in self.fixed:
+            return self.fixed[name]
+        return low + step * self.random.randint(0, (high - low) // step)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.fixed[name] if name in self.fixed else self.random.choice(list(choices))
+

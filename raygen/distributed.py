@@ -1,0 +1,48 @@
+"""Process-group facts that also hold in a single process, so no caller has to ask."""
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def rank() -> int:
+    """Return this process's rank, 0 outside a process group."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Return the number of processes, 1 outside a process group."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def all_reduce_sum(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor over all ranks (the tensor itself in a single process)."""
+    if world_size() == 1:
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total
+
+
+def shard(count: int) -> int:
+    """Return this rank's share of `count` items; the first ranks take the remainder."""
+    return count // world_size() + (rank() < count % world_size())
+
+
+def agree(flag: bool, device: torch.device) -> bool:
+    """Return whether any rank raised the flag, so that all ranks leave a loop together."""
+    if world_size() == 1:
+        return flag
+    return bool(all_reduce_sum(torch.tensor(float(flag), device=device)) > 0)
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """Wrap one network in DistributedDataParallel; in a single process return it as it is.
+
+    Buffers are not broadcast: raygen's batch normalisation and spectral normalisation keep theirs
+    equal on every rank by themselves.
+    """
+    if world_size() == 1 or not any(p.requires_grad for p in module.parameters()):
+        return module
+    return DistributedDataParallel(module, broadcast_buffers=False)

@@ -1,0 +1,82 @@
+"""Validation errors as lines that a user can act on: place, value, rule, nearest name."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from raygen.document import Document, Keys, dotted
+from raygen.errors import InputError, did_you_mean
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def checked(
+    model: type[Model],
+    data: dict[str, Any],
+    document: Document,
+    place: Callable[[Keys], Keys] = lambda at: at,
+    extra_names: tuple[str, ...] = (),
+) -> Model:
+    """Validate `data`; `place` turns a path in it into one in the document.
+
+    `extra_names` are keys at the top that the model does not know but the file may have.
+
+    Raises:
+        InputError: one line per mistake.
+    """
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        lines = []
+        for mistake in error.errors():
+            at, names = _untagged(model, mistake["loc"])
+            if len(at) == 1:
+                names = [*names, *extra_names]
+            lines.append(_line(document, place(at), mistake, names))
+        raise InputError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
+    value = mistake["input"]
+    shown = "" if isinstance(value, dict | list | BaseModel) else f"{value!r}: "
+    rule = str(mistake["msg"]).removeprefix("Value error, ")
+    rule = rule[:1].lower() + rule[1:]
+    if mistake["type"] == "extra_forbidden":
+        hint = did_you_mean(str(at[-1]), names)
+        rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
+    elif mistake["type"] == "missing":
+        shown, rule = "", "is needed and not there"
+    elif isinstance(value, dict) and mistake["type"].endswith("_type"):
+        hint = did_you_mean(str(next(iter(value), "")), ("float", "int", "choice", "one_of"))
+        rule += f", or a parameter such as {{float: [low, high]}}{hint}"
+    return f"{document.mark(at)}: {dotted(at)}: {shown}{rule}"
+
+
+def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[str]]:
+    """Split pydantic's location into the path without union tags and the names known there."""
+    models: list[type[BaseModel]] = [model]
+    path: list[str | int] = []
+    for part in loc:
+        tagged = [m for m in models if part in _tags(m)]
+        if len(models) > 1 and tagged:
+            models = tagged
+            continue
+        path.append(part)
+        fields = [m.model_fields[part] for m in models if part in m.model_fields]
+        inner = [m for field in fields for m in _models_in(field.annotation)]
+        if inner and part != loc[-1]:
+            models = inner
+    return tuple(path), sorted({name for m in models for name in m.model_fields})
+
+
+def _tags(model: type[BaseModel]) -> set[Any]:
+    fields = (model.model_fields.get("name"), model.model_fields.get("family"))
+    return {field.default for field in fields if field is not None}
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    inside = getattr(annotation, "__args__", ())
+    return [model for part in inside for model in _models_in(part)]

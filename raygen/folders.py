@@ -1,0 +1,76 @@
+"""The study folder: the only code that knows its file names.
+
+    <study>/
+      journal.jsonl             append-only, one record a line: the truth
+      study.json                what was searched, how, where, and how it ended
+      space.yaml                the search space after all overrides
+      trials.csv history.csv rungs.csv
+      optuna.log                the same study for optuna-dashboard (never read back)
+      real.png                  64 real training images
+      trials/0007/              config.yaml, best.pt, last.pt, samples-000012000.png, error.txt
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+
+class StudyFolder(NamedTuple):
+    """Every path inside one study's folder."""
+
+    root: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.root / "journal.jsonl"
+
+    @property
+    def study(self) -> Path:
+        return self.root / "study.json"
+
+    @property
+    def space(self) -> Path:
+        return self.root / "space.yaml"
+
+    @property
+    def optuna(self) -> Path:
+        return self.root / "optuna.log"
+
+    @property
+    def real(self) -> Path:
+        return self.root / "real.png"
+
+    def table(self, name: str) -> Path:
+        return self.root / f"{name}.csv"
+
+    def trial(self, number: int) -> "TrialFolder":
+        return TrialFolder(self.root / "trials" / f"{number:04d}")
+
+
+class TrialFolder(NamedTuple):
+    """Every path inside one trial's folder."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.yaml"
+
+    @property
+    def best(self) -> Path:
+        return self.root / "best.pt"
+
+    @property
+    def last(self) -> Path:
+        return self.root / "last.pt"
+
+    @property
+    def error(self) -> Path:
+        return self.root / "error.txt"
+
+    def samples(self, kimg: float) -> Path:
+        return self.root / f"samples-{round(kimg * 1000):09d}.png"
+
+    def all_samples(self) -> dict[float, Path]:
+        """Every sample grid by kimg, in order."""
+        found = sorted(self.root.glob("samples-*.png"))
+        return {int(path.stem.removeprefix("samples-")) / 1000: path for path in found}

@@ -1,0 +1,1 @@
+"""Losses: GAN objectives and penalties, and the parts of the ELBO."""

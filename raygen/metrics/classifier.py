@@ -1,0 +1,97 @@
+"""A small classifier, trained once per data set: the features behind `fd_classifier`.
+
+It needs no download. Its distances compare trials of the same data set and say nothing about
+published FIDs.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raygen.cache import cached
+from raygen.data import ImageData, Split
+from raygen.data.batches import Batches, to_model_range
+
+FEATURES = 128
+EPOCHS = 5
+BATCH = 128
+PEAK_LR = 4e-3
+RECIPE = 1  # part of the cache key: raise it when anything here changes the weights
+
+
+class Classifier(nn.Module):
+    """Images (n, 3, 32, 32) in [-1, 1] -> logits (n, classes)."""
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(
+            _block(3, 32, 4, 2), _block(32, 64, 4, 2), _block(64, FEATURES, 4, 2),
+            _block(FEATURES, FEATURES, 3, 1),
+        )  # fmt: skip
+        self.head = nn.Linear(FEATURES, classes)
+        self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Images -> the pooled activations before the last layer (n, 128)."""
+        # Channels last: 1.8 times the training speed of the default layout on two CPU cores.
+        return self.blocks(images.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.features(images))
+
+
+def load_classifier(data: ImageData, device: torch.device) -> dict[str, Any]:
+    """Return the weights ("state") and test accuracy of a data set's classifier.
+
+    Trained now, or taken from the cache.
+    """
+
+    def make() -> dict[str, Any]:
+        trained = train_classifier(data, device)
+        accuracy = _accuracy(trained, data.test, device)
+        return {"state": trained.cpu().state_dict(), "accuracy": accuracy}
+
+    return cached(f"classifier-{RECIPE}-{data.fingerprint}", make)
+
+
+def restore(state: dict[str, Tensor], device: torch.device) -> Classifier:
+    """Build the classifier that such weights belong to."""
+    classifier = Classifier(len(state["head.bias"]))
+    classifier.load_state_dict(state)
+    return classifier.to(device).eval().requires_grad_(False)
+
+
+def train_classifier(data: ImageData, device: torch.device) -> Classifier:
+    """Train on the labels of the training split, with a one-cycle rate and a fixed seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        classifier = Classifier(len(data.classes)).to(device)
+    batches = Batches(data.train, BATCH, seed=0, device=device)
+    steps = max(EPOCHS * len(data.train.labels) // BATCH, 100)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_LR, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
+    classifier.train()
+    for step in range(steps):
+        images, labels = batches.at(step * BATCH)
+        loss = F.cross_entropy(classifier(images), labels, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return classifier.eval()
+
+
+@torch.no_grad()
+def _accuracy(classifier: Classifier, split: Split, device: torch.device) -> float:
+    right = 0
+    for images, labels in zip(split.images.split(1000), split.labels.split(1000), strict=True):
+        logits = classifier(to_model_range(images.to(device)))
+        right += int((logits.argmax(dim=1).cpu() == labels).sum())
+    return right / len(split.labels)
+
+
+def _block(channels: int, out: int, kernel: int, stride: int) -> nn.Module:
+    conv = nn.Conv2d(channels, out, kernel, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(out), nn.ReLU())

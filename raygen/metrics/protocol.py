@@ -1,0 +1,20 @@
+"""What a number means: the record that travels with every metric, and its short hash."""
+
+import hashlib
+import json
+from typing import Any, NamedTuple
+
+Record = dict[str, Any]
+
+
+class Score(NamedTuple):
+    """A value and how it was measured. Two values compare only if their protocols are equal."""
+
+    value: float
+    protocol: Record
+
+
+def protocol_hash(record: Record) -> str:
+    """Return 8 hexadecimal digits that differ whenever two records do."""
+    text = json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

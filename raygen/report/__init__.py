@@ -1,0 +1,1 @@
+"""A study folder in, one self-contained HTML page out."""

@@ -1,0 +1,172 @@
+"""The best configurations side by side: pictures, metrics, and the settings that differ."""
+
+from html import escape
+
+import pandas as pd
+
+from raygen.report.labels import (
+    ABSENT,
+    STATE_LOOKS,
+    arrow,
+    duration,
+    listed,
+    number,
+    setting,
+    short_metric,
+)
+from raygen.report.pictures import Picture, real_picture, sample_picture
+from raygen.report.tables import (
+    Parameter,
+    at_best,
+    contenders,
+    differing,
+    has_default,
+    parameters,
+)
+from raygen.results import HISTORY_COLUMNS, Study
+
+
+def comparison(study: Study) -> tuple[str, str]:
+    """Lead sentence and HTML of the section; the HTML is empty while no trial has a value."""
+    trials = contenders(study)
+    if study.trials["value"].notna().sum() == 0:
+        return "Nothing to compare yet: no trial has a value.", ""
+    reports = {trial: at_best(study, trial) for trial in trials}
+    rows = study.trials.set_index("trial").loc[trials]
+    body = [
+        _heads(study, trials, rows),
+        _pictures(study, trials, rows),
+        *_metric_rows(study, trials, rows, reports),
+        *_setting_rows(study, trials, rows),
+    ]
+    toggle = (
+        '<label class="toggle needs-js"><input type="checkbox" id="all-settings"> '
+        "show settings that are equal, too</label>"
+    )
+    table = f'<div class="scroll"><table class="compare" id="compare">{"".join(body)}</table></div>'
+    return _lead(study, trials), toggle + table
+
+
+def picture_html(picture: Picture | None, what: str) -> str:
+    """An image that enlarges on click, or one line saying that it is missing."""
+    if picture is None:
+        return '<div class="missing">no picture</div>'
+    at = "" if picture.kimg is None else f" at {number(picture.kimg)} kimg"
+    note = "" if picture.exact else " (recompressed)"
+    label = escape(f"{what}{at}{note}")
+    return (
+        f'<button class="grid" type="button" aria-label="enlarge: {label}"><img alt="{label}" '
+        f'src="{picture.uri}" width="{picture.width}" height="{picture.height}"></button>'
+        f'<span class="under">{label}</span>'
+    )
+
+
+def _lead(study: Study, trials: list[int]) -> str:
+    best = trials[:-1] if has_default(study) and trials[-1] == 0 and trials[1:] else trials
+    searched = {parameter.name for parameter in parameters(study)}
+    same = differing(study, best)
+    agreed = [name for name, differs in same.items() if not differs and name in searched]
+    if len(best) < 2:
+        return "Only one trial has a value so far."
+    lead = f"The best {len(best)} trials differ in {sum(same.values())} of {len(same)} settings"
+    if not agreed:
+        return lead + "; no searched setting is the same in all of them."
+    row = study.trials.set_index("trial").loc[best[0]]
+    facts = [f"{name} = {setting(row[name])}" for name in agreed[:4]]
+    more = f" and {len(agreed) - 4} more" if len(agreed) > 4 else ""
+    return f"{lead}. They agree on {', '.join(facts) + more if more else listed(facts)}."
+
+
+def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
+    cells = []
+    for place, trial in enumerate(trials, start=1):
+        default = has_default(study) and trial == 0
+        extra = default and place == len(trials) and place > 1
+        rank = "default" if extra else f"#{place}" + (" · default" if default else "")
+        look = STATE_LOOKS[rows.loc[trial, "state"]]
+        cells.append(
+            f'<th scope="col"><span class="rank">{rank}</span>'
+            f'<a href="#trial-{trial}">trial {trial}</a>'
+            f'<span class="state state-{rows.loc[trial, "state"]}">'
+            f"<i>{look.glyph}</i> {look.text}</span></th>"
+        )
+    return f'<thead><tr><th scope="col">Real images</th>{"".join(cells)}</tr></thead>'
+
+
+def _pictures(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
+    cells = [f'<th scope="row">{picture_html(real_picture(study), "training images")}</th>']
+    for trial in trials:
+        picture = sample_picture(study, trial, float(rows.loc[trial, "best_kimg"]))
+        cells.append(f"<td>{picture_html(picture, f'trial {trial}')}</td>")
+    return f'<tr class="pictures">{"".join(cells)}</tr>'
+
+
+def _metric_rows(
+    study: Study, trials: list[int], rows: pd.DataFrame, reports: dict[int, pd.Series]
+) -> list[str]:
+    directions = {study.metric: study.info["objective"]["direction"]}
+    directions |= study.info.get("directions") or {}
+    names = [name for name in study.history.columns if name not in HISTORY_COLUMNS]
+    names = [study.metric, *(name for name in names if name != study.metric)]
+    made = [_group("Result at the best checkpoint", len(trials))]
+    for name in names:
+        label = f"{short_metric(name)} {arrow(directions.get(name))}"
+        strong = " class=main" if name == study.metric else ""
+        cells = "".join(f"<td{strong}>{_metric(reports[trial], name)}</td>" for trial in trials)
+        made.append(f'<tr><th scope="row" title="{escape(name)}">{escape(label)}</th>{cells}</tr>')
+    facts = {
+        "at kimg": [number(value) for value in rows["best_kimg"]],
+        "trained kimg": [number(value) for value in rows["kimg"]],
+        "training time": [duration(value) for value in rows["seconds"]],
+        "images per second": [_metric(reports[trial], "images_per_second") for trial in trials],
+    }
+    made += [_plain_row(name, values) for name, values in facts.items()]
+    return made
+
+
+def _metric(report: pd.Series, name: str) -> str:
+    return number(float(report[name])) if name in report and report[name] is not None else ABSENT
+
+
+def _setting_rows(study: Study, trials: list[int], rows: pd.DataFrame) -> list[str]:
+    known = {parameter.name: parameter for parameter in parameters(study)}
+    differs = differing(study, trials)
+    order = [name for name in known if name in differs]  # searched settings first
+    order += [name for name in differs if name not in known]
+    made = [_group("Settings", len(trials))]
+    for name in order:
+        cells = "".join(f"<td>{_setting(rows.loc[t, name], known.get(name))}</td>" for t in trials)
+        kind = "" if differs[name] else ' class="same"'
+        made.append(f'<tr{kind}><th scope="row"><code>{_broken(name)}</code></th>{cells}</tr>')
+    if not any(differs.values()):
+        made.append(_plain_row("all equal", [""] * len(trials)))
+    return made
+
+
+def _setting(value: object, parameter: Parameter | None) -> str:
+    text = escape(setting(value))
+    if parameter is None or parameter.kind == "choice":
+        return f"<span>{text}</span>"
+    unit = parameter.unit(value)
+    if unit != unit:  # absent
+        return f"<span>{text}</span>"
+    span = f"{setting(parameter.low)} to {setting(parameter.high)}"
+    span += " (log)" if parameter.log else ""
+    return (
+        f'<span>{text}</span><span class="pos" title="in the range {span}">'
+        f'<i style="left:{100 * unit:.1f}%"></i></span>'
+    )
+
+
+def _group(title: str, columns: int) -> str:
+    return f'<tr class="group"><th scope="rowgroup">{title}</th><td colspan="{columns}"></td></tr>'
+
+
+def _plain_row(name: str, values: list[str]) -> str:
+    cells = "".join(f"<td>{value}</td>" for value in values)
+    return f'<tr><th scope="row">{name}</th>{cells}</tr>'
+
+
+def _broken(name: str) -> str:
+    """A dotted name that may wrap behind its dots and underscores."""
+    return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")

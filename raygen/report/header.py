@@ -1,0 +1,107 @@
+"""The head of the page: what was searched, on what, at what cost, and how it ended."""
+
+from datetime import UTC, datetime
+from html import escape
+from typing import Any
+
+from raygen.report import leads
+from raygen.report.labels import (
+    STATE_LOOKS,
+    arrow,
+    better,
+    counted,
+    duration,
+    metric_label,
+    number,
+)
+from raygen.report.tables import state_counts
+from raygen.results import Study
+
+BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕"}
+
+
+def header(study: Study) -> str:
+    """Name, state, what was searched, and the facts that decide whether to read on."""
+    info = study.info
+    state = str(info.get("state", "running"))
+    badge = (
+        f'<span class="badge badge-{escape(state)}">{BADGES.get(state, "?")} {escape(state)}</span>'
+    )
+    facts = "".join(
+        f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(study) if value
+    )
+    return (
+        f'<header id="top"><p class="kicker">raygen study report</p>'
+        f"<h1>{escape(str(info.get('name', study.folder.root.name)))} {badge}</h1>"
+        f'<p class="lead">{escape(leads.searched(study))}</p>'
+        f'<dl class="facts">{facts}</dl></header>'
+    )
+
+
+def _facts(study: Study) -> list[tuple[str, str]]:
+    info = study.info
+    direction = info["objective"]["direction"]
+    data = info.get("data") or {}
+    started = info.get("started")
+    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC" if started else ""
+    classes = data.get("classes") or []
+    return [
+        (
+            "Objective",
+            f"{escape(metric_label(study.metric))} {arrow(direction)}"
+            f"<small>{better(direction)}{_protocol_note(study)}</small>",
+        ),
+        (
+            "Data",
+            f"{escape(str(data.get('name', '')))}<small>{number(data.get('train'))} training, "
+            f"{number(data.get('test'))} test images"
+            + (
+                f", {counted(len(classes), 'class').replace('classs', 'classes')}"
+                if classes
+                else ""
+            )
+            + "</small>"
+            if data
+            else "",
+        ),
+        ("Trials", f"{_chips(study)}"),
+        (
+            "Cost",
+            f"{duration(info['seconds']) + ' wall time' if info.get('seconds') else 'not finished'}"
+            f"<small>{duration(float(study.trials['seconds'].fillna(0).sum()))} of training, "
+            f"{number(float(study.trials['kimg'].fillna(0).sum()))} kimg shown</small>",
+        ),
+        ("Machine", escape(_machine(info))),
+        ("Started", f"{when}<small>seed {escape(str(info.get('seed', '—')))}</small>"),
+    ]
+
+
+def _protocol_note(study: Study) -> str:
+    key = (study.info.get("protocol_of") or {}).get(study.metric)
+    if not key:
+        return ""
+    record = (study.info.get("protocols") or {}).get(key) or {}
+    words = f", {number(record['samples'])} samples" if "samples" in record else ""
+    if "encoder" in record:
+        words += f", encoder {record['encoder']}"
+    return f"{escape(words)}, protocol <code>{escape(str(key))}</code>"
+
+
+def _chips(study: Study) -> str:
+    total = (study.info.get("budget") or {}).get("trials")
+    counts = state_counts(study)
+    states = " ".join(
+        f'<span class="state state-{state}"><i>{STATE_LOOKS[str(state)].glyph}</i> {count} '
+        f"{STATE_LOOKS[str(state)].text}</span>"
+        for state, count in counts.items()
+    )
+    asked = f" of {number(total)}" if total and total != len(study.trials) else ""
+    return f"{len(study.trials)}{asked}<small>{states}</small>"
+
+
+def _machine(info: dict[str, Any]) -> str:
+    env, resources = info.get("environment") or {}, info.get("resources") or {}
+    parts = [str(env["device"])] if env.get("device") else []
+    if resources.get("workers"):
+        parts.append(counted(int(resources["workers"]), "worker") + " per trial")
+    return ", ".join(parts)

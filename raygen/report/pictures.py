@@ -1,0 +1,54 @@
+"""Sample grids as data URIs, small enough that the page can be mailed."""
+
+import base64
+import io
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from raygen.results import Study
+
+LARGEST = 200_000  # bytes; a 64-tile CIFAR grid (113 kB) stays an exact PNG
+
+
+class Picture(NamedTuple):
+    """One grid: where it comes from and what the browser loads."""
+
+    uri: str
+    width: int
+    height: int
+    kimg: float | None  # None for real images
+    exact: bool  # False: recompressed to WebP to keep the page small
+
+
+def sample_picture(study: Study, trial: int, kimg: float) -> Picture | None:
+    """Sample grid of a trial nearest to `kimg` (nan: the last one); None if there is none."""
+    grids = study.folder.trial(trial).all_samples()
+    if not grids:
+        return None
+    nearest = min(grids, key=lambda at: abs(at - kimg)) if kimg == kimg else max(grids)
+    return read_picture(grids[nearest], nearest)
+
+
+def real_picture(study: Study) -> Picture | None:
+    """Grid of real training images; None if the study has none."""
+    return read_picture(study.folder.real, None)
+
+
+def read_picture(path: Path, kimg: float | None) -> Picture | None:
+    """One PNG as a data URI; None if it is missing or unreadable (a page never fails on it)."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
+            exact = len(data) <= LARGEST
+            if not exact:
+                small = io.BytesIO()
+                image.convert("RGB").save(small, "WEBP", quality=90, method=4)
+                data = small.getvalue()
+    except (OSError, SyntaxError):  # Pillow reports a broken PNG as SyntaxError
+        return None
+    kind = "png" if exact else "webp"
+    uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    return Picture(uri, width, height, kimg, exact)

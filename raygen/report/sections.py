@@ -1,0 +1,265 @@
+"""The sections of the page, in reading order: study -> HTML. Each opens with its answer."""
+
+import json
+import shlex
+from collections.abc import Callable
+from html import escape
+from typing import Any, NamedTuple
+
+import yaml
+
+from raygen.report import leads
+from raygen.report.comparison import comparison
+from raygen.report.findings import Verdict, findings, gain, verdict
+from raygen.report.labels import (
+    STATE_LOOKS,
+    metric_label,
+    number,
+    setting,
+    short_metric,
+)
+from raygen.report.tables import has_default, state_counts
+from raygen.report.trials_table import trials_table
+from raygen.results import Study, read_records
+
+MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
+
+
+class Section(NamedTuple):
+    """One part of the page; `html` returns the lead sentence (plain text) and the body."""
+
+    key: str
+    title: str
+    html: Callable[[Study], tuple[str, str]]
+
+
+def verdict_section(study: Study) -> tuple[str, str]:
+    """What to use, how sure that is, and what to do next."""
+    found = verdict(study)
+    lead = leads.verdict(study, found)
+    notes = "".join(
+        f'<li class="finding finding-{kind}">'
+        f'<b class="mark" title="{MARKS[kind][1]}">{MARKS[kind][0]}</b>'
+        f"<span>{escape(text)}{f' <em>{escape(action)}</em>' if action else ''}</span></li>"
+        for kind, text, action in findings(study)
+    )
+    notes = f'<ul class="findings">{notes}</ul>' if notes else ""
+    if found is None:
+        return lead, notes
+    folder = shlex.quote(str(study.folder.root))
+    commands = (
+        f"raygen generate {folder}\n"
+        f"raygen best {folder} > best.yaml && raygen train --config best.yaml"
+    )
+    config = yaml.safe_dump(_config(study, found.trial), sort_keys=False, allow_unicode=True)
+    return lead, (
+        f'<div class="cards">{_cards(study, found)}</div>{notes}'
+        f'<div class="pair"><div><h3>Best configuration</h3>{code(config)}</div>'
+        f"<div><h3>Use it</h3>{code(commands)}</div></div>"
+    )
+
+
+def curves_section(study: Study) -> tuple[str, str]:
+    """How the trials learned, and where they were cut."""
+    if study.trials["value"].notna().sum() == 0:
+        return "No curves yet: no trial has reported a value.", ""
+    button = toggle_button("log-curves", "log scale")
+    return leads.curves(study), chart("curves", "Learning curves", leads.curves(study), button)
+
+
+def progress_section(study: Study) -> tuple[str, str]:
+    """Whether the search converged."""
+    if study.trials["value"].notna().sum() == 0:
+        return "No progress to show: no trial has reported a value.", ""
+    buttons = toggle_button("log-progress", "log scale")
+    buttons += toggle_button("compute-progress", "against total compute")
+    lead = leads.progress(study)
+    return lead, chart("progress", "Search progress", lead, buttons)
+
+
+def importance_section(study: Study) -> tuple[str, str]:
+    """Which settings matter."""
+    lead, drawn = leads.importance(study)
+    if not drawn:
+        return lead, ""
+    note = (
+        '<p class="note">PED-ANOVA (Watanabe, Bansal and Hutter, 2023): where the best quarter of '
+        "the trials lies against where all trials lie, above what chance would give. Whiskers: "
+        "5 % to 95 % over 200 bootstrap samples. One setting at a time; interactions are not "
+        "seen, and shares are relative to where the search looked.</p>"
+    )
+    return lead, chart("importance", "Importance of the settings", lead, "") + note
+
+
+def parallel_section(study: Study) -> tuple[str, str]:
+    """Which combinations work."""
+    lead, drawn = leads.parallel(study)
+    if not drawn:
+        return lead, ""
+    controls = (
+        '<output id="brushed" class="count" aria-live="polite"></output>'
+        '<button type="button" id="clear-brushes" class="toggle-button">clear brushes</button>'
+    )
+    sliders = (
+        '<details class="needs-js"><summary>Brush with sliders (keyboard)</summary>'
+        '<div id="sliders" class="sliders"></div></details>'
+    )
+    hint = (
+        '<p class="note needs-js">Drag along an axis to keep only the trials that pass there; '
+        "several brushes combine, a click on a brush removes it. Brushes filter the table below, "
+        "too. &ldquo;—&rdquo; means that a setting does not exist in a trial's branch.</p>"
+    )
+    return lead, hint + chart("parallel", "Parallel coordinates", lead, controls) + sliders
+
+
+def trials_section(study: Study) -> tuple[str, str]:
+    """Everything, as a table."""
+    if study.trials.empty:
+        return "No trial has started yet.", ""
+    chips = "".join(
+        f'<button type="button" class="chip state-{state}" data-state="{state}" '
+        f'aria-pressed="true"><i>{STATE_LOOKS[str(state)].glyph}</i> '
+        f"{STATE_LOOKS[str(state)].text} <b>{count}</b></button>"
+        for state, count in state_counts(study).items()
+    )
+    controls = (
+        '<div class="controls needs-js"><input type="search" id="filter" placeholder="filter: '
+        f'text in any column" aria-label="filter trials">{chips}'
+        '<output id="shown" class="count" aria-live="polite"></output></div>'
+    )
+    return leads.trials(study), controls + trials_table(study)
+
+
+def reproduce_section(study: Study) -> tuple[str, str]:
+    """Everything needed to run this study again."""
+    info = study.info
+    data = info.get("data") or {}
+    facts = {
+        "seed": info.get("seed"),
+        "data": data.get("name"),
+        "data fingerprint": data.get("fingerprint"),
+        "space file": info.get("space_file"),
+        "space hash": info.get("space_hash"),
+        "sampler": (info.get("sampler") or {}).get("name"),
+        "scheduler": _pairs(info.get("scheduler")),
+        "budget": _pairs(info.get("budget")),
+        "resources": _pairs(info.get("resources")),
+        "raygen": info.get("raygen"),
+        **(info.get("environment") or {}),
+    }
+    rows = "".join(
+        f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
+        for name, value in facts.items()
+        if value not in (None, "")
+    )
+    command = code(str(info["command"])) if info.get("command") else ""
+    downloads = "".join(
+        f'<button type="button" class="toggle-button" data-download="{name}">{name}.csv</button>'
+        for name in ("trials", "history")
+    )
+    space = study.folder.space
+    text = space.read_text(encoding="utf-8", errors="replace") if space.is_file() else ""
+    parts = [
+        command,
+        f'<dl class="facts">{rows}</dl>',
+        _protocols(info.get("protocols") or {}),
+        f"<details><summary>Search space (YAML)</summary>{code(text)}</details>" if text else "",
+        f'<p class="controls needs-js">Download {downloads}</p>',
+    ]
+    return leads.reproduce(study), "".join(parts)
+
+
+SECTIONS = [
+    Section("verdict", "Verdict", verdict_section),
+    Section("best", "Best configurations", comparison),
+    Section("curves", "Learning curves", curves_section),
+    Section("progress", "Search progress", progress_section),
+    Section("importance", "Importance", importance_section),
+    Section("parallel", "Combinations", parallel_section),
+    Section("trials", "Trials", trials_section),
+    Section("reproduce", "Reproduce", reproduce_section),
+]
+
+
+def chart(name: str, title: str, lead: str, controls: str) -> str:
+    """The place where page.js draws a figure, with its controls."""
+    bar = f'<div class="controls needs-js">{controls}</div>' if controls else ""
+    return (
+        f'<figure>{bar}<div class="scroll"><div class="plot" id="plot-{name}" '
+        f'data-figure="{name}" role="img" aria-label="{escape(f"{title}. {lead}")}"></div></div>'
+        "<noscript><p>This chart needs JavaScript; its numbers are in the tables of this page."
+        "</p></noscript></figure>"
+    )
+
+
+def toggle_button(key: str, text: str) -> str:
+    """A button that page.js finds by its id and that says whether it is on."""
+    return (
+        f'<button type="button" class="toggle-button" id="{key}" aria-pressed="false">'
+        f"{text}</button>"
+    )
+
+
+def code(text: str) -> str:
+    """A block of text with a Copy button."""
+    return (
+        '<div class="code"><button type="button" class="copy needs-js">Copy</button>'
+        f"<pre><code>{escape(text.rstrip())}</code></pre></div>"
+    )
+
+
+def _cards(study: Study, found: Verdict) -> str:
+    name = short_metric(study.metric)
+    cards = [
+        (f"Best {name}", number(found.value), f"trial {found.trial} at {number(found.kimg)} kimg"),
+    ]
+    if found.default == found.default and found.trial != 0:
+        note = "" if found.default_state == "completed" else f", {found.default_state}"
+        cards.append(
+            ("Against the default", gain(study, found.value, found.default),
+             f"trial 0: {number(found.default)}{note}")
+        )  # fmt: skip
+    elif found.trial == 0 and has_default(study):
+        cards.append(("Against the default", "is the default", "no trial beat trial 0"))
+    if found.median == found.median:
+        cards.append(
+            ("Against the median", gain(study, found.value, found.median),
+             f"completed trials: {number(found.median)}")
+        )  # fmt: skip
+    return "".join(
+        f'<div class="card"><span>{escape(title)}</span><strong>{escape(value)}</strong>'
+        f"<small>{escape(note)}</small></div>"
+        for title, value, note in cards
+    )
+
+
+def _config(study: Study, trial: int) -> dict[str, Any]:
+    # The journal, not the table: a column with gaps turns whole numbers into floats.
+    for record in read_records(study.folder.journal):
+        if record["kind"] == "suggest" and record["trial"] == trial:
+            return record["config"]
+    return {}
+
+
+def _protocols(records: dict[str, Any]) -> str:
+    if not records:
+        return ""
+    blocks = "".join(
+        f"<h4><code>{escape(key)}</code> {escape(metric_label(str(record.get('metric', ''))))}</h4>"
+        f'<dl class="facts">'
+        + "".join(
+            f"<div><dt>{escape(str(name))}</dt><dd>{escape(_short(value))}</dd></div>"
+            for name, value in sorted(record.items())
+        )
+        + "</dl>"
+        for key, record in sorted(records.items())
+    )
+    return f"<details><summary>Measurement protocols</summary>{blocks}</details>"
+
+
+def _short(value: Any) -> str:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else setting(value)
+
+
+def _pairs(record: dict[str, Any] | None) -> str:
+    return ", ".join(f"{key} {setting(value)}" for key, value in (record or {}).items())

@@ -1,0 +1,264 @@
+"""Study -> one table per question of the report: pandas in, pandas out, nothing drawn."""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from raygen.report.labels import ABSENT, setting
+from raygen.results import Study, ranked
+
+ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
+WIDE = 30.0  # a positive metric that spans more than this factor is shown on a log scale
+CURVES = {
+    "trial": int, "kimg": float, "value": float, "state": str, "reason": str, "rank": float,
+    "last": bool,
+}  # fmt: skip
+FENCE = 6.0  # values worse than the quartile by this many quartile ranges are off the scale
+
+
+class Parameter(NamedTuple):
+    """One searched setting and its range."""
+
+    name: str
+    kind: str  # float, int or choice
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[str, ...] = ()
+
+    def unit(self, value: Any) -> float:
+        """Position in the range, 0 to 1 (log aware, clipped); nan if absent or unknown."""
+        text = setting(value)
+        if text == ABSENT:
+            return math.nan
+        if self.kind == "choice":
+            if text not in self.choices:
+                return math.nan
+            return self.choices.index(text) / (len(self.choices) - 1) if self.choices[1:] else 0.5
+        return Scale(float(self.low or 0), float(self.high or 0), self.log).unit(float(value))
+
+
+class Scale(NamedTuple):
+    """A numeric axis."""
+
+    low: float
+    high: float
+    log: bool
+
+    def warp(self, value: float) -> float:
+        """Value -> where it lies before scaling to 0..1."""
+        return math.log(max(value, self.low * 1e-3)) if self.log else value
+
+    def unwarp(self, value: float) -> float:
+        """Undo `warp`."""
+        return math.exp(value) if self.log else value
+
+    def unit(self, value: float) -> float:
+        """Position of a value between low and high, 0 to 1, clipped."""
+        low, high, at = self.warp(self.low), self.warp(self.high), self.warp(value)
+        return 0.5 if high == low else min(1.0, max(0.0, (at - low) / (high - low)))
+
+
+def parameters(study: Study) -> list[Parameter]:
+    """Every searched setting, in the order of the space.
+
+    A study that recorded no parameter list shows every setting that varies instead.
+    """
+    declared = study.info.get("parameters")
+    if declared:
+        return [_declared(item, study.trials) for item in declared]
+    return [_inferred(name, study.trials[name]) for name in study.settings]
+
+
+def varying(study: Study) -> list[Parameter]:
+    """Searched settings that took at least two values (absent counts as one)."""
+    columns = set(study.settings)
+    return [
+        parameter
+        for parameter in parameters(study)
+        if parameter.name in columns and study.trials[parameter.name].map(setting).nunique() > 1
+    ]
+
+
+def state_counts(study: Study) -> pd.Series:
+    """Number of trials by state, most frequent first."""
+    counts = study.trials["state"].value_counts().rename("trials")
+    return counts.sort_index().sort_values(ascending=False, kind="stable")
+
+
+def value_scale(study: Study) -> Scale | None:
+    """Axis for the objective: log if positive and wide; extreme bad values are cut off.
+
+    One diverged trial must not flatten all others into a line. None without any value.
+    """
+    values = [study.trials["value"]]
+    if study.metric in study.history:
+        values.append(study.history[study.metric])
+    finite = pd.concat(values).replace([math.inf, -math.inf], math.nan).dropna().astype(float)
+    if finite.empty:
+        return None
+    log = bool(finite.min() > 0 and finite.max() / finite.min() > WIDE)
+    seen = np.log(finite) if log else finite
+    low, high = float(seen.min()), float(seen.max())
+    near, far = np.quantile(seen, [0.25, 0.75])
+    if len(seen) >= 8 and far > near:
+        if study.minimise:
+            high = min(high, float(far + FENCE * (far - near)))
+        else:
+            low = max(low, float(near - FENCE * (far - near)))
+    return Scale(math.exp(low), math.exp(high), True) if log else Scale(low, high, False)
+
+
+def curves(study: Study) -> pd.DataFrame:
+    """One row per report: trial, kimg, value (finite or nan), state, reason, rank, last.
+
+    `rank` is 0 for the best trial, nan for one without a value; `last` marks the report a trial
+    ended with (its last finite one, so that a mark can be drawn there).
+    """
+    if study.metric not in study.history:
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in CURVES.items()})
+    table = study.history[["trial", "kimg", study.metric]].set_axis(
+        ["trial", "kimg", "value"], axis=1
+    )
+    table["value"] = pd.to_numeric(table["value"]).replace([math.inf, -math.inf], math.nan)
+    rank = {trial: place for place, trial in enumerate(ranked(study)["trial"])}
+    facts = study.trials.set_index("trial")
+    table["state"] = table["trial"].map(facts["state"])
+    table["reason"] = table["trial"].map(facts["reason"]).fillna("")
+    table["rank"] = table["trial"].map(rank).astype(float)
+    table = table.sort_values(["trial", "kimg"], kind="stable").reset_index(drop=True)
+    finite = table[table["value"].notna()]
+    table["last"] = False
+    table.loc[finite.groupby("trial").tail(1).index, "last"] = True
+    return table
+
+
+def projected(study: Study) -> pd.DataFrame:
+    """One row per trial with a value: trial, value, best first: what the full budget would give.
+
+    A stopped trial's value is carried to the full budget by the median step that other trials
+    made from rung to rung (on the scale of `value_scale`). The official ranking puts completed
+    trials first; but the first trials of a search complete unopposed, and a bad one of them would
+    pass for better than a good one that was cut. Used for importance and colours only.
+    """
+    scale = value_scale(study)
+    own = study.trials.set_index("trial")["value"].dropna().astype(float)
+    if scale is not None and len(own):
+        at_rungs = _at_rungs(study, scale)
+        steps = at_rungs.diff(axis=1).median().fillna(0)
+        ahead = steps.sum() - steps.cumsum()
+        for trial, values in at_rungs.iterrows():
+            last = values.last_valid_index()
+            if last is not None and ahead[last]:
+                own[trial] = scale.unwarp(values[last] + ahead[last])
+    order = own.rename("value").reset_index()
+    return order.sort_values(
+        ["value", "trial"], ascending=[study.minimise, True], ignore_index=True
+    )
+
+
+def progress(study: Study) -> pd.DataFrame:
+    """One row per trial: trial, state, value, compute, best.
+
+    `compute` is the training time of all trials up to this one in seconds. `best` is the best
+    value of a completed trial so far; of any trial while none has completed in the whole study.
+    """
+    table = study.trials[["trial", "state", "value", "seconds"]].copy()
+    table["compute"] = table["seconds"].fillna(0).astype(float).cumsum()
+    counts = table["state"] == "completed"
+    if not (counts & table["value"].notna()).any():
+        counts = table["value"].notna()
+    eligible = table["value"].where(counts).astype(float)
+    running = eligible.cummin() if study.minimise else eligible.cummax()
+    return table.drop(columns="seconds").assign(best=running.ffill())
+
+
+def rung_agreement(study: Study) -> pd.DataFrame:
+    """One row per early rung: kimg, trials, rho.
+
+    `rho` is Spearman's rank correlation between the value at that rung and the value at the full
+    budget over the completed trials (-1 to 1; nan below 5 trials or without spread).
+    """
+    table = curves(study)
+    milestones = study.info.get("rungs") or []
+    done = table[table["state"] == "completed"]
+    final = done[done["last"]].set_index("trial")["value"]
+    rows = []
+    for kimg in milestones[:-1]:
+        early = done[np.isclose(done["kimg"].astype(float), kimg)].set_index("trial")["value"]
+        both = pd.concat([early, final], axis=1, keys=["early", "final"]).dropna()
+        rows.append({"kimg": float(kimg), "trials": len(both), "rho": _spearman(both)})
+    return pd.DataFrame(rows, columns=["kimg", "trials", "rho"])
+
+
+def compute_saved(study: Study) -> pd.Series:
+    """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
+    full = (study.info.get("budget") or {}).get("kimg") or max(study.info.get("rungs") or [0])
+    settled = study.trials[study.trials["state"].isin(["completed", "stopped"])]
+    return pd.Series({"kimg": float(settled["kimg"].sum()), "kimg_full": full * len(settled)})
+
+
+def at_best(study: Study, trial: int) -> pd.Series:
+    """The report at which a trial's objective was best (all metrics); empty if it has none."""
+    row = study.trials.set_index("trial").loc[trial]
+    mine = study.history[study.history["trial"] == trial]
+    mine = mine[mine["kimg"] == row["best_kimg"]]
+    return mine.iloc[-1] if len(mine) else pd.Series(dtype=object)
+
+
+def contenders(study: Study, top: int = 5) -> list[int]:
+    """Trials to compare: the best `top`, then the default (trial 0) if it is not among them."""
+    best = [int(trial) for trial in ranked(study)["trial"].head(top)]
+    default = [0] if has_default(study) and 0 not in best else []
+    return best + default
+
+
+def has_default(study: Study) -> bool:
+    """Whether trial 0 is the known-good starting point."""
+    return bool(study.info.get("start_trials")) and bool((study.trials["trial"] == 0).any())
+
+
+def differing(study: Study, trials: list[int]) -> dict[str, bool]:
+    """Every setting -> whether it differs among these trials (absent counts as a value)."""
+    rows = study.trials[study.trials["trial"].isin(trials)]
+    names = [name for name in study.settings if (rows[name].map(setting) != ABSENT).any()]
+    return {name: rows[name].map(setting).nunique() > 1 for name in names}
+
+
+def _at_rungs(study: Study, scale: Scale) -> pd.DataFrame:
+    """Warped value by trial (index) and rung in kimg (columns); nan where not reached."""
+    table = curves(study)
+    table = table[table["value"].notna()].astype({"kimg": float, "value": float})
+    rungs = [float(rung) for rung in study.info.get("rungs") or []]
+    seen = table["kimg"].unique()
+    near = {kimg: rung for kimg in seen for rung in rungs if np.isclose(kimg, rung)}
+    table = table.assign(kimg=table["kimg"].map(near), value=table["value"].map(scale.warp))
+    table = table[table["kimg"].notna()]
+    return table.pivot_table(index="trial", columns="kimg", values="value", aggfunc="last")
+
+
+def _spearman(both: pd.DataFrame) -> float:
+    ranks = both.rank()
+    if len(both) < 5 or (ranks.std() == 0).any():
+        return math.nan
+    return float(np.corrcoef(ranks["early"], ranks["final"])[0, 1])
+
+
+def _declared(item: dict[str, Any], trials: pd.DataFrame) -> Parameter:
+    choices = tuple(setting(choice) for choice in item.get("choices") or ())
+    low, high = item.get("low"), item.get("high")
+    if item["kind"] != "choice" and (low is None or high is None):
+        return _inferred(item["name"], trials.get(item["name"], pd.Series(dtype=object)))
+    return Parameter(item["name"], item["kind"], low, high, bool(item.get("log")), choices)
+
+
+def _inferred(name: str, column: pd.Series) -> Parameter:
+    present = column.dropna()
+    if len(present) and all(setting(v) not in ("true", "false") for v in present):
+        numbers = pd.to_numeric(present, errors="coerce")
+        if numbers.notna().all():
+            low, high = float(numbers.min()), float(numbers.max())
+            return Parameter(name, "float", low, high, low > 0 and high / low > WIDE)
+    return Parameter(name, "choice", choices=tuple(sorted({setting(v) for v in present})))

@@ -1,0 +1,52 @@
+"""The table of all trials, readable without JavaScript; page.js sorts and filters it."""
+
+from html import escape
+from typing import Any
+
+from raygen.report.labels import (
+    STATE_LOOKS,
+    arrow,
+    duration,
+    number,
+    setting,
+    short_metric,
+    short_names,
+)
+from raygen.report.tables import varying
+from raygen.results import Study
+
+
+def trials_table(study: Study) -> str:
+    """One row per trial: state, value, cost, every setting that varied, reason."""
+    settings = [parameter.name for parameter in varying(study)]
+    short = short_names(settings)
+    metric = f"{short_metric(study.metric)} {arrow(study.info['objective']['direction'])}"
+    heads = [("trial", "trial"), ("state", "state"), ("value", metric), ("best_kimg", "at kimg"),
+             ("kimg", "kimg"), ("seconds", "time"), *((n, short[n]) for n in settings),
+             ("reason", "reason")]  # fmt: skip
+    top = "".join(
+        f'<th scope="col" aria-sort="none" title="{escape(key)}">'
+        f'<button type="button" class="sort" data-key="{escape(key)}">{escape(text)}</button></th>'
+        for key, text in heads
+    )
+    columns = [study.trials[key].tolist() for key, _ in heads]
+    rows = "".join(_row(values, len(settings)) for values in zip(*columns, strict=True))
+    return (
+        '<div class="scroll tall"><table class="trials" id="trials-table"><thead><tr>'
+        f"{top}</tr></thead><tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _row(values: tuple[Any, ...], settings: int) -> str:
+    trial, state, value, best_kimg, kimg, seconds = values[:6]
+    look = STATE_LOOKS[state]
+    cells = [number(value), number(best_kimg), number(kimg), duration(seconds)]
+    cells += [escape(setting(value)) for value in values[6 : 6 + settings]]
+    reason = escape(str(values[-1] or ""))
+    return (
+        f'<tr id="trial-{trial}" data-trial="{trial}" data-state="{state}">'
+        f'<td><a href="#trial-{trial}">{trial}</a></td>'
+        f'<td class="state state-{state}"><i>{look.glyph}</i> {look.text}</td>'
+        + "".join(f"<td>{cell}</td>" for cell in cells)
+        + f'<td class="reason" title="{reason}">{reason}</td></tr>'
+    )

@@ -1,0 +1,28 @@
+"""The frozen, closed pydantic base of every configuration."""
+
+from collections.abc import Callable, Iterable
+
+from pydantic import BaseModel, ConfigDict
+
+from raygen.errors import did_you_mean
+
+
+class Spec(BaseModel):
+    """A configuration: immutable, unknown keys are errors, every default is validated."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+def key_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a validator that accepts only the given names, and suggests the nearest one."""
+    known = sorted(names)
+
+    def check(name: str) -> str:
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f"unknown name {name!r}, choose from {', '.join(known)}{hint}")
+        return name
+
+    return check

@@ -1,0 +1,127 @@
+"""fit: the one training loop. It knows neither Ray, nor the loss, nor who stops it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from raygen.config import GanTrial, Trial
+from raygen.data import ImageData
+from raygen.data.batches import Batches
+from raygen.distributed import agree
+from raygen.metrics import METRICS, Score
+from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.model import draw_latents
+from raygen.train.gan import GanLearner
+from raygen.train.health import Health
+from raygen.train.vae import VaeLearner
+
+GRID = 64
+GRID_SEED = 7
+# Losses stay on the device; reading them waits for it, so they are looked at every so often.
+CHECK_EVERY = 25
+
+Learner = GanLearner | VaeLearner
+
+
+class Progress(NamedTuple):
+    """What one milestone brought."""
+
+    kimg: float
+    seconds: float  # of this trial so far, evaluation included
+    evaluation_seconds: float  # of this milestone
+    images_per_second: float  # training only, since the last milestone
+    scores: dict[str, Score]  # empty if the trial broke before it could be evaluated
+    losses: dict[str, float]  # means since the last milestone
+    samples: Tensor  # uint8 (64, 3, 32, 32), from the same latents at every milestone
+    diverged: str | None  # why the trial must not go on
+    best: bool  # whether the objective is the best of the trial so far
+    last: bool
+    learner: Learner
+    state: dict[str, Any]  # of the loop, for a checkpoint
+
+
+def make_learner(trial: Trial, classes: int, device: torch.device, seed: int) -> Learner:
+    """Build the learner of a trial's family."""
+    if isinstance(trial, GanTrial):
+        return GanLearner(trial, classes, device, seed)
+    return VaeLearner(trial, classes, device, seed)
+
+
+def fit(
+    trial: Trial,
+    data: ImageData,
+    evaluator: Evaluator,
+    milestones: Sequence[float],
+    seed: int,
+    resume: dict[str, Any] | None = None,
+) -> Iterator[Progress]:
+    """Train, and yield at each milestone (kimg, ascending), the last of which is the budget.
+
+    With `resume` (a checkpoint of the same trial), continue bit for bit as if never stopped.
+    """
+    device = evaluator.device
+    learner = make_learner(trial, len(data.classes), device, seed)
+    batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
+    objective = evaluator.metrics[0]
+    health = Health(METRICS[objective].direction == "minimize", data.train.images[:512])
+    images, earlier = 0, 0.0
+    if resume is not None:
+        learner.load_state_dict(resume["learner"])
+        health.load_state_dict(resume["loop"]["health"])
+        images, earlier = resume["loop"]["images"], resume["loop"]["seconds"]
+    started = time.monotonic()
+    for kimg in milestones:
+        if images >= kimg * 1000:
+            continue
+        trained = _train_to(learner, batches, images, kimg, health)
+        images = trained.images
+        evaluating = time.monotonic()
+        diverged, scores, best = trained.diverged, {}, False
+        samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
+        if diverged is None:
+            scores = evaluator(learner)
+            before = health.best
+            diverged = health.evaluation(scores[objective].value, samples)
+            best = health.best != before
+        now = time.monotonic()
+        seconds = earlier + now - started
+        state = {"images": images, "seconds": seconds, "health": health.state_dict()}
+        speed = trained.count / max(trained.seconds, 1e-9)
+        yield Progress(
+            kimg, seconds, now - evaluating, speed, scores, trained.losses, samples, diverged, best,
+            kimg == milestones[-1], learner, state,
+        )  # fmt: skip
+        if diverged is not None:
+            return
+
+
+class _Stretch(NamedTuple):
+    images: int
+    count: int
+    seconds: float
+    losses: dict[str, float]
+    diverged: str | None
+
+
+def _train_to(
+    learner: Learner, batches: Batches, images: int, kimg: float, health: Health
+) -> _Stretch:
+    """Train from `images` to the first step that reaches the milestone."""
+    start, began = images, time.monotonic()
+    sums: dict[str, Tensor] = {}
+    steps, diverged = 0, None
+    losses: dict[str, float] = {}
+    while images < kimg * 1000 and diverged is None:
+        for name, value in learner.step(batches, images).items():
+            sums[name] = sums[name] + value if name in sums else value.clone()
+        images += learner.images_per_step
+        steps += 1
+        if steps % CHECK_EVERY == 0 or images >= kimg * 1000:
+            losses = {name: float(total) / steps for name, total in sums.items()}
+            diverged = health.losses(losses)
+            if agree(diverged is not None, learner.device):
+                diverged = diverged or "a loss is not finite on another worker"
+    return _Stretch(images, images - start, time.monotonic() - began, losses, diverged)

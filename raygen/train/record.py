@@ -1,0 +1,32 @@
+"""What every runner writes of a milestone: sample grid, best and last checkpoint."""
+
+from typing import Any
+
+from raygen.config import Trial
+from raygen.data.pictures import save_grid
+from raygen.errors import RaygenError
+from raygen.folders import TrialFolder
+from raygen.train.checkpoint import checkpoint, save
+from raygen.train.loop import Progress
+
+
+def record(
+    folder: TrialFolder, trial: Trial, seed: int, data: dict[str, Any], progress: Progress
+) -> None:
+    """Write one milestone into the folder of a trial; only the first rank of a group calls it.
+
+    A diverged state is not kept: what is on disk stays the last healthy one.
+
+    Raises:
+        RaygenError: the disk is full; what was there before is intact.
+    """
+    try:
+        save_grid(progress.samples, folder.samples(progress.kimg))
+    except OSError as error:
+        path = folder.samples(progress.kimg)
+        raise RaygenError(f"{path}: could not be written: {error.strerror}") from error
+    if progress.diverged is not None:
+        return
+    save(folder.last, checkpoint(trial, seed, data, progress, full=True))
+    if progress.best:
+        save(folder.best, checkpoint(trial, seed, data, progress, full=False))

@@ -1,0 +1,235 @@
+"""The page as a file: complete, self-contained, the same every time."""
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import (
+    close,
+    end,
+    make_info,
+    report,
+    simulate,
+    suggest,
+    write_demo,
+    write_study,
+)
+
+from raygen.errors import InputError
+from raygen.report.page import embed, plain, render, write_report
+from raygen.report.sections import SECTIONS
+from raygen.results import Study, best_trial, load_study
+
+Make = Callable[..., Study]
+
+
+class Outline(HTMLParser):
+    """Tags with attributes, the text outside scripts, and the data block of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, Any]]] = []
+        self.inside = ""
+        self.text = ""
+        self.data = ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.inside = dict(attrs).get("type") or "code" if tag == "script" else ""
+        self.inside = "code" if tag == "style" else self.inside
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if not self.inside:
+            self.text += data
+        elif self.inside == "application/json":
+            self.data += data
+
+    def all(self, name: str) -> list[dict[str, Any]]:
+        return [attributes for tag, attributes in self.tags if tag == name]
+
+
+@pytest.fixture(scope="module")
+def html(demo: Path) -> str:
+    return render(load_study(demo))
+
+
+def words(study: Study) -> str:
+    return re.sub(r"\s+", " ", Outline(render(study)).text)
+
+
+def test_the_same_folder_gives_the_same_bytes(demo: Path, tmp_path: Path) -> None:
+    first = write_report(demo, tmp_path / "a.html").read_bytes()
+
+    assert write_report(demo, tmp_path / "b.html").read_bytes() == first
+
+
+def test_the_report_lands_in_reports_under_the_folder_s_name(
+    demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    path = write_report(demo)
+
+    assert path == Path("reports") / "shapes-gan.html"
+    assert [file.name for file in path.parent.iterdir()] == ["shapes-gan.html"]
+
+
+def test_a_folder_that_is_no_study_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError):
+        write_report(tmp_path, tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_every_section_is_there_in_order_with_its_sentence(html: str) -> None:
+    outline = Outline(html)
+
+    assert [section["id"] for section in outline.all("section")] == [part.key for part in SECTIONS]
+    assert html.count('<p class="lead">') == len(SECTIONS) + 1
+
+
+def test_the_page_refers_to_nothing_outside_itself(html: str) -> None:
+    outline = Outline(html)
+    links = [tag.get("href", "") for tag in outline.all("a")]
+
+    assert all(link.startswith("#") for link in links)
+    assert all(image["src"].startswith("data:image/") for image in outline.all("img"))
+    assert not outline.all("link")
+    assert all("src" not in script for script in outline.all("script"))
+    assert "default-src 'none'" in outline.all("meta")[1]["content"]
+
+
+def test_plotly_is_in_the_page_once(html: str) -> None:
+    assert html.count("plotly.js v") == 1
+
+
+def test_every_id_is_unique_and_every_anchor_has_its_target(html: str) -> None:
+    outline = Outline(html)
+    ids = [attributes["id"] for _, attributes in outline.tags if "id" in attributes]
+
+    assert len(ids) == len(set(ids))
+    assert {tag["href"][1:] for tag in outline.all("a")} <= set(ids)
+
+
+def test_the_table_shows_every_trial_without_javascript(html: str, demo: Path) -> None:
+    rows = [row for row in Outline(html).all("tr") if "data-trial" in row]
+
+    assert [int(row["data-trial"]) for row in rows] == list(load_study(demo).trials["trial"])
+
+
+def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
+    study = load_study(demo)
+    data = json.loads(Outline(html).data)
+
+    assert data["trials"]["columns"] == list(study.trials.columns)
+    values = [row[data["trials"]["columns"].index("value")] for row in data["trials"]["rows"]]
+    assert values == plain(study.trials["value"].tolist())
+    assert len(data["history"]["rows"]) == len(study.history)
+
+
+def test_the_best_configuration_is_the_suggested_one_as_yaml(html: str, demo: Path) -> None:
+    best = best_trial(load_study(demo))
+    block = re.findall(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL)[0]
+    records = [json.loads(line) for line in (demo / "journal.jsonl").read_text().splitlines()]
+    asked = next(r for r in records if r["kind"] == "suggest" and r["trial"] == best)
+
+    assert yaml.safe_load(block) == asked["config"]
+
+
+def test_the_best_pictures_and_the_real_ones_are_in_the_page(html: str) -> None:
+    labels = [image["alt"] for image in Outline(html).all("img")]
+
+    assert labels[0] == "training images"
+    assert len(labels) == len(re.findall(r'class="rank"', html)) + 1
+
+
+def test_missing_pictures_leave_a_note(tmp_path: Path) -> None:
+    path = write_demo(tmp_path / "bare", trials=6, pictures=False)
+    (path / "real.png").write_bytes(b"not a picture")
+    html = render(load_study(path))
+
+    assert not Outline(html).all("img")
+    assert "no picture" in html
+
+
+def test_hostile_text_is_escaped_everywhere(make_study: Make) -> None:
+    evil = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>"
+    records = [*suggest(0, {evil: evil}), report(0, 16, 1.0), end(0, "failed", evil)]
+    records += [*suggest(1, {evil: "y"}), report(1, 16, 2.0), end(1)]
+    study = make_study(records, name=evil, parameters=[], command=evil, space_hash=evil)
+    outline = Outline(render(study))
+
+    assert len(outline.all("script")) == 3
+    assert not outline.all("img")
+    assert json.loads(outline.data)["name"] == evil
+    assert outline.text.count(evil) >= 4
+
+
+def test_embedded_json_cannot_end_its_script() -> None:
+    assert "<" not in embed({"a": "</script><!--"})
+    assert json.loads(embed({"a": "</script><!--"})) == {"a": "</script><!--"}
+
+
+def test_an_empty_study_says_so(make_study: Make) -> None:
+    text = words(make_study([]))
+
+    assert "No trial yet" in text
+    assert "running" in text
+
+
+def test_a_study_whose_trials_all_failed_points_to_the_reasons(make_study: Make) -> None:
+    study = make_study([*suggest(0, {"a": 1}), end(0, "failed", "boom"), close("failed")])
+
+    assert "Nothing to use: no trial has a value (1 failed)" in words(study)
+    assert "boom" in words(study)
+
+
+def test_a_running_study_warns_that_its_best_is_provisional(make_study: Make) -> None:
+    text = words(make_study([*suggest(0, {"a": 1}), report(0, 2, 3.0)]))
+
+    assert "Provisional: no trial has completed the full budget" in text
+    assert "not finished" in text
+
+
+def test_an_interrupted_study_says_that_this_can_change(make_study: Make) -> None:
+    study = make_study([*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0), close("interrupted")])
+
+    assert "The study is interrupted; this can still change." in words(study)
+
+
+def test_a_maximised_metric_points_up(make_study: Make) -> None:
+    objective = {"metric": "elbo", "direction": "maximize"}
+    records = []
+    for trial, value in enumerate([-1500.0, -1200.0]):
+        records += [*suggest(trial, {"a": trial}), report(trial, 16, value, metric="elbo")]
+        records += [end(trial)]
+    text = words(make_study(records, family="vae", objective=objective, directions={}))
+
+    assert "ELBO (nats per image) ↑" in text
+    assert "higher is better" in text
+    assert "Use trial 1: ELBO -1,200 at 16 kimg, 300 higher than the default." in text
+
+
+def test_a_study_without_optional_facts_still_makes_a_page(tmp_path: Path) -> None:
+    info = {
+        "name": "old",
+        "objective": {"metric": "fid", "direction": "minimize"},
+    }
+    records = [*suggest(0, {"a": 1}), report(0, 16, 3.0, metric="fid"), end(0), close()]
+
+    assert "FID 3 at 16 kimg" in words(load_study(write_study(tmp_path / "old", info, records)))
+
+
+def test_400_trials_fit_into_eight_megabytes(tmp_path: Path) -> None:
+    info = make_info(budget={"trials": 400, "kimg": 16.0})
+    path = write_study(tmp_path / "big", info, [*simulate(400, 6), close()])
+
+    assert write_report(path, tmp_path / "big.html").stat().st_size < 8_000_000

@@ -1,0 +1,207 @@
+"""Tables against numbers worked out by hand."""
+
+import math
+from collections.abc import Callable
+
+import pandas as pd
+import pytest
+from conftest import close, end, report, suggest
+
+from raygen.report.tables import (
+    Parameter,
+    Scale,
+    compute_saved,
+    contenders,
+    curves,
+    differing,
+    progress,
+    projected,
+    rung_agreement,
+    state_counts,
+    value_scale,
+    varying,
+)
+from raygen.results import Study
+
+Make = Callable[..., Study]
+
+
+def completed(trial: int, values: list[float], **config: object) -> list[dict]:
+    """A trial that reports at the rungs 2, 6 and 16."""
+    reports = [report(trial, k, v) for k, v in zip((2, 6, 16), values, strict=True)]
+    return [*suggest(trial, {"width": 16 + trial, **config}), *reports, end(trial)]
+
+
+def stopped(trial: int, value: float) -> list[dict]:
+    """A trial cut at the first rung."""
+    return [
+        *suggest(trial, {"width": 16 + trial}),
+        report(trial, 2, value),
+        end(trial, "stopped", "cut"),
+    ]
+
+
+def test_the_middle_of_a_log_range_is_its_geometric_mean() -> None:
+    parameter = Parameter("lr", "float", 1e-4, 1e-2, log=True)
+
+    assert parameter.unit(1e-3) == pytest.approx(0.5)
+    assert parameter.unit(1e-4) == 0
+    assert parameter.unit(1e-2) == 1
+
+
+def test_choices_are_spread_evenly_and_found_through_float_columns() -> None:
+    parameter = Parameter("batch", "choice", choices=("32", "64", "128"))
+
+    assert [parameter.unit(value) for value in (32.0, 64.0, 128.0)] == [0, 0.5, 1]
+    assert math.isnan(parameter.unit(math.nan))
+    assert math.isnan(parameter.unit("256"))
+
+
+def test_a_value_outside_the_scale_lies_on_its_end() -> None:
+    assert Scale(1, 100, log=True).unit(-5) == 0
+    assert Scale(1, 100, log=True).unit(1e9) == 1
+    assert Scale(3, 3, log=False).unit(3) == 0.5
+
+
+def test_best_so_far_follows_completed_trials_only(make_study: Make) -> None:
+    study = make_study(
+        completed(0, [30, 20, 10]) + stopped(1, 5) + completed(2, [20, 9, 8]) + stopped(3, 99)
+    )
+
+    assert progress(study)["best"].tolist() == [10, 10, 8, 8]
+
+
+def test_best_so_far_rises_when_the_metric_is_maximised(make_study: Make) -> None:
+    records = []
+    for trial, value in enumerate([-900.0, -1000.0, -800.0]):
+        records += [*suggest(trial, {}), report(trial, 16, value, metric="elbo"), end(trial)]
+    study = make_study(records, objective={"metric": "elbo", "direction": "maximize"})
+
+    assert progress(study)["best"].tolist() == [-900, -900, -800]
+    assert contenders(study)[:2] == [2, 0]
+
+
+def test_compute_is_the_sum_of_training_seconds_so_far(make_study: Make) -> None:
+    study = make_study(completed(0, [3, 2, 1]) + stopped(1, 9))
+
+    # The fixture trains 1.5 s per kimg: 16 kimg, then 2 kimg.
+    assert progress(study)["compute"].tolist() == [24.0, 27.0]
+
+
+def test_curves_mark_the_last_finite_report_of_each_trial(make_study: Make) -> None:
+    records = [*suggest(0, {}), report(0, 2, 7.0), report(0, 6, None), end(0, "diverged", "NaN")]
+    table = curves(make_study(records + stopped(1, 3)))
+
+    assert table[table["last"]][["trial", "kimg"]].to_numpy().tolist() == [[0, 2], [1, 2]]
+    assert table["value"].isna().sum() == 1
+
+
+def test_ranks_reversed_between_rung_and_end_correlate_minus_one(make_study: Make) -> None:
+    records = []
+    for trial in range(6):
+        records += completed(trial, [10 + trial, 5 + trial, 9 - trial])
+    table = rung_agreement(make_study(records))
+
+    assert table["kimg"].tolist() == [2, 6]
+    assert table["rho"].tolist() == pytest.approx([-1, -1])
+    assert table["trials"].tolist() == [6, 6]
+
+
+def test_four_completed_trials_are_too_few_for_a_correlation(make_study: Make) -> None:
+    records = []
+    for trial in range(4):
+        records += completed(trial, [trial + 3, trial + 2, trial + 1])
+
+    assert rung_agreement(make_study(records))["rho"].isna().all()
+
+
+def test_early_stopping_saves_what_stopped_trials_did_not_see(make_study: Make) -> None:
+    bill = compute_saved(make_study(completed(0, [3, 2, 1]) + stopped(1, 9) + stopped(2, 9)))
+
+    assert bill["kimg"] == 16 + 2 + 2
+    assert bill["kimg_full"] == 3 * 16
+
+
+def test_a_cut_trial_is_projected_by_the_median_step_of_the_others(make_study: Make) -> None:
+    # Steps of the completed trials: -1 then -2, so a value of 7 at the first rung ends at 4.
+    study = make_study(completed(0, [10, 9, 7]) + completed(1, [8, 7, 5]) + stopped(2, 7))
+    table = projected(study).set_index("trial")["value"]
+
+    assert table.to_dict() == {2: 4.0, 1: 5.0, 0: 7.0}
+    assert table.index.tolist() == [2, 1, 0]
+
+
+def test_projection_on_a_log_scale_multiplies(make_study: Make) -> None:
+    # Each completed trial ends at a tenth of its first value.
+    study = make_study(completed(0, [1000, 300, 100]) + completed(1, [10, 3, 1]) + stopped(2, 50))
+
+    assert projected(study).set_index("trial")["value"][2] == pytest.approx(5.0)
+
+
+def test_one_exploded_trial_does_not_stretch_a_linear_axis(make_study: Make) -> None:
+    records = []
+    for trial in range(12):
+        value = -1e9 if trial == 7 else -1000.0 + trial
+        records += [*suggest(trial, {}), report(trial, 16, value, metric="elbo"), end(trial)]
+    scale = value_scale(make_study(records, objective={"metric": "elbo", "direction": "maximize"}))
+
+    assert scale is not None
+    assert not scale.log
+    assert scale.low > -2000
+    assert scale.high == -989
+
+
+def test_a_positive_wide_metric_gets_a_log_axis_and_no_metric_gets_none(make_study: Make) -> None:
+    scale = value_scale(make_study(completed(0, [1000, 10, 1])))
+
+    assert scale is not None
+    assert scale.log
+    assert value_scale(make_study([], folder="none")) is None
+
+
+def test_the_default_joins_the_best_five_once(make_study: Make) -> None:
+    records = []
+    for trial in range(7):
+        records += completed(trial, [20 - trial] * 3)
+
+    assert contenders(make_study(records)) == [6, 5, 4, 3, 2, 0]
+    assert contenders(make_study(records, folder="b", start_trials=0)) == [6, 5, 4, 3, 2]
+
+
+def test_absent_counts_as_different_and_equal_as_equal(make_study: Make) -> None:
+    study = make_study(
+        completed(0, [3, 2, 1], loss={"name": "hinge"}, beta=0.5)
+        + completed(1, [3, 2, 1], loss={"name": "wasserstein", "penalty_weight": 10.0}, beta=0.5)
+    )
+
+    assert differing(study, [0, 1]) == {
+        "width": True, "loss.name": True, "loss.penalty_weight": True, "beta": False,
+    }  # fmt: skip
+
+
+def test_only_settings_that_vary_are_compared(make_study: Make) -> None:
+    parameters = [
+        {"name": "width", "kind": "int", "low": 16, "high": 64, "log": False, "choices": None},
+        {"name": "beta", "kind": "float", "low": 0, "high": 1, "log": False, "choices": None},
+    ]
+    study = make_study(
+        completed(0, [3, 2, 1], beta=0.5) + completed(1, [3, 2, 1], beta=0.5), parameters=parameters
+    )
+
+    assert [parameter.name for parameter in varying(study)] == ["width"]
+
+
+def test_states_are_counted_most_frequent_first(make_study: Make) -> None:
+    study = make_study(stopped(0, 1) + completed(1, [3, 2, 1]) + stopped(2, 2) + [close()])
+
+    assert state_counts(study).to_dict() == {"stopped": 2, "completed": 1}
+
+
+def test_every_table_of_an_empty_study_is_empty(make_study: Make) -> None:
+    study = make_study([])
+
+    for table in (curves, progress, projected, state_counts):
+        assert isinstance(table(study), pd.DataFrame | pd.Series)
+        assert len(table(study)) == 0
+    assert rung_agreement(study)["rho"].isna().all()
+    assert contenders(study) == []
