@@ -7,7 +7,7 @@
       trials.csv history.csv rungs.csv
       optuna.log                the same study for optuna-dashboard (never read back)
       real.png                  64 real training images
-      trials/0007/              config.yaml, best.pt, last.pt, samples-000012000.png, error.txt
+      trials/0007/              best.pt, last.pt, samples-000012000.png, error.txt
 """
 
 from pathlib import Path
@@ -50,10 +50,6 @@ class TrialFolder(NamedTuple):
     """Every path inside one trial's folder."""
 
     root: Path
-
-    @property
-    def config(self) -> Path:
-        return self.root / "config.yaml"
 
     @property
     def best(self) -> Path:

@@ -107,7 +107,11 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
                 trials[record["trial"]]["node"] = record["node"]
             case "report":
                 history.append(_reported(record))
-                info.setdefault("protocol_of", {}).update(record.get("protocols", {}))
+                for metric, digest in record["protocols"].items():
+                    found = info.setdefault("protocols_of", {}).setdefault(metric, [])
+                    if digest not in found:
+                        found.append(digest)
+                    info.setdefault("protocol_of", {})[metric] = digest
                 _advance(trials[record["trial"]], record, info["objective"])
             case "decide":
                 rungs.append({key: record[key] for key in RUNG_COLUMNS})
@@ -193,6 +197,10 @@ def _advance(row: dict[str, Any], record: Mapping[str, Any], objective: Mapping[
 
 def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
+    for column in set(frame.columns) - set(columns):
+        if any(column not in row for row in rows):
+            # A setting that not every branch has: kept as it was, or 3 would become 3.0.
+            frame[column] = pd.Series([row.get(column) for row in rows], dtype=object)
     rest = [column for column in frame.columns if column not in columns]
     return frame.reindex(columns=columns + rest)
 

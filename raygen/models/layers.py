@@ -33,7 +33,10 @@ class BatchNorm2d(nn.BatchNorm2d):
             momentum = self.momentum or 0.1
             self.running_mean.lerp_(mean, momentum)
             self.running_var.lerp_(unbiased, momentum)
-        return F.batch_norm(input, mean, var, self.weight, self.bias, False, 0.0, self.eps)
+        # By hand: torch's batch_norm does not differentiate through statistics it is given.
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        shift = self.bias - mean * scale
+        return input * scale.view(1, -1, 1, 1) + shift.view(1, -1, 1, 1)
 
 
 class SpectralNorm(nn.Module):

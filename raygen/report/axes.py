@@ -1,6 +1,7 @@
 """Parallel coordinates as two tables: the axes with their ticks, and the lines across them."""
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -34,14 +35,13 @@ def axes(study: Study) -> pd.DataFrame:
     return pd.DataFrame([{"axis": place, **row} for place, row in enumerate(rows)])
 
 
-def lines(study: Study) -> pd.DataFrame:
-    """One row per trial and axis: trial, axis, position (0..1), text, bucket.
+def lines(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """One row per trial and axis of `axes`: trial, axis, position (0..1), text, bucket.
 
     An absent setting, and the objective of a trial without a value, lies at ABSENT_POSITION with
     the text "—". `bucket` is the fifth of the trials it is in by projected value (0 best,
     -1 no value).
     """
-    table = axes(study)
     if table.empty:
         return pd.DataFrame(columns=LINE_COLUMNS)
     known = {parameter.name: parameter for parameter in varying(study)}
@@ -101,7 +101,7 @@ def _objective(metric: str, scale: Scale, flip: bool) -> dict[str, Any]:
     }
 
 
-def _objective_unit(axis: dict[str, Any]):
+def _objective_unit(axis: Mapping[Any, Any]) -> Callable[[float], float]:
     scale = Scale(axis["low"], axis["high"], axis["log"])
 
     def unit(value: float) -> float:

@@ -21,6 +21,7 @@ from raygen.report.tables import (
     contenders,
     differing,
     has_default,
+    leaders,
     parameters,
 )
 from raygen.results import HISTORY_COLUMNS, Study
@@ -44,7 +45,7 @@ def comparison(study: Study) -> tuple[str, str]:
         "show settings that are equal, too</label>"
     )
     table = f'<div class="scroll"><table class="compare" id="compare">{"".join(body)}</table></div>'
-    return _lead(study, trials), toggle + table
+    return _lead(study), toggle + table
 
 
 def picture_html(picture: Picture | None, what: str) -> str:
@@ -61,8 +62,8 @@ def picture_html(picture: Picture | None, what: str) -> str:
     )
 
 
-def _lead(study: Study, trials: list[int]) -> str:
-    best = trials[:-1] if has_default(study) and trials[-1] == 0 and trials[1:] else trials
+def _lead(study: Study) -> str:
+    best = leaders(study)
     searched = {parameter.name for parameter in parameters(study)}
     same = differing(study, best)
     agreed = [name for name, differs in same.items() if not differs and name in searched]
@@ -79,15 +80,17 @@ def _lead(study: Study, trials: list[int]) -> str:
 
 def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
     cells = []
+    states = rows["state"].to_dict()
     for place, trial in enumerate(trials, start=1):
         default = has_default(study) and trial == 0
-        extra = default and place == len(trials) and place > 1
+        extra = trial not in leaders(study)
         rank = "default" if extra else f"#{place}" + (" · default" if default else "")
-        look = STATE_LOOKS[rows.loc[trial, "state"]]
+        state = states[trial]
+        look = STATE_LOOKS[state]
         cells.append(
             f'<th scope="col"><span class="rank">{rank}</span>'
             f'<a href="#trial-{trial}">trial {trial}</a>'
-            f'<span class="state state-{rows.loc[trial, "state"]}">'
+            f'<span class="state state-{state}">'
             f"<i>{look.glyph}</i> {look.text}</span></th>"
         )
     return f'<thead><tr><th scope="col">Real images</th>{"".join(cells)}</tr></thead>'
@@ -95,8 +98,8 @@ def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
 
 def _pictures(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
     cells = [f'<th scope="row">{picture_html(real_picture(study), "training images")}</th>']
-    for trial in trials:
-        picture = sample_picture(study, trial, float(rows.loc[trial, "best_kimg"]))
+    for trial, kimg in zip(trials, rows["best_kimg"].tolist(), strict=True):
+        picture = sample_picture(study, trial, kimg)
         cells.append(f"<td>{picture_html(picture, f'trial {trial}')}</td>")
     return f'<tr class="pictures">{"".join(cells)}</tr>'
 
@@ -131,6 +134,8 @@ def _metric(report: pd.Series, name: str) -> str:
 def _setting_rows(study: Study, trials: list[int], rows: pd.DataFrame) -> list[str]:
     known = {parameter.name: parameter for parameter in parameters(study)}
     differs = differing(study, trials)
+    if len(trials) == 1:  # nothing to differ from: show everything
+        differs = dict.fromkeys(differs, True)
     order = [name for name in known if name in differs]  # searched settings first
     order += [name for name in differs if name not in known]
     made = [_group("Settings", len(trials))]

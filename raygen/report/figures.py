@@ -6,7 +6,7 @@ carries its trial in `customdata`: that is what links the charts. The last trace
 is empty and becomes the selected trial.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from html import escape
 from typing import Any
 
@@ -33,6 +33,11 @@ def curves_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None
     finite = table[table["value"].notna()]
     rest = finite[~(finite["rank"] < len(BEST))]
     figure.add_trace(_polyline(rest, "other trials", REST, "rest", width=1))
+    ends = finite[finite["last"]]
+    for state in (name for name in STATE_LOOKS if name not in ("completed", "running")):
+        cut = ends[ends["state"] == state]
+        if len(cut):
+            figure.add_trace(_marks(cut, state, x="kimg"))
     for place in range(len(BEST) - 1, -1, -1):
         one = finite[finite["rank"] == place]
         if len(one):
@@ -40,11 +45,6 @@ def curves_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None
             trace = _polyline(one, name, BEST[place], f"best-{place}", width=2.5)
             trace.update(legendrank=900 + place)
             figure.add_trace(trace)
-    ends = finite[finite["last"]]
-    for state in (name for name in STATE_LOOKS if name not in ("completed", "running")):
-        cut = ends[ends["state"] == state]
-        if len(cut):
-            figure.add_trace(_marks(cut, state, x="kimg"))
     figure.add_trace(_selected("lines+markers"))
     for milestone in info.get("rungs") or []:
         line = {"dash": "dash", "width": 1.2, "color": REST}
@@ -78,7 +78,7 @@ def progress_figure(
         some = table[(table["state"] == state) & table["value"].notna()]
         if len(some):
             trace = _marks(some, state, x=x)
-            trace.update(meta={**trace.meta, **_both_x(some)})
+            trace.update(meta={"role": f"state-{state}", "linked": True, **_both_x(some)})
             figure.add_trace(trace)
     figure.add_trace(_selected("markers"))
     titles = {"trial": "trial number", "compute": f"training time of all trials so far ({unit})"}
@@ -167,7 +167,8 @@ def draw_importance(study: Study) -> go.Figure:
 
 def draw_parallel(study: Study) -> go.Figure:
     """Parallel coordinates of a study."""
-    return parallel_figure(axes(study), lines(study))
+    table = axes(study)
+    return parallel_figure(table, lines(study, table))
 
 
 FIGURES: dict[str, Callable[[Study], go.Figure]] = {
@@ -256,7 +257,7 @@ def _gapped(table: pd.DataFrame, x: str, y: str, *more: str) -> tuple[list[Any],
     return columns
 
 
-def _draw_axis(figure: go.Figure, axis: dict[str, Any], absent: bool) -> None:
+def _draw_axis(figure: go.Figure, axis: Mapping[Any, Any], absent: bool) -> None:
     x = axis["axis"]
     bottom = ABSENT_POSITION if absent else 0
     figure.add_shape(
@@ -277,7 +278,7 @@ def _draw_axis(figure: go.Figure, axis: dict[str, Any], absent: bool) -> None:
     )
 
 
-def _axis_meta(axis: dict[str, Any]) -> dict[str, Any]:
+def _axis_meta(axis: Mapping[Any, Any]) -> dict[str, Any]:
     kept = ("name", "label", "kind", "low", "high", "log", "flip", "choices")
     return {key: axis[key] for key in kept}
 

@@ -27,7 +27,7 @@ class Verdict(NamedTuple):
     provisional: bool  # nothing has completed the full budget
     default: float
     default_state: str
-    median: float  # of completed trials
+    median: float  # of completed trials, three at least
 
 
 class Finding(NamedTuple):
@@ -56,7 +56,7 @@ def verdict(study: Study) -> Verdict | None:
         best["state"] != "completed",
         default,
         state,
-        float(done.median()) if len(done) else math.nan,
+        float(done.median()) if len(done) > 2 else math.nan,
     )
 
 

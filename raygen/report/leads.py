@@ -63,7 +63,10 @@ def curves(study: Study) -> str:
     text = f"{done} of {counted(len(study.trials), 'trial')} reached the full budget"
     if len(stopped):
         at = stopped["kimg"].value_counts().sort_index()
-        cuts = listed(f"{count} at {number(kimg)} kimg" for kimg, count in at.items())
+        cuts = listed(
+            f"{count} at {number(kimg)} kimg"
+            for kimg, count in zip(at.index.tolist(), at.tolist(), strict=True)
+        )
         text += f"; early stopping cut {cuts}"
     return f"{text}. {_unseen(study)}".strip()
 

@@ -49,7 +49,7 @@ def verdict_section(study: Study) -> tuple[str, str]:
     folder = shlex.quote(str(study.folder.root))
     commands = (
         f"raygen generate {folder}\n"
-        f"raygen best {folder} > best.yaml && raygen train --config best.yaml"
+        f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
     )
     config = yaml.safe_dump(_config(study, found.trial), sort_keys=False, allow_unicode=True)
     return lead, (

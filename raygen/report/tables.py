@@ -148,11 +148,12 @@ def projected(study: Study) -> pd.DataFrame:
     if scale is not None and len(own):
         at_rungs = _at_rungs(study, scale)
         steps = at_rungs.diff(axis=1).median().fillna(0)
-        ahead = steps.sum() - steps.cumsum()
-        for trial, values in at_rungs.iterrows():
-            last = values.last_valid_index()
-            if last is not None and ahead[last]:
-                own[trial] = scale.unwarp(values[last] + ahead[last])
+        ahead = (steps.sum() - steps.cumsum()).to_numpy()
+        reached = at_rungs.notna().cumsum(axis=1).idxmax(axis=1)  # the last rung with a value
+        place = at_rungs.columns.get_indexer(pd.Index(reached))
+        carried = at_rungs.ffill(axis=1).iloc[:, -1] + ahead[place] if len(at_rungs) else reached
+        carried = carried[ahead[place] != 0].map(scale.unwarp)
+        own.loc[carried.index] = carried
     order = own.rename("value").reset_index()
     return order.sort_values(
         ["value", "trial"], ascending=[study.minimise, True], ignore_index=True
@@ -210,9 +211,13 @@ def at_best(study: Study, trial: int) -> pd.Series:
 
 def contenders(study: Study, top: int = 5) -> list[int]:
     """Trials to compare: the best `top`, then the default (trial 0) if it is not among them."""
-    best = [int(trial) for trial in ranked(study)["trial"].head(top)]
-    default = [0] if has_default(study) and 0 not in best else []
-    return best + default
+    best = leaders(study, top)
+    return best + ([0] if has_default(study) and 0 not in best else [])
+
+
+def leaders(study: Study, top: int = 5) -> list[int]:
+    """The best `top` trials by the official ranking, best first."""
+    return [int(trial) for trial in ranked(study)["trial"].head(top)]
 
 
 def has_default(study: Study) -> bool:
@@ -250,7 +255,8 @@ def _declared(item: dict[str, Any], trials: pd.DataFrame) -> Parameter:
     choices = tuple(setting(choice) for choice in item.get("choices") or ())
     low, high = item.get("low"), item.get("high")
     if item["kind"] != "choice" and (low is None or high is None):
-        return _inferred(item["name"], trials.get(item["name"], pd.Series(dtype=object)))
+        known = item["name"] in trials
+        return _inferred(item["name"], trials[item["name"]] if known else pd.Series(dtype=object))
     return Parameter(item["name"], item["kind"], low, high, bool(item.get("log")), choices)
 
 

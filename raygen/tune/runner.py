@@ -135,7 +135,7 @@ class DdpTrial(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any], shared: Any = None) -> None:
-        # Wrapped so that this process does not load what only the workers need.
+        # A reference in a list: resolved by the workers, not in this process, which needs no data.
         self.shared_ref, self.resources, self.folder = shared
         self._launch(config)
 
@@ -177,7 +177,7 @@ class DdpTrial(tune.Trainable):
             bundle["GPU"] = resources.gpus
         trainer = TorchTrainer(
             train_worker,
-            train_loop_config={"job": job, "shared": [self.shared_ref], "queue": self.queue},
+            train_loop_config={"job": job, "shared": self.shared_ref, "queue": self.queue},
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=bool(resources.gpus),
@@ -229,8 +229,15 @@ class _GroupCatcher(WorkerGroupCallback):
 
 def train_worker(config: dict[str, Any]) -> None:
     """Run one trial on this Ray Train worker; the first worker reports."""
-    shared: Shared = ray.get(config["shared"][0])
-    bench = Workbench(shared, ray.train.torch.get_device())
+    (reference,) = config["shared"]
+    shared: Shared = ray.get(reference)
+    try:
+        bench = Workbench(shared, ray.train.torch.get_device())
+    except Exception as error:
+        # Told through the queue, so that it ends as the trial's own failure and not as a lost node.
+        path = StudyFolder(Path(shared.folder)).trial(config["job"]["number"]).error
+        config["queue"].put(_failed(error, path))
+        raise
     for event in bench.run(config["job"]):
         # A failure of any worker is told at once: the others may be waiting for it in a
         # collective call and never get to say anything.

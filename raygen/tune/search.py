@@ -232,8 +232,9 @@ def _fit(
     else:
         given = ([reference], shared.resources, shared.folder)
         trainable = tune.with_parameters(DdpTrial, shared=given)
-        # Not zero: Ray rejects an empty request. The workers' resources are Ray Train's to ask for.
-        bundle = {"CPU": 0.001}
+        # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
+        # group of workers that wants every CPU of the node from ever starting.
+        bundle = {"node:__internal_head__": 0.001}
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(

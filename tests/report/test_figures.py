@@ -71,7 +71,8 @@ def test_progress_shows_each_trial_with_a_value_once(study: Study) -> None:
 
 
 def test_a_parallel_line_crosses_every_axis_of_its_trial(study: Study) -> None:
-    table, crossed = axes(study), lines(study)
+    table = axes(study)
+    crossed = lines(study, table)
     figure = draw_parallel(study)
     points = sum(1 for trace in figure.data for trial in trace.customdata if trial is not None)
 
@@ -84,7 +85,8 @@ def test_the_best_value_is_at_the_top_and_no_value_below_the_axis(make_study: Ma
     for trial, value in enumerate([4.0, 2.0, 3.0]):
         records += [*suggest(trial, {"width": 16 + trial}), report(trial, 16, value), end(trial)]
     records += [*suggest(3, {"width": 60}), end(3, "failed", "boom")]
-    table = lines(make_study(records, parameters=[]))
+    study = make_study(records, parameters=[])
+    table = lines(study, axes(study))
     objective = table[table["axis"] == 1].set_index("trial")
 
     assert objective["position"].to_dict() == {0: 0, 1: 1, 2: 0.5, 3: ABSENT_POSITION}
@@ -97,7 +99,7 @@ def test_an_absent_setting_has_its_own_level(make_study: Make) -> None:
     for trial, loss in enumerate([{"name": "hinge"}, {"name": "wgan", "weight": 10.0}]):
         records += [*suggest(trial, {"loss": loss}), report(trial, 16, 1.0 + trial), end(trial)]
     study = make_study(records, parameters=[])
-    table = lines(study)
+    table = lines(study, axes(study))
     weight = axes(study).set_index("name")["axis"]["loss.weight"]
     row = table[(table["axis"] == weight) & (table["trial"] == 0)].iloc[0]
 
