@@ -4,6 +4,7 @@ Entries are named by the content they follow from, so they are never out of date
 one step, so concurrent writers and crashes leave a whole entry or none.
 """
 
+import contextlib
 import io
 import os
 import tempfile
@@ -26,10 +27,9 @@ def cached(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """
     path = cache_folder() / f"{name}.pt"
     if path.exists():
-        try:
+        # Exception: on a damaged file torch.load raises anything, UnpicklingError to KeyError.
+        with contextlib.suppress(Exception):
             return torch.load(path, weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError):
-            path.unlink(missing_ok=True)
     entry = make()
     try:
         replace_file(path, entry)

@@ -248,12 +248,12 @@ def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
     """
     document = load_document(file, overrides)
     raw = dict(document.data)
-    family = raw.get("family")
-    if isinstance(raw.get("trial"), dict) and family in TRIALS:
-        raw["trial"] = {"family": family, **raw["trial"]}
+    family, trial = raw.get("family"), raw.get("trial")
+    if isinstance(trial, dict) and isinstance(family, str) and family in TRIALS:
+        if trial.get("family", family) != family:
+            document.fail(("trial", "family"), f"is not the family of the job, {family}")
+        raw["trial"] = {"family": family, **trial}
     job = checked(TrainJob, raw, document)
-    if job.trial.family != job.family:
-        document.fail(("trial", "family"), f"is not the family of the job, {job.family}")
     _check_metrics(job, document)
     return job
 
@@ -302,7 +302,7 @@ def _check_draws(
     """
     fixed: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
     for parameter in parameters(space):
-        fixed += [{parameter.name: end} for end in parameter.choices or (parameter.low, parameter.high)]
+        fixed += [{parameter.name: end} for end in parameter.ends()]
     for seed, values in enumerate([*fixed, *start]):
         draw = sample(space, _Random(seed, values))
         config = {"family": spec.family, **draw.config}
@@ -347,4 +347,3 @@ class _Random:
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
         return self.fixed[name] if name in self.fixed else self.random.choice(list(choices))
-

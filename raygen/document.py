@@ -47,7 +47,12 @@ class Document:
         return self._marks.get(at, f"{self.source}:1:1")
 
     def overridden(self, at: Keys) -> bool:
-        """Whether the value at a path was set on the command line."""
+        """Whether the value at a path, or a part of it, was set on the command line."""
+        inside = (mark for path, mark in self._marks.items() if path[: len(at)] == at)
+        return any(mark.startswith("--set ") for mark in (self.mark(at), *inside))
+
+    def replaced(self, at: Keys) -> bool:
+        """Whether the value at a path was set on the command line as a whole."""
         return self.mark(at).startswith("--set ")
 
     def fail(self, at: Keys, rule: str) -> NoReturn:
@@ -72,7 +77,7 @@ class Document:
             raise InputError(f"{where}: must be a.b.c=value")
         path = tuple(int(p) if p.isdigit() else p for p in name.strip().split("."))
         value, marks = _compose(where, text)
-        target = self.data
+        target: Any = self.data
         for depth, part in enumerate(path[:-1]):
             if isinstance(target, dict) and target.get(part) is None:
                 target[part] = {}
@@ -80,7 +85,9 @@ class Document:
             if not isinstance(target, dict | list) or not _has(target, part):
                 raise InputError(f"{where}: {dotted(path[: depth + 1])} cannot hold settings")
             target = target[part]
-        if not isinstance(target, dict) and not (isinstance(target, list) and _has(target, path[-1])):
+        if not isinstance(target, dict) and not (
+            isinstance(target, list) and _has(target, path[-1])
+        ):
             raise InputError(f"{where}: {dotted(path[:-1])} cannot hold settings")
         target[path[-1]] = value
         self._marks = {k: v for k, v in self._marks.items() if k[: len(path)] != path}
@@ -143,7 +150,10 @@ def _compose(source: str, text: str) -> tuple[Any, dict[Keys, str]]:
         problem = str(error).partition("\n")[0]
         raise InputError(f"{source}: not valid YAML: {problem}") from error
     marks: dict[Keys, str] = {}
-    return (_build(source, node, (), marks) if node else None), marks
+    try:
+        return (_build(source, node, (), marks) if node else None), marks
+    except RecursionError:  # an alias inside of what it stands for
+        raise InputError(f"{source}:1:1: not valid settings: a value holds itself") from None
 
 
 def _build(source: str, node: yaml.Node, at: Keys, marks: dict[Keys, str]) -> Any:
@@ -165,7 +175,9 @@ def _build(source: str, node: yaml.Node, at: Keys, marks: dict[Keys, str]) -> An
             marks[*at, key] = here
             mapping[key] = _build(source, value_node, (*at, key), marks)
         return mapping
-    return node.value if node.style in ("'", '"', "|", ">") else _scalar(node.value)
+    return (
+        node.value if getattr(node, "style", None) in ("'", '"', "|", ">") else _scalar(node.value)
+    )
 
 
 def _scalar(text: str) -> Any:

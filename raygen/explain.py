@@ -30,6 +30,8 @@ def checked(
     except ValidationError as error:
         lines = []
         for mistake in error.errors():
+            if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
+                continue  # what the tag stands in is wrong, and reported itself
             at, names = _untagged(model, mistake["loc"])
             if len(at) == 1:
                 names = [*names, *extra_names]

@@ -21,7 +21,9 @@ STATES = (
     "interrupted",
     "running",
 )
-TRIAL_COLUMNS = ["trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node"]
+TRIAL_COLUMNS = [
+    "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",
+]  # fmt: skip
 HISTORY_COLUMNS = ["trial", "kimg", "seconds", "images_per_second"]
 RUNG_COLUMNS = ["trial", "kimg", "value", "cutoff", "peers", "decision"]
 
@@ -34,6 +36,7 @@ class Study(NamedTuple):
     trials: pd.DataFrame
     history: pd.DataFrame
     rungs: pd.DataFrame
+    configs: dict[int, dict[str, Any]]  # by trial, nested as they were sampled
 
     @property
     def metric(self) -> str:
@@ -93,6 +96,7 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
     """Turn journal records into the study's facts and tables."""
     info: dict[str, Any] = {}
     trials: dict[int, dict[str, Any]] = {}
+    configs: dict[int, dict[str, Any]] = {}
     history: list[dict[str, Any]] = []
     rungs: list[dict[str, Any]] = []
     for record in records:
@@ -103,6 +107,7 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
                 info.setdefault("protocols", {})[record["hash"]] = record["record"]
             case "suggest":
                 trials[record["trial"]] = _suggested(record)
+                configs[record["trial"]] = record["config"]
             case "start":
                 trials[record["trial"]]["node"] = record["node"]
             case "report":
@@ -127,6 +132,7 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
         _frame(sorted(trials.values(), key=lambda row: row["trial"]), TRIAL_COLUMNS),
         _frame(history, HISTORY_COLUMNS),
         _frame(rungs, RUNG_COLUMNS),
+        configs,
     )
 
 
@@ -144,9 +150,11 @@ def ranked(study: Study) -> pd.DataFrame:
     trial is the best only while nothing has completed.
     """
     scored = study.trials[study.trials["value"].notna()]
-    return scored.assign(_full=scored["state"] != "completed").sort_values(
-        ["_full", "value", "trial"], ascending=[True, study.minimise, True]
-    ).drop(columns="_full")
+    return (
+        scored.assign(_full=scored["state"] != "completed")
+        .sort_values(["_full", "value", "trial"], ascending=[True, study.minimise, True])
+        .drop(columns="_full")
+    )
 
 
 def best_trial(study: Study) -> int:
@@ -159,6 +167,21 @@ def best_trial(study: Study) -> int:
     if order.empty:
         raise InputError(f"{study.folder.root}: no trial has a value yet")
     return int(order.iloc[0]["trial"])
+
+
+def train_config(study: Study, trial: int) -> dict[str, Any]:
+    """Return one trial of a study as a configuration that `raygen train --config` accepts."""
+    seeds = study.trials.set_index("trial")["seed"]
+    return {
+        "family": study.info["family"],
+        "data": {k: v for k, v in study.info["data"]["source"].items() if v is not None},
+        "objective": study.info["objective"]["metric"],
+        "evaluation": {k: v for k, v in study.info["evaluation"].items() if v is not None},
+        "seed": int(seeds[trial]),
+        "kimg": study.info["budget"]["kimg"],
+        "milestones": study.info["milestones"],
+        "trial": study.configs[trial],
+    }
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -222,5 +245,6 @@ __all__ = [
     "load_study",
     "ranked",
     "read_records",
+    "train_config",
     "write_tables",
 ]

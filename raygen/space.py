@@ -14,7 +14,7 @@ A mapping with one of four keys is a parameter, everything else is a fixed value
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, Protocol
 
-from raygen.document import Document, Keys
+from raygen.document import Document, Keys, dotted
 from raygen.errors import did_you_mean
 
 KINDS = ("float", "int", "choice", "one_of")
@@ -83,6 +83,17 @@ class Parameter(NamedTuple):
             return False
         steps = (value - self.low) / self.step if self.step else 0.0
         return abs(steps - round(steps)) < 1e-9
+
+    def ends(self) -> tuple[Any, ...]:
+        """Every choice, or the lowest and the highest value that the search could choose."""
+        if self.choices is not None:
+            return self.choices
+        assert self.low is not None
+        assert self.high is not None
+        step = self.step or (1 if self.kind == "int" else None)
+        if step is None:
+            return self.low, self.high
+        return self.low, self.low + step * int((self.high - self.low) / step + 1e-9)
 
     def rule(self) -> str:
         """The admitted values in words."""
@@ -180,9 +191,7 @@ def _parse_group(
             document.fail(where, f"has both {kinds[0]} and {kinds[1]}: one of them")
         else:
             _check_options(document, where, kinds[0], value)
-            children[key] = _PARSERS[kinds[0]](
-                document, where, child, f"{branch}{key}", condition
-            )
+            children[key] = _PARSERS[kinds[0]](document, where, child, f"{branch}{key}", condition)
     return Group(children, at)
 
 
@@ -219,7 +228,7 @@ def _parse_range(
             document.fail((*at, "step"), f"must be a positive {kind}")
         if log:
             document.fail((*at, "step"), "a log range has no step")
-    return Parameter(name, ".".join(setting), kind, at, condition, low, high, log, step)
+    return Parameter(name, dotted(setting), kind, at, condition, low, high, log, step)
 
 
 def _parse_choice(
@@ -233,7 +242,7 @@ def _parse_choice(
             document.fail((*at, "choice", index), "a choice must be a plain value; use one_of")
         if choice in choices[:index]:
             document.fail((*at, "choice", index), "stands here twice")
-    setting_name = ".".join(setting)
+    setting_name = dotted(setting)
     return Parameter(name, setting_name, "choice", at, condition, choices=tuple(choices))
 
 
@@ -243,10 +252,8 @@ def _parse_branches(
     options = document.get((*at, "one_of"))
     if not isinstance(options, Mapping) or not options:
         document.fail((*at, "one_of"), "needs a mapping: the name of a branch, then its settings")
-    chosen = ".".join((*setting, "name"))
-    choice = Parameter(
-        f"{name}.name", chosen, "choice", at, condition, choices=tuple(options)
-    )
+    chosen = dotted((*setting, "name"))
+    choice = Parameter(f"{name}.name", chosen, "choice", at, condition, choices=tuple(options))
     groups = {}
     for option, inside in options.items():
         where = (*at, "one_of", option)
@@ -308,6 +315,8 @@ def _assign_group(group: Group, document: Document, at: Keys, point: dict[str, A
         where = (*at, key)
         match group.children.get(key):
             case None:
+                if document.replaced(group.where):
+                    continue
                 hint = did_you_mean(key, group.children)
                 document.fail(where, f"is not in the space{hint}")
             case Fixed() as fixed:
@@ -326,16 +335,17 @@ def _assign_group(group: Group, document: Document, at: Keys, point: dict[str, A
                 _assign_branch(branches, document, where, point)
 
 
-def _assign_branch(
-    branches: Branches, document: Document, at: Keys, point: dict[str, Any]
-) -> None:
+def _assign_branch(branches: Branches, document: Document, at: Keys, point: dict[str, Any]) -> None:
     settings = dict(document.get(at))
     name = settings.pop("name", None)
-    if name not in branches.groups:
+    if not isinstance(name, str) or name not in branches.groups:
+        if name and document.replaced((*branches.choice.where, "one_of")):
+            return
         hint = did_you_mean(str(name), branches.groups)
         document.fail((*at, "name"), f"must name a branch: {', '.join(branches.groups)}{hint}")
     point[branches.choice.name] = name
-    named = Group({**branches.groups[name].children, "name": Fixed(name, at)}, at)
+    inside = branches.groups[name]
+    named = Group({**inside.children, "name": Fixed(name, at)}, inside.where)
     _assign_group(named, document, at, point)
 
 

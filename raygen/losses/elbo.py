@@ -49,9 +49,7 @@ class DiscretisedLogistic(nn.Module):
         # Far from the mean both sigmoids round to the same number; the density times the width
         # of a level is then the better value.
         middle = (images - mean) * precision
-        density = (
-            middle - log_scale - 2 * F.softplus(middle) + math.log(2 * HALF_LEVEL)
-        )
+        density = middle - log_scale - 2 * F.softplus(middle) + math.log(2 * HALF_LEVEL)
         between = torch.where(inside > 1e-5, inside.clamp(min=1e-12).log(), density)
         return _with_edges(images, F.logsigmoid(upper), F.logsigmoid(-lower), between)
 

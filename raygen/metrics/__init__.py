@@ -17,7 +17,7 @@ class Metric(NamedTuple):
 
 
 METRICS = {
-    "fd_classifier": Metric("minimize", ("gan", "vae"), "classifier", least_samples=256),
+    "fd_classifier": Metric("minimize", ("gan", "vae"), "classifier", least_samples=353),
     "fid": Metric("minimize", ("gan", "vae"), "inception", least_samples=2049),
     "elbo": Metric("maximize", ("vae",)),
     "bits_per_dim": Metric("minimize", ("vae",)),

@@ -14,7 +14,8 @@ from raygen.cache import cached
 from raygen.data import ImageData, Split
 from raygen.data.batches import Batches, to_model_range
 
-FEATURES = 128
+WIDTHS = (32, 64, 128, 128)
+FEATURES = sum(WIDTHS)
 EPOCHS = 5
 BATCH = 128
 PEAK_LR = 4e-3
@@ -27,19 +28,30 @@ class Classifier(nn.Module):
     def __init__(self, classes: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            _block(3, 32, 4, 2), _block(32, 64, 4, 2), _block(64, FEATURES, 4, 2),
-            _block(FEATURES, FEATURES, 3, 1),
+            _block(3, WIDTHS[0], 4, 2), _block(WIDTHS[0], WIDTHS[1], 4, 2),
+            _block(WIDTHS[1], WIDTHS[2], 4, 2), _block(WIDTHS[2], WIDTHS[3], 3, 1),
         )  # fmt: skip
-        self.head = nn.Linear(FEATURES, classes)
+        self.head = nn.Linear(WIDTHS[-1], classes)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def features(self, images: Tensor) -> Tensor:
-        """Images -> the pooled activations before the last layer (n, 128)."""
-        # Channels last: 1.8 times the training speed of the default layout on two CPU cores.
-        return self.blocks(images.contiguous(memory_format=torch.channels_last)).mean(dim=(2, 3))
+        """Images -> the mean activation of every channel of all four blocks (n, 352).
+
+        Of all blocks, because a label says nothing of colour or background: by the last block
+        alone, a generator that knew one background colour scored as well as one that knew all.
+        """
+        pooled = [activation.mean(dim=(2, 3)) for activation in self._activations(images)]
+        return torch.cat(pooled, dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.head(self.features(images))
+        return self.head(self._activations(images)[-1].mean(dim=(2, 3)))
+
+    def _activations(self, images: Tensor) -> list[Tensor]:
+        # Channels last: 1.8 times the training speed of the default layout on two CPU cores.
+        activations = [images.contiguous(memory_format=torch.channels_last)]
+        for block in self.blocks:
+            activations.append(block(activations[-1]))
+        return activations[1:]
 
 
 def load_classifier(data: ImageData, device: torch.device) -> dict[str, Any]:

@@ -121,7 +121,13 @@ class Evaluator:
 
     def _sample_protocol(self, metric: str, extractor: Extractor) -> Record:
         sampling = {"samples": self.samples, "sample_seed": SAMPLE_SEED, "weights": "ema"}
-        return {"metric": metric, **extractor.protocol, **self.data, **sampling, "raygen": __version__}
+        return {
+            "metric": metric,
+            **extractor.protocol,
+            **self.data,
+            **sampling,
+            "raygen": __version__,
+        }
 
     def _elbo_protocol(self, metric: str) -> Record:
         bound = {"likelihood": "discretised to 256 levels", "beta": 1, "posterior_samples": 1}
@@ -160,7 +166,7 @@ def load_classifier(asset: Asset, device: torch.device) -> Extractor:
     scale = plain.cov.diagonal().sqrt().clamp(min=1e-6)
     stats = FeatureStats(plain.mean / scale, plain.cov / torch.outer(scale, scale), plain.count)
     protocol = {
-        "encoder": "raygen classifier, 128 features, standardised",
+        "encoder": f"raygen classifier, {classifier_module.FEATURES} features, standardised",
         "encoder_hash": asset["hash"],
         "encoder_test_accuracy": round(asset["accuracy"], 4),
         "reference": f"train, {stats.count} images",

@@ -13,7 +13,7 @@ class FeatureStats(NamedTuple):
 
     mean: Tensor
     cov: Tensor
-    count: int
+    count: int  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 class FeatureMoments:
@@ -69,4 +69,3 @@ def frechet_distance(
     cross = product.clamp(min=0).sqrt().sum()
     means = (reference.mean - other.mean).square().sum()
     return float(means + reference.cov.trace() + other.cov.trace() - 2 * cross)
-

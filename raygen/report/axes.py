@@ -8,7 +8,14 @@ import pandas as pd
 
 from raygen.report.importance import importance
 from raygen.report.labels import ABSENT, number, setting, short_metric, short_names
-from raygen.report.tables import ABSENT_POSITION, Parameter, Scale, projected, value_scale, varying
+from raygen.report.tables import (
+    ABSENT_POSITION,
+    Parameter,
+    Scale,
+    projected,
+    value_scale,
+    varying,
+)
 from raygen.results import Study
 
 BUCKETS = 5  # colour steps, 0 = the best fifth

@@ -4,7 +4,15 @@ import math
 from typing import NamedTuple
 
 from raygen.report.importance import importance
-from raygen.report.labels import STATE_LOOKS, counted, listed, number, percent, setting, short_names
+from raygen.report.labels import (
+    STATE_LOOKS,
+    counted,
+    listed,
+    number,
+    percent,
+    setting,
+    short_names,
+)
 from raygen.report.tables import (
     compute_saved,
     has_default,

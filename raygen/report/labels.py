@@ -52,7 +52,7 @@ def short_metric(name: str) -> str:
 
 
 def arrow(direction: str | None) -> str:
-    """ "↓" when lower is better, "↑" when higher is, "" when nobody said."""
+    """Return ↓ when lower is better, ↑ when higher is, nothing when nobody said."""
     return {"minimize": "↓", "maximize": "↑"}.get(direction or "", "")
 
 

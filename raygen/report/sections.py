@@ -6,8 +6,7 @@ from collections.abc import Callable
 from html import escape
 from typing import Any, NamedTuple
 
-import yaml
-
+from raygen.document import dump
 from raygen.report import leads
 from raygen.report.comparison import comparison
 from raygen.report.findings import Verdict, findings, gain, verdict
@@ -20,7 +19,7 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import has_default, state_counts
 from raygen.report.trials_table import trials_table
-from raygen.results import Study, read_records
+from raygen.results import Study
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
 
@@ -51,7 +50,7 @@ def verdict_section(study: Study) -> tuple[str, str]:
         f"raygen generate {folder}\n"
         f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
     )
-    config = yaml.safe_dump(_config(study, found.trial), sort_keys=False, allow_unicode=True)
+    config = dump(study.configs[found.trial])
     return lead, (
         f'<div class="cards">{_cards(study, found)}</div>{notes}'
         f'<div class="pair"><div><h3>Best configuration</h3>{code(config)}</div>'
@@ -231,14 +230,6 @@ def _cards(study: Study, found: Verdict) -> str:
         f"<small>{escape(note)}</small></div>"
         for title, value, note in cards
     )
-
-
-def _config(study: Study, trial: int) -> dict[str, Any]:
-    # The journal, not the table: a column with gaps turns whole numbers into floats.
-    for record in read_records(study.folder.journal):
-        if record["kind"] == "suggest" and record["trial"] == trial:
-            return record["config"]
-    return {}
 
 
 def _protocols(records: dict[str, Any]) -> str:

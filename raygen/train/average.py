@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from raygen.config import Ema
 
@@ -24,7 +25,7 @@ class Average:
         """Move towards `source`; its buffers (running statistics) are copied."""
         half_life = min(self.half_life, self.rampup * images_seen)
         weight = 1.0 if half_life == 0 else 1 - 0.5 ** (images_added / half_life)
-        ours, theirs = list(self.network.parameters()), list(source.parameters())
-        torch._foreach_lerp_(ours, theirs, weight)
+        average = get_ema_multi_avg_fn(1 - weight)  # one fused update for all parameters
+        average(list(self.network.parameters()), list(source.parameters()), 0)
         for mine, other in zip(self.network.buffers(), source.buffers(), strict=True):
             mine.copy_(other)

@@ -36,6 +36,7 @@ class GanLearner:
         )
         self.loss = ADVERSARIAL[trial.loss.name]
         self.penalty = PENALTIES[trial.loss.penalty] if trial.loss.penalty else None
+        self.penalty_weight = trial.loss.penalty_weight or 0.0
         self.random = torch.Generator(device)
 
     @property
@@ -50,11 +51,12 @@ class GanLearner:
         self.generator.train()
         self.discriminator.train().requires_grad_(True)
         losses: dict[str, Tensor] = {}
-        for turn in range(self.trial.optimizer.discriminator_steps):
-            images, labels = batches.at(position + turn * self.trial.batch_size)
+        starts = range(position, position + self.images_per_step, self.trial.batch_size)
+        turns = [batches.at(start) for start in starts]
+        for images, labels in turns:
             losses = self._train_discriminator(images, labels)
         self.discriminator.requires_grad_(False)
-        losses["generator_loss"] = self._train_generator(labels)  # pyright: ignore[reportPossiblyUnbound]
+        losses["generator_loss"] = self._train_generator(turns[-1][1])
         seen = position + self.images_per_step
         self.average.update(self.generator, seen, self.images_per_step)
         return losses
@@ -70,7 +72,7 @@ class GanLearner:
             mix = self._noise(1, uniform=True)
             # The bare network: only its weights' gradients are shared, by the backward below.
             penalty = self.penalty(lambda x: self.discriminator(x, labels), real, fake, mix)
-            loss = loss + self.trial.loss.penalty_weight * penalty
+            loss = loss + self.penalty_weight * penalty
             losses["penalty"] = penalty.detach()
         self.discriminator_adam.zero_grad()
         loss.backward()

@@ -58,5 +58,5 @@ class Health:
 
 
 def spread(images: Tensor) -> float:
-    """Standard deviation over images of uint8 (n, 3, h, w), averaged over pixels; in grey levels."""
+    """Standard deviation over images uint8 (n, 3, h, w), mean over pixels, in grey levels."""
     return float(images.float().std(dim=0).mean())

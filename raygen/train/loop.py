@@ -89,7 +89,7 @@ def fit(
         now = time.monotonic()
         seconds = earlier + now - started
         state = {"images": images, "seconds": seconds, "health": health.state_dict()}
-        speed = trained.count / max(trained.seconds, 1e-9)
+        speed = trained.added / max(trained.seconds, 1e-9)
         yield Progress(
             kimg, seconds, now - evaluating, speed, scores, trained.losses, samples, diverged, best,
             kimg == milestones[-1], learner, state,
@@ -100,7 +100,7 @@ def fit(
 
 class _Stretch(NamedTuple):
     images: int
-    count: int
+    added: int
     seconds: float
     losses: dict[str, float]
     diverged: str | None

@@ -22,7 +22,7 @@ class Vae(nn.Module):
         self.encoder, self.decoder = nets.encoder, nets.decoder
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images and noise (n, latent_dim) -> output (n, c, 32, 32), log p(x | z), KL, each (n,)."""
+        """Images and noise (n, latent_dim) -> output (n, c, 32, 32), log p(x | z) and KL (n,)."""
         mean, logvar = self.encoder(images)
         output = self.decoder(mean + torch.exp(0.5 * logvar) * noise)
         return output, self.likelihood.log_prob(images, output), gaussian_kl(mean, logvar)
@@ -78,9 +78,7 @@ class VaeLearner:
         """Uint8 images -> ELBO in nats per image (n,), at beta = 1 on the 256 levels."""
         vae: Vae = self.average.network  # pyright: ignore[reportAssignmentType]
         scaled = to_model_range(images)
-        noise = torch.randn(
-            len(images), self.latent_dim, generator=random, device=self.device
-        )
+        noise = torch.randn(len(images), self.latent_dim, generator=random, device=self.device)
         output, _, kl = vae(scaled, noise)
         return vae.likelihood.log_mass(scaled, output) - kl
 

@@ -68,9 +68,7 @@ class Workbench:
     def __init__(self, shared: Shared, device: torch.device) -> None:
         torch.set_num_threads(max(1, int(shared.resources["cpus"])))
         self.shared, self.device, self.data = shared, device, shared.data()
-        self.evaluator = Evaluator(
-            shared.metrics, self.data, shared.samples, device, shared.assets
-        )
+        self.evaluator = Evaluator(shared.metrics, self.data, shared.samples, device, shared.assets)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:
         """Train one trial; every way in which it can end is an event, not an exception."""
@@ -186,7 +184,8 @@ class DdpTrial(tune.Trainable):
             run_config=RunConfig(
                 name=f"{self.trial_id}-{job['number']}",
                 storage_path=str(Path(self.folder) / ".train"),
-                callbacks=[_GroupCatcher(self.queue)],
+                # Ray takes its internal callbacks here, too, and only those learn of the group.
+                callbacks=[_GroupCatcher(self.queue)],  # pyright: ignore[reportArgumentType]
             ),
         )
         self.thread = threading.Thread(target=self._fit, args=(trainer,), daemon=True)
@@ -286,5 +285,3 @@ def _headline(error: BaseException) -> str:
     """The class and last line of an error: Ray wraps the cause in pages of context."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
-
-

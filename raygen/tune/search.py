@@ -1,13 +1,14 @@
 """Build, run and close a search on Ray."""
 
 import json
+import logging
 import os
 import platform
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -102,7 +103,7 @@ def run_study(
     return Outcome(state, controller.ended, interrupted)
 
 
-def concurrency(resources: Resources, cluster: dict[str, float]) -> int:
+def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
     """Return how many trials fit at once.
 
     Raises:
@@ -292,7 +293,7 @@ def _ray(address: str | None, notify: Callable[[dict[str, Any]], None]) -> Itera
             address=address,
             ignore_reinit_error=True,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             runtime_env={"env_vars": RAY_SETTINGS},
         )
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
@@ -320,9 +321,7 @@ def _to_cpu(value: Any) -> Any:
     return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
-def _shared(
-    study: Study, data: ImageData, assets: dict[str, Any], folder: StudyFolder
-) -> Shared:
+def _shared(study: Study, data: ImageData, assets: dict[str, Any], folder: StudyFolder) -> Shared:
     splits = (*data.train, *data.test)
     return Shared(
         folder=str(folder.root.resolve()),
@@ -363,4 +362,3 @@ def _check_shared(folder: StudyFolder) -> None:
                 f"{folder.root} is not visible from node {node['NodeManagerAddress']}: use "
                 "--storage with a folder that every node shares"
             )
-

@@ -1,0 +1,232 @@
+"""The command line: each command parses, calls one function, prints one result.
+
+Nothing heavy is imported before the command that needs it: torch alone takes seconds.
+"""
+
+import json
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raygen import __version__
+from raygen.errors import RaygenError, did_you_mean
+
+BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
+
+
+class Group(click.Group):
+    """Prints a RaygenError as one line and exits with its code; suggests misspelt commands."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RaygenError as error:
+            if ctx.params.get("debug"):
+                traceback.print_exc()
+            for line in str(error).splitlines():
+                click.echo(f"error: {line}", err=True)
+            ctx.exit(error.exit_code)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            hint = did_you_mean(args[0], self.commands)
+            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+EXISTING = click.Path(exists=True, path_type=Path)
+SETTING = click.option(
+    "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@click.option("--debug", is_flag=True, help="Print a traceback with every error.")
+def main(debug: bool) -> None:
+    """Find the best configuration of an image generator, on one laptop or on a GPU cluster."""
+
+
+@main.command()
+@click.option("--space", required=True, type=click.Path(path_type=Path), help="The search space.")
+@click.option("--name", help="Name of the study; default: that of the file.")
+@click.option("--storage", default="runs", type=click.Path(path_type=Path), show_default=True)
+@SETTING
+@click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
+@click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
+@click.option("--address", help="Ray cluster; default: RAY_ADDRESS, else a local one is started.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@JSON
+def tune(
+    space: Path,
+    name: str | None,
+    storage: Path,
+    settings: tuple[str, ...],
+    trials: int | None,
+    seed: int | None,
+    address: str | None,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
+    from raygen.config import load_study
+    from raygen.progress import StudyProgress, plan
+
+    chosen = {"budget.trials": trials, "seed": seed}
+    short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+    study = load_study(space, [*settings, *short])
+    folder = _study_folder(storage, name, space.stem)
+    if dry_run:
+        click.echo(plan(study, folder.root))
+        return
+    from raygen.report.page import write_report
+    from raygen.tune.search import run_study
+
+    facts = {"command": " ".join(["raygen", *sys.argv[1:]]), "space_file": str(space)}
+    with StudyProgress(study, quiet) as progress:
+        outcome = run_study(study, folder, facts, address, progress)
+    report = write_report(folder.root)
+    if outcome.state == "interrupted":
+        click.echo(f"interrupted; the partial report is {report}", err=True)
+    if as_json:
+        result = {"schema": 1, "study": str(folder.root), "report": str(report)}
+        click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
+    else:
+        click.echo(report)
+    sys.exit(_exit_code(outcome.state, outcome.ended, outcome.signal))
+
+
+@main.command()
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="What to train.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/train-<file name>.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder.")
+@SETTING
+@JSON
+def train(
+    config: Path, out: Path | None, resume: bool, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Train one configuration without Ray, e.g.: raygen train --config best.yaml"""
+    import torch
+
+    from raygen.config import load_train_job
+    from raygen.folders import TrialFolder
+    from raygen.progress import milestone_line
+    from raygen.train import single
+
+    job = load_train_job(config, settings)
+    folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    scores: dict[str, float | None] = {}
+    for progress in single.train(job, folder, device, resume):
+        metrics: dict[str, float | None] = {
+            name: score.value for name, score in progress.scores.items()
+        }
+        speed, seconds = progress.images_per_second, progress.seconds
+        click.echo(milestone_line(progress.kimg, metrics, speed, seconds), err=True)
+        if progress.diverged is not None:
+            raise RaygenError(f"diverged at {progress.kimg:g} kimg: {progress.diverged}")
+        scores = metrics
+    best = str(folder.best)
+    click.echo(json.dumps({"schema": 1, "checkpoint": best, **scores}) if as_json else best)
+
+
+@main.command()
+@click.argument("source", type=EXISTING)
+@click.option("--out", default="samples.png", type=click.Path(path_type=Path), show_default=True)
+@click.option("--count", default=64, type=click.IntRange(1), show_default=True)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@click.option("--class", "label", help="Of a conditional model: images of this class only.")
+def generate(source: Path, out: Path, count: int, seed: int, label: str | None) -> None:
+    """Draw images from noise: a grid (.png), an .npz or a folder.
+
+    E.g.: raygen generate runs/quickstart --count 100 --out images/
+    """
+    import torch
+
+    from raygen.apply.generate import generate as draw
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    click.echo(draw(source, out, count, seed, device, label))
+
+
+@main.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
+def report(study: Path, output: Path | None) -> None:
+    """Build the HTML report, e.g.: raygen report runs/quickstart"""
+    from raygen.report.page import write_report
+
+    click.echo(write_report(study, output))
+
+
+@main.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
+@JSON
+def best(study: Path, trial: int | None, as_json: bool) -> None:
+    """Print the winning configuration, e.g.: raygen best runs/quickstart > best.yaml"""
+    from raygen.document import dump
+    from raygen.errors import InputError
+    from raygen.results import best_trial, load_study, train_config
+
+    found = load_study(study)
+    number = best_trial(found) if trial is None else trial
+    if number not in found.configs:
+        raise InputError(f"--trial {number}: {study} has no such trial")
+    config = train_config(found, number)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "trial": number, "config": config}))
+    else:
+        click.echo(f"# trial {number} of {study}: raygen train --config THIS_FILE")
+        click.echo(dump(config), nl=False)
+
+
+@main.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def validate(files: tuple[Path, ...]) -> None:
+    """Check search spaces and configurations, e.g.: raygen validate search_spaces/*.yaml"""
+    from raygen.config import load_study, load_train_job
+    from raygen.document import load_document
+    from raygen.errors import InputError
+
+    mistakes = []
+    for file in files:
+        try:
+            single = "trial" in load_document(file).data
+            _ = load_train_job(file) if single else load_study(file)
+            click.echo(f"{file}: ok")
+        except InputError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+
+
+def _study_folder(storage: Path, name: str | None, stem: str) -> Any:
+    """The folder of a new study; a name given must be free, a default one is made free."""
+    from raygen.errors import InputError
+    from raygen.folders import StudyFolder
+
+    root = storage / (name or stem)
+    if name and root.exists():
+        raise InputError(f"{root}: exists already; choose another --name, or remove it")
+    number = 1
+    while root.exists():
+        number += 1
+        root = storage / f"{stem}-{number}"
+    return StudyFolder(root)
+
+
+def _exit_code(state: str, ended: dict[str, int], signal: int | None) -> int:
+    if signal is not None:
+        return 128 + signal
+    if state == "failed":
+        return 1
+    return BROKEN_TRIALS if ended.get("failed") or ended.get("lost") else 0

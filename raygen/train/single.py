@@ -1,0 +1,41 @@
+"""One configuration to its end, without Ray: the body of `raygen train`."""
+
+from collections.abc import Iterator
+
+import torch
+
+from raygen.config import TrainJob, between
+from raygen.data import load_data
+from raygen.errors import InputError
+from raygen.folders import TrialFolder
+from raygen.metrics.evaluate import Evaluator, require
+from raygen.train.checkpoint import load_full
+from raygen.train.loop import Progress, fit
+from raygen.train.record import record
+
+
+def train(
+    job: TrainJob, folder: TrialFolder, device: torch.device, resume: bool
+) -> Iterator[Progress]:
+    """Train, write each milestone into the folder, and yield it.
+
+    Raises:
+        InputError: the data or the weights are not there, the folder is in use, or (with
+            `resume`) holds another configuration; nothing was written.
+    """
+    if folder.last.exists() and not resume:
+        raise InputError(f"{folder.root}: holds a training run; --resume goes on with it")
+    data = load_data(job.data)
+    require(job.metrics)
+    state = load_full(folder.last, device) if resume else None
+    if state is not None:
+        found = {"trial": state["trial"], "seed": state["seed"], "data": state["data"]}
+        wanted = {"trial": job.trial.model_dump(), "seed": job.seed, "data": data.summary()}
+        for key, value in wanted.items():
+            if found[key] != value:
+                raise InputError(f"{folder.last}: was trained with another {key}: {found[key]}")
+    evaluator = Evaluator(job.metrics, data, job.evaluation.samples, device)
+    milestones = between(job.milestones, job.evaluation.every_kimg, job.kimg)
+    for progress in fit(job.trial, data, evaluator, milestones, job.seed, state):
+        record(folder, job.trial, job.seed, data.summary(), progress)
+        yield progress

@@ -1,0 +1,91 @@
+"""Every search space that comes with raygen can be searched from its first draw to its last."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+
+from raygen.config import GanTrial, Study, load_study
+from raygen.document import load_document
+from raygen.losses.elbo import LIKELIHOODS
+from raygen.space import sample
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
+DRAWS = 50
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+@pytest.fixture(params=FILES, ids=lambda file: file.name)
+def file(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def make_study(seed: int) -> optuna.Study:
+    return optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+
+
+def build_without_memory(study: Study, config: dict[str, object]) -> int:
+    """Build the networks on the meta device and count their parameters."""
+    trial = study.trial(config)
+    with torch.device("meta"):
+        if isinstance(trial, GanTrial):
+            nets = trial.model.build(classes=10)
+        else:
+            nets = trial.model.build(LIKELIHOODS[trial.loss.likelihood].channels)
+    return sum(p.numel() for net in nets for p in net.parameters())
+
+
+def test_search_spaces_are_found() -> None:
+    assert FILES
+
+
+def test_the_first_line_is_the_command_that_runs_the_file(file: Path) -> None:
+    first = file.read_text(encoding="utf-8").partition("\n")[0]
+
+    assert first.startswith("#")
+    assert f"raygen tune --space search_spaces/{file.name}" in first
+
+
+def test_every_draw_is_a_trial_whose_networks_can_be_built(file: Path) -> None:
+    study = load_study(file)
+    trials = make_study(seed=0)
+
+    for _ in range(DRAWS):
+        assert build_without_memory(study, sample(study.space, trials.ask()).config) > 0
+
+
+def test_every_parameter_of_every_branch_is_drawn_sooner_or_later(file: Path) -> None:
+    study = load_study(file)
+    trials = make_study(seed=1)
+
+    drawn = {n for _ in range(200) for n in sample(study.space, trials.ask()).parameters}
+
+    assert drawn == {parameter.name for parameter in study.parameters}
+
+
+def test_every_starting_point_is_drawn_as_it_is_written_and_can_be_built(file: Path) -> None:
+    study = load_study(file)
+    written = load_document(file).data.get("start") or []
+    assert len(study.start) == len(written)
+
+    for point, settings in zip(study.start, written, strict=True):
+        trials = make_study(seed=2)
+        trials.enqueue_trial(point)
+        config = sample(study.space, trials.ask()).config
+
+        for group, value in settings.items():
+            if isinstance(value, dict):
+                assert config[group] == {**config[group], **value}
+            else:
+                assert config[group] == value
+        assert build_without_memory(study, config) > 0

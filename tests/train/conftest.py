@@ -1,0 +1,116 @@
+"""A tiny data set, a cheap evaluator and the smallest trial of each family."""
+
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeTrial
+from raygen.data import ImageData, Split, fingerprint
+from raygen.data.shapes import SHAPES, draw_shapes
+from raygen.losses.adversarial import AdversarialLoss
+from raygen.metrics import Score
+from raygen.metrics.model import Generative, draw_latents
+from raygen.models.conv_vae import ConvVae
+from raygen.models.dcgan import Dcgan
+from raygen.train import health
+
+EMA = Ema(half_life_kimg=0.2)
+PENALTY = AdversarialLoss(name="wasserstein", penalty="gradient_penalty", penalty_weight=10.0)
+TRIALS: dict[str, Trial] = {
+    "gan": GanTrial(model=Dcgan(latent_dim=8, width=4), ema=EMA, batch_size=16),
+    "gan with penalty": GanTrial(
+        model=Dcgan(latent_dim=8, width=4, conditional=True),
+        loss=PENALTY,
+        optimizer=GanOptimizer(discriminator_steps=2),
+        ema=EMA,
+        batch_size=16,
+    ),
+    "gan with spectral norm": GanTrial(
+        model=Dcgan(latent_dim=8, width=4, discriminator_norm="spectral"), ema=EMA, batch_size=16
+    ),
+    "vae": VaeTrial(model=ConvVae(latent_dim=8, width=4), ema=EMA, batch_size=16),
+}
+
+
+class PixelDistance:
+    """Mean distance of the average generated image to the average training image."""
+
+    metrics = ("fd_classifier",)
+    device = torch.device("cpu")
+
+    def __init__(self, data: ImageData) -> None:
+        self.mean = data.train.images.float().mean(dim=0)
+
+    def __call__(self, model: Generative) -> dict[str, Score]:
+        images = model.sample(*draw_latents(model, 1, 0, 32)).float().mean(dim=0)
+        return {"fd_classifier": Score(float((images - self.mean).abs().mean()), {"samples": 32})}
+
+
+def make_data(count: int = 256) -> ImageData:
+    """`count` drawn shapes to train on and 64 to test on."""
+    train, test = (
+        Split(*map(torch.from_numpy, draw_shapes(n, seed))) for n, seed in ((count, 0), (64, 1))
+    )
+    return ImageData("shapes", tuple(SHAPES), train, test, fingerprint(train, test))
+
+
+def be_patient(setattr: Callable[[object, str, float], None]) -> None:
+    """Switch off the two signs of a collapse."""
+    setattr(health, "DIVERSITY", 0.0)
+    setattr(health, "RISE", math.inf)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is read from or left in the cache of whoever runs the tests."""
+    monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread: these networks are too small for two."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trial ends as a collapse: after so few steps all samples of a healthy one look alike."""
+    be_patient(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def data() -> ImageData:
+    return make_data()
+
+
+@pytest.fixture(scope="session")
+def evaluator(data: ImageData) -> PixelDistance:
+    return PixelDistance(data)
+
+
+@pytest.fixture
+def gan() -> Trial:
+    return TRIALS["gan"]
+
+
+@pytest.fixture
+def vae() -> Trial:
+    return TRIALS["vae"]
+
+
+@pytest.fixture(params=["gan", "vae"])
+def trial(request: pytest.FixtureRequest) -> Trial:
+    """One trial of each family."""
+    return TRIALS[request.param]
+
+
+@pytest.fixture(params=list(TRIALS))
+def any_trial(request: pytest.FixtureRequest) -> Trial:
+    """Every trial whose state differs: penalties, several steps, spectral norm, VAE."""
+    return TRIALS[request.param]

@@ -1,0 +1,232 @@
+"""Two processes with half the batch each train what one process trains with all of it.
+
+The tolerances are those of float32 sums in another order, carried through some steps of Adam.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor
+
+from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeTrial
+from raygen.data import ImageData, Split, fingerprint
+from raygen.data.batches import Batches
+from raygen.data.shapes import SHAPES, draw_shapes
+from raygen.distributed import agree, rank, shard
+from raygen.losses.adversarial import AdversarialLoss
+from raygen.metrics.classifier import FEATURES, Classifier
+from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.frechet import FeatureMoments
+from raygen.models.conv_vae import ConvVae
+from raygen.models.dcgan import Dcgan
+from raygen.train.gan import GanLearner
+from raygen.train.loop import CHECK_EVERY, fit, make_learner
+
+CPU = torch.device("cpu")
+STEPS = 6
+EMA = Ema(half_life_kimg=0.2)
+PENALTY = AdversarialLoss(name="wasserstein", penalty="gradient_penalty", penalty_weight=10.0)
+TRIALS: dict[str, Trial] = {
+    "gan with batch norm, penalty and two discriminator steps": GanTrial(
+        model=Dcgan(latent_dim=8, width=8, conditional=True),
+        loss=PENALTY,
+        optimizer=GanOptimizer(discriminator_steps=2),
+        ema=EMA,
+        batch_size=16,
+    ),
+    "gan with spectral norm": GanTrial(
+        model=Dcgan(latent_dim=8, width=8, discriminator_norm="spectral"), ema=EMA, batch_size=16
+    ),
+    "gan with batch norm on both sides": GanTrial(
+        model=Dcgan(latent_dim=8, width=8, discriminator_norm="batch"), ema=EMA, batch_size=16
+    ),
+    "vae with batch norm": VaeTrial(
+        model=ConvVae(latent_dim=8, width=8, norm="batch"), ema=EMA, batch_size=16
+    ),
+}
+
+
+class Facts(NamedTuple):
+    """What one process saw."""
+
+    losses: dict[str, list[dict[str, float]]]  # a dict per step, by trial
+    weights: dict[str, dict[str, Any]]
+    ending: tuple[str | None, int]  # why a trial with NaN on the last rank ended, at which image
+    moments: dict[str, Tensor]
+    scores: dict[str, float]
+    shard: int
+    agreed: tuple[bool, bool]
+
+
+@pytest.fixture(scope="module")
+def alone() -> Facts:
+    """A single process, without a process group."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    facts = _facts(ranks=1)
+    torch.set_num_threads(threads)
+    return facts
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Facts]:
+    """Both processes of a group of two."""
+    folder = tmp_path_factory.mktemp("pair")
+    mp.spawn(_worker, (folder,), nprocs=2)
+    first, second = (torch.load(folder / f"{n}.pt", weights_only=True) for n in range(2))
+    return Facts(*first), Facts(*second)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_the_mean_loss_of_two_ranks_is_the_loss_of_one_process(
+    name: str, alone: Facts, pair: tuple[Facts, Facts]
+) -> None:
+    for whole, *halves in zip(
+        alone.losses[name], *(facts.losses[name] for facts in pair), strict=True
+    ):
+        mean = {key: (halves[0][key] + halves[1][key]) / 2 for key in whole}
+        assert mean == pytest.approx(whole, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_both_ranks_hold_bit_equal_weights_and_running_statistics(
+    name: str, pair: tuple[Facts, Facts]
+) -> None:
+    ours, theirs = (_tensors(facts.weights[name]) for facts in pair)
+
+    assert ours.keys() == theirs.keys()
+    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
+
+
+@pytest.mark.parametrize("name", TRIALS)
+def test_two_ranks_end_with_the_weights_of_one_process(
+    name: str, alone: Facts, pair: tuple[Facts, Facts]
+) -> None:
+    ours, theirs = _tensors(pair[0].weights[name]), _tensors(alone.weights[name])
+
+    assert ours.keys() == theirs.keys()
+    for key in ours:
+        if "num_batches" in key:  # counts for torch only; nothing reads it
+            continue
+        difference = (ours[key].double() - theirs[key].double()).norm()
+        assert difference <= 1e-3 * theirs[key].double().norm() + 1e-4, key
+
+
+def test_nan_on_one_rank_ends_the_trial_on_both_at_the_same_image(
+    pair: tuple[Facts, Facts],
+) -> None:
+    (other, images), (own, same) = (facts.ending for facts in pair)
+
+    assert own == "generator loss is nan"
+    assert other == "a loss is not finite on another worker"
+    assert images == same == CHECK_EVERY * 16
+
+
+def test_moments_that_two_ranks_gather_are_those_of_one_process(
+    alone: Facts, pair: tuple[Facts, Facts]
+) -> None:
+    for facts in pair:
+        for name, value in alone.moments.items():
+            assert torch.allclose(facts.moments[name], value, rtol=1e-12, atol=1e-12), name
+
+
+def test_two_ranks_that_share_an_evaluation_find_the_scores_of_one_process(
+    alone: Facts, pair: tuple[Facts, Facts]
+) -> None:
+    assert pair[0].scores == pair[1].scores
+    # The images come from bit-equal weights, so only the order of float64 sums differs.
+    assert pair[0].scores == pytest.approx(alone.scores, rel=1e-9)
+
+
+def test_shards_of_an_odd_count_add_up(pair: tuple[Facts, Facts]) -> None:
+    assert [facts.shard for facts in pair] == [4, 3]
+
+
+def test_one_raised_flag_is_seen_by_both_ranks(pair: tuple[Facts, Facts]) -> None:
+    assert [facts.agreed for facts in pair] == [(True, False)] * 2
+
+
+def _worker(number: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=number, world_size=2)
+    torch.save(tuple(_facts(ranks=2)), folder / f"{number}.pt")
+    dist.destroy_process_group()
+
+
+def _facts(ranks: int) -> Facts:
+    data = _data()
+    losses, weights = {}, {}
+    for name, trial in TRIALS.items():
+        learner = make_learner(trial, 10, CPU, seed=1)
+        batches = Batches(data.train, trial.batch_size, 1, CPU)
+        size = learner.images_per_step
+        found = [learner.step(batches, size * step) for step in range(STEPS)]
+        losses[name] = [{key: value.item() for key, value in step.items()} for step in found]
+        weights[name] = {k: v for k, v in learner.state_dict().items() if "adam" not in k}
+    agreed = agree(rank() == ranks - 1, CPU), agree(False, CPU)
+    ending = _ending(data) if ranks == 2 else (None, 0)
+    return Facts(losses, weights, ending, _moments(ranks), _scores(data), shard(7), agreed)
+
+
+def _ending(data: ImageData) -> tuple[str | None, int]:
+    """Train a GAN whose loss becomes NaN on the last rank only."""
+    step = GanLearner.step
+
+    def poisoned(self: GanLearner, batches: Batches, position: int) -> dict[str, Tensor]:
+        losses = step(self, batches, position)
+        return {**losses, "generator_loss": losses["generator_loss"] * math.nan}
+
+    if rank() == 1:
+        GanLearner.step = poisoned  # in this process only, which ends soon
+    trial = TRIALS["gan with spectral norm"]
+    evaluator = Evaluator(("fd_classifier",), data, 16, CPU, _assets())
+    (progress,) = fit(trial, data, evaluator, (10.0, 20.0), seed=0)
+    return progress.diverged, progress.state["images"]
+
+
+def _moments(ranks: int) -> dict[str, Tensor]:
+    """Mean and covariance of features of which the first rank holds 70 and the second 30."""
+    features = torch.randn(100, 6, generator=torch.Generator().manual_seed(0)) + 3
+    mine = [features] if ranks == 1 else [features[:70].split(33), features[70:].split(7)][rank()]
+    moments = FeatureMoments(6, CPU)
+    for chunk in mine:
+        moments.add(chunk)
+    stats = moments.merged().stats()
+    return {"mean": stats.mean, "cov": stats.cov, "count": torch.tensor(float(stats.count))}
+
+
+def _scores(data: ImageData) -> dict[str, float]:
+    """Scores of an untrained VAE: three chunks of samples and two of test images."""
+    evaluator = Evaluator(("fd_classifier", "elbo"), data, 600, CPU, _assets())
+    learner = make_learner(TRIALS["vae with batch norm"], 10, CPU, seed=1)
+    return {name: score.value for name, score in evaluator(learner).items()}
+
+
+def _assets() -> dict[str, dict[str, Any]]:
+    """An untrained classifier and made-up reference statistics."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        state = Classifier(10).state_dict()
+        features = torch.randn(500, FEATURES, dtype=torch.float64)
+    reference = {"mean": features.mean(dim=0), "cov": features.T.cov(), "count": 500}
+    return {"classifier": {"state": state, "accuracy": 0.1, "hash": "none", **reference}}
+
+
+def _data() -> ImageData:
+    train, test = (
+        Split(*map(torch.from_numpy, draw_shapes(n, seed))) for n, seed in ((100, 0), (300, 1))
+    )
+    return ImageData("shapes", tuple(SHAPES), train, test, fingerprint(train, test))
+
+
+def _tensors(state: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:
+    flat = {}
+    for key, value in state.items():
+        name = f"{prefix}{key}"
+        flat |= {name: value} if isinstance(value, Tensor) else _tensors(value, f"{name}.")
+    return flat

@@ -1,0 +1,130 @@
+"""Lost trials are ended, healthy ones never are."""
+
+import io
+import math
+
+import pytest
+import torch
+
+from raygen.train.health import DIVERSITY, Health, spread
+
+REAL = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator())
+SAME = REAL[:1].expand(64, -1, -1, -1)
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health(minimise=True, real=REAL)
+
+
+def test_finite_losses_are_no_reason_to_stop(health: Health) -> None:
+    assert health.losses({"generator_loss": -1e30, "penalty": 0.0}) is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_not_finite_is_named(health: Health, value: float) -> None:
+    reason = health.losses({"discriminator_loss": 1.0, "generator_loss": value})
+
+    assert reason == f"generator loss is {value}"
+
+
+@pytest.mark.parametrize("minimise", [True, False])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_an_objective_that_is_not_finite_ends_the_trial(minimise: bool, value: float) -> None:
+    assert Health(minimise, REAL).evaluation(value, REAL) == f"the objective is {value}"
+
+
+def test_a_falling_sequence_is_never_flagged(health: Health) -> None:
+    assert _watch(health, [300 * 0.9**k for k in range(60)]) == [None] * 60
+
+
+def test_noise_of_forty_percent_around_the_best_is_never_flagged(health: Health) -> None:
+    assert _watch(health, [100.0, *[140.0, 101.0, 149.0, 149.0, 120.0] * 6]) == [None] * 31
+
+
+def test_one_value_above_one_and_a_half_times_the_best_is_forgiven(health: Health) -> None:
+    assert _watch(health, [10, 15.1, 14.9, 15.1, 11, 40, 10]) == [None] * 7
+
+
+def test_two_values_in_a_row_above_one_and_a_half_times_the_best_end_the_trial(
+    health: Health,
+) -> None:
+    reasons = _watch(health, [20, 10, 15.1, 15.1])
+
+    assert reasons[:3] == [None] * 3
+    assert reasons[3] == "collapse: the objective rose from 10 to 15.1"
+
+
+@pytest.mark.parametrize("values", [[-2000, -3500, -9000, -90_000], [10, 5, 1, 0.1], [2, 50, 80]])
+def test_a_maximised_objective_is_never_judged_by_a_ratio(values: list[float]) -> None:
+    assert _watch(Health(minimise=False, real=REAL), values) == [None] * len(values)
+
+
+def test_the_best_of_a_maximised_objective_is_its_largest_value() -> None:
+    health = Health(minimise=False, real=REAL)
+
+    _watch(health, [-2000, -1500, -1800])
+
+    assert health.best == -1500
+
+
+def test_identical_samples_twice_in_a_row_end_the_trial(health: Health) -> None:
+    assert health.evaluation(10.0, SAME) is None
+    assert health.evaluation(9.0, SAME) == "collapse: samples vary 0.0% as much as real images"
+
+
+def test_identical_samples_once_are_forgiven(health: Health) -> None:
+    reasons = [health.evaluation(9.0, samples) for samples in (SAME, REAL, SAME, REAL)]
+
+    assert reasons == [None] * 4
+
+
+@pytest.mark.parametrize(("factor", "lost"), [(1.5, False), (0.5, True)])
+def test_the_limit_of_diversity_lies_where_it_is_said_to(
+    health: Health, factor: float, lost: bool
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    wide = torch.randn(64, 3, 8, 8, generator=generator) * DIVERSITY * factor * spread(REAL)
+    samples = (wide + 128).clamp(0, 255).round().byte()
+
+    reasons = [health.evaluation(9.0, samples) for _ in range(2)]
+
+    assert (reasons[1] is not None) == lost
+
+
+def test_spread_is_the_standard_deviation_of_a_pixel() -> None:
+    images = torch.tensor([10, 20], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 4, 4)
+
+    assert spread(images) == pytest.approx(math.sqrt(50))
+
+
+@pytest.mark.parametrize("split", range(1, 5))
+def test_a_watch_that_was_saved_and_restored_ends_at_the_same_point(split: int) -> None:
+    values = [20.0, 10.0, 16.0, 16.0, 16.0]
+    whole = _watch(Health(True, REAL), values)
+    first, second = Health(True, REAL), Health(True, REAL)
+
+    before = _watch(first, values[:split])
+    second.load_state_dict(_through_a_file(first.state_dict()))
+
+    assert before + _watch(second, values[split:]) == whole
+
+
+def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> None:
+    resumed = Health(True, REAL)
+    health.evaluation(9.0, SAME)
+
+    resumed.load_state_dict(_through_a_file(health.state_dict()))
+
+    assert resumed.evaluation(8.0, SAME) is not None
+
+
+def _watch(health: Health, values: list[float]) -> list[str | None]:
+    return [health.evaluation(value, REAL) for value in values]
+
+
+def _through_a_file(state: dict[str, float]) -> dict[str, float]:
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=True)
