@@ -82,12 +82,10 @@ class Document:
             if isinstance(target, dict) and target.get(part) is None:
                 target[part] = {}
                 self._marks[path[: depth + 1]] = where
-            if not isinstance(target, dict | list) or not _has(target, part):
+            if not _has(target, part):
                 raise InputError(f"{where}: {dotted(path[: depth + 1])} cannot hold settings")
             target = target[part]
-        if not isinstance(target, dict) and not (
-            isinstance(target, list) and _has(target, path[-1])
-        ):
+        if not (isinstance(target, dict) or _has(target, path[-1])):
             raise InputError(f"{where}: {dotted(path[:-1])} cannot hold settings")
         target[path[-1]] = value
         self._marks = {k: v for k, v in self._marks.items() if k[: len(path)] != path}
@@ -192,7 +190,7 @@ def _scalar(text: str) -> Any:
     return text
 
 
-def _has(container: dict[str, Any] | list[Any], part: str | int) -> bool:
+def _has(container: Any, part: str | int) -> bool:
     if isinstance(container, list):
         return isinstance(part, int) and part < len(container)
-    return part in container
+    return isinstance(container, dict) and part in container

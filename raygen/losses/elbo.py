@@ -45,13 +45,14 @@ class DiscretisedLogistic(nn.Module):
         precision = torch.exp(-log_scale)
         upper = (images - mean + HALF_LEVEL) * precision
         lower = (images - mean - HALF_LEVEL) * precision
-        inside = torch.sigmoid(upper) - torch.sigmoid(lower)
-        # Far from the mean both sigmoids round to the same number; the density times the width
-        # of a level is then the better value.
-        middle = (images - mean) * precision
-        density = middle - log_scale - 2 * F.softplus(middle) + math.log(2 * HALF_LEVEL)
-        between = torch.where(inside > 1e-5, inside.clamp(min=1e-12).log(), density)
-        return _with_edges(images, F.logsigmoid(upper), F.logsigmoid(-lower), between)
+        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
+        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): without the
+        # difference, which far from the mean is one of two equal numbers. u - l is the width w of
+        # a level; log(1 - exp(-w)) is split so that it stays finite where w rounds to 0.
+        width = (2 * HALF_LEVEL * precision).clamp(min=1e-6)
+        log_width = math.log(2 * HALF_LEVEL) - log_scale
+        between = below + above + log_width + torch.log(-torch.expm1(-width) / width)
+        return _with_edges(images, below, above, between)
 
     def log_prob(self, images: Tensor, output: Tensor) -> Tensor:
         """The training objective is the mass itself."""
@@ -90,7 +91,7 @@ class LearnedSigmaGaussian(nn.Module):
         right = lower > 0
         a, b = torch.where(right, -upper, lower), torch.where(right, -lower, upper)
         log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
-        between = log_b + torch.log1p(-torch.exp(log_a - log_b).clamp(max=1 - 1e-7))
+        between = log_b + torch.log(-torch.expm1((log_a - log_b).clamp(max=-1e-7)))
         edges = torch.special.log_ndtr(upper), torch.special.log_ndtr(-lower)
         return _with_edges(images, *edges, between)
 

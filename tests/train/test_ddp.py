@@ -1,16 +1,19 @@
 """Two processes with half the batch each train what one process trains with all of it.
 
-The tolerances are those of float32 sums in another order, carried through some steps of Adam.
+The tolerances are those of float32 sums in another order, carried through some steps of Adam:
+a batch normalisation that is not shared, or noise that is not, misses them by a factor of 100.
 """
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor
 
 from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeTrial
@@ -77,7 +80,16 @@ def alone() -> Facts:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Facts]:
     """Both processes of a group of two."""
     folder = tmp_path_factory.mktemp("pair")
-    mp.spawn(_worker, (folder,), nprocs=2)
+    # This file as a script, not multiprocessing's spawn: that must import it by its module name,
+    # which depends on how pytest was configured to import tests.
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    commands = [[sys.executable, __file__, str(number), str(folder)] for number in range(2)]
+    processes = [subprocess.Popen(command, env=environment) for command in commands]
+    try:
+        assert [process.wait(timeout=100) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
     first, second = (torch.load(folder / f"{n}.pt", weights_only=True) for n in range(2))
     return Facts(*first), Facts(*second)
 
@@ -86,11 +98,11 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Facts]:
 def test_the_mean_loss_of_two_ranks_is_the_loss_of_one_process(
     name: str, alone: Facts, pair: tuple[Facts, Facts]
 ) -> None:
-    for whole, *halves in zip(
-        alone.losses[name], *(facts.losses[name] for facts in pair), strict=True
-    ):
-        mean = {key: (halves[0][key] + halves[1][key]) / 2 for key in whole}
-        assert mean == pytest.approx(whole, rel=1e-4, abs=1e-6)
+    first, second = (facts.losses[name] for facts in pair)
+    for step, whole in enumerate(alone.losses[name]):
+        mean = {key: (first[step][key] + second[step][key]) / 2 for key in whole}
+        # The first step is a pure forward pass; Adam enlarges rounding noise in the later ones.
+        assert mean == pytest.approx(whole, rel=1e-3 if step else 1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("name", TRIALS)
@@ -110,11 +122,12 @@ def test_two_ranks_end_with_the_weights_of_one_process(
     ours, theirs = _tensors(pair[0].weights[name]), _tensors(alone.weights[name])
 
     assert ours.keys() == theirs.keys()
-    for key in ours:
-        if "num_batches" in key:  # counts for torch only; nothing reads it
-            continue
-        difference = (ours[key].double() - theirs[key].double()).norm()
-        assert difference <= 1e-3 * theirs[key].double().norm() + 1e-4, key
+    # Not the biases: in front of batch normalisation they have no gradient but rounding noise,
+    # which Adam turns into steps of full size; the running means follow them.
+    kept = [key for key in ours if ours[key].dim() >= 2 or key.endswith(("running_var", "vector"))]
+    for key in kept:
+        difference = (ours[key] - theirs[key]).double().norm()
+        assert difference <= 1e-3 * theirs[key].double().norm(), key
 
 
 def test_nan_on_one_rank_ends_the_trial_on_both_at_the_same_image(
@@ -230,3 +243,7 @@ def _tensors(state: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:
         name = f"{prefix}{key}"
         flat |= {name: value} if isinstance(value, Tensor) else _tensors(value, f"{name}.")
     return flat
+
+
+if __name__ == "__main__":
+    _worker(int(sys.argv[1]), Path(sys.argv[2]))
