@@ -15,8 +15,9 @@ DIVERSITY = 0.05
 class Health:
     """Watches one trial over its evaluations; its state travels in the checkpoint."""
 
-    def __init__(self, minimise: bool, real: Tensor) -> None:
-        self.minimise = minimise
+    def __init__(self, minimise: bool, real: Tensor, diversity: float = DIVERSITY) -> None:
+        """`diversity` 0 turns that sign off: samples of a young VAE are alike and no bad sign."""
+        self.minimise, self.diversity = minimise, diversity
         self.real_spread = spread(real)
         self.best = math.inf if minimise else -math.inf
         self.worse = 0
@@ -34,7 +35,7 @@ class Health:
         if not math.isfinite(value):
             return f"the objective is {value}"
         share = spread(samples) / self.real_spread
-        self.uniform = self.uniform + 1 if share < DIVERSITY else 0
+        self.uniform = self.uniform + 1 if share < self.diversity else 0
         if self.uniform >= PATIENCE:
             return f"collapse: samples vary {share:.1%} as much as real images"
         if (value < self.best) == self.minimise or not math.isfinite(self.best):

@@ -15,7 +15,7 @@ from raygen.metrics import METRICS, Score
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.train.gan import GanLearner
-from raygen.train.health import Health
+from raygen.train.health import DIVERSITY, Health
 from raygen.train.vae import VaeLearner
 
 GRID = 64
@@ -66,7 +66,9 @@ def fit(
     learner = make_learner(trial, len(data.classes), device, seed)
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
-    health = Health(METRICS[objective].direction == "minimize", data.train.images[:512])
+    minimise = METRICS[objective].direction == "minimize"
+    diversity = DIVERSITY if isinstance(trial, GanTrial) else 0.0
+    health = Health(minimise, data.train.images[:512], diversity)
     images, earlier = 0, 0.0
     if resume is not None:
         learner.load_state_dict(resume["learner"])

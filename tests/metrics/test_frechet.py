@@ -1,0 +1,148 @@
+"""The Fréchet distance against closed forms, numpy and torch-fidelity."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from raygen.metrics.frechet import (
+    FeatureMoments,
+    FeatureStats,
+    frechet_distance,
+    symmetric_root,
+)
+
+CPU = torch.device("cpu")
+
+
+def _stats(mean: Tensor, cov: Tensor) -> FeatureStats:
+    return FeatureStats(mean.double(), cov.double(), 100)
+
+
+def _random(dim: int, seed: int, rank: int | None = None) -> FeatureStats:
+    """A random mean and a random covariance of the given rank."""
+    generator = torch.Generator().manual_seed(seed)
+    factor = torch.randn(dim, rank or 2 * dim, dtype=torch.float64, generator=generator)
+    mean = torch.randn(dim, dtype=torch.float64, generator=generator)
+    return FeatureStats(mean, factor @ factor.mT / dim, 100)
+
+
+def test_shifting_a_gaussian_by_two_in_three_dims_gives_distance_twelve() -> None:
+    a, b = _stats(torch.zeros(3), torch.eye(3)), _stats(torch.full((3,), 2.0), torch.eye(3))
+
+    assert frechet_distance(a, b) == pytest.approx(12.0)
+
+
+@pytest.mark.parametrize(("first", "second"), [(1.0, 9.0), (4.0, 0.25), (2.0, 0.0)])
+def test_scaled_covariances_differ_by_the_squared_difference_of_their_roots(
+    first: float, second: float
+) -> None:
+    mean, eye = torch.zeros(5), torch.eye(5)
+
+    distance = frechet_distance(_stats(mean, first * eye), _stats(mean, second * eye))
+
+    assert distance == pytest.approx(5 * (first**0.5 - second**0.5) ** 2)
+
+
+def test_diagonal_covariances_add_up_over_the_axes() -> None:
+    a, b = torch.rand(6).double() + 0.1, torch.rand(6).double() + 0.1
+    zero = torch.zeros(6)
+
+    distance = frechet_distance(_stats(zero, a.diag()), _stats(zero, b.diag()))
+
+    assert distance == pytest.approx(float((a.sqrt() - b.sqrt()).square().sum()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("dim", [2, 16, 64])
+def test_the_distance_is_that_of_torch_fidelity(dim: int, seed: int) -> None:
+    fid = pytest.importorskip("torch_fidelity.metric_fid")
+    a, b = _random(dim, seed), _random(dim, seed + 100)
+
+    theirs = fid.fid_statistics_to_metric(*map(_as_numpy, (a, b)), verbose=False)
+
+    assert frechet_distance(a, b) == pytest.approx(theirs[fid.KEY_METRIC_FID], rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_distance_is_that_of_torch_fidelity_for_covariances_without_full_rank(
+    seed: int,
+) -> None:
+    fid = pytest.importorskip("torch_fidelity.metric_fid")
+    a, b = _random(32, seed, rank=8), _random(32, seed + 100, rank=8)
+
+    theirs = fid.fid_statistics_to_metric(*map(_as_numpy, (a, b)), verbose=False)
+
+    # Roots of eigenvalues that are zero but for rounding: 1e-16 becomes 1e-8, on both sides.
+    assert frechet_distance(a, b) == pytest.approx(theirs[fid.KEY_METRIC_FID], rel=1e-6)
+
+
+@pytest.mark.parametrize("rank", [8, 64])
+def test_the_distance_of_a_gaussian_to_itself_is_zero(rank: int) -> None:
+    a = _random(32, 0, rank)
+
+    assert frechet_distance(a, a) == pytest.approx(0.0, abs=1e-6 * float(a.cov.trace()))
+
+
+def test_the_distance_is_symmetric_in_its_arguments() -> None:
+    a, b = _random(24, 0), _random(24, 1)
+
+    assert frechet_distance(a, b) == pytest.approx(frechet_distance(b, a), rel=1e-10)
+
+
+def test_a_rotation_of_both_gaussians_does_not_change_the_distance() -> None:
+    a, b = _random(12, 0), _random(12, 1)
+    turn, _ = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64))
+
+    turned = [FeatureStats(turn @ s.mean, turn @ s.cov @ turn.mT, s.count) for s in (a, b)]
+
+    assert frechet_distance(*turned) == pytest.approx(frechet_distance(a, b), rel=1e-10)
+
+
+def test_a_root_made_beforehand_gives_the_same_distance() -> None:
+    a, b = _random(24, 0), _random(24, 1)
+
+    assert frechet_distance(a, b, symmetric_root(a.cov)) == frechet_distance(a, b)
+
+
+@pytest.mark.parametrize("rank", [4, 40])
+def test_the_symmetric_root_squared_is_the_matrix(rank: int) -> None:
+    cov = _random(20, 3, rank).cov
+
+    root = symmetric_root(cov)
+
+    assert torch.allclose(root @ root, cov, atol=1e-10)
+    assert torch.allclose(root, root.mT, atol=1e-12)
+    assert torch.linalg.eigvalsh(root).min() > -1e-7
+
+
+@pytest.mark.parametrize("sizes", [[500], [1, 499], [7, 250, 3, 240], [50] * 10])
+def test_moments_of_uneven_chunks_are_those_of_numpy(sizes: list[int]) -> None:
+    features = torch.randn(500, 9, generator=torch.Generator().manual_seed(0)) * 3 + 10
+    moments = FeatureMoments(9, CPU)
+
+    for chunk in features.split(sizes):
+        moments.add(chunk)
+    stats = moments.merged().stats()
+
+    exact = features.double().numpy()
+    np.testing.assert_allclose(stats.mean, exact.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(stats.cov, np.cov(exact, rowvar=False, ddof=1), atol=1e-10)
+    assert stats.count == 500
+    assert stats.mean.dtype == stats.cov.dtype == torch.float64
+
+
+def test_the_distance_of_large_samples_approaches_that_of_their_gaussians() -> None:
+    generator = torch.Generator().manual_seed(0)
+    moments = []
+    for shift, scale in ((0.0, 1.0), (1.0, 2.0)):
+        moments.append(FeatureMoments(4, CPU))
+        moments[-1].add(torch.randn(200_000, 4, generator=generator) * scale + shift)
+
+    distance = frechet_distance(moments[0].stats(), moments[1].stats())
+
+    assert distance == pytest.approx(4 * 1.0 + 4 * (2 - 1) ** 2, rel=0.02)
+
+
+def _as_numpy(stats: FeatureStats) -> dict[str, np.ndarray]:
+    return {"mu": stats.mean.numpy(), "sigma": stats.cov.numpy()}
