@@ -1,6 +1,8 @@
 """Validation errors as lines that a user can act on: place, value, rule, nearest name."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
+from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -28,15 +30,20 @@ def checked(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        lines = []
-        for mistake in error.errors():
+        lines: dict[str, None] = {}
+        meant: set[Keys] = set()
+        # Unknown names first: a name that is missing only because it is misspelt is one mistake.
+        for mistake in sorted(error.errors(), key=lambda e: e["type"] == "missing"):
             if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
                 continue  # what the tag stands in is wrong, and reported itself
             at, names = _untagged(model, mistake["loc"])
             if len(at) == 1:
                 names = [*names, *extra_names]
-            lines.append(_line(document, place(at), mistake, names))
-        raise InputError("\n".join(dict.fromkeys(lines))) from None
+            if mistake["type"] == "extra_forbidden":
+                meant |= {(*at[:-1], name) for name in get_close_matches(str(at[-1]), names, 1)}
+            if at not in meant:
+                lines[_line(document, place(at), mistake, names)] = None
+        raise InputError("\n".join(lines)) from None
 
 
 def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:

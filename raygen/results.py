@@ -89,6 +89,8 @@ def load_study(path: Path) -> Study:
     records = read_records(folder.journal)
     if not records:
         raise InputError(f"{path}: the study is empty: it was stopped before its first record")
+    if records[0].get("kind") != "open":
+        raise InputError(f"{folder.journal}:1: not a raygen journal: it does not open a study")
     return fold(folder, records)
 
 

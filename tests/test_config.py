@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -77,7 +78,7 @@ def refusal(folder: Path, text: str, *overrides: str) -> list[str]:
 
 
 def place_of(text: str, word: str) -> str:
-    """"line:col" of a word that stands once."""
+    """ "line:col" of a word that stands once."""
     assert text.count(word) == 1, f"{word!r} must stand once"
     before = text[: text.index(word)]
     return f"{before.count(chr(10)) + 1}:{len(before) - before.rfind(chr(10))}"
@@ -258,7 +259,9 @@ def test_a_penalty_beside_a_discriminator_that_mixes_images_is_refused_anywhere_
     tmp_path: Path, penalty: str
 ) -> None:
     text = edited(GAN, "penalty: gradient_penalty", f"penalty: {penalty}")
-    text = edited(text, "  model: {", "  model: {discriminator_norm: {choice: [none, layer, batch]}, ")
+    text = edited(
+        text, "  model: {", "  model: {discriminator_norm: {choice: [none, layer, batch]}, "
+    )
 
     (line,) = refusal(tmp_path, text)
 
@@ -321,7 +324,7 @@ def test_rungs_are_geometric_and_end_in_the_budget(kimg: float, factor: float) -
     rungs = spec(kimg, reduction_factor=factor).rungs
 
     assert rungs[-1] == kimg
-    for low, high in zip(rungs, rungs[1:], strict=False):
+    for low, high in pairwise(rungs):
         assert high / low == pytest.approx(factor, rel=1e-4)
 
 

@@ -101,9 +101,7 @@ def test_the_same_key_in_two_mappings_is_no_duplicate(tmp_path: Path) -> None:
         ("a: 1\n\tb: 2\n", "study.yaml:2:1: "),
     ],
 )
-def test_broken_yaml_is_refused_with_line_and_column(
-    tmp_path: Path, text: str, place: str
-) -> None:
+def test_broken_yaml_is_refused_with_line_and_column(tmp_path: Path, text: str, place: str) -> None:
     message = refusal(tmp_path, text)
 
     assert message.startswith(place)

@@ -74,7 +74,11 @@ class Workbench:
         """Train one trial; every way in which it can end is an event, not an exception."""
         node = socket.gethostname()
         yield {"event": "started", "node": node, "device": str(self.device)}
-        folder = StudyFolder(Path(self.shared.folder)).trial(job["number"])
+        study = StudyFolder(Path(self.shared.folder))
+        folder = study.trial(job["number"])
+        if not study.journal.exists():  # a node that joined later, without the shared folder
+            yield ended("failed", f"{study.root} is not visible on {node}: it must be shared")
+            return
         try:
             trial = parse_trial({"family": self.shared.family, **job["config"]})
             seed, milestones = job["seed"], self.shared.milestones

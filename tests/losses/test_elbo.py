@@ -57,9 +57,7 @@ def per_pixel(kind: str, mean: float, log_scale: float, dtype: torch.dtype) -> T
 @pytest.mark.parametrize("kind", LIKELIHOODS)
 @pytest.mark.parametrize("mean", MEANS)
 @pytest.mark.parametrize("log_scale", LOG_SCALES)
-def test_the_masses_of_the_256_levels_sum_to_one(
-    kind: str, mean: float, log_scale: float
-) -> None:
+def test_the_masses_of_the_256_levels_sum_to_one(kind: str, mean: float, log_scale: float) -> None:
     mass = per_pixel(kind, mean, log_scale, torch.float64).exp()
 
     assert mass.sum().item() == pytest.approx(1, abs=1e-9)
@@ -195,9 +193,7 @@ def test_the_logistic_trains_on_the_mass_itself() -> None:
     output = torch.zeros(256, 6, 1, 1, dtype=torch.float64)
     likelihood = DiscretisedLogistic()
 
-    assert torch.equal(
-        likelihood.log_prob(levels(), output), likelihood.log_mass(levels(), output)
-    )
+    assert torch.equal(likelihood.log_prob(levels(), output), likelihood.log_mass(levels(), output))
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.data import Subset
 
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
@@ -165,8 +166,8 @@ def test_fid_is_that_of_torch_fidelity(
     ours = Evaluator(("fid",), data, len(fake), CPU)(Replay(fake))["fid"]
 
     theirs = calculate_metrics(
-        input1=torch.utils.data.StackDataset(real),
-        input2=torch.utils.data.StackDataset(fake),
+        input1=Subset(real, range(len(real))),
+        input2=Subset(fake, range(len(fake))),
         feature_extractor_weights_path=str(random_weights),
         fid=True,
         cuda=False,

@@ -1,7 +1,7 @@
 """Two processes with half the batch each train what one process trains with all of it.
 
 The tolerances are those of float32 sums in another order, carried through some steps of Adam:
-a batch normalisation that is not shared, or noise that is not, misses them by a factor of 15 or more.
+batch normalisation that is not shared misses them by a factor of 15 or more.
 """
 
 import math

@@ -1,0 +1,25 @@
+"""uint8 tensors <-> pictures on disk."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+
+def tile(images: Tensor, columns: int = 8) -> Image.Image:
+    """Lay images (n, 3, h, w) uint8 out row by row; the last row may end in black."""
+    n, channels, height, width = images.shape
+    rows = -(-n // columns)
+    canvas = np.zeros((rows * columns, height, width, channels), np.uint8)
+    canvas[:n] = images.permute(0, 2, 3, 1).cpu().numpy()
+    canvas = canvas.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return Image.fromarray(canvas.reshape(rows * height, columns * width, channels))
+
+
+def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
+    """Save one PNG with all images; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    tile(images, columns).save(partial, format="PNG")
+    partial.replace(path)
