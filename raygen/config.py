@@ -30,6 +30,7 @@ from raygen.spec import Spec, key_of
 
 CHECKED_DRAWS = 50
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]  # torch and numpy take it, mixed with a position
 Family = Literal["gan", "vae"]
 
 
@@ -151,7 +152,7 @@ class Job(Spec):
     data: DataSpec = DataSpec()
     objective: MetricName = "fid"
     evaluation: Evaluation = Evaluation()
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
 
     @property
     def metrics(self) -> tuple[str, ...]:

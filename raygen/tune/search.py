@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import ray
 import torch
 from ray import tune
+from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -25,7 +26,7 @@ from raygen.config import Resources, Study
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
-from raygen.errors import ClusterError, InputError
+from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.folders import StudyFolder
 from raygen.metrics import METRICS
 from raygen.metrics.evaluate import prepare, require
@@ -254,11 +255,24 @@ def _fit(
         ),
     )
     with _signals() as received:
-        tuner.fit()
+        try:
+            tuner.fit()
+        except TuneError as error:
+            raise _own(error) from error
     for name in (".tune", ".train"):
         shutil.rmtree(folder.root / name, ignore_errors=True)
     unfinished = controller.running or controller.suggested < controller.study.spec.budget.trials
     return (received[0] if received else signal.SIGINT) if unfinished else None
+
+
+def _own(error: BaseException) -> RaygenError:
+    """Find what raygen itself raised inside of Tune's loop, such as a full disk, or say what was."""
+    while not isinstance(error, RaygenError):
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            return RaygenError(f"Ray Tune stopped: {error}")
+        error = cause
+    return error
 
 
 @contextmanager

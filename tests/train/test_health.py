@@ -6,7 +6,11 @@ import math
 import pytest
 import torch
 
+from raygen.config import Trial
+from raygen.data import ImageData
+from raygen.metrics.evaluate import Evaluator
 from raygen.train.health import DIVERSITY, Health, spread
+from raygen.train.loop import fit
 
 REAL = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator())
 SAME = REAL[:1].expand(64, -1, -1, -1)
@@ -73,6 +77,12 @@ def test_identical_samples_twice_in_a_row_end_the_trial(health: Health) -> None:
     assert health.evaluation(9.0, SAME) == "collapse: samples vary 0.0% as much as real images"
 
 
+def test_a_diversity_of_zero_forgives_identical_samples_for_ever() -> None:
+    health = Health(minimise=True, real=REAL, diversity=0.0)
+
+    assert [health.evaluation(9.0, SAME) for _ in range(5)] == [None] * 5
+
+
 def test_identical_samples_once_are_forgiven(health: Health) -> None:
     reasons = [health.evaluation(9.0, samples) for samples in (SAME, REAL, SAME, REAL)]
 
@@ -117,6 +127,25 @@ def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> No
     resumed.load_state_dict(_through_a_file(health.state_dict()))
 
     assert resumed.evaluation(8.0, SAME) is not None
+
+
+def test_a_gan_whose_samples_are_all_alike_is_ended_at_its_second_milestone(
+    gan: Trial, data: ImageData, evaluator: Evaluator
+) -> None:
+    reasons = [p.diverged for p in fit(gan, data, evaluator, (0.02, 0.04, 0.06), seed=0)]
+
+    assert reasons[0] is None
+    assert reasons[1].startswith("collapse: samples vary")
+    assert len(reasons) == 2
+
+
+def test_a_young_vae_whose_samples_are_all_alike_goes_on(
+    vae: Trial, data: ImageData, evaluator: Evaluator
+) -> None:
+    progress = list(fit(vae, data, evaluator, (0.02, 0.04, 0.06), seed=0))
+
+    assert [p.diverged for p in progress] == [None] * 3
+    assert all(spread(p.samples) < DIVERSITY * spread(data.train.images) for p in progress)
 
 
 def _watch(health: Health, values: list[float]) -> list[str | None]:
