@@ -92,7 +92,7 @@ def test_other_data_has_another_classifier(
 
 
 @pytest.mark.usefixtures("small_batches")
-@pytest.mark.parametrize("damage", [b"", b"hello", b"\x80\x02."])
+@pytest.mark.parametrize("damage", [b"", b"hello"])
 def test_a_damaged_cache_entry_is_made_again(data: ImageData, damage: bytes) -> None:
     first = load_classifier(data, CPU)
     (entry,) = cache_folder().iterdir()

@@ -79,9 +79,9 @@ def test_the_bound_of_test_images_rises_with_training(
     learner: VaeLearner, batches: Batches, data: ImageData
 ) -> None:
     bounds = [_mean_bound(learner, data)]
-    for step in range(150):
+    for step in range(90):
         learner.step(batches, 16 * step)
-        if step in (49, 149):
+        if step in (29, 89):
             bounds.append(_mean_bound(learner, data))
 
     assert bounds[0] < bounds[1] < bounds[2]
@@ -94,7 +94,7 @@ def test_a_large_beta_ends_with_less_divergence_from_the_prior(
     for beta in (0.0, 50.0):
         loss = vae.loss.model_copy(update={"beta": beta})
         learner = VaeLearner(vae.model_copy(update={"loss": loss}), 10, CPU, seed=0)
-        losses = [learner.step(batches, 16 * step) for step in range(60)]
+        losses = [learner.step(batches, 16 * step) for step in range(40)]
         found.append(float(losses[-1]["kl"]))
 
     assert found[1] < 0.1 * found[0]
