@@ -1,5 +1,7 @@
 """Process-group facts that also hold in a single process, so no caller has to ask."""
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -17,17 +19,25 @@ def world_size() -> int:
 
 
 def all_reduce_sum(tensor: Tensor) -> Tensor:
-    """Return the sum of a tensor over all ranks (the tensor itself in a single process)."""
-    if world_size() == 1:
-        return tensor
-    total = tensor.clone()
-    dist.all_reduce(total)
-    return total
+    """Return the sum of a tensor over all ranks (the tensor itself in a single process).
+
+    Differentiable: each rank's loss may depend on the sums of all.
+    """
+    return tensor if world_size() == 1 else _AllReduceSum.apply(tensor)  # pyright: ignore[reportReturnType]
 
 
-def shard(count: int) -> int:
-    """Return this rank's share of `count` items; the first ranks take the remainder."""
-    return count // world_size() + (rank() < count % world_size())
+class _AllReduceSum(torch.autograd.Function):
+    """The derivative of a sum over ranks is the sum over ranks of the derivatives."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        total = tensor.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return _AllReduceSum.apply(gradient)  # pyright: ignore[reportReturnType]
 
 
 def agree(flag: bool, device: torch.device) -> bool:
@@ -40,9 +50,9 @@ def agree(flag: bool, device: torch.device) -> bool:
 def data_parallel(module: nn.Module) -> nn.Module:
     """Wrap one network in DistributedDataParallel; in a single process return it as it is.
 
-    Buffers are not broadcast: raygen's batch normalisation and spectral normalisation keep theirs
-    equal on every rank by themselves.
+    Buffers are not sent in each step: raygen's batch and spectral normalisation keep theirs equal
+    on every rank by themselves.
     """
     if world_size() == 1 or not any(p.requires_grad for p in module.parameters()):
         return module
-    return DistributedDataParallel(module, broadcast_buffers=False)
+    return DistributedDataParallel(module, forward_sync_buffers=False)

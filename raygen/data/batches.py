@@ -27,7 +27,10 @@ class Batches:
         """Return this rank's images (share, 3, 32, 32) in [-1, 1] and labels (share,)."""
         epoch, offset = divmod(position + rank() * self.share, len(self.labels))
         order, mirrored = self._epoch(epoch)
-        order, mirrored = order[offset : offset + self.share], mirrored[offset : offset + self.share]
+        order, mirrored = (
+            order[offset : offset + self.share],
+            mirrored[offset : offset + self.share],
+        )
         while len(order) < self.share:  # across the end of an epoch, or of several tiny ones
             epoch += 1
             missing = self.share - len(order)

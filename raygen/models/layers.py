@@ -3,11 +3,10 @@
 from typing import Literal
 
 import torch
-import torch.distributed.nn.functional as dist_fn
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raygen.distributed import world_size
+from raygen.distributed import all_reduce_sum, world_size
 
 Norm = Literal["none", "batch", "layer"]
 
@@ -25,7 +24,7 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         moments = torch.stack([input.mean(dim=(0, 2, 3)), input.square().mean(dim=(0, 2, 3))])
-        mean, square = dist_fn.all_reduce(moments) / world_size()
+        mean, square = all_reduce_sum(moments) / world_size()
         var = square - mean.square()
         with torch.no_grad():
             count = input.numel() // input.shape[1] * world_size()

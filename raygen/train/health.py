@@ -10,6 +10,9 @@ RISE = 1.5
 PATIENCE = 2
 # Generated images vary per pixel by less than this share of what real ones do: nearly one picture.
 DIVERSITY = 0.05
+# Generator steps before that is a sign: fresh generators draw nearly one picture, too. At the
+# rates of the DCGAN paper and batches of 16, they left that state after 20 to 60 steps.
+YOUNG = 200
 
 
 class Health:
@@ -30,12 +33,13 @@ class Health:
                 return f"{name.replace('_', ' ')} is {value}"
         return None
 
-    def evaluation(self, value: float, samples: Tensor) -> str | None:
-        """Return the reason to stop, from the objective and the sample grid of one milestone."""
+    def evaluation(self, value: float, samples: Tensor, steps: int) -> str | None:
+        """Return the reason to stop, from the objective and the sample grid after so many steps."""
         if not math.isfinite(value):
             return f"the objective is {value}"
         share = spread(samples) / self.real_spread
-        self.uniform = self.uniform + 1 if share < self.diversity else 0
+        alike = share < self.diversity and steps >= YOUNG
+        self.uniform = self.uniform + 1 if alike else 0
         if self.uniform >= PATIENCE:
             return f"collapse: samples vary {share:.1%} as much as real images"
         if (value < self.best) == self.minimise or not math.isfinite(self.best):

@@ -86,7 +86,8 @@ def fit(
         if diverged is None:
             scores = evaluator(learner)
             before = health.best
-            diverged = health.evaluation(scores[objective].value, samples)
+            steps = images // learner.images_per_step
+            diverged = health.evaluation(scores[objective].value, samples, steps)
             best = health.best != before
         now = time.monotonic()
         seconds = earlier + now - started

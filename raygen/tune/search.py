@@ -266,7 +266,7 @@ def _fit(
 
 
 def _own(error: BaseException) -> RaygenError:
-    """Find what raygen itself raised inside of Tune's loop, such as a full disk, or say what was."""
+    """Find what raygen itself raised inside of Tune's loop, such as a full disk."""
     while not isinstance(error, RaygenError):
         cause = error.__cause__ or error.__context__
         if cause is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import close, end, report, suggest
+from report.journals import close, end, report, suggest
 
 from raygen.report.page import write_report
 from raygen.results import Study, best_trial, load_study

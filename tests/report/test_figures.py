@@ -5,7 +5,7 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
-from conftest import end, report, suggest
+from report.journals import end, report, suggest
 
 from raygen.report.axes import axes, lines
 from raygen.report.figures import FIGURES, draw_curves, draw_parallel, draw_progress

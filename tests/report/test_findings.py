@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 import pytest
-from conftest import end, report, suggest
+from report.journals import end, report, suggest
 
 from raygen.report.findings import findings, gain, verdict
 from raygen.results import Study

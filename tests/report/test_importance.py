@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from conftest import end, report, suggest
+from report.journals import end, report, suggest
 
 from raygen.report.importance import NEEDED, divergence, importance, settled
 from raygen.results import Study

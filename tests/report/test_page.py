@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import (
+from report.journals import (
     close,
     end,
     make_info,

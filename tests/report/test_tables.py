@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from conftest import close, end, report, suggest
+from report.journals import close, end, report, suggest
 
 from raygen.report.tables import (
     Parameter,

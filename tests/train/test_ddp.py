@@ -20,7 +20,7 @@ from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.batches import Batches
 from raygen.data.shapes import SHAPES, draw_shapes
-from raygen.distributed import agree, rank, shard
+from raygen.distributed import agree, rank
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.metrics.classifier import FEATURES, Classifier
 from raygen.metrics.evaluate import Evaluator
@@ -62,7 +62,6 @@ class Facts(NamedTuple):
     ending: tuple[str | None, int]  # why a trial with NaN on the last rank ended, at which image
     moments: dict[str, Tensor]
     scores: dict[str, float]
-    shard: int
     agreed: tuple[bool, bool]
 
 
@@ -156,10 +155,6 @@ def test_two_ranks_that_share_an_evaluation_find_the_scores_of_one_process(
     assert pair[0].scores == pytest.approx(alone.scores, rel=1e-9)
 
 
-def test_shards_of_an_odd_count_add_up(pair: tuple[Facts, Facts]) -> None:
-    assert [facts.shard for facts in pair] == [4, 3]
-
-
 def test_one_raised_flag_is_seen_by_both_ranks(pair: tuple[Facts, Facts]) -> None:
     assert [facts.agreed for facts in pair] == [(True, False)] * 2
 
@@ -183,7 +178,7 @@ def _facts(ranks: int) -> Facts:
         weights[name] = {k: v for k, v in learner.state_dict().items() if "adam" not in k}
     agreed = agree(rank() == ranks - 1, CPU), agree(False, CPU)
     ending = _ending(data) if ranks == 2 else (None, 0)
-    return Facts(losses, weights, ending, _moments(ranks), _scores(data), shard(7), agreed)
+    return Facts(losses, weights, ending, _moments(ranks), _scores(data), agreed)
 
 
 def _ending(data: ImageData) -> tuple[str | None, int]:

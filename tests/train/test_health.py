@@ -9,9 +9,10 @@ import torch
 from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.metrics.evaluate import Evaluator
-from raygen.train.health import DIVERSITY, Health, spread
+from raygen.train.health import DIVERSITY, YOUNG, Health, spread
 from raygen.train.loop import fit
 
+STEPS = 1000
 REAL = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator())
 SAME = REAL[:1].expand(64, -1, -1, -1)
 
@@ -35,7 +36,7 @@ def test_a_loss_that_is_not_finite_is_named(health: Health, value: float) -> Non
 @pytest.mark.parametrize("minimise", [True, False])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_objective_that_is_not_finite_ends_the_trial(minimise: bool, value: float) -> None:
-    assert Health(minimise, REAL).evaluation(value, REAL) == f"the objective is {value}"
+    assert Health(minimise, REAL).evaluation(value, REAL, STEPS) == f"the objective is {value}"
 
 
 def test_a_falling_sequence_is_never_flagged(health: Health) -> None:
@@ -73,18 +74,20 @@ def test_the_best_of_a_maximised_objective_is_its_largest_value() -> None:
 
 
 def test_identical_samples_twice_in_a_row_end_the_trial(health: Health) -> None:
-    assert health.evaluation(10.0, SAME) is None
-    assert health.evaluation(9.0, SAME) == "collapse: samples vary 0.0% as much as real images"
+    assert health.evaluation(10.0, SAME, STEPS) is None
+    assert (
+        health.evaluation(9.0, SAME, STEPS) == "collapse: samples vary 0.0% as much as real images"
+    )
 
 
 def test_a_diversity_of_zero_forgives_identical_samples_for_ever() -> None:
     health = Health(minimise=True, real=REAL, diversity=0.0)
 
-    assert [health.evaluation(9.0, SAME) for _ in range(5)] == [None] * 5
+    assert [health.evaluation(9.0, SAME, STEPS) for _ in range(5)] == [None] * 5
 
 
 def test_identical_samples_once_are_forgiven(health: Health) -> None:
-    reasons = [health.evaluation(9.0, samples) for samples in (SAME, REAL, SAME, REAL)]
+    reasons = [health.evaluation(9.0, samples, STEPS) for samples in (SAME, REAL, SAME, REAL)]
 
     assert reasons == [None] * 4
 
@@ -97,7 +100,7 @@ def test_the_limit_of_diversity_lies_where_it_is_said_to(
     wide = torch.randn(64, 3, 8, 8, generator=generator) * DIVERSITY * factor * spread(REAL)
     samples = (wide + 128).clamp(0, 255).round().byte()
 
-    reasons = [health.evaluation(9.0, samples) for _ in range(2)]
+    reasons = [health.evaluation(9.0, samples, STEPS) for _ in range(2)]
 
     assert (reasons[1] is not None) == lost
 
@@ -122,11 +125,11 @@ def test_a_watch_that_was_saved_and_restored_ends_at_the_same_point(split: int) 
 
 def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> None:
     resumed = Health(True, REAL)
-    health.evaluation(9.0, SAME)
+    health.evaluation(9.0, SAME, STEPS)
 
     resumed.load_state_dict(_through_a_file(health.state_dict()))
 
-    assert resumed.evaluation(8.0, SAME) is not None
+    assert resumed.evaluation(8.0, SAME, STEPS) is not None
 
 
 def test_a_gan_whose_samples_are_all_alike_is_ended_at_its_second_milestone(
@@ -149,7 +152,7 @@ def test_a_young_vae_whose_samples_are_all_alike_goes_on(
 
 
 def _watch(health: Health, values: list[float]) -> list[str | None]:
-    return [health.evaluation(value, REAL) for value in values]
+    return [health.evaluation(value, REAL, STEPS) for value in values]
 
 
 def _through_a_file(state: dict[str, float]) -> dict[str, float]:
@@ -157,3 +160,10 @@ def _through_a_file(state: dict[str, float]) -> dict[str, float]:
     torch.save(state, buffer)
     buffer.seek(0)
     return torch.load(buffer, weights_only=True)
+
+
+def test_a_generator_that_has_barely_trained_may_draw_one_picture() -> None:
+    health = Health(True, REAL)
+
+    assert [health.evaluation(9.0, SAME, YOUNG - 1) for _ in range(5)] == [None] * 5
+    assert [health.evaluation(9.0, SAME, YOUNG) for _ in range(2)][1] is not None

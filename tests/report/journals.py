@@ -1,0 +1,196 @@
+"""Study folders written as the tuner writes them: a journal, and small PNG grids."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from raygen.results import StudyFolder, load_study
+
+Record = dict[str, Any]
+START = 1_795_370_000.0
+RUNGS = [2.0, 6.0, 16.0]
+
+PARAMETERS = [
+    {"name": "optimizer.generator_lr", "kind": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    {"name": "optimizer.discriminator_lr", "kind": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    {"name": "optimizer.beta1", "kind": "float", "low": 0.0, "high": 0.9, "log": False},
+    {"name": "model.width", "kind": "int", "low": 16, "high": 64, "log": False},
+    {"name": "model.latent_dim", "kind": "choice", "choices": [32, 64, 128]},
+    {"name": "loss.name", "kind": "choice", "choices": ["hinge", "nonsaturating", "wasserstein"]},
+    {"name": "loss.penalty_weight", "kind": "float", "low": 0.1, "high": 100.0, "log": True,
+     "condition": {"loss.name": "wasserstein"}},
+    {"name": "batch_size", "kind": "choice", "choices": [32, 64, 128]},
+]  # fmt: skip
+EMPTY = {"low": None, "high": None, "log": False, "choices": None, "condition": {}}
+
+
+def make_info(**changes: Any) -> Record:
+    """study.json of a small GAN study, with changes at the top level."""
+    info = {
+        "schema": 1, "name": "shapes-gan", "raygen": "0.1.0",
+        "command": "raygen tune --space search_spaces/quickstart.yaml",
+        "state": "running", "started": START, "finished": None, "family": "gan",
+        "objective": {"metric": "fd_classifier", "direction": "minimize"},
+        "directions": {"fd_classifier": "minimize", "recall": "maximize"},
+        "budget": {"trials": 30, "kimg": 16.0},
+        "scheduler": {"name": "asha", "grace_kimg": 2.0, "reduction_factor": 3},
+        "rungs": RUNGS, "sampler": {"name": "tpe"}, "seed": 0,
+        "resources": {"workers": 1, "cpus": 1, "gpus": 0},
+        "data": {"name": "shapes", "fingerprint": "9f3c11", "train": 4096, "test": 1024,
+                 "classes": ["circle", "square", "triangle"]},
+        "space_file": "search_spaces/quickstart.yaml", "space_hash": "77aa01",
+        "parameters": [{**EMPTY, **parameter} for parameter in PARAMETERS],
+        "start_trials": 1,
+        "environment": {"python": "3.11.7", "torch": "2.15.0", "ray": "2.60.0",
+                        "optuna": "5.0.0", "device": "cpu", "platform": "Linux x86_64"},
+        "protocols": {}, "protocol_of": {},
+    }  # fmt: skip
+    return {**info, **changes}
+
+
+def suggest(trial: int, config: Record) -> list[Record]:
+    """A trial is drawn and starts."""
+    return [
+        {"kind": "suggest", "trial": trial, "config": config, "seed": 100 + trial, "time": START},
+        {"kind": "start", "trial": trial, "node": "host", "device": "cpu", "time": START},
+    ]
+
+
+def report(trial: int, kimg: float, value: float | None, **more: Any) -> Record:
+    """One evaluation; more: metric=, seconds=, other metrics."""
+    metric = more.pop("metric", "fd_classifier")
+    seconds = more.pop("seconds", kimg * 1.5)
+    return {
+        "kind": "report", "trial": trial, "kimg": kimg, "seconds": seconds, "time": START,
+        "images_per_second": 660.0, "metrics": {metric: value, **more},
+        "protocols": {metric: "ab12cd34"},
+    }  # fmt: skip
+
+
+def end(trial: int, state: str = "completed", reason: str = "") -> Record:
+    """A trial ends."""
+    return {"kind": "end", "trial": trial, "state": state, "reason": reason, "time": START}
+
+
+def close(state: str = "finished", seconds: float = 163.2) -> Record:
+    """The study ends."""
+    return {"kind": "close", "state": state, "seconds": seconds, "time": START + seconds}
+
+
+def write_study(root: Path, info: Record, records: list[Record]) -> Path:
+    """Write a study folder with this journal and return it."""
+    root.mkdir(parents=True, exist_ok=True)
+    opened = {"kind": "open", "study": info, "time": START}
+    text = "".join(json.dumps(record) + "\n" for record in [opened, *records])
+    StudyFolder(root).journal.write_text(text, encoding="utf-8")
+    return root
+
+
+def draw_config(rng: np.random.Generator) -> Record:
+    """One random configuration of PARAMETERS."""
+    loss: Record = {"name": str(rng.choice(["hinge", "nonsaturating", "wasserstein"]))}
+    if loss["name"] == "wasserstein":
+        loss["penalty_weight"] = float(10 ** rng.uniform(-1, 2))
+    return {
+        "model": {"name": "dcgan", "width": int(rng.integers(16, 65)),
+                  "latent_dim": int(rng.choice([32, 64, 128]))},
+        "loss": loss,
+        "optimizer": {"name": "adam", "generator_lr": float(10 ** rng.uniform(-4, -2)),
+                      "discriminator_lr": float(10 ** rng.uniform(-4, -2)),
+                      "beta1": float(rng.uniform(0, 0.9)), "beta2": 0.99},
+        "batch_size": int(rng.choice([32, 64, 128])),
+    }  # fmt: skip
+
+
+def final_value(config: Record, rng: np.random.Generator) -> float:
+    """Where a configuration's curve tends to: the generator's rate matters most."""
+    off = math.log10(config["optimizer"]["generator_lr"]) + 2.6
+    loss = {"hinge": 0.0, "nonsaturating": 0.35, "wasserstein": 0.15}[config["loss"]["name"]]
+    width = 0.4 * (64 - config["model"]["width"]) / 48
+    beta = 0.3 * config["optimizer"]["beta1"]
+    return 6.0 * math.exp(1.1 * off**2 + loss + width + beta + 0.08 * rng.normal())
+
+
+def simulate(trials: int, reports: int = 6, seed: int = 0) -> list[Record]:
+    """Journal of a search with early stopping, some divergence and some failures."""
+    rng = np.random.default_rng(seed)
+    steps = sorted({*RUNGS, *np.linspace(2, 16, reports).round(2).tolist()})
+    records: list[Record] = [
+        {"kind": "protocol", "hash": "ab12cd34", "time": START,
+         "record": {"metric": "fd_classifier", "encoder": "classifier-7f", "samples": 2000,
+                    "reference": "test", "classifier_accuracy": 0.97}}
+    ]  # fmt: skip
+    seen: dict[float, list[float]] = {rung: [] for rung in RUNGS}
+    for trial in range(trials):
+        config = draw_config(rng)
+        records += suggest(trial, config)
+        records += _run(trial, config, steps, seen, rng)
+    return records
+
+
+def _run(
+    trial: int,
+    config: Record,
+    steps: list[float],
+    seen: dict[float, list[float]],
+    rng: np.random.Generator,
+) -> list[Record]:
+    limit, fate = final_value(config, rng), rng.random()
+    records: list[Record] = []
+    if trial and fate < 0.04:
+        return [end(trial, "out_of_memory", "CUDA out of memory: tried to allocate 2.1 GiB")]
+    for kimg in steps:
+        value = limit * (1 + 6 * math.exp(-kimg / 3)) * math.exp(0.05 * rng.normal())
+        if config["optimizer"]["generator_lr"] > 6e-3 and kimg > 1:
+            records.append(report(trial, kimg, None, recall=0.0))
+            return [*records, end(trial, "diverged", "the generator's loss became NaN")]
+        recall = round(0.9 / (1 + value / 10), 4)
+        records.append(report(trial, kimg, round(value, 5), recall=recall))
+        if kimg in seen and kimg < RUNGS[-1]:
+            peers = sorted([*seen[kimg], value])
+            cutoff = peers[max(0, math.ceil(len(peers) / 3) - 1)]
+            seen[kimg].append(value)
+            keep = trial == 0 or value <= cutoff or len(peers) < 3
+            records.append(
+                {"kind": "decide", "trial": trial, "kimg": kimg, "value": value, "time": START,
+                 "cutoff": cutoff, "peers": len(peers), "decision": "continue" if keep else "stop"}
+            )  # fmt: skip
+            if not keep:
+                reason = f"below the best third at {kimg:g} kimg ({value:.3g} > {cutoff:.3g})"
+                return [*records, end(trial, "stopped", reason)]
+    return [*records, end(trial)]
+
+
+def paint(path: Path, seed: int, noise: float, tiles: int = 8, side: int = 16) -> None:
+    """A grid of coloured discs, blurred by noise: looks like samples of a toy GAN."""
+    rng = np.random.default_rng(seed)
+    size = tiles * side
+    y, x = np.mgrid[0:size, 0:size]
+    image = np.full((size, size, 3), 24.0)
+    for row in range(tiles):
+        for col in range(tiles):
+            cy, cx = row * side + side / 2 + rng.normal(), col * side + side / 2 + rng.normal()
+            disc = np.hypot(y - cy, x - cx) < side * rng.uniform(0.25, 0.42)
+            image[disc] = rng.integers(80, 255, 3)
+    image += rng.normal(0, 1 + noise, image.shape)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
+
+
+def write_demo(root: Path, trials: int = 30, reports: int = 6, pictures: bool = True) -> Path:
+    """A realistic finished study."""
+    info = make_info(budget={"trials": trials, "kimg": 16.0})
+    path = write_study(root, info, [*simulate(trials, reports), close()])
+    folder = StudyFolder(path)
+    folder.space.write_text("family: gan\ndata:\n  name: shapes\nobjective: fd_classifier\n")
+    if pictures:
+        paint(folder.real, 1, 0)
+        study = load_study(path)
+        for row in study.trials[study.trials["value"].notna()].to_dict("records"):
+            where = folder.trial(int(row["trial"])).samples(float(row["best_kimg"]))
+            paint(where, 2, float(row["value"]))
+    return path
