@@ -133,8 +133,9 @@ def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> No
 
 
 def test_a_gan_whose_samples_are_all_alike_is_ended_at_its_second_milestone(
-    gan: Trial, data: ImageData, evaluator: Evaluator
+    gan: Trial, data: ImageData, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("raygen.train.health.YOUNG", 0)
     reasons = [p.diverged for p in fit(gan, data, evaluator, (0.02, 0.04, 0.06), seed=0)]
 
     assert reasons[0] is None
