@@ -18,7 +18,7 @@ class GanNets(NamedTuple):
 class VaeNets(NamedTuple):
     """encoder(images) -> mean and log-variance, each (n, d); decoder(latents) -> (n, c, 32, 32).
 
-    The decoder has an attribute `latent_dim`.
+    The decoder has the attributes `latent_dim` and `to_parameters`, its last convolution.
     """
 
     encoder: nn.Module

@@ -1,5 +1,6 @@
 """fit: the one training loop. It knows neither Ray, nor the loss, nor who stops it."""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -87,7 +88,10 @@ def fit(
             scores = evaluator(learner)
             before = health.best
             steps = images // learner.images_per_step
-            diverged = health.evaluation(scores[objective].value, samples, steps)
+            value = scores[objective].value
+            diverged = health.evaluation(value, samples, steps)
+            if kimg == milestones[-1] and math.isfinite(value):
+                diverged = None  # nothing is left to save: it has trained to the end
             best = health.best != before
         now = time.monotonic()
         seconds = earlier + now - started

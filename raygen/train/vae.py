@@ -20,6 +20,11 @@ class Vae(nn.Module):
         self.likelihood = LIKELIHOODS[trial.loss.likelihood]()
         nets = trial.model.build(self.likelihood.channels)
         self.encoder, self.decoder = nets.encoder, nets.decoder
+        last = nets.decoder.to_parameters
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor(self.likelihood.start))
 
     def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Images and noise (n, latent_dim) -> output (n, c, 32, 32), log p(x | z) and KL (n,)."""

@@ -67,7 +67,10 @@ class Workbench:
 
     def __init__(self, shared: Shared, device: torch.device) -> None:
         torch.set_num_threads(max(1, int(shared.resources["cpus"])))
-        self.shared, self.device, self.data = shared, device, shared.data()
+        data = shared.data()
+        # Once per process: every trial in it finds the training images on its device.
+        train = Split(data.train.images.to(device), data.train.labels.to(device))
+        self.shared, self.device, self.data = shared, device, data._replace(train=train)
         self.evaluator = Evaluator(shared.metrics, self.data, shared.samples, device, shared.assets)
 
     def run(self, job: dict[str, Any]) -> Iterator[Event]:

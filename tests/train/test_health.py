@@ -132,6 +132,16 @@ def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> No
     assert resumed.evaluation(8.0, SAME, STEPS) is not None
 
 
+def test_a_trial_that_has_trained_to_its_end_is_judged_by_its_best_and_not_called_diverged(
+    gan: Trial, data: ImageData, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("raygen.train.health.YOUNG", 0)
+
+    reasons = [p.diverged for p in fit(gan, data, evaluator, (0.02, 0.04), seed=0)]
+
+    assert reasons == [None, None]
+
+
 def test_a_gan_whose_samples_are_all_alike_is_ended_at_its_second_milestone(
     gan: Trial, data: ImageData, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

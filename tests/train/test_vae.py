@@ -37,6 +37,7 @@ def gaussian(vae: VaeTrial) -> VaeLearner:
     ):
         nn.init.zeros_(layer.weight)
         nn.init.zeros_(layer.bias)
+    nn.init.zeros_(learner.average.network.likelihood.log_sigma)
     return learner
 
 
