@@ -91,8 +91,7 @@ def tune(
     from raygen.tune.search import run_study
 
     facts = {"command": " ".join(["raygen", *sys.argv[1:]]), "space_file": str(space)}
-    with StudyProgress(study, quiet) as progress:
-        outcome = run_study(study, folder, facts, address, progress)
+    outcome = run_study(study, folder, facts, address, StudyProgress(study, quiet))
     report = write_report(folder.root)
     if outcome.state == "interrupted":
         click.echo(f"interrupted; the partial report is {report}", err=True)

@@ -2,7 +2,6 @@
 
 import time
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from rich.console import Console
@@ -20,21 +19,9 @@ class StudyProgress:
         self.metric = study.spec.objective
         self.minimise = METRICS[self.metric].direction == "minimize"
         self.began = time.monotonic()
-        self.best: tuple[int, float] | None = None
+        self.values: dict[int, float] = {}  # the best of each trial
+        self.completed: set[int] = set()
         self.ended = 0
-
-    def __enter__(self) -> "StudyProgress":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self.best is not None and error is None:
-            trial, value = self.best
-            self._say(f"best {self.metric} {value:.5g} by trial {trial}", "bold")
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show one journal record, or a phase before there is a journal."""
@@ -49,6 +36,10 @@ class StudyProgress:
                 self._report(record)
             case "end":
                 self._end(record)
+            case "close" if self.values:
+                trial = self._best(self.completed or set(self.values))
+                value = self.values[trial]
+                self._say(f"best {self.metric} {value:.5g} by trial {trial}", "bold")
             case _:
                 pass  # the other records follow from these, or are for the report
 
@@ -57,22 +48,29 @@ class StudyProgress:
         line = milestone_line(
             record["kimg"], record["metrics"], record["images_per_second"], record["seconds"]
         )
-        first = self.best is None
-        if value is not None and (first or self._better(value)):
-            self.best = number, value
-            line += "  * best so far"
-        self._say(f"trial {number:>3}  {line}", "green" if line.endswith("far") else "")
+        news = value is not None and (not self.values or self._better(value))
+        if value is not None:
+            known = self.values.get(number, value)
+            self.values[number] = min(known, value) if self.minimise else max(known, value)
+        self._say(f"trial {number:>3}  {line}{'  * best so far' if news else ''}", "green" * news)
 
     def _end(self, record: dict[str, Any]) -> None:
         self.ended += 1
+        if record["state"] == "completed":
+            self.completed.add(record["trial"])
         done = f"{self.ended}/{self.study.spec.budget.trials}"
         reason = f": {record['reason']}" if record["reason"] else ""
         style = "red" if record["state"] in ("failed", "lost", "out_of_memory") else "dim"
         self._say(f"trial {record['trial']:>3}  {record['state']} [{done}]{reason}", style)
 
     def _better(self, value: float) -> bool:
-        assert self.best is not None
-        return (value < self.best[1]) == self.minimise and value != self.best[1]
+        best = self.values[self._best(set(self.values))]
+        return value < best if self.minimise else value > best
+
+    def _best(self, trials: set[int]) -> int:
+        """The best of some trials; as in the report, the completed ones where there are any."""
+        pick = min if self.minimise else max
+        return pick(trials & set(self.values), key=self.values.__getitem__)
 
     def _say(self, text: str, style: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,21 +85,30 @@ def run_study(
         assets = _prepare(study, data)
         info = {**describe(study, data, folder.root.name), **facts, "started": started}
         folder.root.mkdir(parents=True)
+        try:
+            _check_shared(folder.root.resolve())
+        except ClusterError:
+            folder.root.rmdir()
+            raise
         with Journal(folder.journal) as journal:
             notify(journal.append("open", study=info))
             folder.space.write_text(dump(study.raw), encoding="utf-8")
             save_grid(data.train.images[:64], folder.real)
-            _check_shared(folder)
             sampler = Sampler(study, folder.root.name, folder.optuna)
             controller = Controller(study, journal, sampler, notify)
             shared = _shared(study, data, assets, folder)
-            interrupted = _fit(controller, shared, concurrent, folder)
+            try:
+                interrupted = _fit(controller, shared, concurrent, folder)
+            except RaygenError:
+                with suppress(RaygenError):  # a full disk, perhaps: what it was is told below
+                    journal.append("close", state="failed", seconds=time.time() - started)
+                raise
             for number in list(controller.running):
                 controller.end(number, "interrupted", "the search was interrupted")
             state = "interrupted" if interrupted is not None else "finished"
             if state == "finished" and not controller.ended.get("completed"):
                 state = "failed"
-            journal.append("close", state=state, seconds=time.time() - started)
+            notify(journal.append("close", state=state, seconds=time.time() - started))
     write_tables(fold(folder, read_records(folder.journal)))
     return Outcome(state, controller.ended, interrupted)
 
@@ -352,7 +361,7 @@ def _shared(study: Study, data: ImageData, assets: dict[str, Any], folder: Study
     )
 
 
-def _check_shared(folder: StudyFolder) -> None:
+def _check_shared(folder: Path) -> None:
     """Make sure that every node sees the study folder before a trial trains for nothing.
 
     Raises:
@@ -368,11 +377,10 @@ def _check_shared(folder: StudyFolder) -> None:
 
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    path = str(folder.journal.resolve())
     for node in nodes:
         on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        if not ray.get(sees.options(scheduling_strategy=on_node).remote(path)):
+        if not ray.get(sees.options(scheduling_strategy=on_node).remote(str(folder))):
             raise ClusterError(
-                f"{folder.root} is not visible from node {node['NodeManagerAddress']}: use "
+                f"{folder} is not visible from node {node['NodeManagerAddress']}: use "
                 "--storage with a folder that every node shares"
             )
