@@ -161,9 +161,14 @@ class Job(Spec):
 
 
 class TrainJob(Job):
-    """The file of `raygen train --config`: a trial, its data and its budget."""
+    """The file of `raygen train --config`: a trial, its data and its budget.
+
+    `threads` of the CPU: sums are rounded differently with another number, and GANs amplify that,
+    so a trial is repeated bit for bit only with as many as it had.
+    """
 
     kimg: PositiveFloat
+    threads: PositiveInt | None = None
     milestones: tuple[PositiveFloat, ...] = ()
     trial: GanTrial | VaeTrial = Field(discriminator="family")
 
@@ -211,9 +216,9 @@ class Study(NamedTuple):
 
 
 def between(milestones: Sequence[float], every: float | None, end: float) -> tuple[float, ...]:
-    """Milestones with every multiple of `every` up to `end` added, in order, each once."""
+    """Milestones before `end`, every multiple of `every`, and `end`, in order, each once."""
     extra = [round(every * k, 6) for k in range(1, int(end / every) + 1)] if every else []
-    return tuple(sorted({*milestones, *extra, end}))
+    return tuple(sorted({*(kimg for kimg in milestones if kimg < end), *extra, end}))
 
 
 def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:

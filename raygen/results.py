@@ -182,6 +182,7 @@ def train_config(study: Study, trial: int) -> dict[str, Any]:
         "seed": int(seeds[trial]),
         "kimg": study.info["budget"]["kimg"],
         "milestones": study.info["milestones"],
+        "threads": max(1, int(study.info["resources"]["cpus"])),
         "trial": study.configs[trial],
     }
 

@@ -10,6 +10,8 @@ import pytest
 
 # Before torch is imported: two cores are shared with browsers, Ray and other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Before Ray is imported, by whichever test is first: as raygen.tune does it for its users.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -25,6 +25,8 @@ def train(
     """
     if folder.last.exists() and not resume:
         raise InputError(f"{folder.root}: holds a training run; --resume goes on with it")
+    if job.threads is not None:
+        torch.set_num_threads(job.threads)
     data = load_data(job.data)
     require(job.metrics)
     state = load_full(folder.last, device) if resume else None

@@ -4,13 +4,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from raygen.config import Resources, Study, load_study
+from raygen.config import Resources, Study, load_study, load_train_job
+from raygen.document import dump
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
+from raygen.folders import StudyFolder, TrialFolder
 from raygen.results import Study as StudyResults
 from raygen.results import load_study as load_results
-from raygen.results import read_records
+from raygen.results import read_records, train_config
+from raygen.train.single import train
 from raygen.tune.search import Outcome, concurrency, run_study
 
 SPACE = """
@@ -115,6 +118,20 @@ def test_one_seed_gives_the_same_search_twice_with_one_trial_at_a_time(
     exact = ["trial", "kimg", "elbo", "bits_per_dim"]
 
     assert tables[0][exact].equals(tables[1][exact])
+
+
+@pytest.mark.ray
+def test_the_winner_trained_again_without_ray_gives_the_very_same_numbers(
+    cluster: None, tmp_path: Path
+) -> None:
+    _, results = search(make(tmp_path / "s.yaml", [GOOD]), StudyFolder(tmp_path / "study"))
+    (tmp_path / "best.yaml").write_text(dump(train_config(results, 0)))
+    job = load_train_job(tmp_path / "best.yaml")
+
+    progress = train(job, TrialFolder(tmp_path / "again"), torch.device("cpu"), resume=False)
+    again = [{name: score.value for name, score in p.scores.items()} for p in progress]
+
+    assert again == results.history[["elbo", "bits_per_dim"]].to_dict("records")
 
 
 @pytest.mark.ray
