@@ -152,7 +152,7 @@ def prepare_classifier(data: ImageData, device: torch.device) -> Asset:
     def features(images: Tensor) -> Tensor:
         return model.features(to_model_range(images))
 
-    key = f"fd_classifier-{weights}"
+    key = f"fd_classifier-{classifier_module.RECIPE}-{weights}"
     reference = _reference(key, features, classifier_module.FEATURES, data, device)
     return {**entry, **reference, "hash": weights}
 
