@@ -4,6 +4,7 @@ Nothing heavy is imported before the command that needs it: torch alone takes se
 """
 
 import json
+import shlex
 import sys
 import traceback
 from pathlib import Path
@@ -23,6 +24,8 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
+        except KeyboardInterrupt:
+            ctx.exit(130)
         except RaygenError as error:
             if ctx.params.get("debug"):
                 traceback.print_exc()
@@ -60,6 +63,21 @@ def main(debug: bool) -> None:
 @SETTING
 @click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
 @click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
+@click.option("--time", "limit", metavar="8h", help="Wall time: 90s, 45m, 8h or 2d.")
+@click.option(
+    "--resume",
+    type=click.Choice(["auto", "never", "must"]),
+    default="auto",
+    show_default=True,
+    help="Go on with the study of that name: if there is one, never, or there must be one.",
+)
+@click.option(
+    "--warm-start",
+    multiple=True,
+    metavar="STUDY",
+    type=click.Path(path_type=Path),
+    help="An earlier study to learn from; may be given several times.",
+)
 @click.option("--address", help="Ray cluster; default: RAY_ADDRESS, else a local one is started.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -71,6 +89,9 @@ def tune(
     settings: tuple[str, ...],
     trials: int | None,
     seed: int | None,
+    limit: str | None,
+    resume: str,
+    warm_start: tuple[Path, ...],
     address: str | None,
     dry_run: bool,
     quiet: bool,
@@ -78,23 +99,37 @@ def tune(
 ) -> None:
     """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
     from raygen.config import load_study
-    from raygen.progress import StudyProgress, plan
+    from raygen.progress import StudyProgress, parse_duration, plan
 
-    chosen = {"budget.trials": trials, "seed": seed}
+    hours = None if limit is None else parse_duration(limit) / 3600
+    chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
-    folder = _study_folder(storage, name, space.stem)
+    folder = _study_folder(storage, name, space.stem, resume)
     if dry_run:
         click.echo(plan(study, folder.root))
         return
     from raygen.report.page import write_report
     from raygen.tune.search import run_study
 
-    facts = {"command": " ".join(["raygen", *sys.argv[1:]]), "space_file": str(space)}
-    outcome = run_study(study, folder, facts, address, StudyProgress(study, quiet))
+    again = ["raygen", "tune", "--space", folder.space, "--name", folder.root.name]
+    again += ["--storage", storage, "--resume", "must"]
+    again += ["--address", address] if address else []
+    go_on = shlex.join(str(word) for word in again)
+    command = shlex.join(["raygen", *sys.argv[1:]])
+    facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
+    progress = StudyProgress(study, quiet)
+    try:
+        outcome = run_study(study, folder, facts, address, progress, warm_start)
+    except RaygenError:
+        if folder.space.exists():
+            click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
+        raise
     report = write_report(folder.root)
-    if outcome.state == "interrupted":
-        click.echo(f"interrupted; the partial report is {report}", err=True)
+    if outcome.reason:
+        click.echo(f"{outcome.state}: {outcome.reason}", err=True)
+    if outcome.state != "finished":
+        click.echo(f"go on with: {go_on}", err=True)
     if as_json:
         result = {"schema": 1, "study": str(folder.root), "report": str(report)}
         click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
@@ -208,12 +243,17 @@ def validate(files: tuple[Path, ...]) -> None:
         raise InputError("\n".join(mistakes))
 
 
-def _study_folder(storage: Path, name: str | None, stem: str) -> Any:
-    """The folder of a new study; a name given must be free, a default one is made free."""
+def _study_folder(storage: Path, name: str | None, stem: str, resume: str) -> Any:
+    """The folder of a study to go on with, or of a new one, as --resume says."""
     from raygen.errors import InputError
     from raygen.folders import StudyFolder
 
     root = storage / (name or stem)
+    there = StudyFolder(root).journal.exists()
+    if resume == "must" and not there:
+        raise InputError(f"{root}: no study to go on with, as --resume must asks for")
+    if there and resume != "never":
+        return StudyFolder(root)
     if name and root.exists():
         raise InputError(f"{root}: exists already; choose another --name, or remove it")
     number = 1

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from raygen.data import DataSpec
-from raygen.document import Document, Keys, load_document
+from raygen.document import Document, Keys, flatten, load_document
 from raygen.explain import checked
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
@@ -103,29 +103,75 @@ MetricName = Annotated[str, AfterValidator(key_of(METRICS))]
 
 
 class Budget(Spec):
-    """`kimg`: thousands of real images that a trial at full budget is shown."""
+    """When the search ends: at whichever limit comes first.
+
+    `kimg`: thousands of real images that one trial at full budget is shown; `hours` of wall time;
+    `gpu_hours` and `total_kimg` over all trials; `target`: a value of the objective to reach.
+    """
 
     trials: PositiveInt = 32
     kimg: PositiveFloat
+    hours: PositiveFloat | None = None
+    gpu_hours: PositiveFloat | None = None
+    total_kimg: PositiveFloat | None = None
+    target: float | None = None
 
 
 class Scheduler(Spec):
-    """Asynchronous successive halving (Li et al. 2020) over kimg, or none.
+    """Who is stopped early: `asha` (Li et al. 2020), `median` (Golovin et al. 2017) or none.
 
     The first rung is at `grace_kimg`: by default the highest power of the reduction factor below
-    the budget that leaves it at 10 % or more of it.
+    the budget that leaves it at 10 % or more of it. A trial is not cut while it is within `noise`
+    standard errors of the cut-off, where the metric knows its error.
     """
 
-    name: Literal["asha", "none"] = "asha"
+    name: Literal["asha", "median", "none"] = "asha"
     grace_kimg: PositiveFloat | None = None
     reduction_factor: Annotated[float, Field(ge=2)] = 3.0
+    noise: NonNegativeFloat = 1.0
 
 
 class Sampler(Spec):
-    """Optuna's sampler; the first `startup_trials` are drawn at random."""
+    """Who proposes configurations; the first `startup_trials` of tpe and gp are drawn at random.
 
-    name: Literal["tpe", "random"] = "tpe"
+    `population`: trials of one generation of nsga2 and nsga3.
+    """
+
+    name: Literal["tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "tpe"
     startup_trials: NonNegativeInt = 10
+    population: Annotated[int, Field(ge=4)] = 24
+
+
+class Finalists(Spec):
+    """After the search: the best `count` again at full budget, with up to `seeds` other seeds each.
+
+    The race ends early once one of them is the best with this `confidence`.
+    """
+
+    count: NonNegativeInt = 3
+    seeds: PositiveInt = 3
+    confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+
+
+class Recovery(Spec):
+    """A trial that was lost (a node, a process) goes on up to `retries` times.
+
+    One that has not advanced for `hang_minutes` is ended and counts as lost.
+    """
+
+    retries: NonNegativeInt = 3
+    hang_minutes: PositiveFloat = 30.0
+
+
+class Checkpoints(Spec):
+    """What stays on disk: the weights of the best `keep` trials, within `gigabytes` if given.
+
+    A running trial writes one at every milestone, and between them every `every_minutes`.
+    """
+
+    keep: PositiveInt = 10
+    gigabytes: PositiveFloat | None = None
+    every_minutes: PositiveFloat = 10.0
 
 
 class Evaluation(Spec):
@@ -174,12 +220,29 @@ class TrainJob(Job):
 
 
 class StudySpec(Job):
-    """The file of `raygen tune --space`, without the space itself."""
+    """The file of `raygen tune --space`, without the space itself.
 
+    With a `trade_off`, further metrics are objectives, too: the study seeks the Pareto front.
+    """
+
+    trade_off: tuple[MetricName, ...] = ()
     budget: Budget
     scheduler: Scheduler = Scheduler()
     sampler: Sampler = Sampler()
+    finalists: Finalists = Finalists()
+    recovery: Recovery = Recovery()
+    checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The objective, and what it is traded off against."""
+        return (self.objective, *self.trade_off)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The objectives and every other metric, each once."""
+        return tuple(dict.fromkeys((*self.objectives, *self.evaluation.metrics)))
 
     @property
     def rungs(self) -> tuple[float, ...]:
@@ -198,6 +261,10 @@ class StudySpec(Job):
         return between(self.rungs, self.evaluation.every_kimg, self.budget.kimg)
 
 
+# What may change when a study goes on: how long and where it runs, not what it compares.
+FREE = ("budget.", "resources.", "recovery.", "checkpoints.", "finalists.", "data.")
+
+
 class Study(NamedTuple):
     """A validated search: its settings, its space and its known-good starting points."""
 
@@ -209,6 +276,13 @@ class Study(NamedTuple):
     @property
     def parameters(self) -> list[Parameter]:
         return parameters(self.space)
+
+    def settings(self) -> dict[str, Any]:
+        """Every setting that must stay as it is while the study goes on, by dotted name."""
+        spec = self.spec.model_dump(mode="json")
+        flat = flatten({**spec, "space": self.raw["space"], "start": self.raw.get("start") or []})
+        kept = {key: value for key, value in flat.items() if not key.startswith(FREE)}
+        return {**kept, "budget.kimg": self.spec.budget.kimg}
 
     def trial(self, config: dict[str, Any]) -> Trial:
         """Turn one sampled configuration into a trial."""
@@ -237,6 +311,8 @@ def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:
         document.fail((), "needs a space: the settings to search")
     space = parse_space(document, ("space",))
     _check_study(spec, document)
+    if spec.sampler.name == "gp" and any(p.condition for p in parameters(space)):
+        document.fail(("sampler", "name"), "a Gaussian process cannot search a space with one_of")
     starts = raw.get("start") or []
     if not isinstance(starts, list):
         document.fail(("start",), "must be a list of starting points")
@@ -280,6 +356,8 @@ def _check_study(spec: StudySpec, document: Document) -> None:
             ("scheduler", "grace_kimg"),
             f"the first rung lies beyond the budget of {spec.budget.kimg:g} kimg",
         )
+    if spec.scheduler.name == "median" and spec.trade_off:
+        document.fail(("scheduler", "name"), "a median of several objectives does not exist")
     if spec.resources.gpus > 1 and spec.resources.gpus != int(spec.resources.gpus):
         document.fail(("resources", "gpus"), "must be a whole number or a fraction of one GPU")
 
@@ -287,6 +365,11 @@ def _check_study(spec: StudySpec, document: Document) -> None:
 def _check_metrics(job: Job, document: Document) -> None:
     places: list[tuple[str, Keys]] = [(job.objective, ("objective",))]
     places += [(m, ("evaluation", "metrics", i)) for i, m in enumerate(job.evaluation.metrics)]
+    if isinstance(job, StudySpec):
+        places += [(m, ("trade_off", i)) for i, m in enumerate(job.trade_off)]
+        for index, name in enumerate(job.trade_off):
+            if name in job.objectives[: index + 1]:
+                document.fail(("trade_off", index), f"{name} is an objective already")
     for name, at in places:
         metric = METRICS[name]
         if job.family not in metric.families:

@@ -6,7 +6,7 @@ core schema.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -116,6 +116,17 @@ def load_document(file: Path, overrides: Iterable[str] = ()) -> Document:
 def dump(data: Any) -> str:
     """Write plain data as YAML that load_document reads back equal."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings -> dotted names: {"loss": {"name": "hinge"}} -> {"loss.name": "hinge"}."""
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
 
 
 def dotted(at: Keys) -> str:

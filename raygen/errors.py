@@ -3,10 +3,13 @@
 RaygenError            1  failed
 ├── InputError         2  usage, configuration or data
 └── ClusterError       4  cluster, storage or authentication unreachable
+    └── StorageError   4  what must be written cannot be: a full disk, a folder without rights
 """
 
+import errno
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class RaygenError(Exception):
@@ -25,6 +28,20 @@ class ClusterError(RaygenError):
     """The cluster or the storage cannot be reached."""
 
     exit_code = 4
+
+
+class StorageError(ClusterError):
+    """A file cannot be written; what was there before is intact."""
+
+
+# The disk is full, over its quota, too small for the file, read-only or broken: as for any file.
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
+
+
+def cannot_write(path: Path, error: OSError) -> RaygenError:
+    """Return what to raise from an OSError: a StorageError if no other file could be written."""
+    kind = StorageError if error.errno in DISK else RaygenError
+    return kind(f"{path}: could not be written: {error.strerror}")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

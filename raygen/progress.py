@@ -1,12 +1,15 @@
 """What the terminal shows: one calm line per event, on stderr."""
 
+import math
+import re
 import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from raygen.config import Study
+from raygen.config import Study, StudySpec
+from raygen.errors import InputError
 from raygen.metrics import METRICS
 
 
@@ -22,6 +25,9 @@ class StudyProgress:
         self.values: dict[int, float] = {}  # the best of each trial
         self.completed: set[int] = set()
         self.ended = 0
+        self.taught = 0
+        self.repeats: dict[int, int] = {}  # repetitions of finalists
+        self.means: dict[int, float] = {}  # of the finalists over their new seeds
 
     def __call__(self, record: dict[str, Any]) -> None:
         """Show one journal record, or a phase before there is a journal."""
@@ -32,10 +38,31 @@ class StudyProgress:
                 spec = self.study.spec
                 rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
                 self._say(f"{spec.budget.trials} trials, rungs at {rungs} kimg", "dim")
+            case "reopen":
+                self._say("the study goes on", "dim")
+            case "warm" if record["values"] is not None:
+                self.taught += 1
+            case "suggest" if record.get("of") is not None:
+                self.repeats[record["trial"]] = record["of"]
+            case "finals":
+                numbers = ", ".join(str(number) for number in record["trials"])
+                self._say(f"finalists, again with other seeds: trials {numbers}", "bold")
+            case "race":
+                self._race(record)
+            case "report" if record["trial"] in self.repeats:
+                pass
             case "report":
                 self._report(record)
+            case "retry":
+                text = f"lost, tried again in {record['wait']:g} s: {record['reason']}"
+                self._say(f"trial {record['trial']:>3}  {text}", "yellow")
             case "end":
                 self._end(record)
+            case "close" if self.means:
+                pick = min if self.minimise else max
+                trial = pick(self.means, key=self.means.__getitem__)
+                seeds = f"{self.means[trial]:.5g} over its new seeds"
+                self._say(f"best {self.metric} {seeds} by trial {trial}", "bold")
             case "close" if self.values:
                 trial = self._best(self.completed or set(self.values))
                 value = self.values[trial]
@@ -54,8 +81,21 @@ class StudyProgress:
             self.values[number] = min(known, value) if self.minimise else max(known, value)
         self._say(f"trial {number:>3}  {line}{'  * best so far' if news else ''}", "green" * news)
 
+    def _race(self, record: dict[str, Any]) -> None:
+        self.means = {int(number): mean for number, mean in record["means"].items()}
+        shares = [
+            f"trial {number} {mean:.5g} (best with {record['best'].get(number) or math.nan:.0%})"
+            for number, mean in record["means"].items()
+        ]
+        self._say(f"after {record['seeds']} more seeds: {', '.join(shares)}", "bold")
+
     def _end(self, record: dict[str, Any]) -> None:
-        self.ended += 1
+        if record["trial"] in self.repeats:
+            of = self.repeats[record["trial"]]
+            self._say(f"trial {record['trial']:>3}  {record['state']}, again trial {of}", "dim")
+            return
+        if record["state"] != "interrupted":
+            self.ended += 1
         if record["state"] == "completed":
             self.completed.add(record["trial"])
         done = f"{self.ended}/{self.study.spec.budget.trials}"
@@ -88,6 +128,21 @@ def milestone_line(
     return f"{kimg:>6g} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
 
 
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds in "90s", "45m", "1h30m", "8h" or "2d".
+
+    Raises:
+        InputError: it is none of these.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise InputError(f"--time {text}: is not a time such as 90s, 45m, 1h30m, 8h or 2d")
+    return sum(float(number) * UNITS[unit] for number, unit in parts)
+
+
 def plan(study: Study, folder: Path) -> str:
     """Return what a search would do, for --dry-run."""
     spec = study.spec
@@ -101,7 +156,16 @@ def plan(study: Study, folder: Path) -> str:
         f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
         f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
         f"at most    {most:g} kimg, if nothing is stopped\n"
+        f"finalists  {_finalists(spec)}\n"
         f"each trial {spec.resources.workers} worker(s) x {spec.resources.cpus:g} CPU, "
         f"{spec.resources.gpus:g} GPU\n"
         f"searched\n{searched}"
     )
+
+
+def _finalists(spec: StudySpec) -> str:
+    chosen = spec.finalists
+    if spec.trade_off or not chosen.count:
+        return "none"
+    most = chosen.count * chosen.seeds * spec.budget.kimg
+    return f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"

@@ -31,7 +31,7 @@ def cluster() -> Iterator[None]:
     """One Ray cluster with two CPUs, started once for all tests that need it."""
     import ray
 
-    from raygen.tune.search import RAY_SETTINGS
+    from raygen.tune.cluster import RAY_SETTINGS
 
     # A short path: Ray's sockets live in it, and their names have a length limit.
     root = tempfile.mkdtemp(prefix="rg-", dir="/tmp")

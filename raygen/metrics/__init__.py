@@ -21,6 +21,7 @@ METRICS = {
     "fid": Metric("minimize", ("gan", "vae"), "inception", least_samples=2049),
     "elbo": Metric("maximize", ("vae",)),
     "bits_per_dim": Metric("minimize", ("vae",)),
+    "million_parameters": Metric("minimize", ("gan", "vae")),
 }
 
 __all__ = ["METRICS", "Direction", "Metric", "Score", "protocol_hash"]

@@ -20,7 +20,9 @@ from raygen.metrics.elbo import bits_per_dim, test_elbo
 from raygen.metrics.frechet import (
     FeatureMoments,
     FeatureStats,
+    Grouped,
     frechet_distance,
+    frechet_error,
     symmetric_root,
 )
 from raygen.metrics.model import CHUNK, Autoencoder, Generative, draw_latents
@@ -98,26 +100,31 @@ class Evaluator:
             features = METRICS[name].features
             if features is not None:
                 extractor = self.extractors[features]
-                value = frechet_distance(extractor.reference, moments[features], extractor.root)
-                scores[name] = Score(value, self._sample_protocol(name, extractor))
+                grouped, root = moments[features], extractor.root
+                value = frechet_distance(extractor.reference, grouped.stats(), root)
+                error = frechet_error(extractor.reference, grouped, root)
+                scores[name] = Score(value, self._sample_protocol(name, extractor), error)
                 continue
+            if name == "million_parameters":
+                scores[name] = Score(model.parameters / 1e6, {"metric": name})
+                continue
+            # The bound has no error to compare trials by: all see the same test images.
             if elbo is None:
                 elbo = test_elbo(_autoencoder(model), self.test_images, SAMPLE_SEED)
             value = elbo if name == "elbo" else bits_per_dim(elbo, self.test_images[0].numel())
             scores[name] = Score(value, self._elbo_protocol(name))
         return scores
 
-    def _sample_moments(self, model: Generative) -> dict[str, FeatureStats]:
+    def _sample_moments(self, model: Generative) -> dict[str, Grouped]:
         moments = {
-            name: FeatureMoments(extractor.dim, self.device)
-            for name, extractor in self.extractors.items()
+            name: Grouped(extractor.dim, self.device) for name, extractor in self.extractors.items()
         }
         for index in range(rank(), -(-self.samples // CHUNK), world_size()):
             count = min(CHUNK, self.samples - index * CHUNK)
             images = model.sample(*draw_latents(model, SAMPLE_SEED, index, count))
             for name, extractor in self.extractors.items():
-                moments[name].add(extractor.features(images))
-        return {name: total.merged().stats() for name, total in moments.items()}
+                moments[name].add(index, extractor.features(images))
+        return {name: total.merged() for name, total in moments.items()}
 
     def _sample_protocol(self, metric: str, extractor: Extractor) -> Record:
         sampling = {"samples": self.samples, "sample_seed": SAMPLE_SEED, "weights": "ema"}

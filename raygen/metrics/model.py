@@ -16,6 +16,11 @@ class Generative(Protocol):
     latent_dim: int
     classes: int
 
+    @property
+    def parameters(self) -> int:
+        """Numbers that the network learnt, for sampling."""
+        ...
+
     def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Latents (n, latent_dim) and labels (n,) -> uint8 images (n, 3, 32, 32)."""
         ...

@@ -8,10 +8,14 @@ Record = dict[str, Any]
 
 
 class Score(NamedTuple):
-    """A value and how it was measured. Two values compare only if their protocols are equal."""
+    """A value and how it was measured. Two values compare only if their protocols are equal.
+
+    `sd` is the standard error of the value over other samples of the same model, where it is known.
+    """
 
     value: float
     protocol: Record
+    sd: float | None = None
 
 
 def protocol_hash(record: Record) -> str:

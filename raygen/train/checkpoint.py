@@ -7,8 +7,8 @@ import torch
 
 from raygen.cache import replace_file
 from raygen.config import Trial, parse_trial
-from raygen.errors import InputError, RaygenError
-from raygen.train.loop import Learner, Progress, make_learner
+from raygen.errors import InputError, cannot_write
+from raygen.train.loop import Learner, Position, Progress, make_learner
 
 FORMAT = 1
 
@@ -28,7 +28,26 @@ def checkpoint(
         "protocols": {name: score.protocol for name, score in progress.scores.items()},
         "learner": learner.state_dict() if full else learner.weights(),
         "loop": progress.state if full else None,
-        "random": torch.get_rng_state() if full else None,
+        # What was told of this milestone: a driver that died before it wrote it down hears again.
+        "report": progress.report() if full else None,
+    }
+
+
+def checkpoint_between(
+    trial: Trial, seed: int, data: dict[str, Any], position: Position
+) -> dict[str, Any]:
+    """Collect everything for going on from between two milestones."""
+    return {
+        "format": FORMAT,
+        "trial": trial.model_dump(),
+        "seed": seed,
+        "data": data,
+        "kimg": position.images / 1000,
+        "scores": {},
+        "protocols": {},
+        "learner": position.learner.state_dict(),
+        "loop": position.state,
+        "report": None,
     }
 
 
@@ -36,12 +55,13 @@ def save(path: Path, content: dict[str, Any]) -> None:
     """Write a checkpoint.
 
     Raises:
-        RaygenError: the disk is full or the folder cannot be written; the old file is intact.
+        StorageError: the disk is full; the old file is intact.
+        RaygenError: the folder cannot be written.
     """
     try:
         replace_file(path, content)
     except OSError as error:
-        raise RaygenError(f"{path}: could not be written: {error.strerror}") from error
+        raise cannot_write(path, error) from error
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
@@ -79,5 +99,4 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
     content = load(path, device)
     if content["loop"] is None:
         raise InputError(f"{path}: holds no optimiser state, so training cannot go on from it")
-    torch.set_rng_state(content["random"].cpu())
     return content

@@ -40,6 +40,11 @@ class GanLearner:
         self.random = torch.Generator(device)
 
     @property
+    def parameters(self) -> int:
+        """Numbers in the averaged weights, those of sampling."""
+        return sum(parameter.numel() for parameter in self.average.network.parameters())
+
+    @property
     def images_per_step(self) -> int:
         """Real images shown to the discriminator in one step, over all ranks."""
         return self.trial.batch_size * self.trial.optimizer.discriminator_steps

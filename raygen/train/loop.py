@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -27,6 +27,14 @@ CHECK_EVERY = 25
 Learner = GanLearner | VaeLearner
 
 
+class Position(NamedTuple):
+    """Where training stands between two milestones, and all that going on from there needs."""
+
+    images: int
+    learner: Learner
+    state: dict[str, Any]
+
+
 class Progress(NamedTuple):
     """What one milestone brought."""
 
@@ -43,6 +51,22 @@ class Progress(NamedTuple):
     learner: Learner
     state: dict[str, Any]  # of the loop, for a checkpoint
 
+    def report(self) -> dict[str, Any]:
+        """Return what a caller elsewhere needs to know of it: plain values only."""
+        return {
+            "kimg": self.kimg,
+            "seconds": self.seconds,
+            "evaluation_seconds": self.evaluation_seconds,
+            "images_per_second": self.images_per_second,
+            "metrics": {name: score.value for name, score in self.scores.items()},
+            "sd": {name: s.sd for name, s in self.scores.items() if s.sd is not None},
+            "protocols": {name: score.protocol for name, score in self.scores.items()},
+            "losses": self.losses,
+            "diverged": self.diverged,
+            "best": self.best,
+            "last": self.last,
+        }
+
 
 def make_learner(trial: Trial, classes: int, device: torch.device, seed: int) -> Learner:
     """Build the learner of a trial's family."""
@@ -58,10 +82,12 @@ def fit(
     milestones: Sequence[float],
     seed: int,
     resume: dict[str, Any] | None = None,
+    pulse: Callable[[Position], bool] | None = None,
 ) -> Iterator[Progress]:
     """Train, and yield at each milestone (kimg, ascending), the last of which is the budget.
 
     With `resume` (a checkpoint of the same trial), continue bit for bit as if never stopped.
+    `pulse` is called every few steps; training ends where it returns true, on all ranks at once.
     """
     device = evaluator.device
     learner = make_learner(trial, len(data.classes), device, seed)
@@ -70,17 +96,28 @@ def fit(
     minimise = METRICS[objective].direction == "minimize"
     diversity = DIVERSITY if isinstance(trial, GanTrial) else 0.0
     health = Health(minimise, data.train.images[:512], diversity)
-    images, earlier = 0, 0.0
+    images, earlier, stretch = 0, 0.0, None
     if resume is not None:
         learner.load_state_dict(resume["learner"])
         health.load_state_dict(resume["loop"]["health"])
         images, earlier = resume["loop"]["images"], resume["loop"]["seconds"]
+        stretch = resume["loop"].get("stretch")
     started = time.monotonic()
+
+    def beat(images: int, stretch: dict[str, Any]) -> bool:
+        if pulse is None:
+            return False
+        seconds = earlier + time.monotonic() - started
+        state = {"images": images, "seconds": seconds, "health": health.state_dict()}
+        return pulse(Position(images, learner, {**state, "stretch": stretch}))
+
     for kimg in milestones:
         if images >= kimg * 1000:
             continue
-        trained = _train_to(learner, batches, images, kimg, health)
-        images = trained.images
+        trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
+        if trained is None:
+            return
+        images, stretch = trained.images, None
         evaluating = time.monotonic()
         diverged, scores, best = trained.diverged, {}, False
         samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
@@ -114,21 +151,37 @@ class _Stretch(NamedTuple):
 
 
 def _train_to(
-    learner: Learner, batches: Batches, images: int, kimg: float, health: Health
-) -> _Stretch:
-    """Train from `images` to the first step that reaches the milestone."""
+    learner: Learner,
+    batches: Batches,
+    images: int,
+    kimg: float,
+    health: Health,
+    beat: Callable[[int, dict[str, Any]], bool],
+    resumed: dict[str, Any] | None,
+) -> _Stretch | None:
+    """Train from `images` to the first step that reaches the milestone; None if told to stop."""
     start, began = images, time.monotonic()
     sums: dict[str, Tensor] = {}
     steps, diverged = 0, None
+    if resumed is not None:
+        steps = resumed["steps"]
+        sums = {k: torch.tensor(v, device=learner.device) for k, v in resumed["sums"].items()}
     losses: dict[str, float] = {}
     while images < kimg * 1000 and diverged is None:
         for name, value in learner.step(batches, images).items():
             sums[name] = sums[name] + value if name in sums else value.clone()
         images += learner.images_per_step
         steps += 1
-        if steps % CHECK_EVERY == 0 or images >= kimg * 1000:
-            losses = {name: float(total) / steps for name, total in sums.items()}
+        reached = images >= kimg * 1000
+        if steps % CHECK_EVERY == 0 or reached:
+            totals = {name: float(total) for name, total in sums.items()}
+            losses = {name: total / steps for name, total in totals.items()}
             diverged = health.losses(losses)
-            if agree(diverged is not None, learner.device):
-                diverged = diverged or "a loss is not finite on another worker"
+            told = diverged is None and not reached
+            told = told and beat(images, {"steps": steps, "sums": totals})
+            if agree(diverged is not None or told, learner.device):
+                if agree(diverged is not None, learner.device):
+                    diverged = diverged or "a loss is not finite on another worker"
+                else:
+                    return None
     return _Stretch(images, images - start, time.monotonic() - began, losses, diverged)

@@ -4,7 +4,7 @@ from typing import Any
 
 from raygen.config import Trial
 from raygen.data.pictures import save_grid
-from raygen.errors import RaygenError
+from raygen.errors import cannot_write
 from raygen.folders import TrialFolder
 from raygen.train.checkpoint import checkpoint, save
 from raygen.train.loop import Progress
@@ -18,15 +18,15 @@ def record(
     A diverged state is not kept: what is on disk stays the last healthy one.
 
     Raises:
-        RaygenError: the disk is full; what was there before is intact.
+        StorageError: the disk is full; what was there before is intact.
     """
     try:
         save_grid(progress.samples, folder.samples(progress.kimg))
     except OSError as error:
-        path = folder.samples(progress.kimg)
-        raise RaygenError(f"{path}: could not be written: {error.strerror}") from error
+        raise cannot_write(folder.samples(progress.kimg), error) from error
     if progress.diverged is not None:
         return
-    save(folder.last, checkpoint(trial, seed, data, progress, full=True))
+    # The best first: training goes on from the last one, so nothing before it may be missing.
     if progress.best:
         save(folder.best, checkpoint(trial, seed, data, progress, full=False))
+    save(folder.last, checkpoint(trial, seed, data, progress, full=True))

@@ -50,6 +50,11 @@ class VaeLearner:
         self.random = torch.Generator(device)
 
     @property
+    def parameters(self) -> int:
+        """Numbers in the averaged weights, those of sampling."""
+        return sum(parameter.numel() for parameter in self.average.network.parameters())
+
+    @property
     def images_per_step(self) -> int:
         """Images shown in one step, over all ranks."""
         return self.trial.batch_size

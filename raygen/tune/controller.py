@@ -1,24 +1,77 @@
-"""What decides and what is remembered: Ray asks, the journal hears of it first."""
+"""What decides and what is remembered: Ray asks, the journal hears of it first.
 
-import hashlib
+A method decides, writes a record, and applies it; on resuming, the records of the journal are
+applied in the same way. So the state is a function of the journal, live or after a crash.
+"""
+
 import math
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
 from raygen.metrics import METRICS, protocol_hash
-from raygen.tune.journal import Journal
+from raygen.space import Draw
+from raygen.tune.collect import collectable
+from raygen.tune.finalists import Race
+from raygen.tune.pareto import standing
 from raygen.tune.sampler import Sampler
-from raygen.tune.scheduler import Rungs
+from raygen.tune.scheduler import Standing, facts, make_scheduler
+from raygen.tune.seeds import derive
+
+Record = dict[str, Any]
+LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
+# Trials in a row that failed by their own fault: then it is the program or the data, not bad luck.
+MOST_FAILURES = 5
 
 
-class Running(NamedTuple):
-    """What the controller knows of a trial that has not ended."""
+class Log(Protocol):
+    """Where records go: a Journal, or a list for simulations."""
+
+    def append(self, kind: str, **fields: Any) -> Record: ...
+
+
+@dataclass
+class Trial:
+    """What the controller knows of a trial."""
 
     number: int
-    began: float
-    best: float | None = None
+    config: dict[str, Any]
+    params: dict[str, Any]
+    seed: int
+    of: int | None  # the trial that this one repeats with another seed
+    state: str = "waiting"  # for a place to run; then running, then how it ended
+    kimg: float = 0.0  # reported so far
+    seconds: float = 0.0
+    values: list[float] | None = None  # the objectives at the best milestone of the first
+    sd: float | None = None
+    history: list[float] = field(default_factory=list)  # of the first objective
+    diverged: str | None = None  # what the last report said
+    decision: Record | None = None  # the last one
+    attempt: int = 0
+    losses: int = 0  # times it was lost since it last reported
+    due: float = 0.0  # monotonic time before which it is not tried again
+    images: int = 0
+    moved: float = 0.0  # monotonic time at which it last advanced
+    files: dict[str, int] = field(default_factory=dict)  # bytes of its checkpoints, by role
+
+    @property
+    def unfinished(self) -> bool:
+        return self.state in ("waiting", "running", "interrupted")
+
+    def standing(self) -> Standing | None:
+        """How it compares; None before its first finite value."""
+        if self.values is None:
+            return None
+        return Standing(tuple(self.values), self.sd, sum(self.history) / len(self.history))
+
+
+class Closing(NamedTuple):
+    """Why no more trials start."""
+
+    state: str  # of the study: finished, interrupted, failed
+    reason: str
 
 
 class Controller:
@@ -27,97 +80,380 @@ class Controller:
     def __init__(
         self,
         study: Study,
-        journal: Journal,
+        journal: Log,
         sampler: Sampler,
-        notify: Callable[[dict[str, Any]], None],
+        notify: Callable[[Record], None],
+        delete: Callable[[int, str], None] = lambda trial, role: None,
     ) -> None:
-        spec = study.spec
-        self.study, self.journal, self.sampler, self.notify = study, journal, sampler, notify
-        self.minimise = METRICS[spec.objective].direction == "minimize"
-        self.rungs = Rungs(spec.rungs, spec.scheduler.reduction_factor, self.minimise)
-        self.halving = spec.scheduler.name == "asha"
-        self.running: dict[int, Running] = {}
-        self.suggested = 0
-        self.ended: dict[str, int] = {}
+        self.study, self.spec = study, study.spec
+        self.journal, self.sampler, self.notify, self.delete = journal, sampler, notify, delete
+        self.directions = [METRICS[metric].direction for metric in self.spec.objectives]
+        self.minimise = self.directions[0] == "minimize"
+        self.scheduler = make_scheduler(self.spec)
+        count = 0 if self.spec.trade_off else self.spec.finalists.count
+        self.race = Race(self.spec.finalists.model_copy(update={"count": count}), self.minimise)
+        self.trials: dict[int, Trial] = {}
+        self.points: list[dict[str, Any]] = []  # of earlier studies, tried after those of the file
         self.protocols: set[str] = set()
+        self.closing: Closing | None = None
+        self.failures = 0  # in a row
+        self.earlier = 0.0  # seconds of earlier sessions
+        self.began = time.monotonic()
 
-    def suggest(self) -> dict[str, Any] | None:
-        """Return the next trial, or None when the budget of trials is spent."""
-        if self.suggested >= self.study.spec.budget.trials:
+    # What runs next
+
+    def suggest(self) -> Record | None:
+        """Return the next trial to run, or None while there is none to start."""
+        self.tick()
+        if self.closing:
             return None
-        number = self.suggested
-        draw = self.sampler.suggest(number)
-        seed = trial_seed(self.study.spec.seed, number)
-        self._write("suggest", trial=number, config=draw.config, params=draw.parameters, seed=seed)
-        self.suggested += 1
-        self.running[number] = Running(number, time.monotonic())
-        return {"number": number, "config": draw.config, "seed": seed}
+        now = time.monotonic()
+        for trial in self.trials.values():
+            if trial.state == "waiting" and trial.due <= now:
+                return self._job(trial)
+        if len(self.searched) < self.spec.budget.trials:
+            return self._job(self._new())
+        return self._replicate()
 
-    def started(self, number: int, node: str, device: str) -> None:
-        """Record where a trial runs."""
-        self._write("start", trial=number, node=node, device=device)
+    @property
+    def done(self) -> bool:
+        """Whether nothing runs and nothing more will start."""
+        states = {trial.state for trial in self.trials.values()}
+        if "running" in states:
+            return False
+        if self.closing:
+            return True
+        more = len(self.searched) < self.spec.budget.trials or "waiting" in states
+        return not more and not self.race.wants(self._best_completed())
 
-    def reported(self, number: int, event: dict[str, Any]) -> bool:
+    @property
+    def searched(self) -> list[Trial]:
+        """The trials of the search, without the repetitions of the finalists."""
+        return [trial for trial in self.trials.values() if trial.of is None]
+
+    @property
+    def running(self) -> list[Trial]:
+        return [trial for trial in self.trials.values() if trial.state == "running"]
+
+    def ended(self) -> dict[str, int]:
+        """Count the trials by how they ended."""
+        counts: dict[str, int] = {}
+        for trial in self.trials.values():
+            state = "interrupted" if trial.unfinished else trial.state
+            counts[state] = counts.get(state, 0) + 1
+        return counts
+
+    def close(self, state: str, reason: str) -> None:
+        """Start nothing more, and end what runs at the next sign of it."""
+        self.closing = self.closing or Closing(state, reason)
+
+    def tick(self) -> None:
+        """See whether a budget is spent: time passes also when nobody reports."""
+        budget, used = self.spec.budget, self.used()
+        for key in ("hours", "gpu_hours", "total_kimg"):
+            limit = getattr(budget, key)
+            if limit is not None and used[key] >= limit and not self.closing:
+                words = key.replace("_", " ")
+                self.close("finished", f"the budget of {limit:g} {words} is spent")
+
+    def used(self) -> dict[str, float]:
+        """Hours of wall time, GPU hours and kimg so far, over all sessions."""
+        now = time.monotonic()
+        seconds = kimg = 0.0
+        for trial in self.trials.values():
+            live = now - trial.moved if trial.state == "running" else 0.0
+            seconds += trial.seconds + max(live, 0.0)
+            kimg += max(trial.kimg, trial.images / 1000)
+        gpus = self.spec.resources.gpus * self.spec.resources.workers
+        hours = (self.earlier + now - self.began) / 3600
+        return {"hours": hours, "gpu_hours": seconds * gpus / 3600, "total_kimg": kimg}
+
+    def hung(self) -> list[int]:
+        """Trials that have not advanced for too long."""
+        limit, now = self.spec.recovery.hang_minutes * 60, time.monotonic()
+        return [trial.number for trial in self.running if now - trial.moved > limit]
+
+    # What trials say
+
+    def started(self, number: int, **facts: Any) -> None:
+        """Record where a trial runs: node, pid, device, and the kimg from which it goes on."""
+        self._write("start", trial=number, attempt=self.trials[number].attempt + 1, **facts)
+
+    def alive(self, number: int, images: int) -> None:
+        """Note how far a trial is; only a higher number counts as a sign of life."""
+        trial = self.trials[number]
+        if images > trial.images:
+            trial.images, trial.moved = images, time.monotonic()
+
+    def reported(self, number: int, event: Mapping[str, Any]) -> bool:
         """Record a milestone; return whether the trial must stop, its end recorded."""
+        missing = [name for name in self.spec.objectives if name not in event["metrics"]]
+        if missing and event["diverged"] is None:
+            self.end(number, "failed", f"it reported no {missing[0]}")
+            return True
         protocols = {}
         for name, record in event["protocols"].items():
             protocols[name] = digest = protocol_hash(record)
             if digest not in self.protocols:
-                self.protocols.add(digest)
                 self._write("protocol", hash=digest, record=record)
         kept = ("kimg", "seconds", "evaluation_seconds", "images_per_second", "metrics", "losses")
-        facts = {key: event[key] for key in kept}
-        self._write("report", trial=number, protocols=protocols, **facts)
-        value = event["metrics"][self.study.spec.objective]
-        self.sampler.report(number, event["kimg"], value)
-        for role in event["checkpoints"]:
-            self._write("checkpoint", trial=number, kimg=event["kimg"], role=role)
-        if event["diverged"] is not None:
-            self.end(number, "diverged", event["diverged"])
-            return True
-        best = self._better(self.running[number].best, value)
-        self.running[number] = self.running[number]._replace(best=best)
-        if event["last"]:
-            self.end(number, "completed", "")
-            return True
-        return self._judge(number, event["kimg"], best)
+        told = {key: event[key] for key in kept} | {"sd": event.get("sd", {})}
+        told |= {"protocols": protocols, "diverged": event["diverged"], "last": event["last"]}
+        self._write("report", trial=number, **told)
+        for role, size in dict(event["checkpoints"]).items():
+            self._write("checkpoint", trial=number, kimg=event["kimg"], role=role, bytes=size)
+        return self._conclude(self.trials[number])
 
     def end(self, number: int, state: str, reason: str) -> None:
         """Record how a trial ended; a second end of the same trial is ignored."""
-        trial = self.running.pop(number, None)
-        if trial is None:
+        trial = self.trials[number]
+        if trial.state not in ("running", "waiting"):
             return
         self._write("end", trial=number, state=state, reason=reason)
-        self.ended[state] = self.ended.get(state, 0) + 1
-        self.sampler.finish(number, state, trial.best)
+        if self.failures >= MOST_FAILURES:
+            self.close("failed", f"{self.failures} trials in a row failed, the last one: {reason}")
+        self._run_race()
+        self._collect()
 
-    def _judge(self, number: int, kimg: float, best: float | None) -> bool:
-        if not self.halving or best is None:
-            return False
-        decision = self.rungs.report(kimg, best)
-        if decision is None:
-            return False
-        word = "stop" if decision.stop else "continue"
-        facts = {"value": best, "cutoff": decision.cutoff, "peers": decision.peers}
-        self._write("decide", trial=number, kimg=kimg, decision=word, **facts)
-        if decision.stop:
-            relation = "above" if self.minimise else "below"
-            reason = f"{best:.4g} at {kimg:g} kimg is {relation} the cut-off {decision.cutoff:.4g}"
-            self.end(number, "stopped", reason)
-        return decision.stop
+    def lost(self, number: int, reason: str) -> None:
+        """A process or a node is gone: try the trial again from its last checkpoint, or give up."""
+        trial = self.trials[number]
+        if trial.state != "running":
+            return
+        if self.closing:
+            self.end(number, "interrupted", self.closing.reason)
+        elif trial.losses < self.spec.recovery.retries:
+            wait = min(2.0**trial.losses, LONGEST_WAIT)
+            tries = {"attempt": trial.attempt + 1, "wait": wait, "kimg": trial.kimg}
+            self._write("retry", trial=number, reason=reason, **tries)
+        else:
+            self.end(number, "lost", reason)
 
-    def _better(self, best: float | None, value: float) -> float | None:
-        if not math.isfinite(value):
-            return best
-        if best is None:
-            return value
-        return min(best, value) if self.minimise else max(best, value)
+    # Going on with a journal
+
+    def replay(self, records: Iterable[Record]) -> None:
+        """Apply what an earlier session wrote; what it left unfinished waits to go on."""
+        opened = last = None
+        for record in records:
+            if record["kind"] in ("open", "reopen"):
+                self.earlier += (last - opened) if opened is not None and last is not None else 0.0
+                opened = record["time"]
+            elif record["kind"] == "close":
+                self.earlier += record["seconds"]
+                opened = None
+            else:
+                self.apply(record)
+            last = record["time"]
+        self.earlier += (last - opened) if opened is not None and last is not None else 0.0
+        for trial in self.trials.values():
+            if trial.unfinished:
+                trial.state, trial.due = "waiting", 0.0
+
+    def recover(self) -> None:
+        """Draw the conclusions that a crash came before, and delete what was to be deleted."""
+        for trial in list(self.trials.values()):
+            if trial.unfinished and trial.kimg:
+                self._conclude(trial)
+            for role in ("last", "best"):
+                if not trial.unfinished and role not in trial.files:
+                    self.delete(trial.number, role)
+        self._run_race()
+        self._collect()
+
+    def warm(self, **facts: Any) -> None:
+        """Record what an earlier study teaches: a finished trial, or a point to try first."""
+        self._write("warm", **facts)
+
+    # Deciding
+
+    def draw(self) -> tuple[Draw, str]:
+        """Draw the next configuration, and say by what; nothing changes."""
+        number = len(self.trials)
+        extra = number - len(self.study.start)
+        point = self.points[extra] if 0 <= extra < len(self.points) else None
+        return self.sampler.draw(number, point)
+
+    def _new(self) -> Trial:
+        number = len(self.trials)
+        draw, by = self.draw()
+        own = {"config": draw.config, "params": draw.parameters, "seed": self._seed(number)}
+        self._write("suggest", trial=number, by=by, **own)
+        return self.trials[number]
+
+    def _replicate(self) -> Record | None:
+        if any(trial.unfinished for trial in self.searched):
+            return None
+        best = self._best_completed()
+        if not self.race.wants(best):
+            return None
+        if self.race.settled or not self.race.finalists:
+            self._write("finals", trials=best[: self.race.count])
+        turn = self.race.next()
+        if turn is None:
+            return None
+        first, number = self.trials[turn.of], len(self.trials)
+        seed = derive(self.spec.seed, "finalist", turn.seed)
+        own = {"config": first.config, "params": first.params, "seed": seed}
+        self._write("suggest", trial=number, by="finalist", of=turn.of, **own)
+        return self._job(self.trials[number])
+
+    def _job(self, trial: Trial) -> Record:
+        trial.state = "running"
+        trial.moved = math.inf  # it may have to wait for a machine: that is no hang
+        own = {"config": trial.config, "seed": trial.seed}
+        # `reported`: what the journal knows already, so that nothing is told twice.
+        return {"number": trial.number, **own, "reported": trial.kimg}
+
+    def _conclude(self, trial: Trial) -> bool:
+        """Draw what follows from a trial's last report; return whether it ended."""
+        if trial.diverged is not None:
+            self.end(trial.number, "diverged", trial.diverged)
+        elif trial.kimg >= self.spec.budget.kimg:
+            self.end(trial.number, "completed", "")
+        elif trial.of is None:
+            self._judge(trial)
+        self._target(trial)
+        self.tick()
+        return not trial.unfinished
+
+    def _judge(self, trial: Trial) -> None:
+        place = trial.standing()
+        if place is None:
+            return
+        if trial.decision is None or trial.decision["kimg"] != trial.kimg:
+            decision = self.scheduler.judge(trial.kimg, place)
+            if decision is None:
+                return
+            told = facts(decision, place.values)
+            self._write("decide", trial=trial.number, kimg=trial.kimg, **told)
+        if trial.decision and trial.decision["decision"] == "stop":
+            self.end(trial.number, "stopped", self._why(trial.kimg, trial.decision))
+
+    def _why(self, kimg: float, decided: Record) -> str:
+        if "rank" in decided:
+            return f"rank {decided['rank']} at {kimg:g} kimg, where {decided['kept']} go on"
+        relation = "above" if self.minimise else "below"
+        cut, value = decided["cutoff"], decided["value"]
+        noise = f" by more than {decided['band']:.2g}" if decided["band"] else ""
+        at = f"{value:.4g} at {kimg:g} kimg"
+        return f"{at} is {relation} the cut-off {cut:.4g}{noise}"
+
+    def _target(self, trial: Trial) -> None:
+        target = self.spec.budget.target
+        if target is None or trial.values is None or trial.of is not None:
+            return
+        value = trial.values[0]
+        if value <= target if self.minimise else value >= target:
+            reason = f"trial {trial.number} reached {value:.5g}, the target is {target:g}"
+            self.close("finished", reason)
+
+    def _run_race(self) -> None:
+        repeats = [trial for trial in self.trials.values() if trial.of is not None]
+        outcome = self.race.round([(t.of, t.values, t.state) for t in repeats if t.of is not None])
+        if outcome is not None:
+            self._write("race", **outcome)
+
+    def _collect(self) -> None:
+        order = [*self._best_completed(), *self._best("stopped", "diverged")]
+        spec = self.spec.checkpoints
+        for number, role in collectable(self.trials, order, spec.keep, spec.gigabytes):
+            size = self.trials[number].files[role]
+            self._write("collect", trial=number, role=role, bytes=size)
+            self.delete(number, role)
+
+    def _best_completed(self) -> list[int]:
+        return self._best("completed")
+
+    def _best(self, *states: str) -> list[int]:
+        """Trials of the search in some states that have values, the best first."""
+        found = [t for t in self.searched if t.state in states and t.values is not None]
+        signs = [1.0 if way == "minimize" else -1.0 for way in self.directions]
+        points = [[s * v for s, v in zip(signs, t.values or [], strict=True)] for t in found]
+        if len(signs) > 1:
+            return [found[i].number for i in standing(points)]
+        return [found[i].number for i in sorted(range(len(found)), key=lambda i: points[i])]
+
+    def _seed(self, number: int) -> int:
+        return derive(self.spec.seed, number)
+
+    # Remembering
 
     def _write(self, kind: str, **fields: Any) -> None:
-        self.notify(self.journal.append(kind, **fields))
+        record = self.journal.append(kind, **fields)
+        self.apply(record)
+        self.notify(record)
 
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Change the state as one record says: the only way in which it changes."""
+        match record["kind"]:
+            case "warm":
+                if record.get("values") is not None:
+                    self.sampler.learn(record["params"], record["values"])
+                else:
+                    self.points.append(record["params"])
+            case "protocol":
+                self.protocols.add(record["hash"])
+            case "finals":
+                self.race.start(record["trials"])
+            case "race":
+                self.race.settle(record)
+            case "suggest":
+                self._suggested(record)
+            case _:
+                self._advance(self.trials[record["trial"]], record)
 
-def trial_seed(study_seed: int, number: int) -> int:
-    """Derive a trial's seed: the same for the same study seed and number, whoever runs it."""
-    digest = hashlib.sha256(f"{study_seed}/{number}".encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
+    def _suggested(self, record: Mapping[str, Any]) -> None:
+        number, of = record["trial"], record.get("of")
+        config, params = record["config"], record["params"]
+        self.trials[number] = Trial(number, config, params, record["seed"], of)
+        if of is None:
+            self.sampler.add(number, params)
+        else:
+            self.race.issued(of)
+
+    def _advance(self, trial: Trial, record: Mapping[str, Any]) -> None:
+        match record["kind"]:
+            case "start":
+                trial.state, trial.attempt = "running", record["attempt"]
+                trial.moved = time.monotonic()
+            case "report":
+                self._measured(trial, record)
+            case "checkpoint":
+                trial.files[record["role"]] = record.get("bytes", 0)
+            case "collect":
+                trial.files.pop(record["role"], None)
+            case "decide":
+                trial.decision = dict(record)
+                place = trial.standing()
+                assert place is not None
+                self.scheduler.record(record["kimg"], place)
+            case "retry":
+                trial.state, trial.losses = "waiting", trial.losses + 1
+                trial.due = time.monotonic() + record["wait"]
+            case "end":
+                self._ended(trial, record["state"])
+
+    def _measured(self, trial: Trial, record: Mapping[str, Any]) -> None:
+        trial.kimg, trial.seconds = record["kimg"], record["seconds"]
+        trial.diverged, trial.losses = record.get("diverged"), 0
+        trial.moved, trial.images = time.monotonic(), max(trial.images, int(trial.kimg * 1000))
+        # JSON has no NaN: the journal holds a value that is not finite as null.
+        found = [record["metrics"].get(name) for name in self.spec.objectives]
+        values = [value for value in found if value is not None]
+        if len(values) < len(found):
+            return
+        if trial.of is None:
+            self.sampler.report(trial.number, trial.kimg, values)
+        trial.history.append(values[0])
+        better = trial.values is None or (values[0] < trial.values[0]) == self.minimise
+        if better and (trial.values is None or values[0] != trial.values[0]):
+            trial.values, trial.sd = values, record.get("sd", {}).get(self.spec.objective)
+
+    def _ended(self, trial: Trial, state: str) -> None:
+        trial.state = state
+        if state != "interrupted":
+            self.failures = self.failures + 1 if state == "failed" else 0
+            if trial.of is None:
+                values = trial.values
+                finite = values is not None and all(math.isfinite(value) for value in values)
+                self.sampler.finish(trial.number, state, values if finite else None)

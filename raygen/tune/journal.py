@@ -5,11 +5,12 @@ import json
 import math
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from raygen.errors import RaygenError
+from raygen.errors import RaygenError, cannot_write
 
 
 class Journal:
@@ -19,34 +20,57 @@ class Journal:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open for appending.
+        """Open for appending; what a crash left of a last line is cut off.
 
         Raises:
             RaygenError: another process is writing this study.
+            StorageError: the disk is full.
         """
         self.path = path
-        self._file = path.open("ab")
+        try:
+            self._file = path.open("ab+", buffering=0)
+        except OSError as error:
+            raise cannot_write(path, error) from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             self._file.close()
             raise RaygenError(f"{path}: another raygen is running this study") from error
+        self._length = self._mend()
 
     def append(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Write one record and wait until it is on the disk; return it.
 
         Raises:
-            RaygenError: the disk is full.
+            StorageError: the disk is full; the journal is as it was.
         """
-        record = {"kind": kind, "time": time.time(), **fields}
-        line = json.dumps(_plain(record), separators=(",", ":"), allow_nan=False) + "\n"
+        record = _plain({"kind": kind, "time": time.time(), **fields})
+        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
         try:
-            self._file.write(line.encode())
-            self._file.flush()
+            rest = memoryview(line)
+            while rest:  # a raw write may take a part only, and say so
+                rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise RaygenError(f"{self.path}: cannot be written: {error.strerror}") from error
+            with suppress(OSError):
+                self._file.truncate(self._length)
+            raise cannot_write(self.path, error) from error
+        self._length += len(line)
         return record
+
+    def _mend(self) -> int:
+        """Finish or cut a last line without an end; return the length of the journal in bytes."""
+        content = self.path.read_bytes()
+        whole = content.rfind(b"\n") + 1
+        if whole == len(content):
+            return whole
+        try:
+            json.loads(content[whole:])
+        except ValueError:
+            self._file.truncate(whole)
+            return whole
+        self._file.write(b"\n")
+        return len(content) + 1
 
     def __enter__(self) -> "Journal":
         return self

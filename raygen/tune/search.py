@@ -1,14 +1,13 @@
-"""Build, run and close a search on Ray."""
+"""Build, run, resume and close a search on Ray."""
 
 import json
-import logging
 import os
 import platform
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -26,29 +25,21 @@ from raygen.config import Resources, Study
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
-from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.errors import ClusterError, InputError, RaygenError, cannot_write
 from raygen.folders import StudyFolder
 from raygen.metrics import METRICS
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
+from raygen.tune.cluster import check_shared, concurrency, connected, kill
 from raygen.tune.controller import Controller
 from raygen.tune.journal import Journal
 from raygen.tune.runner import DdpTrial, Shared, TrialActor
 from raygen.tune.sampler import Sampler
+from raygen.tune.warm import lessons
 
-FOREVER = "1000000000"
-# Read by Ray when it starts and by its workers: quiet, no files nobody reads, quick polling.
-RAY_SETTINGS = {
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
-    "TUNE_GLOBAL_CHECKPOINT_S": FOREVER,
-    "TUNE_RESULT_BUFFER_LENGTH": "1",
-    "TUNE_WARN_THRESHOLD_S": FOREVER,
-}
+Notify = Callable[[dict[str, Any]], None]
+# Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
+BEAT, BEATS_PER_SECOND = 1.0, 50
 
 
 class Outcome(NamedTuple):
@@ -57,6 +48,7 @@ class Outcome(NamedTuple):
     state: str  # finished, interrupted, failed
     ended: dict[str, int]  # trials by state
     signal: int | None  # what interrupted it
+    reason: str  # why it ended before its trials were spent, if it did
 
 
 def run_study(
@@ -64,95 +56,156 @@ def run_study(
     folder: StudyFolder,
     facts: dict[str, Any],
     address: str | None,
-    notify: Callable[[dict[str, Any]], None],
+    notify: Notify,
+    warm_start: Sequence[Path] = (),
 ) -> Outcome:
-    """Search, and leave a study folder that can be read without Ray.
+    """Search, or go on with the search in the folder, and leave a study that opens without Ray.
 
-    `facts` are added to what the study records of itself; `notify` gets every journal record.
+    `facts` are added to what the study records of itself; `notify` gets every journal record;
+    `warm_start` holds earlier studies to learn from.
 
     Raises:
-        InputError: the data, the weights or the resources are not there; nothing was written.
-        ClusterError: Ray cannot be reached.
+        InputError: the data, the weights or the resources are not there, or the study in the
+            folder searched something else; nothing was started.
+        ClusterError: Ray cannot be reached, or the disk is full.
     """
     started = time.time()
     notify({"kind": "phase", "text": "loading data"})
     data = load_data(study.spec.data)
     require(study.spec.metrics)
-    with _ray(address, notify):
-        concurrent = concurrency(study.spec.resources, ray.cluster_resources())
-        concurrent = min(concurrent, study.spec.budget.trials)
+    info = {**describe(study, data, folder.root.name), **facts, "started": started}
+    if folder.journal.exists():
+        _check_same(folder, info)
+    with connected(address, notify):
+        resources = study.spec.resources
+        concurrent = concurrency(resources, ray.cluster_resources())
         notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
         assets = _prepare(study, data)
-        info = {**describe(study, data, folder.root.name), **facts, "started": started}
-        folder.root.mkdir(parents=True)
-        try:
-            _check_shared(folder.root.resolve())
-        except ClusterError:
-            folder.root.rmdir()
-            raise
+        taught = list(lessons(study, data, assets, warm_start))
+        _make_folder(folder.root)
         with Journal(folder.journal) as journal:
-            notify(journal.append("open", study=info))
+            records = read_records(folder.journal)
+            if records:
+                _check_same(folder, info)  # again: it is ours only now
+            sampler = Sampler(study, folder.root.name, folder.optuna)
+
+            def delete(trial: int, role: str) -> None:
+                getattr(folder.trial(trial), role).unlink(missing_ok=True)
+
+            controller = Controller(study, journal, sampler, notify, delete)
+            _open(controller, journal, records, info, notify)
             folder.space.write_text(dump(study.raw), encoding="utf-8")
             save_grid(data.train.images[:64], folder.real)
-            sampler = Sampler(study, folder.root.name, folder.optuna)
-            controller = Controller(study, journal, sampler, notify)
-            shared = _shared(study, data, assets, folder)
+            if not records:
+                for lesson in taught:
+                    controller.warm(**lesson)
+            shared = _shared(study, data, assets, folder, concurrent)
+            received: list[int] = []
             try:
-                interrupted = _fit(controller, shared, concurrent, folder)
-            except RaygenError:
+                with _signals(controller, received):
+                    _fit(controller, shared, concurrent, folder)
+                for trial in controller.running:
+                    controller.end(trial.number, "interrupted", "the search ended before it")
+            except RaygenError as error:
                 with suppress(RaygenError):  # a full disk, perhaps: what it was is told below
-                    journal.append("close", state="failed", seconds=time.time() - started)
+                    seconds = time.time() - started
+                    journal.append("close", state="failed", seconds=seconds, reason=str(error))
                 raise
-            for number in list(controller.running):
-                controller.end(number, "interrupted", "the search was interrupted")
-            state = "interrupted" if interrupted is not None else "finished"
-            if state == "finished" and not controller.ended.get("completed"):
-                state = "failed"
-            notify(journal.append("close", state=state, seconds=time.time() - started))
+            state, reason = controller.closing or ("finished", "")
+            if state == "finished" and not reason and not controller.ended().get("completed"):
+                state, reason = "failed", "no trial was trained to its end"
+            seconds = time.time() - started
+            notify(journal.append("close", state=state, seconds=seconds, reason=reason))
     write_tables(fold(folder, read_records(folder.journal)))
-    return Outcome(state, controller.ended, interrupted)
+    return Outcome(state, controller.ended(), received[0] if received else None, reason)
 
 
-def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
-    """Return how many trials fit at once.
+def _open(
+    controller: Controller,
+    journal: Journal,
+    records: list[dict[str, Any]],
+    info: dict[str, Any],
+    notify: Notify,
+) -> None:
+    """Write the first record, or replay those that are there and write that the study goes on."""
+    if not records:
+        notify(journal.append("open", study=info))
+        return
+    old = records[0]["study"]
+    for record in records:
+        old = record["study"] if record["kind"] == "reopen" else old
+    changed = {
+        key: [old.get(key), info[key]]
+        for key in ("budget", "resources", "recovery", "checkpoints", "finalists")
+        if old.get(key) != info[key]
+    }
+    controller.replay(records)
+    kept = {"started": old["started"], "command": old["command"]}
+    notify(journal.append("reopen", study={**info, **kept}, changed=changed))
+    controller.recover()
+
+
+def _check_same(folder: StudyFolder, info: dict[str, Any]) -> None:
+    """Make sure that a study goes on with what it compared so far.
 
     Raises:
-        InputError: not even one does, now or (unless `concurrent` is set, for a cluster that
-            grows on demand) ever.
+        InputError: with one line per setting that differs.
     """
-    if resources.concurrent is not None:
-        return resources.concurrent
-    fits = []
-    for name, key in (("CPU", "cpus"), ("GPU", "gpus")):
-        wanted, there = getattr(resources, key), cluster.get(name, 0.0)
-        if wanted == 0:
-            continue
-        if 0 < wanted < 1:  # a fraction never spans two devices
-            slots = int(there) * int(1 / wanted + 1e-9)
-        else:
-            slots = int(there / wanted + 1e-9)
-        if slots < resources.workers:
-            workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
-            raise InputError(
-                f"resources.{key}: a trial wants {wanted:g} {name}{workers}, but the cluster has "
-                f"{there:g}; lower it with --set resources.{key}=…, or set resources.concurrent "
-                "if the cluster grows on demand"
+    records = read_records(folder.journal)
+    if not records:
+        return
+    old = records[0].get("study", {})
+    if "settings" not in old:
+        raise InputError(f"{folder.root}: this study was made by a raygen that could not go on")
+    before, now = old["settings"], json.loads(json.dumps(info["settings"]))
+    lines = []
+    for key in sorted({*before, *now}):
+        was, is_now = before.get(key, "not set"), now.get(key, "not set")
+        if was != is_now:
+            lines.append(f"{folder.root}: {key}: was {_short(was)}, is {_short(is_now)}")
+    for key in ("fingerprint",):
+        if old["data"][key] != info["data"][key]:
+            was, is_now = old["data"], info["data"]
+            lines.append(
+                f"{folder.root}: data: was {was['name']} ({was[key]}), "
+                f"is {is_now['name']} ({is_now[key]})"
             )
-        fits.append(slots // resources.workers)
-    return min(fits)
+    if lines:
+        lines.append("a study goes on only with the same space: choose another --name")
+        raise InputError("\n".join(lines))
+
+
+def _short(value: Any) -> str:
+    return value if value == "not set" else json.dumps(value)
+
+
+def _make_folder(root: Path) -> None:
+    new = not root.exists()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(root, error) from error
+    try:
+        check_shared(root.resolve())
+    except ClusterError:
+        if new:
+            root.rmdir()
+        raise
 
 
 def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
     """Return what a study records of itself, as study.json holds it."""
     spec = study.spec
     keys = ("name", "kind", "low", "high", "log", "choices", "condition")
+    objectives = [{"metric": m, "direction": METRICS[m].direction} for m in spec.objectives]
     parameters = [{**p._asdict(), "name": p.setting} for p in study.parameters]
     return {
         "schema": 1,
         "name": name,
         "raygen": __version__,
         "family": spec.family,
-        "objective": {"metric": spec.objective, "direction": METRICS[spec.objective].direction},
+        "objective": objectives[0],
+        "objectives": objectives,
         "directions": {metric: METRICS[metric].direction for metric in spec.metrics},
         "budget": spec.budget.model_dump(),
         "scheduler": spec.scheduler.model_dump(),
@@ -161,6 +214,11 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
         "sampler": spec.sampler.model_dump(),
         "evaluation": spec.evaluation.model_dump(mode="json"),
         "seed": spec.seed,
+        "finalists": spec.finalists.model_dump(),
+        "recovery": spec.recovery.model_dump(),
+        "retries": spec.recovery.retries,
+        "checkpoints": spec.checkpoints.model_dump(),
+        "settings": study.settings(),
         "resources": spec.resources.model_dump(),
         "data": {**data.summary(), "source": spec.data.model_dump()},
         "parameters": [{key: p[key] for key in keys} for p in parameters],
@@ -181,27 +239,37 @@ class _Stateless:
         return {}
 
 
+class _Place(NamedTuple):
+    """Which trial one of Tune's is, and where it runs once it has started."""
+
+    number: int
+    node_id: str = ""
+    pid: int = 0
+
+
 class _Ask(_Stateless, Searcher):
     """Tune's searcher: passes on what the controller suggests."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, places: dict[str, "_Place"]) -> None:
         super().__init__()
-        self.controller = controller
-        self.numbers: dict[str, int] = {}
+        self.controller, self.places = controller, places
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | str:  # pyright: ignore[reportIncompatibleMethodOverride]
-        job = self.controller.suggest()
-        if job is None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.controller.done:
             return Searcher.FINISHED
-        self.numbers[trial_id] = job["number"]
+        job = self.controller.suggest()
+        if job is None:  # not now: a trial may be lost and come again, or a race go on
+            return Searcher.FINISHED if self.controller.done else None
+        self.places[trial_id] = _Place(job["number"])
         return job
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        # Every end that a trial knows of itself is recorded by then: this one's process is gone.
-        reason = "its process ended without a word" if error else "Tune ended it"
-        self.controller.end(self.numbers[trial_id], "lost", reason)
+        place = self.places.pop(trial_id, None)
+        if place is not None:  # it did not end by its own word: its process is gone
+            reason = "its process ended without a word" if error else "Tune ended it"
+            self.controller.lost(place.number, reason)
 
     def save(self, checkpoint_path: str) -> None:
         """Write nothing: the journal is the state."""
@@ -213,45 +281,84 @@ class _Ask(_Stateless, Searcher):
 class _Judge(_Stateless, FIFOScheduler):
     """Tune's scheduler: passes on what the controller decides."""
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, controller: Controller, places: dict[str, _Place]) -> None:
         super().__init__()
-        self.controller = controller
+        self.controller, self.places = controller, places
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         event, number = json.loads(result["message"]), trial.config["number"]
         stop = False
-        match event["event"]:
+        if trial.trial_id not in self.places:  # given up as hung, and running elsewhere by now
+            return TrialScheduler.STOP
+        match event.pop("event"):
             case "started":
-                self.controller.started(number, event["node"], event["device"])
+                place = _Place(number, event.pop("node_id"), event["pid"])
+                self.places[trial.trial_id] = place
+                self.controller.started(number, **event)
+            case "alive":
+                self.controller.alive(number, event["images"])
             case "progress":
                 stop = self.controller.reported(number, event)
             case "ended":
-                self.controller.end(number, event["state"], event["reason"])
+                self._end(number, **event)
                 stop = True
+        self.controller.tick()
+        closing = self.controller.closing
+        if closing and not stop:
+            self.controller.end(number, "interrupted", closing.reason)
+            stop = True
+        if stop:
+            del self.places[trial.trial_id]
         return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
 
+    def _end(self, number: int, state: str, reason: str, storage: bool = False) -> None:
+        if state == "lost":
+            self.controller.lost(number, reason)
+            return
+        if storage:
+            self.controller.close("failed", reason)
+        self.controller.end(number, state, reason)
 
-def _fit(
-    controller: Controller, shared: Shared, concurrent: int, folder: StudyFolder
-) -> int | None:
-    """Run Tune until the budget is spent; return the signal that ended it early, if one did."""
+
+class _Watch(_Stateless, tune.Callback):
+    """Looks at the clock when nobody reports: budgets run out, and trials hang."""
+
+    def __init__(self, controller: Controller, places: dict[str, _Place]) -> None:
+        self.controller, self.places = controller, places
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.controller.tick()
+        hung = set(self.controller.hung())
+        for trial_id, place in list(self.places.items()):
+            if place.number in hung:
+                del self.places[trial_id]
+                minutes = self.controller.spec.recovery.hang_minutes
+                self.controller.lost(place.number, f"it did not advance for {minutes:g} minutes")
+                kill(place.node_id, place.pid)
+
+
+def _fit(controller: Controller, shared: Shared, concurrent: int, folder: StudyFolder) -> None:
+    """Run Tune until the controller has no more trials to run."""
+    for name in (".tune", ".train"):  # of a driver that was killed
+        shutil.rmtree(folder.root / name, ignore_errors=True)
     resources = Resources.model_validate(shared.resources)
     reference = ray.put(shared)
     if resources.workers == 1:
         trainable = tune.with_parameters(TrialActor, shared=shared)
         bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
     else:
-        given = ([reference], shared.resources, shared.folder)
+        given = ([reference], shared.resources, shared.folder, shared.beat_seconds)
         trainable = tune.with_parameters(DdpTrial, shared=given)
         # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
         # group of workers that wants every CPU of the node from ever starting.
         bundle = {"node:__internal_head__": 0.001}
+    places: dict[str, _Place] = {}  # by Tune's id of a trial
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Ask(controller),
-            scheduler=_Judge(controller),
-            num_samples=controller.study.spec.budget.trials,
+            search_alg=_Ask(controller, places),
+            scheduler=_Judge(controller, places),
+            num_samples=-1,
             max_concurrent_trials=concurrent,
             reuse_actors=True,
         ),
@@ -259,19 +366,17 @@ def _fit(
             name=".tune",
             storage_path=str(folder.root.resolve()),
             verbose=0,
+            callbacks=[_Watch(controller, places)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
-    with _signals() as received:
-        try:
-            tuner.fit()
-        except TuneError as error:
-            raise _own(error) from error
+    try:
+        tuner.fit()
+    except TuneError as error:
+        raise _own(error) from error
     for name in (".tune", ".train"):
         shutil.rmtree(folder.root / name, ignore_errors=True)
-    unfinished = controller.running or controller.suggested < controller.study.spec.budget.trials
-    return (received[0] if received else signal.SIGINT) if unfinished else None
 
 
 def _own(error: BaseException) -> RaygenError:
@@ -285,48 +390,31 @@ def _own(error: BaseException) -> RaygenError:
 
 
 @contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Make SIGTERM end the search as Ctrl-C does: Tune knows only SIGINT and SIGUSR1."""
-    received: list[int] = []
+def _signals(controller: Controller, received: list[int]) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM end the search in order, and the second one at once.
 
-    def terminate(number: int, frame: Any) -> None:
+    Nothing that was reported is lost either way: the journal is on the disk. Ray's processes are
+    children that end with this one.
+    """
+
+    def handle(number: int, frame: Any) -> None:
+        name = signal.Signals(number).name
+        if received:
+            os.write(2, f"\n{name} again: ended at once\n".encode())
+            os._exit(128 + number)
         received.append(number)
-        os.kill(os.getpid(), signal.SIGUSR1)
+        os.write(2, f"\n{name}: saving and ending; once more ends at once\n".encode())
+        controller.close("interrupted", f"the search was interrupted by {name}")
 
     if threading.current_thread() is not threading.main_thread():
-        yield received
+        yield
         return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield received
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _ray(address: str | None, notify: Callable[[dict[str, Any]], None]) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine for as long as the search runs."""
-    os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SETTINGS.items()})
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    where = "on this machine" if address == "local" else f"at {address}"
-    notify({"kind": "phase", "text": f"starting Ray {where}"})
-    already = ray.is_initialized()
-    try:
-        ray.init(
-            address=address,
-            ignore_reinit_error=True,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": RAY_SETTINGS},
-        )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ClusterError(f"Ray {where} cannot be reached: {reason}") from error
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
-        if not already:
-            ray.shutdown()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
@@ -344,7 +432,9 @@ def _to_cpu(value: Any) -> Any:
     return value.cpu() if isinstance(value, torch.Tensor) else value
 
 
-def _shared(study: Study, data: ImageData, assets: dict[str, Any], folder: StudyFolder) -> Shared:
+def _shared(
+    study: Study, data: ImageData, assets: dict[str, Any], folder: StudyFolder, concurrent: int
+) -> Shared:
     splits = (*data.train, *data.test)
     return Shared(
         folder=str(folder.root.resolve()),
@@ -358,29 +448,6 @@ def _shared(study: Study, data: ImageData, assets: dict[str, Any], folder: Study
         fingerprint=data.fingerprint,
         arrays=tuple(tensor.numpy() for tensor in splits),
         assets=assets,
+        save_seconds=study.spec.checkpoints.every_minutes * 60,
+        beat_seconds=max(BEAT, concurrent / BEATS_PER_SECOND),
     )
-
-
-def _check_shared(folder: Path) -> None:
-    """Make sure that every node sees the study folder before a trial trains for nothing.
-
-    Raises:
-        ClusterError: a node does not.
-    """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) < 2:
-        return
-
-    @ray.remote(num_cpus=0)
-    def sees(path: str) -> bool:
-        return Path(path).exists()
-
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    for node in nodes:
-        on_node = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-        if not ray.get(sees.options(scheduling_strategy=on_node).remote(str(folder))):
-            raise ClusterError(
-                f"{folder} is not visible from node {node['NodeManagerAddress']}: use "
-                "--storage with a folder that every node shares"
-            )

@@ -8,7 +8,9 @@ from torch import Tensor
 from raygen.metrics.frechet import (
     FeatureMoments,
     FeatureStats,
+    Grouped,
     frechet_distance,
+    frechet_error,
     symmetric_root,
 )
 
@@ -17,6 +19,12 @@ CPU = torch.device("cpu")
 
 def _stats(mean: Tensor, cov: Tensor) -> FeatureStats:
     return FeatureStats(mean.double(), cov.double(), 100)
+
+
+def stats_of(features: Tensor) -> FeatureStats:
+    moments = FeatureMoments(features.shape[1], CPU)
+    moments.add(features)
+    return moments.stats()
 
 
 def _random(dim: int, seed: int, rank: int | None = None) -> FeatureStats:
@@ -146,3 +154,36 @@ def test_the_distance_of_large_samples_approaches_that_of_their_gaussians() -> N
 
 def _as_numpy(stats: FeatureStats) -> dict[str, np.ndarray]:
     return {"mu": stats.mean.numpy(), "sigma": stats.cov.numpy()}
+
+
+def test_the_standard_error_is_the_scatter_of_the_distance_over_other_samples() -> None:
+    random = torch.Generator().manual_seed(3)
+    mix = torch.randn(5, 5, generator=random, dtype=torch.float64)
+    real = torch.randn(20_000, 5, generator=random, dtype=torch.float64)
+    reference = stats_of(real)
+    root = symmetric_root(reference.cov)
+    distances, errors = [], []
+    for _ in range(300):
+        grouped = Grouped(5, CPU)
+        for chunk in range(16):
+            latents = torch.randn(250, 5, generator=random, dtype=torch.float64)
+            grouped.add(chunk, latents @ mix + 0.3)
+        distances.append(frechet_distance(reference, grouped.stats(), root))
+        error = frechet_error(reference, grouped, root)
+        assert error is not None
+        errors.append(error**2)
+
+    scatter = torch.tensor(distances).std()
+    assert torch.tensor(errors).mean().sqrt() == pytest.approx(float(scatter), rel=0.1)
+
+
+def test_groups_add_up_to_the_whole_and_two_chunks_give_no_error() -> None:
+    random = torch.Generator().manual_seed(4)
+    features = torch.randn(500, 3, generator=random, dtype=torch.float64)
+    grouped = Grouped(3, CPU)
+    for index, chunk in enumerate(features.split(250)):
+        grouped.add(index, chunk)
+    whole = stats_of(features)
+
+    torch.testing.assert_close(grouped.stats().cov, whole.cov)
+    assert frechet_error(whole, grouped, symmetric_root(whole.cov)) is None

@@ -125,7 +125,7 @@ def test_a_full_disk_is_one_line_and_leaves_the_old_checkpoint_alone(tmp_path: P
         env={**os.environ, "PYTHONPATH": root}, capture_output=True, text=True, check=True,
     )  # fmt: skip
 
-    assert done.stdout.startswith(f"RaygenError {path}: could not be written")
+    assert done.stdout.startswith(f"StorageError {path}: could not be written")
     assert done.stdout.count("\n") == 1
     assert torch.equal(load(path, CPU)["old"], torch.arange(4))
     assert list(tmp_path.iterdir()) == [path]

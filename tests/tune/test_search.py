@@ -14,7 +14,8 @@ from raygen.results import Study as StudyResults
 from raygen.results import load_study as load_results
 from raygen.results import read_records, train_config
 from raygen.train.single import train
-from raygen.tune.search import Outcome, concurrency, run_study
+from raygen.tune.cluster import concurrency
+from raygen.tune.search import Outcome, run_study
 
 SPACE = """
 family: vae
@@ -25,6 +26,7 @@ budget: {{trials: {trials}, kimg: 0.9}}
 scheduler: {{name: asha, grace_kimg: 0.3, reduction_factor: {factor}}}
 resources: {{workers: {workers}, cpus: 1}}
 sampler: {{name: random}}
+finalists: {{count: 0}}
 seed: 1
 space:
   model: {{latent_dim: {{choice: [4, 2147483648]}}, width: 4, depth: 0, norm: batch}}
@@ -80,6 +82,7 @@ def test_every_trial_ends_in_its_state_with_its_reason_and_the_search_finishes(
     assert (trials.loc[[0, 4], "kimg"] == 0.9).all()
     assert folder.trial(0).best.exists()
     assert folder.trial(0).last.exists()
+    assert not folder.trial(1).best.exists()  # nothing was saved of the diverged one
     assert len(folder.trial(0).all_samples()) == 2
     assert results.history["bits_per_dim"].between(0, 20).all()
     assert not (folder.root / ".tune").exists()
