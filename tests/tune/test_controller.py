@@ -87,7 +87,9 @@ def test_every_suggestion_and_decision_follows_from_the_journal_before_it(
 
     def also_parameters(number: int, told: dict[str, Any]) -> bool:
         size = float(controller.trials[number].config["batch_size"])
-        return reported(number, {**told, "metrics": {**told["metrics"], "million_parameters": size}})
+        return reported(
+            number, {**told, "metrics": {**told["metrics"], "million_parameters": size}}
+        )
 
     controller.reported = also_parameters  # pyright: ignore[reportAttributeAccessIssue]
     run(controller, curve, at_once)

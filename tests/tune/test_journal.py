@@ -61,3 +61,61 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_wrote_is_there(tmp_pat
     with Journal(path) as journal:
         journal.append("suggest", trial=1)
     assert [r["trial"] for r in read_records(path)] == [0, 1]
+
+
+def test_a_journal_cut_at_every_byte_of_its_last_record_goes_on_with_whole_lines(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append("open", study={"name": "größer"})
+        journal.append("suggest", trial=0, note="größer")
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+
+    for cut in range(first, len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        before = read_records(path)
+        with Journal(path) as journal:
+            journal.append("close", state="finished")
+        kinds = [record["kind"] for record in read_records(path)]
+
+        # What a reader saw before is still there; a line counts once it can be read.
+        assert kinds == [*(record["kind"] for record in before), "close"]
+        assert len(before) == (2 if cut >= len(whole) - 1 else 1)
+        assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from raygen.errors import StorageError\n"
+        "from raygen.tune.journal import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "journal.append('open', text='x' * 100)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"  # half of the next record fits
+        "try:\n"
+        "    journal.append('suggest', text='y' * 100)\n"
+        "except StorageError as error:\n"
+        "    print(error, error.exit_code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+
+    assert "could not be written: File too large 4" in done.stdout
+    assert [record["kind"] for record in read_records(path)] == ["open"]
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_what_is_not_a_number_is_null_in_what_is_applied_as_in_what_is_written(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        record = journal.append("report", metrics={"fid": float("nan"), "elbo": float("-inf")})
+
+    assert record["metrics"] == {"fid": None, "elbo": None}
+    assert read_records(tmp_path / "journal.jsonl") == [record]
