@@ -203,6 +203,46 @@ def report(study: Path, output: Path | None) -> None:
 
 @main.command()
 @click.argument("study", type=click.Path(path_type=Path))
+@click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
+@click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
+@click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
+@JSON
+def status(study: Path, at: str | None, why: int | None, check: bool, as_json: bool) -> None:
+    """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
+    from raygen.status import status as read_status
+    from raygen.status import status_text
+    from raygen.status import why as story
+
+    if check:
+        from raygen.config import load_study
+        from raygen.folders import StudyFolder
+        from raygen.results import read_study
+        from raygen.tune.verify import verify
+
+        found = verify(load_study(StudyFolder(study).space), read_study(study))
+        text = f"{found.suggestions} suggestions and {found.decisions} decisions"
+        click.echo(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
+    elif why is not None:
+        click.echo(story(study, why, at))
+    else:
+        facts = read_status(study, at)
+        click.echo(json.dumps(facts) if as_json else status_text(facts))
+
+
+@main.command()
+@click.argument("study", type=click.Path(path_type=Path))
+@click.option("--repeats", default=30, type=click.IntRange(2), show_default=True)
+@JSON
+def replay(study: Path, repeats: int, as_json: bool) -> None:
+    """Compare schedulers and samplers on a study's own curves, e.g.: raygen replay runs/gan"""
+    from raygen.tune.replay import compare
+
+    table = compare(study, repeats)
+    click.echo(table.to_json(orient="records") if as_json else table.to_string(index=False))
+
+
+@main.command()
+@click.argument("study", type=click.Path(path_type=Path))
 @click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
 @JSON
 def best(study: Path, trial: int | None, as_json: bool) -> None:

@@ -42,6 +42,8 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     where = "on this machine" if address == "local" else f"at {address}"
     notify({"kind": "phase", "text": f"starting Ray {where}"})
+    # A lost trial is told in one line by raygen; Tune would print pages about it.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     already = ray.is_initialized()
     try:
         ray.init(

@@ -288,6 +288,7 @@ class DdpTrial(tune.Trainable):
         self._order({"do": "train", "job": job, "turn": self.turn})
 
     def _note(self, event: Event) -> Event:
+        del event["turn"]
         match event["event"]:
             case "alive":
                 self.images = event["images"]

@@ -1,0 +1,229 @@
+"""Drills: whole searches, started as users start them, and what befalls them killed or cut off."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drills import SPACE, kill_often, outcome, read, start
+
+from raygen.config import load_study
+from raygen.tune.verify import verify
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """What a driver needs to know; its own home, one thread, no token."""
+    return {**os.environ, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def head(env: dict[str, str]) -> Iterator[dict[str, str]]:
+    """A cluster that outlives its drivers; the environment in which they find it."""
+    script = (
+        "import ray, sys\n"
+        "ray.init(address='local', num_cpus=2, log_to_driver=False, logging_level='ERROR')\n"
+        "print(ray.get_runtime_context().gcs_address, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], env=env,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    yield {**env, "RAY_ADDRESS": process.stdout.readline().strip()}
+    process.communicate()
+
+
+def wait_for(records: Callable[[], list[dict[str, Any]]], kind: str, seconds: float = 120) -> None:
+    """Wait until a journal holds a record of a kind."""
+    deadline = time.monotonic() + seconds
+    while not any(record["kind"] == kind for record in records()):
+        assert time.monotonic() < deadline, f"no {kind} within {seconds} s"
+        time.sleep(0.05)
+
+
+def test_a_driver_killed_at_twenty_moments_loses_doubles_and_redoes_nothing(
+    tmp_path: Path, head: dict[str, str]
+) -> None:
+    rows = kill_often(tmp_path, 20, head)
+    start(tmp_path, "whole", env=head).wait()
+    killed, whole = (read(tmp_path / name / "journal.jsonl") for name in ("killed", "whole"))
+    found, expected = outcome(killed), outcome(whole)
+
+    print("\n".join(map(str, rows)))
+    assert sum(row.lost for row in rows) == 0
+    assert found["doubled"] == 0
+    assert found["unfinished"] == 0
+    assert killed[-1]["state"] == "finished"
+    # The decisions are those of the rules on this journal, as on one that was never interrupted.
+    (tmp_path / "space.yaml").write_text(SPACE)
+    assert verify(load_study(tmp_path / "space.yaml"), killed).suggestions == 12
+    # Every number is the one of the undisturbed search, so no step was lost or done twice.
+    shared = found["values"].keys() & expected["values"].keys()
+    assert len(shared) >= 12
+    assert all(found["values"][key] == expected["values"][key] for key in shared)
+    for trial in {r["trial"] for r in killed if r["kind"] == "start"}:
+        saved = 0.0
+        for record in killed:
+            if record.get("trial") != trial:
+                continue
+            if record["kind"] == "start":
+                assert record["kimg"] >= saved  # at most what came after the last checkpoint
+            if record["kind"] == "checkpoint" and record["role"] == "last":
+                saved = record["kimg"]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_one_signal_ends_in_order_and_the_printed_command_goes_on(
+    tmp_path: Path, env: dict[str, str], number: int, code: int
+) -> None:
+    journal = tmp_path / "study" / "journal.jsonl"
+    driver = start(tmp_path, "study", env=env)
+    wait_for(lambda: read(journal), "report")
+    driver.send_signal(number)
+
+    assert driver.wait(timeout=60) == code
+    records = read(journal)
+    log = (tmp_path / "study.log").read_text()
+    assert (records[-1]["kind"], records[-1]["state"]) == ("close", "interrupted")
+    assert (tmp_path / "reports" / "study.html").exists()
+    command = log.rpartition("go on with: ")[2].splitlines()[0]
+    again = [sys.executable, "-m", *shlex.split(command)]
+    done = subprocess.run(again, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert outcome(read(journal))["unfinished"] == 0
+    assert outcome(read(journal))["doubled"] == 0
+
+
+def test_a_second_signal_ends_at_once_and_loses_nothing_that_was_reported(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    journal = tmp_path / "study" / "journal.jsonl"
+    driver = start(tmp_path, "study", env=env)
+    wait_for(lambda: read(journal), "report")
+    driver.send_signal(signal.SIGINT)
+    driver.send_signal(signal.SIGTERM)
+
+    assert driver.wait(timeout=10) in (130, 143)
+    before = read(journal)
+    assert start(tmp_path, "study", env=env).wait() == 0
+    after = read(journal)
+    assert after[: len(before)] == before
+    assert outcome(after)["unfinished"] == 0
+
+
+def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small disk")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", str(disk)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("this machine does not let root mount a disk")
+    try:
+        driver = start(tmp_path, "study", "--storage", str(disk), env=env)
+        assert driver.wait() == 4
+        log = (tmp_path / "study.log").read_text()
+        assert "No space left on device" in log
+        assert "Traceback" not in log
+        assert "go on with: " in log
+        before = read(disk / "study" / "journal.jsonl")
+        assert any(record["kind"] == "report" for record in before)
+
+        subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
+        assert start(tmp_path, "study", "--storage", str(disk), env=env).wait() == 0
+        after = read(disk / "study" / "journal.jsonl")
+        assert after[: len(before)] == before
+        assert outcome(after)["unfinished"] == 0
+        assert outcome(after)["doubled"] == 0
+    finally:
+        subprocess.run(["umount", str(disk)], check=False)
+
+
+COMMON = """
+import json, sys
+from pathlib import Path
+import ray
+from raygen.config import load_study
+from raygen.folders import StudyFolder
+from raygen.tune.cluster import RAY_SETTINGS
+from raygen.tune.search import run_study
+root, settings = Path(sys.argv[1]), sys.argv[2:]
+def search(disturb):
+    study = load_study(root / "space.yaml", settings)
+    facts = {"command": "drill", "space_file": "x"}
+    outcome = run_study(study, StudyFolder(root / "study"), facts, None, disturb)
+    print(json.dumps({"state": outcome.state, "ended": outcome.ended,
+                      "cpus": ray.available_resources().get("CPU")}))
+runtime_env = {"env_vars": RAY_SETTINGS}
+"""
+NODE_LOST = """
+from ray.cluster_utils import Cluster
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+ray.init(address=cluster.address, runtime_env=runtime_env, log_to_driver=False)
+pids = {}
+def disturb(record):
+    if record["kind"] == "start":
+        pids[record["trial"]] = record["pid"]
+    if record["kind"] == "report" and len(nodes) == 2:
+        stat = Path(f"/proc/{pids[record['trial']]}/stat").read_text()
+        parent = int(stat.rpartition(")")[2].split()[1])
+        mine = next(n for n in nodes if n.all_processes["raylet"][0].process.pid == parent)
+        nodes.remove(mine)
+        cluster.remove_node(mine, allow_graceful=False)
+search(disturb)
+"""
+NO_DASHBOARD = """
+ray.init(address="local", num_cpus=2, include_dashboard=False, runtime_env=runtime_env,
+         log_to_driver=False)
+search(lambda record: None)
+"""
+
+
+def run_script(folder: Path, script: str, *settings: str, env: dict[str, str]) -> dict[str, Any]:
+    (folder / "space.yaml").write_text(SPACE)
+    done = subprocess.run(
+        [sys.executable, "-c", COMMON + script, str(folder), *settings],
+        env=env, capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_lost_node_costs_its_trial_a_retry_on_another_node(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    found = run_script(tmp_path, NODE_LOST, "budget.trials=4", env=env)
+
+    records = read(tmp_path / "study" / "journal.jsonl")
+    retries = [record for record in records if record["kind"] == "retry"]
+    assert found["state"] == "finished"
+    assert set(found["ended"]) <= {"completed", "stopped"}
+    assert len(retries) >= 1
+    assert outcome(records)["doubled"] == 0
+    assert outcome(records)["unfinished"] == 0
+
+
+def test_early_stops_of_ddp_trials_give_everything_back_without_a_dashboard(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    settings = ("resources.workers=2", "budget.trials=5", "finalists.count=0")
+    found = run_script(tmp_path, NO_DASHBOARD, *settings, env=env)
+
+    assert found["state"] == "finished"
+    assert found["ended"].get("stopped", 0) >= 1
+    assert sum(found["ended"].values()) == 5
+    assert found["cpus"] == 2

@@ -1,0 +1,264 @@
+"""What goes wrong on machines: each search below is disturbed, and finishes with nothing lost."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raygen.config import Study, load_study
+from raygen.errors import InputError, RaygenError
+from raygen.folders import StudyFolder
+from raygen.results import Study as Results
+from raygen.results import load_study as load_results
+from raygen.results import read_records
+from raygen.tune.journal import Journal
+from raygen.tune.search import Outcome, run_study
+from raygen.tune.verify import verify
+
+SPACE = """
+family: vae
+data: {source: shapes, limit: 256}
+objective: elbo
+evaluation: {metrics: [bits_per_dim], samples: 64}
+budget: {trials: 3, kimg: 3}
+scheduler: {name: none}
+sampler: {name: random}
+finalists: {count: 0}
+seed: 1
+space:
+  model: {latent_dim: 4, width: 4, depth: 0}
+  optimizer: {lr: {float: [1.0e-3, 1.0e-2], log: true}}
+  batch_size: 32
+"""
+Record = dict[str, Any]
+
+
+def make(folder: Path, *settings: str) -> Study:
+    (folder / "space.yaml").write_text(SPACE)
+    return load_study(folder / "space.yaml", ["evaluation.every_kimg=1", *settings])
+
+
+def search(
+    study: Study, folder: StudyFolder, disturb: Callable[[Record], None] = lambda record: None
+) -> tuple[Outcome, Results, list[Record]]:
+    facts = {"command": "test", "space_file": "x"}
+    outcome = run_study(study, folder, facts, None, disturb)
+    return outcome, load_results(folder.root), read_records(folder.journal)
+
+
+class Once:
+    """Does something to the process of a trial at its first report, once."""
+
+    def __init__(self, act: Callable[[int], None], trial: int = 1) -> None:
+        self.act, self.trial, self.pid, self.done = act, trial, 0, False
+
+    def __call__(self, record: Record) -> None:
+        if record.get("trial") != self.trial:
+            return
+        if record["kind"] == "start":
+            self.pid = record["pid"]
+        if record["kind"] == "report" and not self.done:
+            self.done = True
+            self.act(self.pid)
+
+
+def measured(records: list[Record]) -> dict[tuple[int, float], float]:
+    """Every value by trial and kimg; fails if one was reported twice."""
+    found: dict[tuple[int, float], float] = {}
+    for record in records:
+        if record["kind"] == "report":
+            key = (record["trial"], record["kimg"])
+            assert key not in found
+            found[key] = record["metrics"]["elbo"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cluster: None, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[int, float], float]:
+    """What the same search measures when nothing happens to it."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    _, _, records = search(make(folder), StudyFolder(folder / "study"))
+    return measured(records)
+
+
+@pytest.mark.ray
+def test_a_killed_trial_goes_on_from_its_checkpoint_with_the_same_numbers(
+    cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
+) -> None:
+    kill = Once(lambda pid: os.kill(pid, signal.SIGKILL))
+
+    outcome, results, records = search(make(tmp_path), StudyFolder(tmp_path / "study"), kill)
+
+    starts = [r for r in records if r["kind"] == "start" and r["trial"] == 1]
+    assert outcome.state == "finished"
+    assert list(results.trials["state"]) == ["completed"] * 3
+    assert [r["attempt"] for r in starts] == [1, 2]
+    assert starts[1]["kimg"] > 0  # not from the beginning
+    assert starts[0]["pid"] != starts[1]["pid"]
+    assert measured(records) == undisturbed
+
+
+@pytest.mark.ray
+def test_a_trial_that_hangs_is_ended_and_tried_again(
+    cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
+) -> None:
+    stop = Once(lambda pid: os.kill(pid, signal.SIGSTOP))
+    study = make(tmp_path, "recovery.hang_minutes=0.1")
+
+    outcome, results, records = search(study, StudyFolder(tmp_path / "study"), stop)
+
+    retries = [r["reason"] for r in records if r["kind"] == "retry"]
+    assert outcome.state == "finished"
+    assert list(results.trials["state"]) == ["completed"] * 3
+    assert retries == ["it did not advance for 0.1 minutes"]
+    assert measured(records) == undisturbed
+
+
+@pytest.mark.ray
+def test_a_stalled_loop_loses_nothing(
+    cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
+) -> None:
+    stall = Once(lambda pid: time.sleep(8), trial=0)
+
+    outcome, results, records = search(make(tmp_path), StudyFolder(tmp_path / "study"), stall)
+
+    assert outcome.state == "finished"
+    assert list(results.trials["state"]) == ["completed"] * 3
+    assert measured(records) == undisturbed
+
+
+@pytest.mark.ray
+def test_a_killed_ddp_worker_costs_one_trial_a_retry_and_the_group_is_made_anew(
+    cluster: None, tmp_path: Path
+) -> None:
+    study = make(tmp_path, "resources.workers=2", "budget.trials=2")
+    kill = Once(lambda pid: os.kill(pid, signal.SIGKILL), trial=0)
+
+    outcome, results, records = search(study, StudyFolder(tmp_path / "study"), kill)
+
+    starts = [(r["trial"], r["attempt"]) for r in records if r["kind"] == "start"]
+    assert outcome.state == "finished"
+    assert list(results.trials["state"]) == ["completed"] * 2
+    assert sorted(starts) == [(0, 1), (0, 2), (1, 1)]
+    assert len(measured(records)) == 6
+
+
+@pytest.mark.ray
+def test_ddp_trials_share_one_group_of_workers_and_give_everything_back(
+    cluster: None, tmp_path: Path
+) -> None:
+    import ray
+
+    settings = ("resources.workers=2", "scheduler={name: asha, grace_kimg: 1, reduction_factor: 2}")
+    study = make(tmp_path, *settings, "budget.trials=4")
+
+    outcome, results, records = search(study, StudyFolder(tmp_path / "study"))
+
+    pids = {r["pid"] for r in records if r["kind"] == "start"}
+    assert outcome.state == "finished"
+    assert "stopped" in set(results.trials["state"])
+    assert len(pids) == 1
+    deadline = time.monotonic() + 30
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ray.available_resources()["CPU"] == 2
+
+
+@pytest.mark.ray
+def test_a_spent_budget_ends_running_trials_and_a_larger_one_goes_on_with_them(
+    cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    first, half, _ = search(make(tmp_path, "budget.total_kimg=2"), folder)
+    second, whole, records = search(make(tmp_path), folder)
+    third, _, same = search(make(tmp_path), folder)
+
+    assert (first.state, first.reason) == ("finished", "the budget of 2 total kimg is spent")
+    assert "interrupted" in set(half.trials["state"])
+    assert (second.state, third.state) == ("finished", "finished")
+    assert list(whole.trials["state"]) == ["completed"] * 3
+    assert measured(records) == undisturbed
+    assert [r["kind"] for r in same[len(records) :]] == ["reopen", "close"]
+    assert verify(make(tmp_path), same).suggestions == 3
+
+
+@pytest.mark.ray
+def test_a_changed_space_is_refused_key_by_key_and_nothing_is_written(
+    cluster: None, tmp_path: Path
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    search(make(tmp_path, "budget.trials=1"), folder)
+    before = {path: path.read_bytes() for path in folder.root.rglob("*") if path.is_file()}
+
+    with pytest.raises(InputError) as error:
+        search(make(tmp_path, "space.optimizer.lr={float: [1.0e-3, 0.5]}", "seed=2"), folder)
+
+    text = str(error.value)
+    assert f"{folder.root}: seed: was 1, is 2\n" in text
+    assert "space.optimizer.lr.float: was [0.001, 0.01], is [0.001, 0.5]\n" in text
+    assert "space.optimizer.lr.log: was true, is not set\n" in text
+    assert "choose another --name" in text
+    assert {p: p.read_bytes() for p in folder.root.rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.ray
+def test_a_second_driver_of_one_study_is_refused_and_leaves_it_alone(
+    cluster: None, tmp_path: Path
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+    search(make(tmp_path, "budget.trials=1"), folder)
+    before = folder.journal.read_bytes()
+
+    with Journal(folder.journal), pytest.raises(RaygenError, match="another raygen is running"):
+        search(make(tmp_path), folder)
+
+    assert folder.journal.read_bytes() == before
+
+
+@pytest.mark.ray
+def test_finalists_are_trained_again_with_other_seeds(cluster: None, tmp_path: Path) -> None:
+    study = make(tmp_path, "finalists={count: 2, seeds: 2}")
+
+    outcome, _, records = search(study, StudyFolder(tmp_path / "study"))
+
+    finals = next(r["trials"] for r in records if r["kind"] == "finals")
+    repeats = [r for r in records if r["kind"] == "suggest" and r.get("of") is not None]
+    configs = {r["trial"]: r["config"] for r in records if r["kind"] == "suggest"}
+    seeds = {r["trial"]: r["seed"] for r in records if r["kind"] == "suggest"}
+    race = next(r for r in records if r["kind"] == "race")
+    assert outcome.state == "finished"
+    assert sorted(r["of"] for r in repeats) == sorted(finals * 2)
+    assert all(r["config"] == configs[r["of"]] for r in repeats)
+    assert len({r["seed"] for r in repeats}) == 2  # the same two for both finalists
+    assert not {r["seed"] for r in repeats} & {seeds[number] for number in finals}
+    assert set(race["means"]) == {str(number) for number in finals}
+
+
+@pytest.mark.ray
+def test_an_earlier_study_teaches_a_new_one(cluster: None, tmp_path: Path) -> None:
+    old = StudyFolder(tmp_path / "old")
+    facts = {"command": "test", "space_file": "x"}
+    search(make(tmp_path), old)
+    same, other = make(tmp_path), make(tmp_path, "budget.kimg=2", "space.model.width=8")
+
+    taught, pointed = StudyFolder(tmp_path / "same"), StudyFolder(tmp_path / "other")
+    run_study(same, taught, facts, None, lambda record: None, [old.root])
+    run_study(other, pointed, facts, None, lambda record: None, [old.root])
+
+    lessons = [r for r in read_records(taught.journal) if r["kind"] == "warm"]
+    values = load_results(old.root).trials.set_index("trial")["value"]
+    assert {r["source"]: r["values"] for r in lessons} == {n: [v] for n, v in values.items()}
+    # Another width and budget: values do not compare, so its best are tried again.
+    records = read_records(pointed.journal)
+    points = [r["params"] for r in records if r["kind"] == "warm"]
+    drawn = [r for r in records if r["kind"] == "suggest"]
+    assert [r["by"] for r in drawn] == ["warm"] * 3
+    assert [r["params"] for r in drawn] == points
+    best = values.idxmax()
+    assert points[0] == next(r["params"] for r in lessons if r["source"] == best)
