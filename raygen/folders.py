@@ -4,7 +4,7 @@
 journal.jsonl             append-only, one record a line: the truth
 study.json                what was searched, how, where, and how it ended
 space.yaml                the search space after all overrides
-trials.csv history.csv rungs.csv
+trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
 real.png                  64 real training images
 trials/0007/              best.pt, last.pt, samples-000012000.png, error.txt

@@ -38,8 +38,8 @@ class StudyProgress:
                 spec = self.study.spec
                 rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
                 self._say(f"{spec.budget.trials} trials, rungs at {rungs} kimg", "dim")
-            case "reopen":
-                self._say("the study goes on", "dim")
+            case "earlier":
+                self._recall(record["records"])
             case "warm" if record["values"] is not None:
                 self.taught += 1
             case "suggest" if record.get("of") is not None:
@@ -69,6 +69,15 @@ class StudyProgress:
                 self._say(f"best {self.metric} {value:.5g} by trial {trial}", "bold")
             case _:
                 pass  # the other records follow from these, or are for the report
+
+    def _recall(self, records: list[dict[str, Any]]) -> None:
+        """Take in what an earlier session wrote, without showing it."""
+        quiet, self.console.quiet = self.console.quiet, True
+        for record in records:
+            self(record)
+        self.console.quiet = quiet
+        trials = self.study.spec.budget.trials
+        self._say(f"going on: {self.ended} of {trials} trials have ended", "dim")
 
     def _report(self, record: dict[str, Any]) -> None:
         number, value = record["trial"], record["metrics"][self.metric]
@@ -155,7 +164,7 @@ def plan(study: Study, folder: Path) -> str:
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
         f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
-        f"at most    {most:g} kimg, if nothing is stopped\n"
+        f"at most    {most:g} kimg, if nothing is stopped{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
         f"each trial {spec.resources.workers} worker(s) x {spec.resources.cpus:g} CPU, "
         f"{spec.resources.gpus:g} GPU\n"
@@ -169,3 +178,9 @@ def _finalists(spec: StudySpec) -> str:
         return "none"
     most = chosen.count * chosen.seeds * spec.budget.kimg
     return f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"
+
+
+def _limits(spec: StudySpec) -> str:
+    """The budgets beside that of trials, in words."""
+    limits = {k: v for k, v in spec.budget.model_dump().items() if k not in ("trials", "kimg")}
+    return "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in limits.items() if v is not None)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
+from report.journals import end, make_info, report, suggest, write_study
 
 from raygen.cli import main
 
@@ -165,6 +166,42 @@ def test_a_name_that_is_taken_is_refused_and_a_default_name_is_made_free(space: 
     )
     plan = raygen("tune", "--space", space, "--storage", storage, "--dry-run").stdout
     assert str(storage / "space-2") in plan
+
+
+def test_resume_says_whether_an_existing_study_goes_on(space: Path) -> None:
+    storage = space.parent / "runs"
+    command = ("tune", "--space", space, "--storage", storage, "--dry-run", "--resume")
+    refused(raygen(*command, "must"), "no study to go on with")
+    (storage / "space").mkdir(parents=True)
+    (storage / "space" / "journal.jsonl").touch()
+
+    folders = {
+        how: raygen(*command, how).stdout.splitlines()[0].split()[-1]
+        for how in ("auto", "must", "never")
+    }
+
+    assert folders["auto"] == folders["must"] == str(storage / "space")
+    assert folders["never"] == str(storage / "space-2")
+
+
+def test_a_limit_of_time_is_a_budget_in_hours_and_a_bad_one_is_refused(space: Path) -> None:
+    shown = raygen("tune", "--space", space, "--dry-run", "--time", "90m")
+
+    assert "1.5 hours" in shown.stdout
+    refused(raygen("tune", "--space", space, "--time", "soon"), "--time soon", "8h")
+
+
+def test_a_study_tells_how_it_stands_and_why(tmp_path: Path) -> None:
+    study = write_study(
+        tmp_path / "s", make_info(), [*suggest(0, {"batch_size": 32}), report(0, 2.0, 41.5), end(0)]
+    )
+
+    facts = json.loads(raygen("status", study, "--json").stdout)
+    assert (facts["state"], facts["best"]["value"]) == ("crashed", 41.5)
+    assert "41.5" in raygen("status", study).stdout
+    assert "2 kimg" in raygen("status", study, "--why", 0).stdout
+    refused(raygen("status", study, "--why", 9), "--why 9", "no such trial")
+    refused(raygen("status", study, "--at", "noon"), "noon")
 
 
 def test_validate_accepts_what_is_shipped_and_lists_every_file_that_is_wrong(

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from raygen.config import Study, load_study
-from raygen.progress import StudyProgress, plan
+from raygen.errors import InputError
+from raygen.progress import StudyProgress, parse_duration, plan
 
 
 @pytest.fixture
@@ -71,3 +72,47 @@ def test_markup_in_a_reason_is_shown_as_it_is(
 
 def test_the_plan_bounds_the_cost_by_trials_times_budget(study: Study) -> None:
     assert "at most    180 kimg" in plan(study, Path("runs/x"))
+
+
+def test_going_on_knows_what_an_earlier_session_found(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    earlier = [report(0, 30.0), end(0, "completed"), report(1, 50.0), end(1, "interrupted")]
+
+    text = shown(study, [{"kind": "earlier", "records": earlier}, report(2, 40.0)], capsys)
+
+    assert "going on: 1 of 10 trials have ended" in text
+    assert "best so far" not in text
+    assert len(text.splitlines()) == 2
+
+
+def test_the_race_of_the_finalists_decides_the_last_line(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    race = {"kind": "race", "seeds": 2, "means": {"0": 45.0, "1": 41.5}, "settled": True}
+    repeat = {"kind": "suggest", "trial": 2, "of": 1}
+    records = [report(0, 40.0), end(0, "completed"), report(1, 41.0), end(1, "completed")]
+    records += [{"kind": "finals", "trials": [0, 1]}, repeat, report(2, 1.0), end(2, "completed")]
+
+    text = shown(
+        study, [*records, {**race, "best": {"0": 0.1, "1": 0.9}}, {"kind": "close"}], capsys
+    )
+
+    assert "finalists, again with other seeds: trials 0, 1" in text
+    assert "trial   2  completed, again trial 1" in text
+    assert "trial 1 41.5 (best with 90%)" in text
+    assert text.splitlines()[-1].endswith("best fd_classifier 41.5 over its new seeds by trial 1")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("45m", 2700), ("1h30m", 5400), ("0.5h", 1800), ("2d", 172800)],
+)
+def test_a_duration_is_a_number_and_a_unit_or_several(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "8", "8 h", "h", "-1h", "1h x"])
+def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: str) -> None:
+    with pytest.raises(InputError, match=r"is not a time such as 90s, 45m, 1h30m, 8h or 2d"):
+        parse_duration(text)

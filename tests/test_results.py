@@ -3,20 +3,26 @@
 import json
 import math
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.results import (
     Study,
     StudyFolder,
     best_trial,
-    flatten,
+    better,
+    finalists,
+    grace_advice,
     load_study,
+    pareto,
     ranked,
+    rung_agreement,
     write_tables,
 )
 
@@ -149,8 +155,9 @@ def test_the_history_has_one_row_per_report_in_the_order_they_came(study: Study)
 
 def test_the_rungs_table_has_one_row_per_decision(study: Study) -> None:
     assert study.rungs.to_dict("records") == [
-        {"trial": 1, "kimg": 1, "value": 5.0, "cutoff": 4.0, "peers": 3, "decision": "stop"}
-    ]
+        {"trial": 1, "kimg": 1, "value": 5.0, "cutoff": 4.0, "band": 0.0, "peers": 3,
+         "decision": "stop"}
+    ]  # fmt: skip
 
 
 def test_the_end_of_the_study_and_its_protocols_are_in_its_facts(study: Study) -> None:
@@ -315,3 +322,347 @@ def test_nested_settings_become_dotted_names() -> None:
 
     assert flatten(nested) == {"a": 1, "loss.name": "hinge", "loss.inner.x": None, "list": [1, 2]}
     assert flatten({}) == {}
+
+
+def run(trial: int, *values: float, state: str = "completed", **more: Any) -> list[Record]:
+    """A whole trial that reports at 1, 2, ... kimg; more: of= for a finalist's replicate."""
+    reports = [report(trial, kimg, value) for kimg, value in enumerate(values, start=1)]
+    return [{**suggest(trial), **more}, start(trial), *reports, end(trial, state)]
+
+
+def test_replicates_of_finalists_are_in_their_own_table_and_no_other(write: Write) -> None:
+    again = [suggest(2, width=32) | {"of": 0, "by": "finalist"}, start(2), report(2, 1, 5.0)]
+    study = load_study(
+        write(opened(), *run(0, 4.0), *run(1, 3.0), *again, decide(2, 1, "continue"),
+              report(2, 2, 4.5), end(2, "completed"))
+    )  # fmt: skip
+
+    assert study.replicates.to_dict("records") == [
+        {"trial": 2, "of": 0, "seed": 102, "state": "completed", "reason": "", "value": 4.5,
+         "best_kimg": 2, "kimg": 2, "seconds": 20}
+    ]  # fmt: skip
+    assert study.trials["trial"].tolist() == [0, 1]
+    assert study.history["trial"].tolist() == [0, 1]
+    assert set(study.configs) == {0, 1}
+    assert study.rungs.empty
+    assert study.settings == []
+
+
+def test_replicates_have_a_file_only_if_there_are_any(write: Write, study: Study) -> None:
+    write_tables(study)
+    assert not study.folder.table("replicates").exists()
+
+    again = load_study(write(*JOURNAL, *run(9, 4.0, of=0)))
+    write_tables(again)
+
+    back = pd.read_csv(again.folder.table("replicates"))
+    assert back[["trial", "of", "value"]].to_numpy().tolist() == [[9, 0, 4.0]]
+
+
+def test_finalists_rank_by_other_seeds_and_not_by_the_value_that_got_them_chosen(
+    write: Write,
+) -> None:
+    records = [opened(), *run(0, 1.0), *run(1, 2.0), *run(2, 1.5)]
+    records += [{"kind": "finals", "trials": [0, 1]}]
+    records += [*run(3, 5.0, of=0), *run(4, 3.0, of=1), *run(5, 4.0, of=1)]
+    study = load_study(write(*records))
+
+    assert ranked(study)["trial"].tolist() == [1, 0, 2]
+    assert best_trial(study) == 1
+    assert study.info["finals"] == [0, 1]
+
+
+def test_a_finalist_whose_replicates_have_not_completed_gives_way(write: Write) -> None:
+    records = [opened(), *run(0, 1.0), *run(1, 2.0), *run(2, 9.0, of=1)]
+    records += run(3, 0.5, of=0, state="diverged")
+
+    assert best_trial(load_study(write(*records))) == 1
+
+
+def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: Write) -> None:
+    records = [opened(), *run(0, 1.0), *run(1, 2.0), {"kind": "finals", "trials": [0, 1]}]
+    records += [*run(2, 9.0, of=0), *run(3, 10.0, of=0), *run(4, 11.0, of=0)]
+    records += [*run(5, 18.0, of=1), *run(6, 20.0, of=1), *run(7, 22.0, of=1)]
+    records += run(8, 3.0, of=1, state="diverged")
+    table = finalists(load_study(write(*records))).set_index("trial")
+
+    # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5 %.
+    half = 2.776 * math.sqrt(2.5 / 3)
+    assert table.loc[0, ["single", "seeds", "mean", "sd"]].tolist() == [1.0, 3, 10.0, 1.0]
+    assert table.loc[0, "low"] == pytest.approx(10 - half, abs=1e-3)
+    assert table.loc[1, "high"] == pytest.approx(20 + half, abs=1e-3)
+    assert table["collapsed"].tolist() == [0, 0.25]
+    assert table["best"].tolist() == pytest.approx([1, 0], abs=0.01)
+
+
+def test_the_probability_of_a_finalist_is_that_of_the_last_round(write: Write) -> None:
+    records = [opened(), *run(0, 1.0), *run(1, 2.0), {"kind": "finals", "trials": [0, 1]}]
+    race = {"kind": "race", "seeds": 1, "means": {"0": 3.0}, "dropped": [], "settled": False}
+    records += [*run(2, 3.0, of=0), {**race, "best": {"0": 0.5, "1": 0.5}}]
+    records += [*run(3, 4.0, of=1), {**race, "best": {"0": 0.8, "1": 0.2}}]
+    study = load_study(write(*records))
+
+    assert finalists(study)["best"].tolist() == [0.8, 0.2]
+    assert study.info["race"]["settled"] is False
+
+
+def test_finalists_without_a_replicate_yet_know_their_own_value_only(write: Write) -> None:
+    (row,) = finalists(
+        load_study(write(opened(), *run(0, 1.0), {"kind": "finals", "trials": [0]}))
+    ).to_dict("records")
+
+    assert (row["trial"], row["single"], row["seeds"]) == (0, 1.0, 0)
+    assert all(math.isnan(row[name]) for name in ("mean", "sd", "low", "high", "collapsed"))
+    assert finalists(load_study(write(opened(), *run(0, 1.0)))).empty
+
+
+def two(metric: str = "size", direction: str = "maximize") -> Record:
+    """A study of two objectives."""
+    start = opened()
+    both = [start["study"]["objective"], {"metric": metric, "direction": direction}]
+    return {**start, "study": {**start["study"], "objectives": both}}
+
+
+def test_all_objectives_are_those_where_the_first_was_best(write: Write) -> None:
+    records = [suggest(0), report(0, 1, 5.0, size=1.0), report(0, 2, 3.0, size=0.5)]
+    records += [report(0, 3, 4.0, size=9.0), end(0, "completed"), suggest(1)]
+    study = load_study(write(two(), *records))
+
+    assert study.values.to_dict("records") == [{"trial": 0, "score": 3.0, "size": 0.5}]
+    assert study.values.columns.tolist() == ["trial", "score", "size"]
+
+
+def test_the_front_holds_what_no_completed_trial_beats(write: Write) -> None:
+    points = {0: (1.0, 1.0), 1: (2.0, 3.0), 2: (3.0, 2.0), 3: (2.0, 2.0), 4: (0.1, 9.0)}
+    records = [two()]
+    for trial, (score, size) in points.items():
+        state = "stopped" if trial == 4 else "completed"
+        records += [suggest(trial), report(trial, 1, score, size=size), end(trial, state)]
+    records += [suggest(5), report(5, 1, 0.0, size=None), end(5, "completed")]
+
+    # 2 and 3 lose to 1; 4 was stopped and 5 lacks an objective, so neither can beat anything.
+    assert pareto(load_study(write(*records))) == [0, 1]
+
+
+def test_a_milestone_without_one_of_the_objectives_counts_for_none(write: Write) -> None:
+    records = [suggest(0), report(0, 1, 5.0, size=2.0), report(0, 2, 1.0, size=None)]
+
+    (row,) = load_study(write(two(), *records)).trials.to_dict("records")
+
+    assert (row["value"], row["best_kimg"]) == (5.0, 1)
+
+
+def test_equal_trials_are_both_on_the_front_and_one_objective_has_one(write: Write) -> None:
+    records = [opened(), *run(0, 2.0), *run(1, 2.0), *run(2, 3.0)]
+
+    assert pareto(load_study(write(*records))) == [0, 1]
+    assert pareto(load_study(write(opened()))) == []
+
+
+def test_a_decision_on_several_objectives_says_the_place_and_not_a_cut_off(write: Write) -> None:
+    record = {**decide(0, 1, "continue"), "value": [5.0, 1.0], "cutoff": None, "rank": 2, "kept": 3}
+    (row,) = load_study(write(two(), suggest(0), record)).rungs.to_dict("records")
+
+    assert (row["value"], row["rank"], row["kept"]) == (5.0, 2, 3)
+    assert row["cutoff"] is None or math.isnan(row["cutoff"])
+
+
+def timed(*records: Record) -> list[Record]:
+    """Records one second apart, from second 1000."""
+    return [{"time": 1000.0 + second, **record} for second, record in enumerate(records)]
+
+
+def closed(state: str, seconds: float) -> Record:
+    return {"kind": "close", "state": state, "seconds": seconds}
+
+
+def reopened(**facts: Any) -> Record:
+    changed = {"budget.trials": [2, 4]}
+    return {"kind": "reopen", "study": {**opened()["study"], **facts}, "changed": changed}
+
+
+def test_a_resumed_study_runs_again_and_its_sessions_add_up(write: Write) -> None:
+    records = timed(opened(), suggest(0), PROTOCOL, closed("interrupted", 30.0))
+    again = {**reopened(seed=7), "time": 5000.0}
+    study = load_study(write(*records, again, {**suggest(1), "time": 5011.0}))
+
+    assert (study.info["state"], study.info["finished"]) == ("running", None)
+    assert study.info["seed"] == 7
+    assert study.info["seconds"] == 30 + 11
+    assert [each["state"] for each in study.info["sessions"]] == ["interrupted", "running"]
+    assert study.info["sessions"][1]["changed"] == {"budget.trials": [2, 4]}
+    assert study.info["protocols"] == {"aa11": PROTOCOL["record"]}
+    assert study.trials["trial"].tolist() == [0, 1]
+
+
+def test_the_start_of_a_study_is_that_of_its_first_session(write: Write) -> None:
+    first = opened()
+    first["study"]["started"] = 900.0
+    # What reopens a study repeats when it began.
+    records = [*timed(first, closed("finished", 1.0)), {**reopened(started=900.0), "time": 5000.0}]
+
+    info = load_study(write(*records)).info
+
+    assert info["started"] == 900.0
+    assert [each["started"] for each in info["sessions"]] == [900.0, 5000.0]
+
+
+def test_a_session_without_an_end_counts_until_its_last_record(write: Write) -> None:
+    crashed = timed(opened(), suggest(0), start(0))
+    again = [{**reopened(), "time": 9000.0}, {**closed("finished", 50.0), "time": 9050.0}]
+    info = load_study(write(*crashed, *again)).info
+
+    assert info["seconds"] == 2 + 50
+    assert info["sessions"][0]["state"] == "crashed"
+    assert info["sessions"][0]["finished"] == 1002.0
+    assert (info["state"], info["finished"]) == ("finished", 9050.0)
+
+
+def test_an_interrupted_trial_that_goes_on_is_running_again(write: Write) -> None:
+    records = [suggest(0), start(0), report(0, 1, 5.0), end(0, "interrupted", "Ctrl-C")]
+    on = {**start(0), "node": "node-9", "attempt": 2, "kimg": 1}
+
+    (row,) = load_study(write(opened(), *records, on)).trials.to_dict("records")
+    assert (row["state"], row["reason"], row["node"]) == ("running", "", "node-9")
+
+    study = load_study(write(opened(), *records, on, report(0, 2, 4.0), end(0, "completed")))
+    (row,) = study.trials.to_dict("records")
+    assert (row["state"], row["value"], row["seconds"]) == ("completed", 4.0, 20)
+    assert study.history["kimg"].tolist() == [1, 2]
+
+
+def test_a_lost_trial_goes_on_counting_as_running_while_it_is_tried_again(write: Write) -> None:
+    retry = {"kind": "retry", "trial": 0, "attempt": 2, "reason": "gone", "kimg": 1, "wait": 30.0}
+    study = load_study(write(opened(), suggest(0), start(0), report(0, 1, 5.0), retry))
+
+    assert study.trials["state"].tolist() == ["running"]
+    assert study.info["retries_used"] == 1
+
+
+def test_a_trial_that_begins_anew_keeps_what_was_reported_of_it(write: Write) -> None:
+    # Its checkpoint was lost with the node; milestones that are known are not reported again.
+    records = [suggest(0), start(0), report(0, 1, 3.0), report(0, 2, 8.0), decide(0, 2, "continue")]
+    records += [{**start(0), "node": "other", "attempt": 2, "kimg": 0.0}, decide(0, 2, "continue")]
+    records += [report(0, 3, 6.0), end(0, "completed")]
+    study = load_study(write(opened(), *records))
+    (row,) = study.trials.to_dict("records")
+
+    assert study.history["kimg"].tolist() == [1, 2, 3]
+    assert (row["value"], row["kimg"], row["seconds"], row["node"]) == (3.0, 3, 30, "other")
+    assert len(study.rungs) == 1
+
+
+def test_a_collected_checkpoint_is_gone_until_it_is_written_again(write: Write) -> None:
+    kept = {"kind": "checkpoint", "trial": 0, "kimg": 1, "role": "last"}
+    gone = {"kind": "collect", "trial": 0, "role": "last", "bytes": 500}
+    records = [opened(), suggest(0), kept, {**kept, "role": "best"}, gone]
+
+    table = load_study(write(*records)).checkpoints.set_index("role")
+    assert table["collected"].to_dict() == {"last": True, "best": False}
+    assert table.loc["last", ["kimg", "bytes"]].tolist() == [1, 500]
+
+    table = load_study(write(*records, {**kept, "kimg": 2})).checkpoints.set_index("role")
+    assert table["collected"].tolist() == [False, False]
+    assert math.isnan(table.loc["last", "bytes"])
+
+
+def test_what_earlier_studies_taught_is_counted_by_study(write: Write) -> None:
+    warm = {"kind": "warm", "source": 4, "params": {}, "values": [3.0]}
+    studies = [{**warm, "study": name} for name in ("a", "b", "a")]
+    studies.append({**warm, "study": "b", "values": None})  # a point to try, without a value
+    study = load_study(write(opened(), *studies, suggest(0)))
+
+    assert study.info["warm"] == {"a": {"told": 2, "points": 0}, "b": {"told": 1, "points": 1}}
+    assert study.trials["trial"].tolist() == [0]
+
+
+def test_a_standard_error_has_a_column_of_its_own_and_is_no_metric(write: Write) -> None:
+    records = [suggest(0), {**report(0, 1, 5.0, size=2.0), "sd": {"score": 0.25}}]
+    study = load_study(write(opened(), *records))
+
+    assert study.history["score.sd"].tolist() == [0.25]
+    assert study.metrics == ["score", "size"]
+
+
+def test_any_value_is_better_than_none_and_equal_is_not_better() -> None:
+    assert better(True, 1.0, 2.0)
+    assert not better(False, 1.0, 2.0)
+    assert not better(True, 2.0, 2.0)
+    assert better(True, 9.0, math.nan)
+
+
+RUNGS = [1, 2, 3]
+
+
+def rungs(**facts: Any) -> Record:
+    start = opened()
+    return {**start, "study": {**start["study"], "rungs": RUNGS, **facts}}
+
+
+def test_ranks_reversed_between_rung_and_end_correlate_minus_one(write: Write) -> None:
+    trials = [run(t, 20.0 + t, 15.0 + t, 9.0 - t) for t in range(6)]
+    table = rung_agreement(load_study(write(rungs(), *chain(*trials))))
+
+    assert table["kimg"].tolist() == [1, 2]
+    assert table["rho"].tolist() == pytest.approx([-1, -1])
+    assert table["trials"].tolist() == [6, 6]
+
+
+def test_a_rung_is_judged_by_the_best_value_up_to_it(write: Write) -> None:
+    # The second value is worse everywhere; the best up to there still has the order of the end.
+    trials = [run(t, 10.0 + t, 50.0 - t, 1.0 + t) for t in range(6)]
+
+    table = rung_agreement(load_study(write(rungs(), *chain(*trials))))
+
+    assert table["rho"].tolist() == pytest.approx([1, 1])
+
+
+def test_the_rank_correlation_is_spearman_s(write: Write) -> None:
+    # Ranks 1 2 3 4 5 against 2 1 4 3 5: rho = 1 - 6 * 4 / (5 * 24) = 0.8.
+    trials = [run(t, 10.0 + t, 9.5, final) for t, final in enumerate([2.0, 1.0, 4.0, 3.0, 5.0])]
+
+    assert rung_agreement(load_study(write(rungs(), *chain(*trials))))["rho"][0] == pytest.approx(
+        0.8
+    )
+
+
+def test_four_completed_trials_are_too_few_for_a_correlation(write: Write) -> None:
+    trials = [run(t, 9.0 + t, 5.0 + t, 1.0 + t) for t in range(4)]
+    study = load_study(write(rungs(), *chain(*trials)))
+
+    assert rung_agreement(study)["rho"].isna().all()
+    assert grace_advice(study) is None
+    assert grace_advice(load_study(write(opened()))) is None
+
+
+def test_a_first_rung_that_says_nothing_is_too_early_and_the_next_good_one_is_named(
+    write: Write,
+) -> None:
+    trials = [run(t, 30.0 - t, 10.0 + t, 1.0 + t) for t in range(8)]
+    trials.append(run(8, 50.0, state="stopped"))
+    advice = grace_advice(load_study(write(rungs(), *chain(*trials))))
+
+    assert advice is not None
+    assert (advice.kimg, advice.trials, advice.short, advice.suggestion) == (1, 8, True, 2)
+    assert "--set scheduler.grace_kimg=2" in advice.action
+    assert "Only survivors" in advice.text
+
+
+def test_seven_trials_are_too_few_to_blame_the_grace_period(write: Write) -> None:
+    trials = [run(t, 30.0 - t, 10.0 + t, 1.0 + t) for t in range(7)]
+    advice = grace_advice(load_study(write(rungs(), *chain(*trials))))
+
+    assert advice is not None
+    assert not advice.short
+    assert advice.action == ""
+    assert "survivors" not in advice.text
+
+
+def test_without_early_stopping_there_is_no_grace_period_to_blame(write: Write) -> None:
+    trials = [run(t, 30.0 - t, 20.0 - t, 1.0 + t) for t in range(8)]
+    study = load_study(write(rungs(scheduler={"name": "none"}), *chain(*trials)))
+    advice = grace_advice(study)
+
+    assert advice is not None
+    assert not advice.short
+    assert advice.suggestion is None

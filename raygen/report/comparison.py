@@ -1,5 +1,6 @@
 """The best configurations side by side: pictures, metrics, and the settings that differ."""
 
+import math
 from html import escape
 
 import pandas as pd
@@ -8,6 +9,7 @@ from raygen.report.labels import (
     ABSENT,
     STATE_LOOKS,
     arrow,
+    counted,
     duration,
     listed,
     number,
@@ -21,10 +23,11 @@ from raygen.report.tables import (
     contenders,
     differing,
     has_default,
+    judged,
     leaders,
     parameters,
 )
-from raygen.results import HISTORY_COLUMNS, Study
+from raygen.results import ERROR, Study, pareto
 
 
 def comparison(study: Study) -> tuple[str, str]:
@@ -81,10 +84,12 @@ def _lead(study: Study) -> str:
 def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
     cells = []
     states = rows["state"].to_dict()
+    front = pareto(study) if len(study.objectives) > 1 else []
     for place, trial in enumerate(trials, start=1):
         default = has_default(study) and trial == 0
         extra = trial not in leaders(study)
-        rank = "default" if extra else f"#{place}" + (" · default" if default else "")
+        rank = "on the front" if trial in front else f"#{place}"
+        rank = "default" if extra else rank + (" · default" if default else "")
         state = states[trial]
         look = STATE_LOOKS[state]
         cells.append(
@@ -107,10 +112,9 @@ def _pictures(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
 def _metric_rows(
     study: Study, trials: list[int], rows: pd.DataFrame, reports: dict[int, pd.Series]
 ) -> list[str]:
-    directions = {study.metric: study.info["objective"]["direction"]}
+    directions = {each["metric"]: each["direction"] for each in study.objectives}
     directions |= study.info.get("directions") or {}
-    names = [name for name in study.history.columns if name not in HISTORY_COLUMNS]
-    names = [study.metric, *(name for name in names if name != study.metric)]
+    names = [study.metric, *(name for name in study.metrics if name != study.metric)]
     made = [_group("Result at the best checkpoint", len(trials))]
     for name in names:
         label = f"{short_metric(name)} {arrow(directions.get(name))}"
@@ -123,12 +127,36 @@ def _metric_rows(
         "training time": [duration(value) for value in rows["seconds"]],
         "images per second": [_metric(reports[trial], "images_per_second") for trial in trials],
     }
+    means, gone = judged(study), _deleted(study)
+    if means.keys() & set(trials):
+        facts = {"mean of other seeds": [_mean(means.get(trial)) for trial in trials], **facts}
+    if gone.keys() & set(trials):
+        facts["deleted"] = [listed(gone.get(trial, [ABSENT])) for trial in trials]
     made += [_plain_row(name, values) for name, values in facts.items()]
     return made
 
 
+def _mean(row: dict[str, float] | None) -> str:
+    if row is None:
+        return ABSENT
+    spread = f" ± {number(row['sd'], 2)}" if row["sd"] == row["sd"] else ""
+    return f"{number(row['mean'])}{spread} ({counted(int(row['seeds']), 'seed')})"
+
+
+def _deleted(study: Study) -> dict[int, list[str]]:
+    """Checkpoints that are gone, by trial."""
+    gone: dict[int, list[str]] = {}
+    for row in study.checkpoints.to_dict("records"):
+        if row["collected"]:
+            gone.setdefault(row["trial"], []).append(f"{row['role']}.pt")
+    return gone
+
+
 def _metric(report: pd.Series, name: str) -> str:
-    return number(float(report[name])) if name in report and report[name] is not None else ABSENT
+    if report.get(name) is None:
+        return ABSENT
+    error = float(report.get(name + ERROR) or math.nan)
+    return number(float(report[name])) + (f" ± {number(error, 2)}" if error == error else "")
 
 
 def _setting_rows(study: Study, trials: list[int], rows: pd.DataFrame) -> list[str]:

@@ -12,17 +12,29 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from raygen.report.axes import BUCKETS, axes, lines
 from raygen.report.importance import importance
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
-from raygen.report.tables import ABSENT_POSITION, Scale, curves, progress, value_scale
-from raygen.results import Study
+from raygen.report.tables import (
+    ABSENT_POSITION,
+    Scale,
+    curves,
+    progress,
+    scale_of,
+    seed_values,
+    trade_offs,
+    value_scale,
+)
+from raygen.results import Study, finalists
 
 BEST = ["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito 2008
 SEQUENCE = ["#08306b", "#2171b5", "#6baed6", "#b3cfe8", "#dcdcdc"]  # best fifth first
 REST = "#b8bcc4"
 SELECTED = "#d1006c"
+SINGLE = "#D55E00"
+PALE = 0.35  # opacity of trials that cannot be on the front
 MANY = 4000  # points; above this a browser is slow with one SVG node each
 
 
@@ -150,6 +162,88 @@ def parallel_figure(axis_table: pd.DataFrame, line_table: pd.DataFrame) -> go.Fi
     return figure
 
 
+def finalists_figure(table: pd.DataFrame, points: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
+    """Each finalist: its value in the search, those of other seeds, their mean with its interval.
+
+    `table` as `results.finalists`, `points` as `seed_values`.
+    """
+    place = {trial: row for row, trial in enumerate(table["trial"])}
+    points = points.assign(place=points["trial"].map(place))
+    figure = go.Figure()
+    known = table[table["seeds"] > 0].assign(place=lambda t: t["trial"].map(place))
+    half = (known["high"] - known["mean"]).fillna(0)
+    figure.add_trace(
+        go.Scatter(
+            x=_plain(known["mean"]),
+            y=_plain(known["place"]),
+            customdata=[int(trial) for trial in known["trial"]],
+            mode="markers",
+            name="their mean, 95 % interval",
+            marker={"symbol": "square", "size": 11, "color": BEST[0]},
+            error_x={"type": "data", "array": _plain(half), "thickness": 2, "width": 6},
+            hovertemplate="trial %{customdata}<br>mean %{x:.4g}<extra></extra>",
+            meta={"role": "accent", "linked": True},
+        )
+    )
+    looks = [
+        ("completed", "another seed", "circle-open", BEST[0], "accent"),
+        ("diverged", "another seed, diverged", STATE_LOOKS["diverged"].symbol,
+         STATE_LOOKS["diverged"].colour, "state-diverged"),
+        ("single", "in the search (one seed)", "diamond-open", SINGLE, "single"),
+    ]  # fmt: skip
+    for state, name, symbol, colour, role in looks:
+        some = points[points["state"] == state]
+        if len(some):
+            figure.add_trace(
+                go.Scatter(
+                    x=_plain(some["value"]),
+                    y=_plain(some["place"]),
+                    customdata=[int(trial) for trial in some["trial"]],
+                    text=[str(seed) for seed in some["seed"]],
+                    mode="markers",
+                    name=name,
+                    marker={"symbol": symbol, "size": 10, "color": colour},
+                    hovertemplate="trial %{customdata}, seed %{text}<br>%{x:.4g}<extra></extra>",
+                    meta={"role": role, "linked": True},
+                )
+            )
+    figure.add_trace(_selected("markers"))
+    title = _axis_title(short_metric(info["objective"]["metric"]), info)
+    _layout(figure, title, "", None, height=130 + 44 * len(table))
+    ticks = [f"trial {trial}  " for trial in table["trial"]]
+    figure.update_yaxes(
+        tickvals=list(range(len(ticks))), ticktext=ticks, range=[len(ticks) - 0.4, -0.6],
+        automargin=True, showgrid=False,
+    )  # fmt: skip
+    return figure
+
+
+def trade_offs_figure(table: pd.DataFrame, objectives: list[dict[str, str]]) -> go.Figure:
+    """The first objective against each other one: the front on top, trials cut early pale."""
+    first, *others = objectives
+    figure = make_subplots(rows=max(1, len(others)), shared_xaxes=True, vertical_spacing=0.06)
+    for row, other in enumerate(others, start=1):
+        for trace in _trade_off(table, first, other, main=row == 1, only=len(others) == 1):
+            figure.add_trace(trace, row=row, col=1)
+    figure.add_trace(_selected("markers"))
+    _layout(figure, "", "", None, height=120 + 300 * max(1, len(others)))
+    for row, other in enumerate(others, start=1):
+        figure.update_yaxes(**_axis(table, other), row=row, col=1)
+    figure.update_xaxes(**{**_axis(table, first), "title_text": ""})
+    figure.update_xaxes(**_axis(table, first), row=max(1, len(others)), col=1)
+    return figure
+
+
+def draw_finalists(study: Study) -> go.Figure:
+    """The finalists of a study."""
+    return finalists_figure(finalists(study), seed_values(study), study.info)
+
+
+def draw_trade_offs(study: Study) -> go.Figure:
+    """The objectives of a study against each other."""
+    return trade_offs_figure(trade_offs(study), study.objectives)
+
+
 def draw_curves(study: Study) -> go.Figure:
     """Learning curves of a study."""
     return curves_figure(curves(study), study.info, value_scale(study))
@@ -172,6 +266,8 @@ def draw_parallel(study: Study) -> go.Figure:
 
 
 FIGURES: dict[str, Callable[[Study], go.Figure]] = {
+    "finalists": draw_finalists,
+    "tradeoffs": draw_trade_offs,
     "curves": draw_curves,
     "progress": draw_progress,
     "importance": draw_importance,
@@ -193,6 +289,61 @@ def _polyline(table: pd.DataFrame, name: str, colour: str, role: str, width: flo
         hovertemplate="trial %{customdata}<br>%{x} kimg: %{y:.4g}<extra></extra>",
         meta={"role": role, "linked": True},
     )
+
+
+def _trade_off(
+    table: pd.DataFrame, first: dict[str, str], other: dict[str, str], main: bool, only: bool
+) -> list[go.Scatter]:
+    """Traces of one pair of objectives; `main`: with the legend, `only`: the pair is the study."""
+    x, y = first["metric"], other["metric"]
+    traces = []
+    if only:
+        # From best to worst in x the front gets better in y: what it reaches is a staircase.
+        front = table[table["front"]].sort_values(x, ascending=first["direction"] == "minimize")
+        traces.append(
+            go.Scatter(
+                x=_plain(front[x]),
+                y=_plain(front[y]),
+                mode="lines",
+                showlegend=False,
+                line={"shape": "hv", "width": 2, "color": BEST[1]},
+                hoverinfo="skip",
+                meta={"role": "front"},
+            )
+        )
+    groups = [(table[(table["state"] == state) & ~table["front"]], state) for state in STATE_LOOKS]
+    for some, state in [*groups, (table[table["front"]], "")]:
+        if some.empty:
+            continue
+        shown = STATE_LOOKS.get(state)
+        traces.append(
+            go.Scatter(
+                x=_plain(some[x]),
+                y=_plain(some[y]),
+                customdata=[int(trial) for trial in some["trial"]],
+                mode="markers",
+                name=shown.text if shown else "on the front",
+                showlegend=main,
+                opacity=1 if state in ("", "completed") else PALE,
+                marker={
+                    "symbol": shown.symbol if shown else "star",
+                    "size": 8 if shown else 13,
+                    "color": shown.colour if shown else BEST[1],
+                },
+                hovertemplate="trial %{customdata}<br>%{x:.4g}, %{y:.4g}<extra></extra>",
+                meta={"role": f"state-{state}" if shown else "front", "linked": main},
+            )
+        )
+    return traces
+
+
+def _axis(table: pd.DataFrame, objective: dict[str, str]) -> dict[str, Any]:
+    metric, direction = objective["metric"], objective["direction"]
+    scale = scale_of(table[metric], direction == "minimize")
+    title = f"{_text(short_metric(metric))} {arrow(direction)}"
+    if scale is not None and scale.log:
+        return {"title_text": title, "type": "log", "dtick": "D2", "tickformat": "~g"}
+    return {"title_text": title, "type": "linear", "nticks": 8}
 
 
 def _marks(table: pd.DataFrame, state: str, x: str) -> go.Scatter:

@@ -16,26 +16,34 @@ from raygen.report.labels import (
 from raygen.report.tables import (
     compute_saved,
     has_default,
+    judged,
     parameters,
     progress,
-    rung_agreement,
     state_counts,
 )
-from raygen.results import Study, ranked
+from raygen.results import LONG, SHORT, Study, grace_advice, ranked
 
 EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
 
 
 class Verdict(NamedTuple):
-    """The best trial and how it compares; nan where there is nothing to compare with."""
+    """The best trial and how it compares; nan where there is nothing to compare with.
+
+    `value` is the mean over `seeds` other seeds, `low` to `high` its 95 % interval; without any,
+    what the trial itself got, and the interval is nan.
+    """
 
     trial: int
     value: float
+    low: float
+    high: float
+    seeds: int
     kimg: float
     provisional: bool  # nothing has completed the full budget
     default: float
     default_state: str
-    median: float  # of completed trials, three at least
+    median: float  # of completed trials, three at least; nan for a mean over other seeds
+    single: float  # what the trial itself got in the search
 
 
 class Finding(NamedTuple):
@@ -51,20 +59,28 @@ def verdict(study: Study) -> Verdict | None:
     order = ranked(study)
     if order.empty:
         return None
-    best = order.iloc[0]
+    best, means = order.iloc[0], judged(study)
+    own = {"mean": float(best["value"]), "low": math.nan, "high": math.nan, "seeds": 0}
+    again = means.get(int(best["trial"]), own)
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
     default, state = math.nan, ""
     if has_default(study):
         row = study.trials[study.trials["trial"] == 0].iloc[0]
-        default, state = float(row["value"]), str(row["state"])
+        default = means[0]["mean"] if 0 in means else float(row["value"])
+        state = str(row["state"])
     return Verdict(
         int(best["trial"]),
-        float(best["value"]),
+        again["mean"],
+        again["low"],
+        again["high"],
+        int(again["seeds"]),
         float(best["best_kimg"]),
         best["state"] != "completed",
         default,
         state,
-        float(done.median()) if len(done) > 2 else math.nan,
+        # One seed each: a mean over other seeds does not compare with them.
+        float(done.median()) if len(done) > 2 and not again["seeds"] else math.nan,
+        float(best["value"]),
     )
 
 
@@ -81,11 +97,26 @@ def gain(study: Study, value: float, other: float) -> str:
     return f"{size} {'lower' if study.minimise else 'higher'}"
 
 
+def against(study: Study, value: float, other: float, name: str) -> str:
+    """The gain with what it is measured against: "73 % lower than the default"."""
+    words = gain(study, value, other)
+    return f"{words} {'from' if words == 'no difference' else 'than'} {name}"
+
+
 def findings(study: Study) -> list[Finding]:
     """Every finding that the data supports, in the order they matter to a reader."""
     if study.trials.empty:
         return []
-    checks = (_what_matters, _at_the_edge, _convergence, _stopping, _trust, _failures, _protocols)
+    checks = (
+        _what_matters,
+        _at_the_edge,
+        _convergence,
+        _stopping,
+        _trust,
+        _failures,
+        _protocols,
+        _space,
+    )
     found = [finding for check in checks if (finding := check(study))]
     return [*found, *([_seeds(study)] if verdict(study) else [])]
 
@@ -166,25 +197,17 @@ def _stopping(study: Study) -> Finding | None:
 
 
 def _trust(study: Study) -> Finding | None:
-    table = rung_agreement(study).dropna(subset=["rho"])
-    if table.empty:
+    advice = grace_advice(study)
+    if advice is None:
         return None
-    first = table.iloc[0]
-    rho, where = float(first["rho"]), f"{number(first['kimg'])} kimg"
-    words = "Only survivors can be compared, which makes this estimate low."
-    text = (
-        f"rank correlation between the first rung ({where}) and the end is {rho:.2f} over "
-        f"{counted(int(first['trials']), 'completed trial')}. {words}"
-    )
-    if first["trials"] < 8:
-        return Finding("note", f"Whether early values can be trusted is open: {text}")
-    if rho >= 0.7:
-        return Finding("good", f"Early values can be trusted: {text}")
-    if rho >= 0.4:
-        return Finding("note", f"Early values are a fair guide: {text}")
-    return Finding(
-        "warn", f"Early values are a poor guide: {text}", "Try a later first rung (grace_kimg)."
-    )
+    if advice.short:
+        return Finding("warn", f"The grace period is too short: {advice.text}", advice.action)
+    if advice.trials < 8:
+        return Finding("note", f"Whether early values can be trusted is open: {advice.text}")
+    if advice.rho >= LONG:
+        return Finding("good", f"Early values can be trusted: {advice.text}")
+    guide = "a fair" if advice.rho >= SHORT else "a poor"
+    return Finding("note", f"Early values are {guide} guide: {advice.text}")
 
 
 def _failures(study: Study) -> Finding | None:
@@ -217,6 +240,8 @@ def _protocols(study: Study) -> Finding | None:
 
 
 def _seeds(study: Study) -> Finding:
+    if judged(study):
+        return _flattery(study)
     rows = study.trials[study.settings].map(setting)
     if study.settings and rows.duplicated().any():
         return Finding("note", "Some configurations were trained more than once; compare them.")
@@ -225,6 +250,35 @@ def _seeds(study: Study) -> Finding:
         "Every configuration was trained with one seed: small differences may be luck.",
         "Train the best few again with other seeds.",
     )
+
+
+def _flattery(study: Study) -> Finding:
+    """How far the values that finalists were chosen by hold with other seeds."""
+    rows = list(judged(study).values())
+    single = sum(row["single"] for row in rows) / len(rows)
+    mean = sum(row["mean"] for row in rows) / len(rows)
+    best = rows[0]
+    text = (
+        f"With other seeds the {counted(len(rows), 'finalist')} got {number(mean)} on average, "
+        + against(study, mean, single, f"the {number(single)} of the search")
+    )
+    sure = best["best"]
+    if math.isnan(sure) or len(rows) == 1:
+        return Finding("note", f"{text}.")
+    text += f"; trial {int(best['trial'])} is the best of them with probability {percent(sure)}."
+    confidence = (study.info.get("finalists") or {}).get("confidence", 0.95)
+    if sure >= confidence:
+        return Finding("good", text)
+    return Finding("note", text, "More seeds (--set finalists.seeds=…) would settle the order.")
+
+
+def _space(study: Study) -> Finding | None:
+    gone = study.checkpoints[study.checkpoints["collected"].astype(bool)]
+    if gone.empty:
+        return None
+    freed = float(gone["bytes"].sum()) / 1e6
+    count = counted(len(gone), "checkpoint")
+    return Finding("note", f"{count} of ended trials deleted to save space: {number(freed)} MB.")
 
 
 def _cut(text: str, length: int = 80) -> str:

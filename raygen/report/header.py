@@ -67,12 +67,15 @@ def _facts(study: Study) -> list[tuple[str, str]]:
         ("Trials", f"{_chips(study)}"),
         (
             "Cost",
-            f"{duration(info['seconds']) + ' wall time' if info.get('seconds') else 'not finished'}"
-            f"<small>{duration(float(study.trials['seconds'].fillna(0).sum()))} of training, "
-            f"{number(float(study.trials['kimg'].fillna(0).sum()))} kimg shown</small>",
+            f"{_wall_time(info)}<small>{duration(_spent(study, 'seconds'))} of training, "
+            f"{number(_spent(study, 'kimg'))} kimg shown{_repeats(study)}"
+            f"{_reason(info)}</small>",
         ),
         ("Machine", escape(_machine(info))),
-        ("Started", f"{when}<small>seed {escape(str(info.get('seed', '—')))}</small>"),
+        (
+            "Started",
+            f"{when}<small>seed {escape(str(info.get('seed', '—')))}{_resumed(info)}</small>",
+        ),
     ]
 
 
@@ -87,6 +90,34 @@ def _protocol_note(study: Study) -> str:
     return f"{escape(words)}, protocol <code>{escape(str(key))}</code>"
 
 
+def _wall_time(info: dict[str, Any]) -> str:
+    if info["state"] == "running":
+        return "not finished"
+    many = f" in {counted(len(info['sessions']), 'session')}" if info["sessions"][1:] else ""
+    return f"{duration(info['seconds'])} wall time{many}"
+
+
+def _spent(study: Study, name: str) -> float:
+    return float(study.trials[name].sum() + study.replicates[name].sum())
+
+
+def _repeats(study: Study) -> str:
+    again = study.replicates["kimg"].sum()
+    return f", {number(float(again))} of it by finalists with other seeds" if again else ""
+
+
+def _reason(info: dict[str, Any]) -> str:
+    return f"; {escape(info['reason'])}" if info["reason"] else ""
+
+
+def _resumed(info: dict[str, Any]) -> str:
+    """That a study was resumed, and how its earlier sessions had ended."""
+    before = [session["state"] for session in info["sessions"][:-1]]
+    if not before:
+        return ""
+    return f"; resumed {counted(len(before), 'time')} ({escape(', '.join(before))} before)"
+
+
 def _chips(study: Study) -> str:
     total = (study.info.get("budget") or {}).get("trials")
     counts = state_counts(study)
@@ -96,7 +127,9 @@ def _chips(study: Study) -> str:
         for state, count in counts.items()
     )
     asked = f" of {number(total)}" if total and total != len(study.trials) else ""
-    return f"{len(study.trials)}{asked}<small>{states}</small>"
+    retries = study.info["retries_used"]
+    again = f"<br>lost and tried again: {counted(retries, 'time')}" if retries else ""
+    return f"{len(study.trials)}{asked}<small>{states}{again}</small>"
 
 
 def _machine(info: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ METRICS = {
     "fd_classifier": "Fréchet distance (raygen classifier features)",
     "elbo": "ELBO (nats per image)",
     "bits_per_dim": "bits per dimension",
+    "million_parameters": "parameters (millions)",
     "precision": "precision",
     "recall": "recall",
     "density": "density",

@@ -2,7 +2,7 @@
 
 from raygen.report import importance as importances
 from raygen.report.axes import MOST_AXES, axes
-from raygen.report.findings import Verdict, gain
+from raygen.report.findings import Verdict, against
 from raygen.report.labels import (
     STATE_LOOKS,
     better,
@@ -14,9 +14,9 @@ from raygen.report.labels import (
     short_metric,
     short_names,
 )
-from raygen.report.tables import parameters, state_counts, value_scale, varying
+from raygen.report.tables import judged, parameters, state_counts, value_scale, varying
 from raygen.report.tables import progress as progress_table
-from raygen.results import Study, ranked
+from raygen.results import Study, finalists, pareto, ranked
 
 FAMILIES = {"gan": "GAN", "vae": "VAE"}
 
@@ -29,7 +29,12 @@ def searched(study: Study) -> str:
     aim = "lowest" if study.minimise else "highest"
     settings = counted(len(parameters(study)), "setting")
     where = f" on {data}" if data else ""
-    return f"{settings} of a {family}{where}, searched for the {aim} {metric_label(study.metric)}."
+    others = [short_metric(each["metric"]) for each in study.objectives[1:]]
+    traded = f", traded off against {listed(others)}" if others else ""
+    return (
+        f"{settings} of a {family}{where}, searched for the {aim} "
+        f"{metric_label(study.metric)}{traded}."
+    )
 
 
 def verdict(study: Study, found: Verdict | None) -> str:
@@ -44,16 +49,74 @@ def verdict(study: Study, found: Verdict | None) -> str:
         )
         hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
         return f"Nothing to use: no trial has a value ({counts}); {hint}."
-    what = f"{short_metric(study.metric)} {number(found.value)}"
-    text = f"Use trial {found.trial}: {what} at {number(found.kimg)} kimg"
+    text = f"Use trial {found.trial}: {short_metric(study.metric)} {number(found.value)}"
+    if len(study.objectives) > 1:
+        text = _front(study, found) or text
+    if found.seeds:
+        text += f", the mean of {counted(found.seeds, 'other seed')}"
+        text += _interval(found.low, found.high)
+    else:
+        text += f" at {number(found.kimg)} kimg"
     if found.default == found.default and found.trial != 0:
-        text += f", {gain(study, found.value, found.default)} than the default"
-        text = text.replace("no difference than", "no difference from")
+        text += f", {against(study, found.value, found.default, 'the default')}"
     if found.provisional:
         return f"{text}. Provisional: no trial has completed the full budget."
+    seeds = "" if found.seeds else " This is one seed."
     if state in ("running", "interrupted"):
-        return f"{text}. The study is {state}; this can still change."
-    return text + "."
+        return f"{text}. The study is {state}; this can still change.{seeds}"
+    return f"{text}.{seeds}"
+
+
+def finals(study: Study) -> tuple[str, bool]:
+    """Sentence, and whether there is a chart to draw."""
+    table = finalists(study)
+    if table.empty:
+        why = " (no finalists with several objectives)" if len(study.objectives) > 1 else ""
+        return f"No trial was trained again with other seeds{why}: every value is one seed.", False
+    rows = list(judged(study).values())
+    if not rows:
+        chosen = counted(len(table), "finalist")
+        return f"{chosen} to be trained again with other seeds; none has finished yet.", True
+    best = rows[0]
+    text = (
+        f"With other seeds trial {int(best['trial'])} is the best of "
+        f"{counted(len(table), 'finalist')}: {number(best['mean'])} over "
+        f"{counted(int(best['seeds']), 'seed')}{_interval(best['low'], best['high'])}, "
+        + against(
+            study, best["mean"], best["single"], f"the {number(best['single'])} of the search"
+        )
+    )
+    if best["best"] == best["best"] and len(table) > 1:
+        text += f"; it is the best with probability {percent(best['best'])}"
+    broken = int((study.replicates["state"] == "diverged").sum())
+    if broken:
+        text += f"; {counted(broken, 'run')} of {len(study.replicates)} diverged"
+    over = (study.info.get("race") or {}).get("settled")
+    return text + ("." if over else ". The race is not over."), True
+
+
+def trade_offs(study: Study) -> tuple[str, bool]:
+    """Sentence, and whether there is a chart to draw."""
+    names = [short_metric(each["metric"]) for each in study.objectives]
+    if len(names) == 1:
+        return f"One objective, {names[0]}: there is nothing to trade off.", False
+    if study.values.empty:
+        return f"Nothing to trade off yet: no trial has a value of {listed(names)}.", False
+    front = pareto(study)
+    if not front:
+        return f"No front of {listed(names)} yet: no trial has completed the full budget.", True
+    done = int((study.trials["state"] == "completed").sum())
+    ends = []
+    for each in study.objectives:
+        values = study.values.set_index("trial").loc[front, each["metric"]].astype(float)
+        low = each["direction"] == "minimize"
+        trial, value = (values.idxmin(), values.min()) if low else (values.idxmax(), values.max())
+        word = "lowest" if low else "highest"
+        ends.append(f"{word} {short_metric(each['metric'])} {number(value)} (trial {trial})")
+    return (
+        f"{counted(len(front), 'trial')} of {done} completed cannot be beaten in one of "
+        f"{listed(names)} without losing in another: {listed(ends)}."
+    ), True
 
 
 def curves(study: Study) -> str:
@@ -129,7 +192,10 @@ def trials(study: Study) -> str:
     order = ranked(study)
     best = ""
     if len(order):
-        best = f", best {number(order.iloc[0]['value'])} (trial {order.iloc[0]['trial']})"
+        trial = int(order.iloc[0]["trial"])
+        best = f", best {number(order.iloc[0]['value'])} (trial {trial})"
+        if trial in judged(study):
+            best = f", best trial {trial} (by other seeds: {number(judged(study)[trial]['mean'])})"
     name = short_metric(study.metric)
     direction = better(study.info["objective"]["direction"])
     return (
@@ -147,6 +213,26 @@ def reproduce(study: Study) -> str:
     return (
         f"Seed {seed} repeats every trial bit for bit on the same device type with one worker; "
         "other hardware gives close, not equal, numbers."
+    )
+
+
+def _interval(low: float, high: float) -> str:
+    """The interval of a mean, if it is known."""
+    return f" (95 % interval {number(low)} to {number(high)})" if low == low else ""
+
+
+def _front(study: Study, found: Verdict) -> str:
+    """How the verdict begins with several objectives; "" unless they are really in conflict."""
+    front = pareto(study)
+    if len(front) < 2:
+        return ""
+    named = [str(trial) for trial in front[:12]]
+    named += [f"{len(front) - 12} more"] if len(front) > 12 else []
+    metrics = listed(short_metric(each["metric"]) for each in study.objectives)
+    end = "lowest" if study.minimise else "highest"
+    return (
+        f"No single best: trials {listed(named)} trade {metrics} off. Trial {found.trial} has the "
+        f"{end} {short_metric(study.metric)}: {number(found.value)}"
     )
 
 

@@ -116,7 +116,6 @@
       spec.layout.xaxis.title = { text: spec.layout.meta.x_titles.compute };
       for (const trace of spec.data) if (trace.meta.compute) trace.x = trace.meta.compute;
     },
-    importance() {},
     parallel(spec) {
       const k = axes.length;
       spec.layout.width = Math.max(byId("plot-parallel").parentElement.clientWidth
@@ -178,7 +177,7 @@
       // Before brushing: the selected trial stays visible outside the brushes.
       last.pending = true;
     }
-    adjust[name](spec);
+    adjust[name]?.(spec);
     if (last.pending) {
       Object.assign(last, pointsOf(spec.data, state.selected));
       delete last.pending;

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from html import escape
 from typing import Any, NamedTuple
 
-from raygen.document import dump
+from raygen.document import dump, flatten
 from raygen.report import leads
 from raygen.report.comparison import comparison
+from raygen.report.finalists_table import finalists_table
 from raygen.report.findings import Verdict, findings, gain, verdict
 from raygen.report.labels import (
     STATE_LOOKS,
+    counted,
     metric_label,
     number,
     setting,
@@ -111,6 +113,32 @@ def parallel_section(study: Study) -> tuple[str, str]:
     return lead, hint + chart("parallel", "Parallel coordinates", lead, controls) + sliders
 
 
+def finalists_section(study: Study) -> tuple[str, str]:
+    """What other seeds say of the best trials."""
+    lead, drawn = leads.finals(study)
+    if not drawn:
+        return lead, ""
+    note = (
+        '<p class="note">The value of the search is the best of many, so it flatters; the means '
+        "leave it out. Intervals and probabilities: Student's t with one scatter for all "
+        "finalists. Means are of runs that completed; &ldquo;diverged&rdquo; is the share that did "
+        "not.</p>"
+    )
+    return lead, chart("finalists", "Finalists", lead, "") + finalists_table(study) + note
+
+
+def trade_offs_section(study: Study) -> tuple[str, str]:
+    """What one objective costs in another."""
+    lead, drawn = leads.trade_offs(study)
+    if not drawn:
+        return lead, ""
+    note = (
+        '<p class="note">All objectives of a trial are those where its first one was best. Only '
+        "completed trials can be on the front; the others are pale.</p>"
+    )
+    return lead, chart("tradeoffs", "Trade-offs", lead, "") + note
+
+
 def trials_section(study: Study) -> tuple[str, str]:
     """Everything, as a table."""
     if study.trials.empty:
@@ -143,6 +171,8 @@ def reproduce_section(study: Study) -> tuple[str, str]:
         "scheduler": _pairs(info.get("scheduler")),
         "budget": _pairs(info.get("budget")),
         "resources": _pairs(info.get("resources")),
+        "earlier studies": _taught(info.get("warm") or {}),
+        "changed on resuming": _changes(info["sessions"]),
         "raygen": info.get("raygen"),
         **(info.get("environment") or {}),
     }
@@ -171,6 +201,8 @@ def reproduce_section(study: Study) -> tuple[str, str]:
 SECTIONS = [
     Section("verdict", "Verdict", verdict_section),
     Section("best", "Best configurations", comparison),
+    Section("finalists", "Finalists", finalists_section),
+    Section("tradeoffs", "Trade-offs", trade_offs_section),
     Section("curves", "Learning curves", curves_section),
     Section("progress", "Search progress", progress_section),
     Section("importance", "Importance", importance_section),
@@ -210,7 +242,7 @@ def code(text: str) -> str:
 def _cards(study: Study, found: Verdict) -> str:
     name = short_metric(study.metric)
     cards = [
-        (f"Best {name}", number(found.value), f"trial {found.trial} at {number(found.kimg)} kimg"),
+        (f"Best {name}", number(found.value), f"trial {found.trial}{_basis(found)}"),
     ]
     if found.default == found.default and found.trial != 0:
         note = "" if found.default_state == "completed" else f", {found.default_state}"
@@ -220,6 +252,11 @@ def _cards(study: Study, found: Verdict) -> str:
         )  # fmt: skip
     elif found.trial == 0 and has_default(study):
         cards.append(("Against the default", "is the default", "no trial beat trial 0"))
+    if found.seeds:
+        cards.append(
+            ("Against its own search", gain(study, found.value, found.single),
+             f"one seed, the best of many: {number(found.single)}")
+        )  # fmt: skip
     if found.median == found.median:
         cards.append(
             ("Against the median", gain(study, found.value, found.median),
@@ -230,6 +267,16 @@ def _cards(study: Study, found: Verdict) -> str:
         f"<small>{escape(note)}</small></div>"
         for title, value, note in cards
     )
+
+
+def _basis(found: Verdict) -> str:
+    """What the best value rests on."""
+    if not found.seeds:
+        return f" at {number(found.kimg)} kimg, one seed"
+    text = f", mean of {counted(found.seeds, 'other seed')}"
+    if found.low == found.low:
+        text += f", 95 %: {number(found.low)} to {number(found.high)}"
+    return text
 
 
 def _protocols(records: dict[str, Any]) -> str:
@@ -250,6 +297,27 @@ def _protocols(records: dict[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return json.dumps(value, sort_keys=True) if isinstance(value, dict | list) else setting(value)
+
+
+def _taught(studies: dict[str, dict[str, int]]) -> str:
+    return ", ".join(
+        f"{name} ({counted(n['told'], 'trial')} told, {n['points']} tried again)"
+        for name, n in studies.items()
+    )
+
+
+def _changes(sessions: list[dict[str, Any]]) -> str:
+    """What was set otherwise when the study went on: "budget.trials 16 → 32"."""
+    found = []
+    for session in sessions:
+        for key, (old, new) in session.get("changed", {}).items():
+            before, after = flatten({key: old}), flatten({key: new})
+            found += [
+                f"{name} {_short(before.get(name))} → {_short(after.get(name))}"
+                for name in {**before, **after}
+                if before.get(name) != after.get(name)
+            ]
+    return ", ".join(found)
 
 
 def _pairs(record: dict[str, Any] | None) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raygen.report.labels import ABSENT, setting
-from raygen.results import Study, ranked
+from raygen.results import Study, finalists, pareto, ranked
 
 ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
 WIDE = 30.0  # a positive metric that spans more than this factor is shown on a log scale
@@ -96,7 +96,12 @@ def value_scale(study: Study) -> Scale | None:
     values = [study.trials["value"]]
     if study.metric in study.history:
         values.append(study.history[study.metric])
-    finite = pd.concat(values).replace([math.inf, -math.inf], math.nan).dropna().astype(float)
+    return scale_of(pd.concat(values), study.minimise)
+
+
+def scale_of(values: pd.Series, minimise: bool) -> Scale | None:
+    """Axis for values of one metric, as `value_scale`; None without a finite one."""
+    finite = values.replace([math.inf, -math.inf], math.nan).dropna().astype(float)
     if finite.empty:
         return None
     log = bool(finite.min() > 0 and finite.max() / finite.min() > WIDE)
@@ -104,7 +109,7 @@ def value_scale(study: Study) -> Scale | None:
     low, high = float(seen.min()), float(seen.max())
     near, far = np.quantile(seen, [0.25, 0.75])
     if len(seen) >= 8 and far > near:
-        if study.minimise:
+        if minimise:
             high = min(high, float(far + FENCE * (far - near)))
         else:
             low = max(low, float(near - FENCE * (far - near)))
@@ -132,6 +137,33 @@ def curves(study: Study) -> pd.DataFrame:
     finite = table[table["value"].notna()]
     table["last"] = False
     table.loc[finite.groupby("trial").tail(1).index, "last"] = True
+    return table
+
+
+def judged(study: Study) -> dict[int, dict[str, float]]:
+    """The row of `finalists` of each trial that another seed has judged, best first."""
+    rows = finalists(study).astype(float).to_dict("records")
+    return {int(row["trial"]): {str(k): v for k, v in row.items()} for row in rows if row["seeds"]}
+
+
+def seed_values(study: Study) -> pd.DataFrame:
+    """One row per value of a finalist: trial, seed, state, value; `state` single: in the search.
+
+    A replicate that diverged has the best value it reached; the means leave it out.
+    """
+    columns = ["trial", "seed", "state", "value"]
+    chosen = finalists(study)["trial"]
+    single = study.trials[study.trials["trial"].isin(chosen)].assign(state="single")[columns]
+    again = study.replicates.drop(columns="trial").rename(columns={"of": "trial"})[columns]
+    return pd.concat([single, again], ignore_index=True).dropna(subset="value")
+
+
+def trade_offs(study: Study) -> pd.DataFrame:
+    """One row per trial that has every objective: trial, state, front, and a column for each."""
+    table = study.values.copy()
+    states = dict(zip(study.trials["trial"], study.trials["state"], strict=True))
+    table.insert(1, "state", table["trial"].map(states))
+    table.insert(2, "front", table["trial"].isin(pareto(study)))
     return table
 
 
@@ -176,24 +208,6 @@ def progress(study: Study) -> pd.DataFrame:
     return table.drop(columns="seconds").assign(best=running.ffill())
 
 
-def rung_agreement(study: Study) -> pd.DataFrame:
-    """One row per early rung: kimg, trials, rho.
-
-    `rho` is Spearman's rank correlation between the value at that rung and the value at the full
-    budget over the completed trials (-1 to 1; nan below 5 trials or without spread).
-    """
-    table = curves(study)
-    milestones = study.info.get("rungs") or []
-    done = table[table["state"] == "completed"]
-    final = done[done["last"]].set_index("trial")["value"]
-    rows = []
-    for kimg in milestones[:-1]:
-        early = done[np.isclose(done["kimg"].astype(float), kimg)].set_index("trial")["value"]
-        both = pd.concat([early, final], axis=1, keys=["early", "final"]).dropna()
-        rows.append({"kimg": float(kimg), "trials": len(both), "rho": _spearman(both)})
-    return pd.DataFrame(rows, columns=["kimg", "trials", "rho"])
-
-
 def compute_saved(study: Study) -> pd.Series:
     """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
     full = (study.info.get("budget") or {}).get("kimg") or max(study.info.get("rungs") or [0])
@@ -216,8 +230,15 @@ def contenders(study: Study, top: int = 5) -> list[int]:
 
 
 def leaders(study: Study, top: int = 5) -> list[int]:
-    """The best `top` trials by the official ranking, best first."""
-    return [int(trial) for trial in ranked(study)["trial"].head(top)]
+    """The best `top` trials by the official ranking, best first.
+
+    Of several objectives: the front first, evenly thinned out if it is larger.
+    """
+    front = pareto(study) if len(study.objectives) > 1 else []
+    if len(front) > top:
+        return [front[round(at)] for at in np.linspace(0, len(front) - 1, top)]
+    rest = [int(trial) for trial in ranked(study)["trial"] if trial not in front]
+    return [*front, *rest][:top]
 
 
 def has_default(study: Study) -> bool:
@@ -242,13 +263,6 @@ def _at_rungs(study: Study, scale: Scale) -> pd.DataFrame:
     table = table.assign(kimg=table["kimg"].map(near), value=table["value"].map(scale.warp))
     table = table[table["kimg"].notna()]
     return table.pivot_table(index="trial", columns="kimg", values="value", aggfunc="last")
-
-
-def _spearman(both: pd.DataFrame) -> float:
-    ranks = both.rank()
-    if len(both) < 5 or (ranks.std() == 0).any():
-        return math.nan
-    return float(np.corrcoef(ranks["early"], ranks["final"])[0, 1])
 
 
 def _declared(item: dict[str, Any], trials: pd.DataFrame) -> Parameter:

@@ -140,6 +140,7 @@ def _open(
         if old.get(key) != info[key]
     }
     controller.replay(records)
+    notify({"kind": "earlier", "records": records})
     kept = {"started": old["started"], "command": old["command"]}
     notify(journal.append("reopen", study={**info, **kept}, changed=changed))
     controller.recover()
@@ -171,7 +172,7 @@ def _check_same(folder: StudyFolder, info: dict[str, Any]) -> None:
                 f"is {is_now['name']} ({is_now[key]})"
             )
     if lines:
-        lines.append("a study goes on only with the same space: choose another --name")
+        lines.append("a study goes on only as it began: choose another --name, or --resume never")
         raise InputError("\n".join(lines))
 
 

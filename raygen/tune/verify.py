@@ -1,4 +1,4 @@
-"""Is a journal what its own rules make of it? Every choice computed again, from what came before."""
+"""Is a journal what its own rules make of it? Every choice made again, from what came before."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -46,7 +46,8 @@ def verify(study: Study, records: Sequence[dict[str, Any]]) -> Verified:
 
 def _same(line: int, what: str, now: object, then: object) -> None:
     if now != then or not now:
-        raise RaygenError(f"journal.jsonl:{line}: this {what} now comes out as {now}, it was {then}")
+        place = f"journal.jsonl:{line}"
+        raise RaygenError(f"{place}: this {what} now comes out as {now}, it was {then}")
 
 
 class _Refuse:

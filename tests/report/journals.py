@@ -52,12 +52,16 @@ def make_info(**changes: Any) -> Record:
     return {**info, **changes}
 
 
-def suggest(trial: int, config: Record) -> list[Record]:
-    """A trial is drawn and starts."""
-    return [
-        {"kind": "suggest", "trial": trial, "config": config, "seed": 100 + trial, "time": START},
-        {"kind": "start", "trial": trial, "node": "host", "device": "cpu", "time": START},
-    ]
+def suggest(trial: int, config: Record, **more: Any) -> list[Record]:
+    """A trial is drawn and starts; more: by=, of=, seed=."""
+    drawn = {"kind": "suggest", "trial": trial, "config": config, "seed": 100 + trial}
+    return [{**drawn, "params": {}, "time": START, **more}, start(trial)]
+
+
+def start(trial: int, attempt: int = 1, kimg: float = 0.0, node: str = "host") -> Record:
+    """A trial starts, or goes on from `kimg`."""
+    return {"kind": "start", "trial": trial, "node": node, "device": "cpu", "pid": 1,
+            "attempt": attempt, "kimg": kimg, "time": START}  # fmt: skip
 
 
 def report(trial: int, kimg: float, value: float | None, **more: Any) -> Record:
@@ -69,6 +73,66 @@ def report(trial: int, kimg: float, value: float | None, **more: Any) -> Record:
         "images_per_second": 660.0, "metrics": {metric: value, **more},
         "protocols": {metric: "ab12cd34"},
     }  # fmt: skip
+
+
+def decide(trial: int, kimg: float, value: Any, cutoff: float | None, **more: Any) -> Record:
+    """A rung's decision; more: decision=, peers=, band=, rank= and kept= of several objectives."""
+    record = {"kind": "decide", "trial": trial, "kimg": kimg, "value": value, "cutoff": cutoff}
+    return {**record, "decision": "continue", "peers": 1, "band": 0.0, "time": START, **more}
+
+
+def checkpoint(trial: int, kimg: float, role: str = "best") -> Record:
+    """A checkpoint was written."""
+    return {"kind": "checkpoint", "trial": trial, "kimg": kimg, "role": role, "time": START}
+
+
+def collect(trial: int, role: str = "last", size: int = 2_000_000) -> Record:
+    """A checkpoint was deleted."""
+    return {"kind": "collect", "trial": trial, "role": role, "bytes": size, "time": START}
+
+
+def retry(trial: int, attempt: int, kimg: float) -> Record:
+    """A lost trial is to be tried again."""
+    return {"kind": "retry", "trial": trial, "attempt": attempt, "reason": "the node died",
+            "kimg": kimg, "wait": 30.0, "time": START}  # fmt: skip
+
+
+def warm(study: str, source: int, params: Record, values: list[float] | None) -> Record:
+    """A trial of an earlier study is told to the sampler, or (no values) is a point to try."""
+    return {"kind": "warm", "study": study, "source": source, "params": params, "values": values,
+            "time": START}  # fmt: skip
+
+
+def finals(*trials: int) -> Record:
+    """The search is over, these go on."""
+    return {"kind": "finals", "trials": list(trials), "time": START}
+
+
+def race(means: dict[int, float], best: dict[int, float], **more: Any) -> Record:
+    """A round of the race; more: seeds=, dropped=, settled=."""
+    facts = {"means": _keys(means), "best": _keys(best), "dropped": [], "settled": False}
+    return {"kind": "race", "seeds": 1, **facts, "time": START, **more}
+
+
+def reopen(info: Record, **changed: list[Any]) -> Record:
+    """The study goes on; changed: setting with __ for a dot = [old, new]."""
+    dotted = {key.replace("__", "."): pair for key, pair in changed.items()}
+    return {"kind": "reopen", "study": info, "changed": dotted, "time": START}
+
+
+def replicate(trial: int, of: int, value: float | None, state: str = "completed") -> list[Record]:
+    """A finalist's run with another seed, of one report at the full budget."""
+    drawn = suggest(trial, {"width": 16}, by="finalist", of=of)
+    return [*drawn, report(trial, 16, value), end(trial, state)]
+
+
+def at(seconds: float, *records: Record) -> list[Record]:
+    """The same records, so many seconds after the study was opened."""
+    return [{**record, "time": START + seconds} for record in records]
+
+
+def _keys(table: dict[int, float]) -> dict[str, float]:
+    return {str(key): value for key, value in table.items()}
 
 
 def end(trial: int, state: str = "completed", reason: str = "") -> Record:
@@ -181,10 +245,36 @@ def paint(path: Path, seed: int, noise: float, tiles: int = 8, side: int = 16) -
     Image.fromarray(image.clip(0, 255).astype(np.uint8)).save(path)
 
 
-def write_demo(root: Path, trials: int = 30, reports: int = 6, pictures: bool = True) -> Path:
-    """A realistic finished study."""
-    info = make_info(budget={"trials": trials, "kimg": 16.0})
-    path = write_study(root, info, [*simulate(trials, reports), close()])
+def race_of(records: list[Record], count: int = 3, seeds: int = 3) -> list[Record]:
+    """The best completed trials of a journal again with other seeds; the last diverges once."""
+    rng = np.random.default_rng(9)
+    done = {r["trial"] for r in records if r["kind"] == "end" and r["state"] == "completed"}
+    values: dict[int, float] = {}
+    for record in records:
+        value = record["metrics"]["fd_classifier"] if record["kind"] == "report" else None
+        if value is not None and record["trial"] in done:
+            values[record["trial"]] = min(value, values.get(record["trial"], value))
+    chosen = sorted(values, key=values.__getitem__)[:count]
+    number = max(r["trial"] for r in records if "trial" in r)
+    made, means = [finals(*chosen)], dict.fromkeys(chosen, 0.0)
+    for seed in range(1, seeds + 1):
+        for place, trial in enumerate(chosen):
+            number += 1
+            lost = place == count - 1 and seed == seeds
+            value = round(values[trial] * (1.12 + 0.06 * rng.normal()), 4)
+            made += replicate(number, trial, value, "diverged" if lost else "completed")
+            means[trial] += (value - means[trial]) / seed
+        made.append(race(means, {}, seeds=seed, settled=seed == seeds))
+    return made
+
+
+def write_demo(
+    root: Path, trials: int = 30, reports: int = 6, pictures: bool = True, **changes: Any
+) -> Path:
+    """A realistic finished study with three finalists; changes: to its facts."""
+    info = make_info(budget={"trials": trials, "kimg": 16.0}, **changes)
+    records = simulate(trials, reports)
+    path = write_study(root, info, [*records, *race_of(records), close()])
     folder = StudyFolder(path)
     folder.space.write_text("family: gan\ndata:\n  name: shapes\nobjective: fd_classifier\n")
     if pictures:

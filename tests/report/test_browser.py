@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.journals import close, end, report, suggest
+from report.journals import close, end, finals, replicate, report, suggest
 
 from raygen.report.page import write_report
 from raygen.results import Study, best_trial, load_study
@@ -190,7 +190,7 @@ def test_a_click_on_a_row_selects_its_trial_in_every_chart(opened: Browser, demo
     assert opened.run("return document.querySelector('#selection b').textContent").startswith(
         f"trial {best} ·"
     )
-    for figure in ("curves", "progress", "parallel"):
+    for figure in ("finalists", "curves", "progress", "parallel"):
         assert drawn_points(opened, figure, "selected"), figure
 
 
@@ -357,8 +357,24 @@ def test_hostile_text_stays_text(
         [*suggest(0, {"width": 16}), end(0, "failed", "boom"), close("failed")],
         [*suggest(0, {"width": 16}), report(0, 16, 4.0), end(0), close()],
         [*suggest(0, {"width": 16}), report(0, 2, None), end(0, "diverged", "NaN")],
+        [*suggest(0, {"width": 16}), report(0, 16, 4.0), end(0), finals(0)],
+        [
+            *suggest(0, {"width": 16}),
+            report(0, 16, 4.0),
+            end(0),
+            *replicate(1, 0, None, "diverged"),
+        ],
     ],
-    ids=["empty", "interrupted", "running", "all failed", "one trial", "only NaN"],
+    ids=[
+        "empty",
+        "interrupted",
+        "running",
+        "all failed",
+        "one trial",
+        "only NaN",
+        "finals",
+        "all replicates diverged",
+    ],
 )
 def test_an_edge_case_opens_without_an_error(
     browser: Browser, make_study: Callable[..., Study], tmp_path: Path, records: list[Any]
@@ -366,4 +382,24 @@ def test_an_edge_case_opens_without_an_error(
     study = make_study(records, folder="edge")
     browser.open(write_report(study.folder.root, tmp_path / "edge.html"))
 
+    assert browser.complaints() == []
+
+
+def test_two_objectives_are_drawn_with_their_front_and_follow_the_selected_trial(
+    browser: Browser, make_study: Callable[..., Study], tmp_path: Path
+) -> None:
+    both = [{"metric": "fd_classifier", "direction": "minimize"},
+            {"metric": "recall", "direction": "maximize"}]  # fmt: skip
+    records = []
+    for trial, (value, recall) in enumerate([(5.0, 0.5), (4.0, 0.25), (6.0, 0.375)]):
+        drawn = suggest(trial, {"width": 16 + trial})
+        records += [*drawn, report(trial, 16, value, recall=recall), end(trial)]
+    study = make_study([*records, close()], folder="both", objectives=both)
+    browser.size(1280, 6500)
+    browser.open(write_report(study.folder.root, tmp_path / "both.html"))
+    browser.wait("document.querySelector('#plot-tradeoffs .main-svg')")
+    browser.click("#trial-1 td")
+
+    assert sorted(drawn_points(browser, "tradeoffs", "front")) == [4, 4, 5, 5]
+    assert drawn_points(browser, "tradeoffs", "selected") == [4]
     assert browser.complaints() == []

@@ -5,13 +5,20 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
-from report.journals import end, report, suggest
+from report.journals import end, finals, replicate, report, suggest
 
 from raygen.report.axes import axes, lines
-from raygen.report.figures import FIGURES, draw_curves, draw_parallel, draw_progress
+from raygen.report.figures import (
+    FIGURES,
+    draw_curves,
+    draw_finalists,
+    draw_parallel,
+    draw_progress,
+    draw_trade_offs,
+)
 from raygen.report.labels import STATE_LOOKS
-from raygen.report.tables import ABSENT_POSITION, curves
-from raygen.results import STATES, Study, load_study
+from raygen.report.tables import ABSENT_POSITION, curves, seed_values
+from raygen.results import STATES, Study, finalists, load_study
 
 Make = Callable[..., Study]
 
@@ -104,6 +111,77 @@ def test_an_absent_setting_has_its_own_level(make_study: Make) -> None:
     row = table[(table["axis"] == weight) & (table["trial"] == 0)].iloc[0]
 
     assert (row["position"], row["text"]) == (ABSENT_POSITION, "—")
+
+
+def points(figure: go.Figure) -> list[tuple[int, float, float]]:
+    """Trial, x and y of every linked point."""
+    return sorted(
+        point
+        for trace in figure.data
+        if trace.meta.get("linked")
+        for point in zip(trace.customdata, trace.x, trace.y, strict=True)
+    )
+
+
+def test_every_value_and_every_mean_of_the_finalists_is_drawn_in_the_row_of_its_trial(
+    study: Study,
+) -> None:
+    figure, table = draw_finalists(study), finalists(study)
+    place = {trial: row for row, trial in enumerate(table["trial"])}
+    values = seed_values(study)
+    expected = list(zip(values["trial"], values["value"], strict=True))
+    expected += list(zip(table["trial"], table["mean"], strict=True))
+
+    assert points(figure) == sorted((trial, value, place[trial]) for trial, value in expected)
+    mean = next(trace for trace in figure.data if trace.error_x.array is not None)
+    half = (table["high"] - table["low"]) / 2
+    assert list(mean.error_x.array) == pytest.approx(half.tolist())
+    assert [text.strip() for text in figure.layout.yaxis.ticktext] == [
+        f"trial {trial}" for trial in table["trial"]
+    ]
+
+
+def test_a_finalist_without_an_interval_has_no_whisker(make_study: Make) -> None:
+    records = [*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), finals(0), *replicate(1, 0, 3.0)]
+    figure = draw_finalists(make_study(records))
+
+    assert list(figure.data[0].error_x.array) == [0]
+
+
+def both(other: str = "recall", direction: str = "maximize") -> list[dict[str, str]]:
+    first = {"metric": "fd_classifier", "direction": "minimize"}
+    return [first, {"metric": other, "direction": direction}]
+
+
+def test_every_trial_of_two_objectives_is_drawn_once_and_the_front_as_a_staircase(
+    make_study: Make,
+) -> None:
+    records = []
+    for trial, (value, recall) in enumerate([(5.0, 0.5), (4.0, 0.4), (6.0, 0.3), (1.0, 0.9)]):
+        state = "stopped" if trial == 3 else "completed"
+        drawn = suggest(trial, {"width": 16})
+        records += [*drawn, report(trial, 16, value, recall=recall), end(trial, state)]
+    figure = draw_trade_offs(make_study(records, objectives=both()))
+    stairs = next(trace for trace in figure.data if trace.mode == "lines")
+
+    assert points(figure) == [(0, 5.0, 0.5), (1, 4.0, 0.4), (2, 6.0, 0.3), (3, 1.0, 0.9)]
+    assert (list(stairs.x), list(stairs.y), stairs.line.shape) == ([4.0, 5.0], [0.4, 0.5], "hv")
+    assert role(figure, "state-stopped").opacity < role(figure, "state-completed").opacity
+    assert figure.layout.yaxis.title.text == "recall ↑"
+
+
+def test_each_further_objective_has_its_own_row(make_study: Make) -> None:
+    records = []
+    for trial in range(3):
+        more = {"recall": 0.1 * trial, "million_parameters": 3.0 - trial}
+        records += [*suggest(trial, {"a": 1}), report(trial, 16, 5.0 - trial, **more), end(trial)]
+    three = [*both(), {"metric": "million_parameters", "direction": "minimize"}]
+    figure = draw_trade_offs(make_study(records, objectives=three))
+
+    assert figure.layout.yaxis.title.text == "recall ↑"
+    assert figure.layout.yaxis2.title.text == "parameters (millions) ↓"
+    assert figure.layout.xaxis2.title.text == "Fréchet distance ↓"
+    assert len(points(figure)) == 3  # only one row follows the selected trial
 
 
 def test_text_from_a_study_cannot_become_markup(make_study: Make) -> None:

@@ -1,9 +1,10 @@
 """What the page says in words."""
 
+import math
 from collections.abc import Callable
 
 import pytest
-from report.journals import end, report, suggest
+from report.journals import checkpoint, collect, end, finals, replicate, report, suggest
 
 from raygen.report.findings import findings, gain, verdict
 from raygen.results import Study
@@ -80,6 +81,75 @@ def test_one_seed_per_configuration_is_a_warning_and_a_repeat_is_not(make_study:
     for trial in range(2):
         records += [*suggest(trial, {"width": 16}), report(trial, 16, 1.0), end(trial)]
     assert "one seed" not in said(make_study(records, folder="again"))
+
+
+def again(*values: float, of: int, first: int) -> list[dict]:
+    """Replicates of a finalist, numbered from `first`."""
+    made = [replicate(first + place, of, value) for place, value in enumerate(values)]
+    return [record for records in made for record in records]
+
+
+def test_the_verdict_is_on_other_seeds_once_there_are_any(make_study: Make) -> None:
+    records = [*trials([8, 2, 3]), finals(1, 2)]
+    records += [*again(6, 8, of=1, first=10), *again(4, 6, of=2, first=20)]
+    found = verdict(make_study(records))
+
+    assert found is not None
+    assert (found.trial, found.value, found.seeds, found.single) == (2, 5, 2, 3)
+    # Deviation sqrt(2) of each, 2 degrees of freedom (4.303), two values of each.
+    assert found.high - found.value == pytest.approx(4.303, abs=1e-3)
+    assert found.default == 8
+    assert math.isnan(found.median)
+
+
+def test_a_finalist_that_is_the_default_is_compared_by_its_other_seeds(make_study: Make) -> None:
+    records = [*trials([2, 3]), finals(0, 1), *again(9, of=0, first=10), *again(4, of=1, first=20)]
+    found = verdict(make_study(records))
+
+    assert found is not None
+    assert (found.trial, found.default) == (1, 9)
+
+
+def test_one_seed_is_what_a_verdict_rests_on_without_replicates(make_study: Make) -> None:
+    found = verdict(make_study(trials([8, 6, 2])))
+
+    assert found is not None
+    assert (found.seeds, found.single) == (0, 2)
+    assert math.isnan(found.low)
+
+
+def test_how_far_the_search_flattered_is_told(make_study: Make) -> None:
+    records = [*trials([4, 2]), finals(1, 0)]
+    records += [*again(4, 4.5, of=1, first=10), *again(7, 7.5, of=0, first=20)]
+    text = said(make_study(records, finalists={"count": 2, "seeds": 2, "confidence": 0.95}))
+
+    assert "2 finalists got 5.75 on average, 92 % worse than the 3 of the search" in text
+    assert "one seed" not in text
+
+
+def test_an_order_that_is_not_settled_asks_for_more_seeds(make_study: Make) -> None:
+    records = [*trials([4, 2]), finals(1, 0)]
+    records += [*again(4, 8, of=1, first=10), *again(5, 7.5, of=0, first=20)]
+
+    assert "More seeds" in said(make_study(records))
+
+
+def test_a_grace_period_that_is_too_short_is_a_warning_with_a_better_one(make_study: Make) -> None:
+    records = []
+    for trial in range(8):
+        values = zip((2, 6, 16), (30.0 - trial, 10.0 + trial, 1.0 + trial), strict=True)
+        reports = [report(trial, kimg, value) for kimg, value in values]
+        records += [*suggest(trial, {"width": 20 + trial}), *reports, end(trial)]
+    text = said(make_study(records))
+
+    assert "The grace period is too short" in text
+    assert "--set scheduler.grace_kimg=6" in text
+
+
+def test_deleted_checkpoints_are_counted_with_what_they_freed(make_study: Make) -> None:
+    records = [*trials([1]), checkpoint(0, 16, "last"), collect(0, "last", 3_000_000)]
+
+    assert "1 checkpoint of ended trials deleted to save space: 3 MB" in said(make_study(records))
 
 
 def test_values_under_two_protocols_are_a_warning(make_study: Make) -> None:

@@ -10,12 +10,21 @@ from typing import Any
 import pytest
 import yaml
 from report.journals import (
+    START,
+    at,
     close,
     end,
+    finals,
     make_info,
+    race,
+    reopen,
+    replicate,
     report,
+    retry,
     simulate,
+    start,
     suggest,
+    warm,
     write_demo,
     write_study,
 )
@@ -216,6 +225,80 @@ def test_a_maximised_metric_points_up(make_study: Make) -> None:
     assert "ELBO (nats per image) ↑" in text
     assert "higher is better" in text
     assert "Use trial 1: ELBO -1,200 at 16 kimg, 300 higher than the default." in text
+
+
+def test_the_finalists_are_judged_in_words_and_in_a_table(make_study: Make) -> None:
+    records = [*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0)]
+    records += [*suggest(1, {"a": 2}), report(1, 16, 3.0), end(1), finals(0, 1)]
+    records += [*replicate(2, 0, 4.0), *replicate(3, 0, 6.0), *replicate(4, 1, 8.0)]
+    records += [*replicate(5, 1, 9.0, "diverged"), race({0: 5.0, 1: 8.0}, {0: 0.9, 1: 0.1})]
+    text = words(make_study([*records, close()], start_trials=0))
+
+    assert "Use trial 0: Fréchet distance 5, the mean of 2 other seeds (95 % interval" in text
+    assert "With other seeds trial 0 is the best of 2 finalists: 5 over 2 seeds" in text
+    assert "150 % worse than the 2 of the search" in text
+    assert "best with probability 90 %; 1 run of 4 diverged. The race is not over." in text
+    assert "This is one seed" not in text
+
+
+def test_a_study_without_finalists_says_that_its_verdict_is_one_seed(make_study: Make) -> None:
+    text = words(make_study([*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), close()]))
+
+    assert "Use trial 0: Fréchet distance 2 at 16 kimg. This is one seed." in text
+    assert "No trial was trained again with other seeds: every value is one seed." in text
+    assert "One objective, Fréchet distance: there is nothing to trade off." in text
+
+
+def test_finalists_that_are_still_trained_again_say_so(make_study: Make) -> None:
+    records = [*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), finals(0)]
+    text = words(make_study([*records, *suggest(1, {"a": 1}, of=0, by="finalist")]))
+
+    assert "1 finalist to be trained again with other seeds; none has finished yet." in text
+
+
+def test_several_objectives_have_a_front_in_the_verdict_and_a_section(make_study: Make) -> None:
+    both = [{"metric": "fd_classifier", "direction": "minimize"},
+            {"metric": "recall", "direction": "maximize"}]  # fmt: skip
+    records = []
+    for trial, (value, recall) in enumerate([(5.0, 0.5), (4.0, 0.25), (6.0, 0.375)]):
+        drawn = suggest(trial, {"a": trial})
+        records += [*drawn, report(trial, 16, value, recall=recall), end(trial)]
+    text = words(make_study([*records, close()], objectives=both))
+
+    assert "traded off against recall" in text
+    assert "No single best: trials 1 and 0 trade Fréchet distance and recall off." in text
+    assert "Trial 1 has the lowest Fréchet distance: 4 at 16 kimg, 20 % lower than the" in text
+    assert "2 trials of 3 completed cannot be beaten" in text
+    assert "lowest Fréchet distance 4 (trial 1) and highest recall 0.5 (trial 0)" in text
+
+
+def test_a_resumed_study_tells_of_its_sessions_and_what_changed(make_study: Make) -> None:
+    info = make_info()
+    records = [
+        *suggest(0, {"a": 1}), retry(0, 2, 0.0), start(0, 2), close("interrupted", 60.0),
+        *at(900, reopen(info, budget=[{"trials": 4, "kimg": 16.0}, {"trials": 8, "kimg": 16.0}])),
+        report(0, 16, 2.0), end(0),
+        {**close("finished", 30.0), "reason": "the budget of 1 hours is spent"},
+        warm("older", 3, {}, [1.0]),
+    ]  # fmt: skip
+    text = words(make_study(records))
+
+    assert "1 min 30 s wall time in 2 sessions" in text
+    assert "resumed 1 time (interrupted before)" in text
+    assert "lost and tried again: 1 time" in text
+    assert "the budget of 1 hours is spent" in text
+    assert "budget.trials 4 → 8" in text
+    assert "kimg 16 → 16" not in text
+    assert "older (1 trial told, 0 tried again)" in text
+    assert f"{START}" not in text
+
+
+def test_a_value_is_shown_with_its_standard_error(make_study: Make) -> None:
+    measured = {**report(0, 16, 2.0), "sd": {"fd_classifier": 0.125}}
+    html = render(make_study([*suggest(0, {"a": 1}), measured, end(0)]))
+
+    assert "2 ± 0.12" in html
+    assert "fd_classifier.sd</th>" not in html
 
 
 def test_a_study_without_optional_facts_still_makes_a_page(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from report.journals import close, end, report, suggest
+from report.journals import close, end, finals, replicate, report, suggest
 
 from raygen.report.tables import (
     Parameter,
@@ -14,10 +14,13 @@ from raygen.report.tables import (
     contenders,
     curves,
     differing,
+    judged,
+    leaders,
     progress,
     projected,
-    rung_agreement,
+    seed_values,
     state_counts,
+    trade_offs,
     value_scale,
     varying,
 )
@@ -94,25 +97,6 @@ def test_curves_mark_the_last_finite_report_of_each_trial(make_study: Make) -> N
 
     assert table[table["last"]][["trial", "kimg"]].to_numpy().tolist() == [[0, 2], [1, 2]]
     assert table["value"].isna().sum() == 1
-
-
-def test_ranks_reversed_between_rung_and_end_correlate_minus_one(make_study: Make) -> None:
-    records = []
-    for trial in range(6):
-        records += completed(trial, [10 + trial, 5 + trial, 9 - trial])
-    table = rung_agreement(make_study(records))
-
-    assert table["kimg"].tolist() == [2, 6]
-    assert table["rho"].tolist() == pytest.approx([-1, -1])
-    assert table["trials"].tolist() == [6, 6]
-
-
-def test_four_completed_trials_are_too_few_for_a_correlation(make_study: Make) -> None:
-    records = []
-    for trial in range(4):
-        records += completed(trial, [trial + 3, trial + 2, trial + 1])
-
-    assert rung_agreement(make_study(records))["rho"].isna().all()
 
 
 def test_early_stopping_saves_what_stopped_trials_did_not_see(make_study: Make) -> None:
@@ -203,5 +187,62 @@ def test_every_table_of_an_empty_study_is_empty(make_study: Make) -> None:
     for table in (curves, progress, projected, state_counts):
         assert isinstance(table(study), pd.DataFrame | pd.Series)
         assert len(table(study)) == 0
-    assert rung_agreement(study)["rho"].isna().all()
     assert contenders(study) == []
+
+
+BOTH = [{"metric": "fd_classifier", "direction": "minimize"},
+        {"metric": "recall", "direction": "maximize"}]  # fmt: skip
+
+
+def point(trial: int, value: float, recall: float, state: str = "completed") -> list[dict]:
+    """A trial with two objectives."""
+    drawn = suggest(trial, {"width": 16 + trial})
+    return [*drawn, report(trial, 16, value, recall=recall), end(trial, state)]
+
+
+def test_the_values_of_finalists_are_their_own_and_those_of_other_seeds(make_study: Make) -> None:
+    study = make_study(
+        completed(0, [5, 4, 3]) + completed(1, [6, 5, 2]) + completed(2, [9, 9, 9])
+        + [finals(1, 0)] + replicate(3, 1, 4.0) + replicate(4, 0, None, "diverged")
+    )  # fmt: skip
+
+    assert seed_values(study).to_dict("records") == [
+        {"trial": 0, "seed": 100, "state": "single", "value": 3.0},
+        {"trial": 1, "seed": 101, "state": "single", "value": 2.0},
+        {"trial": 1, "seed": 103, "state": "completed", "value": 4.0},
+    ]
+    assert list(judged(study)) == [1]
+
+
+def test_replicates_change_no_table_of_the_search(make_study: Make) -> None:
+    search = completed(0, [5, 4, 3]) + stopped(1, 9)
+    alone = make_study(search)
+    both = make_study([*search, finals(0), *replicate(2, 0, 1.0)], folder="both")
+
+    for table in (curves, progress, projected, state_counts):
+        assert table(both).equals(table(alone))
+    assert compute_saved(both).equals(compute_saved(alone))
+
+
+def test_trade_offs_hold_every_trial_with_all_objectives_and_mark_the_front(
+    make_study: Make,
+) -> None:
+    study = make_study(
+        point(0, 5.0, 0.5) + point(1, 4.0, 0.4) + point(2, 6.0, 0.4) + point(3, 1.0, 0.9, "stopped")
+        + [*suggest(4, {"width": 20}), end(4, "failed", "boom")],
+        objectives=BOTH,
+    )  # fmt: skip
+    table = trade_offs(study)
+
+    assert table.columns.tolist() == ["trial", "state", "front", "fd_classifier", "recall"]
+    assert table["trial"].tolist() == [0, 1, 2, 3]
+    assert table["front"].tolist() == [True, True, False, False]
+
+
+def test_of_several_objectives_the_front_is_compared_thinned_out_evenly(make_study: Make) -> None:
+    front = [point(trial, 1.0 + trial, 0.1 * trial) for trial in range(9)]
+    worse = point(9, 1.5, 0.0)
+    study = make_study(sum(front, []) + worse, objectives=BOTH, start_trials=0)  # noqa: RUF017
+
+    assert leaders(study) == [0, 2, 4, 6, 8]
+    assert leaders(study, top=10) == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
