@@ -110,6 +110,8 @@ def tune(
         click.echo(plan(study, folder.root))
         return
     from raygen.report.page import write_report
+    from raygen.results import grace_advice
+    from raygen.results import load_study as load_results
     from raygen.tune.search import run_study
 
     again = ["raygen", "tune", "--space", folder.space, "--name", folder.root.name]
@@ -126,6 +128,9 @@ def tune(
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
         raise
     report = write_report(folder.root)
+    advice = grace_advice(load_results(folder.root))
+    if advice is not None and advice.short:
+        click.echo(f"{advice.text} {advice.action}", err=True)
     if outcome.reason:
         click.echo(f"{outcome.state}: {outcome.reason}", err=True)
     if outcome.state != "finished":

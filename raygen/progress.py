@@ -91,7 +91,7 @@ class StudyProgress:
         self._say(f"trial {number:>3}  {line}{'  * best so far' if news else ''}", "green" * news)
 
     def _race(self, record: dict[str, Any]) -> None:
-        self.means = {int(number): mean for number, mean in record["means"].items()}
+        self.means |= {int(number): mean for number, mean in record["means"].items()}
         shares = [
             f"trial {number} {mean:.5g} (best with {record['best'].get(number) or math.nan:.0%})"
             for number, mean in record["means"].items()

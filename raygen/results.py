@@ -261,9 +261,12 @@ def ranked(study: Study) -> pd.DataFrame:
     A value reached at a low rung is not comparable with one at the full budget, so a stopped
     trial is the best only while nothing has completed. Finalists that other seeds have judged come
     before everything else, by the mean over these: their own value got them chosen, and flatters.
+    One that failed with more than half of them does not: a mean of its lucky seeds flatters, too.
     """
     scored = study.trials[study.trials["value"].notna()]
-    means = _replicated(study)
+    ended = study.replicates[~study.replicates["state"].isin(["running", "interrupted"])]
+    tried = ended["of"].value_counts().to_dict()
+    means = {n: v for n, v in _replicated(study).items() if 2 * len(v) >= tried[n]}
     return (
         scored.assign(
             _mean=scored["trial"].map({trial: sum(v) / len(v) for trial, v in means.items()}),

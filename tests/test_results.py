@@ -379,6 +379,14 @@ def test_a_finalist_whose_replicates_have_not_completed_gives_way(write: Write) 
     assert best_trial(load_study(write(*records))) == 1
 
 
+def test_a_finalist_that_fails_with_most_seeds_does_not_win_by_the_lucky_one(write: Write) -> None:
+    records = [opened(), *run(0, 1.0), *run(1, 2.0), {"kind": "finals", "trials": [0, 1]}]
+    records += [*run(2, 1.1, of=0), *run(5, 2.0, of=1)]
+    records += [line for n in (3, 4) for line in run(n, 9.0, of=0, state="diverged")]
+
+    assert ranked(load_study(write(*records)))["trial"].tolist() == [1, 0]
+
+
 def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: Write) -> None:
     records = [opened(), *run(0, 1.0), *run(1, 2.0), {"kind": "finals", "trials": [0, 1]}]
     records += [*run(2, 9.0, of=0), *run(3, 10.0, of=0), *run(4, 11.0, of=0)]

@@ -73,18 +73,21 @@ class Race:
         if not self.finalists or self.settled or self.next() is not None:
             return None
         values: dict[int, list[float]] = {number: [] for number in self.finalists}
+        ended = dict.fromkeys(self.finalists, 0)
         for of, found, state in repeats:
             if of not in values:
                 continue
             if state in ("running", "waiting", "interrupted"):
                 return None
+            ended[of] += 1
             if state == "completed" and found is not None:
                 values[of].append(found[0])
-        known = {number: found for number, found in values.items() if found}
+        # One that fails more often than not cannot win by the few values that it has.
+        known = {n: found for n, found in values.items() if 2 * len(found) >= max(ended[n], 1)}
         belief = posterior(known, self.minimise)
         # nan while no finalist has two values: then nothing is known, and nobody is dropped.
         best = {n: belief.best[n] for n in known if not math.isnan(belief.best[n])}
-        # One that never finished again is out; one that is hardly ever the best is, too.
+        # Out are those without a claim, and those that are hardly ever the best.
         hopeless = (1 - self.confidence) / len(self.finalists)
         dropped = [n for n in self.alive if n not in known or best.get(n, 1.0) < hopeless]
         leader = max(best.values(), default=0.0)

@@ -106,14 +106,14 @@ class Sampler:
     def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
         """Tell how a trial ended; `values` are the best it had, if any.
 
-        A diverged trial, or one that did not fit into memory, is told as a violated constraint, so
-        that its region is left; a failed or lost one teaches nothing.
+        A trial that diverged, did not fit into memory or failed is told as a violated constraint,
+        so that its region is left; a lost one teaches nothing.
         """
         trial = self.trials.pop(number)
-        if state in ("diverged", "out_of_memory"):
+        if state in ("diverged", "out_of_memory", "failed"):
             trial.set_constraint("trainable", 1.0)
             values = values if values is not None else self.worst
-        if values is None or state in ("failed", "lost"):
+        if values is None or state == "lost":
             self.study.tell(trial, state=TrialState.FAIL)
         elif state == "stopped" and (STOPPED == TrialState.PRUNED or len(values) > 1):
             # A front is of full trainings only: values of a low rung may not enter it.
