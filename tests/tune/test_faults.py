@@ -24,7 +24,7 @@ family: vae
 data: {source: shapes, limit: 256}
 objective: elbo
 evaluation: {metrics: [bits_per_dim], samples: 64}
-budget: {trials: 3, kimg: 3}
+budget: {trials: 2, kimg: 1.5}
 scheduler: {name: none}
 sampler: {name: random}
 finalists: {count: 0}
@@ -39,7 +39,7 @@ Record = dict[str, Any]
 
 def make(folder: Path, *settings: str) -> Study:
     (folder / "space.yaml").write_text(SPACE)
-    return load_study(folder / "space.yaml", ["evaluation.every_kimg=1", *settings])
+    return load_study(folder / "space.yaml", ["evaluation.every_kimg=0.5", *settings])
 
 
 def search(
@@ -97,7 +97,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_with_the_same_numbers(
 
     starts = [r for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 3
+    assert list(results.trials["state"]) == ["completed"] * 2
     assert [r["attempt"] for r in starts] == [1, 2]
     assert starts[1]["kimg"] > 0  # not from the beginning
     assert starts[0]["pid"] != starts[1]["pid"]
@@ -115,11 +115,12 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
 
     retries = [r["reason"] for r in records if r["kind"] == "retry"]
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 3
+    assert list(results.trials["state"]) == ["completed"] * 2
     assert retries == ["it did not advance for 0.1 minutes"]
     assert measured(records) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_stalled_loop_loses_nothing(
     cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
@@ -129,10 +130,11 @@ def test_a_stalled_loop_loses_nothing(
     outcome, results, records = search(make(tmp_path), StudyFolder(tmp_path / "study"), stall)
 
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 3
+    assert list(results.trials["state"]) == ["completed"] * 2
     assert measured(records) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_killed_ddp_worker_costs_one_trial_a_retry_and_the_group_is_made_anew(
     cluster: None, tmp_path: Path
@@ -146,7 +148,7 @@ def test_a_killed_ddp_worker_costs_one_trial_a_retry_and_the_group_is_made_anew(
     assert outcome.state == "finished"
     assert list(results.trials["state"]) == ["completed"] * 2
     assert sorted(starts) == [(0, 1), (0, 2), (1, 1)]
-    assert len(measured(records)) == 6
+    assert len(measured(records)) == 2 * len(study.spec.milestones)
 
 
 @pytest.mark.ray
@@ -155,8 +157,11 @@ def test_ddp_trials_share_one_group_of_workers_and_give_everything_back(
 ) -> None:
     import ray
 
-    settings = ("resources.workers=2", "scheduler={name: asha, grace_kimg: 1, reduction_factor: 2}")
-    study = make(tmp_path, *settings, "budget.trials=4")
+    settings = (
+        "resources.workers=2",
+        "scheduler={name: asha, grace_kimg: 0.5, reduction_factor: 2}",
+    )
+    study = make(tmp_path, *settings, "budget.trials=3")
 
     outcome, results, records = search(study, StudyFolder(tmp_path / "study"))
 
@@ -175,17 +180,17 @@ def test_a_spent_budget_ends_running_trials_and_a_larger_one_goes_on_with_them(
     cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
 ) -> None:
     folder = StudyFolder(tmp_path / "study")
-    first, half, _ = search(make(tmp_path, "budget.total_kimg=2"), folder)
+    first, half, _ = search(make(tmp_path, "budget.total_kimg=1"), folder)
     second, whole, records = search(make(tmp_path), folder)
     third, _, same = search(make(tmp_path), folder)
 
-    assert (first.state, first.reason) == ("finished", "the budget of 2 total kimg is spent")
+    assert (first.state, first.reason) == ("finished", "the budget of 1 total kimg is spent")
     assert "interrupted" in set(half.trials["state"])
     assert (second.state, third.state) == ("finished", "finished")
-    assert list(whole.trials["state"]) == ["completed"] * 3
+    assert list(whole.trials["state"]) == ["completed"] * 2
     assert measured(records) == undisturbed
     assert [r["kind"] for r in same[len(records) :]] == ["reopen", "close"]
-    assert verify(make(tmp_path), same).suggestions == 3
+    assert verify(make(tmp_path), same).suggestions == 2
 
 
 @pytest.mark.ray
@@ -238,27 +243,3 @@ def test_finalists_are_trained_again_with_other_seeds(cluster: None, tmp_path: P
     assert len({r["seed"] for r in repeats}) == 2  # the same two for both finalists
     assert not {r["seed"] for r in repeats} & {seeds[number] for number in finals}
     assert set(race["means"]) == {str(number) for number in finals}
-
-
-@pytest.mark.ray
-def test_an_earlier_study_teaches_a_new_one(cluster: None, tmp_path: Path) -> None:
-    old = StudyFolder(tmp_path / "old")
-    facts = {"command": "test", "space_file": "x"}
-    search(make(tmp_path), old)
-    same, other = make(tmp_path), make(tmp_path, "budget.kimg=2", "space.model.width=8")
-
-    taught, pointed = StudyFolder(tmp_path / "same"), StudyFolder(tmp_path / "other")
-    run_study(same, taught, facts, None, lambda record: None, [old.root])
-    run_study(other, pointed, facts, None, lambda record: None, [old.root])
-
-    lessons = [r for r in read_records(taught.journal) if r["kind"] == "warm"]
-    values = load_results(old.root).trials.set_index("trial")["value"]
-    assert {r["source"]: r["values"] for r in lessons} == {n: [v] for n, v in values.items()}
-    # Another width and budget: values do not compare, so its best are tried again.
-    records = read_records(pointed.journal)
-    points = [r["params"] for r in records if r["kind"] == "warm"]
-    drawn = [r for r in records if r["kind"] == "suggest"]
-    assert [r["by"] for r in drawn] == ["warm"] * 3
-    assert [r["params"] for r in drawn] == points
-    best = values.idxmax()
-    assert points[0] == next(r["params"] for r in lessons if r["source"] == best)

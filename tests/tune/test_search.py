@@ -138,21 +138,6 @@ def test_the_winner_trained_again_without_ray_gives_the_very_same_numbers(
 
 
 @pytest.mark.ray
-def test_asha_stops_a_two_worker_trial_and_the_search_still_finishes(
-    cluster: None, tmp_path: Path
-) -> None:
-    # Both CPUs belong to one trial: a worker group that is not released starves the next trial.
-    study = make(tmp_path / "s.yaml", [GOOD, SLOW, GOOD], workers=2, factor=2)
-
-    outcome, results = search(study, StudyFolder(tmp_path / "study"))
-
-    assert outcome.state == "finished"
-    assert list(results.trials["state"])[:2] == ["completed", "stopped"]
-    assert results.trials["state"].iloc[2] in ("completed", "stopped")
-    assert results.trials["kimg"].iloc[1] == 0.3
-
-
-@pytest.mark.ray
 def test_more_gpus_than_exist_are_refused_before_anything_is_written(
     cluster: None, tmp_path: Path
 ) -> None:
