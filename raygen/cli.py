@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from raygen import __version__
-from raygen.errors import RaygenError, did_you_mean
+from raygen.errors import RaygenError, StorageError, did_you_mean
 
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
 
@@ -140,7 +140,7 @@ def tune(
         click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
         click.echo(report)
-    sys.exit(_exit_code(outcome.state, outcome.ended, outcome.signal))
+    sys.exit(_exit_code(outcome))
 
 
 @main.command()
@@ -308,9 +308,9 @@ def _study_folder(storage: Path, name: str | None, stem: str, resume: str) -> An
     return StudyFolder(root)
 
 
-def _exit_code(state: str, ended: dict[str, int], signal: int | None) -> int:
-    if signal is not None:
-        return 128 + signal
-    if state == "failed":
-        return 1
-    return BROKEN_TRIALS if ended.get("failed") or ended.get("lost") else 0
+def _exit_code(outcome: Any) -> int:
+    if outcome.signal is not None:
+        return 128 + outcome.signal
+    if outcome.state == "failed":
+        return StorageError.exit_code if outcome.storage else RaygenError.exit_code
+    return BROKEN_TRIALS if outcome.ended.get("failed") or outcome.ended.get("lost") else 0

@@ -72,6 +72,7 @@ class Closing(NamedTuple):
 
     state: str  # of the study: finished, interrupted, failed
     reason: str
+    storage: bool = False  # because nothing more can be written
 
 
 class Controller:
@@ -143,16 +144,18 @@ class Controller:
             counts[state] = counts.get(state, 0) + 1
         return counts
 
-    def close(self, state: str, reason: str) -> None:
+    def close(self, state: str, reason: str, storage: bool = False) -> None:
         """Start nothing more, and end what runs at the next sign of it."""
-        self.closing = self.closing or Closing(state, reason)
+        self.closing = self.closing or Closing(state, reason, storage)
 
     def tick(self) -> None:
         """See whether a budget is spent: time passes also when nobody reports."""
-        budget, used = self.spec.budget, self.used()
-        for key in ("hours", "gpu_hours", "total_kimg"):
-            limit = getattr(budget, key)
-            if limit is not None and used[key] >= limit and not self.closing:
+        budget = self.spec.budget
+        limits = {key: getattr(budget, key) for key in ("hours", "gpu_hours", "total_kimg")}
+        limits = {key: limit for key, limit in limits.items() if limit is not None}
+        used = self.used() if limits else {}
+        for key, limit in limits.items():
+            if used[key] >= limit:
                 words = key.replace("_", " ")
                 self.close("finished", f"the budget of {limit:g} {words} is spent")
 

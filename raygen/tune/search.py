@@ -31,7 +31,7 @@ from raygen.metrics import METRICS
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
 from raygen.tune.cluster import check_shared, concurrency, connected, kill
-from raygen.tune.controller import Controller
+from raygen.tune.controller import Closing, Controller
 from raygen.tune.journal import Journal
 from raygen.tune.runner import DdpTrial, Shared, TrialActor
 from raygen.tune.sampler import Sampler
@@ -49,6 +49,7 @@ class Outcome(NamedTuple):
     ended: dict[str, int]  # trials by state
     signal: int | None  # what interrupted it
     reason: str  # why it ended before its trials were spent, if it did
+    storage: bool = False  # because nothing more could be written
 
 
 def run_study(
@@ -111,13 +112,13 @@ def run_study(
                     seconds = time.time() - started
                     journal.append("close", state="failed", seconds=seconds, reason=str(error))
                 raise
-            state, reason = controller.closing or ("finished", "")
+            state, reason, full = controller.closing or Closing("finished", "")
             if state == "finished" and not reason and not controller.ended().get("completed"):
                 state, reason = "failed", "no trial was trained to its end"
             seconds = time.time() - started
             notify(journal.append("close", state=state, seconds=seconds, reason=reason))
     write_tables(fold(folder, read_records(folder.journal)))
-    return Outcome(state, controller.ended(), received[0] if received else None, reason)
+    return Outcome(state, controller.ended(), received[0] if received else None, reason, full)
 
 
 def _open(
@@ -317,7 +318,7 @@ class _Judge(_Stateless, FIFOScheduler):
             self.controller.lost(number, reason)
             return
         if storage:
-            self.controller.close("failed", reason)
+            self.controller.close("failed", reason, storage=True)
         self.controller.end(number, state, reason)
 
 
