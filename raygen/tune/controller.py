@@ -94,7 +94,9 @@ class Controller:
         count = 0 if self.spec.trade_off else self.spec.finalists.count
         self.race = Race(self.spec.finalists.model_copy(update={"count": count}), self.minimise)
         self.trials: dict[int, Trial] = {}
-        self.points: list[dict[str, Any]] = []  # of earlier studies, tried after those of the file
+        # Of earlier studies: points tried after those of the file, and how many were.
+        self.points: list[dict[str, Any]] = []
+        self.pointed = 0
         self.protocols: set[str] = set()
         self.closing: Closing | None = None
         self.failures = 0  # in a row
@@ -272,9 +274,8 @@ class Controller:
     def draw(self) -> tuple[Draw, str]:
         """Draw the next configuration, and say by what; nothing changes."""
         number = len(self.trials)
-        extra = number - len(self.study.start)
-        point = self.points[extra] if 0 <= extra < len(self.points) else None
-        return self.sampler.draw(number, point)
+        mine = number >= len(self.study.start) and self.pointed < len(self.points)
+        return self.sampler.draw(number, self.points[self.pointed] if mine else None)
 
     def _new(self) -> Trial:
         number = len(self.trials)
@@ -409,6 +410,7 @@ class Controller:
         number, of = record["trial"], record.get("of")
         config, params = record["config"], record["params"]
         self.trials[number] = Trial(number, config, params, record["seed"], of)
+        self.pointed += record.get("by") == "warm"
         if of is None:
             self.sampler.add(number, params)
         else:

@@ -2,14 +2,12 @@
 
 import json
 import os
-import platform
 import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,18 +18,17 @@ from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raygen import __version__
 from raygen.config import Resources, Study
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
-from raygen.errors import ClusterError, InputError, RaygenError, cannot_write
+from raygen.errors import ClusterError, RaygenError, cannot_write
 from raygen.folders import StudyFolder
-from raygen.metrics import METRICS
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
 from raygen.tune.cluster import check_shared, concurrency, connected, kill
 from raygen.tune.controller import Closing, Controller
+from raygen.tune.describe import check_same, describe
 from raygen.tune.journal import Journal
 from raygen.tune.runner import DdpTrial, Shared, TrialActor
 from raygen.tune.sampler import Sampler
@@ -76,7 +73,7 @@ def run_study(
     require(study.spec.metrics)
     info = {**describe(study, data, folder.root.name), **facts, "started": started}
     if folder.journal.exists():
-        _check_same(folder, info)
+        check_same(folder, info)
     with connected(address, notify):
         resources = study.spec.resources
         concurrent = concurrency(resources, ray.cluster_resources())
@@ -87,7 +84,7 @@ def run_study(
         with Journal(folder.journal) as journal:
             records = read_records(folder.journal)
             if records:
-                _check_same(folder, info)  # again: it is ours only now
+                check_same(folder, info)  # again: it is ours only now
             sampler = Sampler(study, folder.root.name, folder.optuna)
 
             def delete(trial: int, role: str) -> None:
@@ -97,8 +94,9 @@ def run_study(
             _open(controller, journal, records, info, notify)
             folder.space.write_text(dump(study.raw), encoding="utf-8")
             save_grid(data.train.images[:64], folder.real)
-            if not records:
-                for lesson in taught:
+            told = {(r["study"], r["source"]) for r in records if r["kind"] == "warm"}
+            for lesson in taught:
+                if (lesson["study"], lesson["source"]) not in told:
                     controller.warm(**lesson)
             shared = _shared(study, data, assets, folder, concurrent)
             received: list[int] = []
@@ -135,50 +133,13 @@ def _open(
     old = records[0]["study"]
     for record in records:
         old = record["study"] if record["kind"] == "reopen" else old
-    changed = {
-        key: [old.get(key), info[key]]
-        for key in ("budget", "resources", "recovery", "checkpoints", "finalists")
-        if old.get(key) != info[key]
-    }
+    free = ("budget", "resources", "recovery", "checkpoints", "finalists")
+    changed = {key: [old.get(key), info[key]] for key in free if old.get(key) != info[key]}
     controller.replay(records)
     notify({"kind": "earlier", "records": records})
     kept = {"started": old["started"], "command": old["command"]}
     notify(journal.append("reopen", study={**info, **kept}, changed=changed))
     controller.recover()
-
-
-def _check_same(folder: StudyFolder, info: dict[str, Any]) -> None:
-    """Make sure that a study goes on with what it compared so far.
-
-    Raises:
-        InputError: with one line per setting that differs.
-    """
-    records = read_records(folder.journal)
-    if not records:
-        return
-    old = records[0].get("study", {})
-    if "settings" not in old:
-        raise InputError(f"{folder.root}: this study was made by a raygen that could not go on")
-    before, now = old["settings"], json.loads(json.dumps(info["settings"]))
-    lines = []
-    for key in sorted({*before, *now}):
-        was, is_now = before.get(key, "not set"), now.get(key, "not set")
-        if was != is_now:
-            lines.append(f"{folder.root}: {key}: was {_short(was)}, is {_short(is_now)}")
-    for key in ("fingerprint",):
-        if old["data"][key] != info["data"][key]:
-            was, is_now = old["data"], info["data"]
-            lines.append(
-                f"{folder.root}: data: was {was['name']} ({was[key]}), "
-                f"is {is_now['name']} ({is_now[key]})"
-            )
-    if lines:
-        lines.append("a study goes on only as it began: choose another --name, or --resume never")
-        raise InputError("\n".join(lines))
-
-
-def _short(value: Any) -> str:
-    return value if value == "not set" else json.dumps(value)
 
 
 def _make_folder(root: Path) -> None:
@@ -193,45 +154,6 @@ def _make_folder(root: Path) -> None:
         if new:
             root.rmdir()
         raise
-
-
-def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
-    """Return what a study records of itself, as study.json holds it."""
-    spec = study.spec
-    keys = ("name", "kind", "low", "high", "log", "choices", "condition")
-    objectives = [{"metric": m, "direction": METRICS[m].direction} for m in spec.objectives]
-    parameters = [{**p._asdict(), "name": p.setting} for p in study.parameters]
-    return {
-        "schema": 1,
-        "name": name,
-        "raygen": __version__,
-        "family": spec.family,
-        "objective": objectives[0],
-        "objectives": objectives,
-        "directions": {metric: METRICS[metric].direction for metric in spec.metrics},
-        "budget": spec.budget.model_dump(),
-        "scheduler": spec.scheduler.model_dump(),
-        "rungs": list(spec.rungs),
-        "milestones": list(spec.milestones),
-        "sampler": spec.sampler.model_dump(),
-        "evaluation": spec.evaluation.model_dump(mode="json"),
-        "seed": spec.seed,
-        "finalists": spec.finalists.model_dump(),
-        "recovery": spec.recovery.model_dump(),
-        "retries": spec.recovery.retries,
-        "checkpoints": spec.checkpoints.model_dump(),
-        "settings": study.settings(),
-        "resources": spec.resources.model_dump(),
-        "data": {**data.summary(), "source": spec.data.model_dump()},
-        "parameters": [{key: p[key] for key in keys} for p in parameters],
-        "start_trials": len(study.start),
-        "environment": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("torch", "ray", "optuna")},
-            "device": "cuda" if spec.resources.gpus else "cpu",
-            "platform": platform.platform(),
-        },
-    }
 
 
 class _Stateless:

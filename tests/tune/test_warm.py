@@ -10,7 +10,7 @@ from tune.studies import Memory, make_controller, make_study, run
 from raygen.config import Study
 from raygen.data import ImageData, load_data
 from raygen.errors import InputError
-from raygen.tune.search import describe
+from raygen.tune.describe import describe
 from raygen.tune.warm import POINTS, lessons, project
 
 HASH = "ab12cd34"
