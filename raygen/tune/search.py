@@ -30,9 +30,10 @@ from raygen.tune.cluster import check_shared, concurrency, connected, kill
 from raygen.tune.controller import Closing, Controller
 from raygen.tune.describe import check_same, describe
 from raygen.tune.journal import Journal
-from raygen.tune.runner import DdpTrial, Shared, TrialActor
+from raygen.tune.runner import DdpTrial, TrialActor
 from raygen.tune.sampler import Sampler
 from raygen.tune.warm import lessons
+from raygen.tune.workbench import Shared
 
 Notify = Callable[[dict[str, Any]], None]
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.

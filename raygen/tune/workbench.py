@@ -1,0 +1,196 @@
+"""Where trials train: what stays warm in a process, and every way in which a trial can end."""
+
+import json
+import os
+import socket
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import ray
+import torch
+import torch.distributed as dist
+from ray.exceptions import RayError
+
+from raygen.config import Trial, parse_trial
+from raygen.data import ImageData, Split
+from raygen.distributed import rank, world_size
+from raygen.errors import InputError, RaygenError, StorageError
+from raygen.folders import StudyFolder, TrialFolder
+from raygen.metrics.evaluate import Evaluator
+from raygen.train.checkpoint import checkpoint_between, load_full, save
+from raygen.train.loop import Position, Progress, fit
+from raygen.train.record import record
+
+Event = dict[str, Any]
+Job = dict[str, Any]
+
+
+class Shared(NamedTuple):
+    """What all trials of a study have in common; travels through the object store once per node.
+
+    Arrays and not tensors: Ray maps arrays into every process of a node without a copy.
+    """
+
+    folder: str
+    family: str
+    metrics: tuple[str, ...]
+    samples: int
+    milestones: tuple[float, ...]
+    resources: dict[str, Any]
+    name: str
+    classes: tuple[str, ...]
+    fingerprint: str
+    arrays: tuple[np.ndarray, ...]
+    assets: dict[str, Any]
+    save_seconds: float  # between two checkpoints of a trial, at most
+    beat_seconds: float  # between two signs of life of a trial
+
+    def data(self) -> ImageData:
+        """Return the data set, its tensors views of the shared memory."""
+        with warnings.catch_warnings():
+            # The memory is read-only and torch cannot say so; nothing here writes to it.
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+            tensors = [torch.from_numpy(array) for array in self.arrays]
+        train, test = Split(*tensors[:2]), Split(*tensors[2:])
+        return ImageData(self.name, self.classes, train, test, self.fingerprint)
+
+
+class Workbench:
+    """What stays warm in a process between trials: data on the device, extractors, kernels."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        device: torch.device,
+        ask: Callable[[int], bool] = lambda images: False,
+    ) -> None:
+        """`ask` hears how many images a trial has seen; where it returns true, the trial ends."""
+        self.threads = max(1, int(shared.resources["cpus"]))
+        data = shared.data()
+        # Once per process: every trial in it finds the training images on its device.
+        train = Split(data.train.images.to(device), data.train.labels.to(device))
+        self.shared, self.device, self.data = shared, device, data._replace(train=train)
+        self.evaluator = Evaluator(shared.metrics, self.data, shared.samples, device, shared.assets)
+        self.ask = ask
+        self.study = StudyFolder(Path(shared.folder))
+
+    def run(self, job: Job) -> Iterator[Event]:
+        """Train one trial; every way in which it can end is an event, not an exception."""
+        torch.set_num_threads(self.threads)  # of this thread: OpenMP keeps a number for each
+        folder = self.study.trial(job["number"])
+        node = socket.gethostname()
+        if not self.study.journal.exists():  # a node that joined later, without the shared folder
+            yield ended("failed", f"{self.study.root} is not visible on {node}: it must be shared")
+            return
+        try:
+            yield from self._train(job, folder)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            yield ended("out_of_memory", headline(error))
+        except StorageError as error:
+            yield {**ended("interrupted", str(error)), "storage": True}
+        except RaygenError as error:
+            yield ended("failed", str(error))
+        except Exception as error:
+            # The boundary of a trial: its own bug must not end the search, and is shown in full.
+            yield told_error(error, folder.error)
+
+    def _train(self, job: Job, folder: TrialFolder) -> Iterator[Event]:
+        trial = parse_trial({"family": self.shared.family, **job["config"]})
+        state = self._resume(folder)
+        came = state["kimg"] if state is not None else 0.0
+        place = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
+        here = {**place, "pid": os.getpid(), "device": str(self.device), "kimg": came}
+        yield {"event": "started", **here}
+        reported = job["reported"]
+        if state is not None and state["report"] is not None and came > reported:
+            # Saved, but its driver died before it wrote it down.
+            yield progress_event(state["report"], folder)
+        seed = job["seed"]
+        pulse = _Pulse(self, folder, trial, seed)
+        for progress in fit(
+            trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse
+        ):
+            if rank() == 0:
+                record(folder, trial, seed, self.data.summary(), progress)
+            # Without its checkpoint a trial starts again; what is known of it is not told twice.
+            if progress.kimg > reported or progress.diverged is not None:
+                yield told_of(progress, folder)
+
+    def _resume(self, folder: TrialFolder) -> dict[str, Any] | None:
+        """Return the last checkpoint, or None: then the trial starts from its beginning."""
+        for partial in folder.root.glob(".*.pt.*") if rank() == 0 else ():
+            with suppress(OSError):
+                partial.unlink()  # of a writer that was killed
+        with suppress(InputError):
+            return load_full(folder.last, self.device)
+        return None
+
+
+class _Pulse:
+    """Between milestones: says how far the trial is, hears whether to stop, saves now and then."""
+
+    def __init__(self, bench: Workbench, folder: TrialFolder, trial: Trial, seed: int) -> None:
+        self.bench, self.folder, self.trial, self.seed = bench, folder, trial, seed
+        self.saved = time.monotonic()
+
+    def __call__(self, position: Position) -> bool:
+        stop = self.bench.ask(position.images)
+        due = time.monotonic() - self.saved > self.bench.shared.save_seconds
+        if rank() == 0 and (stop or due):
+            data = self.bench.data.summary()
+            save(self.folder.last, checkpoint_between(self.trial, self.seed, data, position))
+            self.saved = time.monotonic()
+        return stop
+
+
+def message(event: Event) -> dict[str, str]:
+    """Wrap an event as one text: Tune flattens a nested result beyond recognition."""
+    return {"message": json.dumps(event)}
+
+
+def told_of(progress: Progress, folder: TrialFolder) -> Event:
+    """Turn a milestone into what travels to the driver."""
+    if not progress.scores:  # broke before it could be evaluated
+        return ended("diverged", progress.diverged or "")
+    return progress_event(progress.report(), folder)
+
+
+def progress_event(report: dict[str, Any], folder: TrialFolder) -> Event:
+    """Return a milestone's report with the bytes of the checkpoints that it left."""
+    saved = [] if report["diverged"] else ["last", "best"] if report["best"] else ["last"]
+    sizes = {role: getattr(folder, role) for role in saved}
+    found = {role: path.stat().st_size for role, path in sizes.items() if path.exists()}
+    return {"event": "progress", **report, "checkpoints": found}
+
+
+def ended(state: str, reason: str) -> Event:
+    """The event of a trial that ended by itself."""
+    return {"event": "ended", "state": state, "reason": reason}
+
+
+def told_error(error: Exception, path: Path) -> Event:
+    """Return how a trial ended by an error: its own, or that of the machines it ran on."""
+    words = str(error)
+    if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in words:
+        # What torch's CPU allocator raises has no class of its own.
+        return ended("out_of_memory", headline(error))
+    connection = isinstance(error, ConnectionError | TimeoutError | RayError | dist.DistError)
+    peer = world_size() > 1 and any(sign in words for sign in ("gloo", "NCCL", "by peer"))
+    if connection or peer:
+        return ended("lost", headline(error))
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return ended("failed", headline(error))
+
+
+def headline(error: BaseException) -> str:
+    """The class and last line of an error: Ray wraps the cause in pages of context."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[-1].strip() if lines else 'no message'}"
