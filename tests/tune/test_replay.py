@@ -22,6 +22,7 @@ from raygen.tune.replay import (
     compare,
     merged,
     paired,
+    persistence,
     record_study,
     seed_noise,
     simulate,
@@ -47,6 +48,7 @@ space:
     beta1: {choice: [0.0, 0.5]}
 """
 MILESTONES = (1.0, 3.0, 9.0)
+LUCK = np.random.default_rng(0)
 PLAIN = Scale(ideal=0.0, sign=1.0)  # logarithms of the values themselves
 HINGE = {"loss.name": "hinge", "optimizer.beta1": 0.5}
 
@@ -315,23 +317,46 @@ def test_what_is_recommended_is_judged_by_the_curve_of_its_configuration(
     assert run.reached(0.0, minimise=True) == math.inf
 
 
-def test_the_noise_of_a_trial_is_that_of_configurations_with_curves_most_like_its_own(
+def test_noise_is_that_of_configurations_that_were_about_as_good_at_the_milestone(
     tmp_path: Path,
 ) -> None:
-    curves = {1e-4: [8, 4, 3], 1e-2: [5e3, 500, 50]}
+    curves = {1e-4: [8, 4, 3], 1e-3: [8, 500, 50], 1e-2: [5e3, 500, 50]}
     plain = record(tmp_path, *(hinge(rate, values) for rate, values in curves.items()))
     scale = Surrogate(plain).scale
     quiet = Noise(scale.forward(np.array([8.5, 4.1, 3.2])), np.full((1, 3), 0.1))
-    wild = Noise(scale.forward(np.array([9e3, 800.0, 70.0])), np.full((1, 3), 3.0))
+    wild = Noise(scale.forward(np.array([9e3, 800.0, 70.0])), np.full((1, 3), 2.0))
     surrogate = Surrogate(plain._replace(noise=(*[quiet] * ALIKE, *[wild] * ALIKE)))
-    shifts = {}
-    for rate in curves:
+    shifts = []
+    for rate, values in curves.items():
         params = {**HINGE, "optimizer.generator_lr": rate}
-        clean, noisy = (surrogate.forecast(params, MILESTONES, luck) for luck in (None, 0.5))
-        values = np.array([forecast.steps[0].value for forecast in (clean, noisy)])
-        shifts[rate] = float(np.diff(scale.forward(values))[0])
+        noisy = [step.value for step in surrogate.forecast(params, MILESTONES, LUCK).steps]
+        shifts.append(list(scale.forward(np.array(noisy)) - scale.forward(np.array(values))))
 
-    assert shifts == pytest.approx({1e-4: 0.1, 1e-2: 3.0})
+    assert np.array(shifts) == pytest.approx(np.array([[0.1] * 3, [0.1, 2.0, 2.0], [2.0] * 3]))
+
+
+def test_the_noise_of_many_trials_spreads_as_that_of_the_seeds(tmp_path: Path) -> None:
+    rows = np.linspace(-1, 1, 201)[:, None] * [0.1, 0.2, 0.4]
+    plain = record(tmp_path, hinge(1e-3, [8, 4, 2]))
+    scale = Surrogate(plain).scale
+    noise = Noise(scale.forward(np.array([8.0, 4.0, 2.0])), rows)
+    surrogate = Surrogate(plain._replace(noise=(noise,)))
+    params = {**HINGE, "optimizer.generator_lr": 1e-3}
+    found = [
+        scale.forward(np.array([step.value for step in surrogate.forecast(*asked, luck).steps]))
+        for asked, luck in (((params, MILESTONES), np.random.default_rng(n)) for n in range(2000))
+    ]
+
+    assert np.std(found, axis=0) == pytest.approx(rows.std(axis=0), rel=0.05)
+    assert np.mean(found, axis=0) == pytest.approx(scale.forward(np.array([8, 4, 2])), abs=0.03)
+
+
+@pytest.mark.parametrize("sign", [1, -1, 0])
+def test_persistence_is_1_where_luck_stays_0_where_it_turns_or_never_was(sign: int) -> None:
+    luck = np.arange(7.0)[:, None]
+    noise = [Noise(np.zeros(2), np.hstack([luck, sign * luck]))] if sign else []
+
+    assert persistence(noise) == (0.99 if sign > 0 else 0.0)
 
 
 def test_seed_noise_has_the_spread_of_the_seeds() -> None:
@@ -412,7 +437,7 @@ def test_a_study_is_read_back_as_it_was_recorded(recording: Recording, tmp_path:
     assert len(found.curves) == 12
     surrogate = Surrogate(recording)
     for each in found.curves:
-        expected = surrogate.forecast(each.params, MILESTONES, 0.0).steps
+        expected = surrogate.forecast(each.params, MILESTONES, LUCK).steps
         assert each.values == pytest.approx([step.value for step in expected])
         assert each.seconds == pytest.approx([step.seconds for step in expected])
         assert each.sd == pytest.approx([step.sd for step in expected])
