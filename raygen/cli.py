@@ -78,6 +78,11 @@ def main(debug: bool) -> None:
     type=click.Path(path_type=Path),
     help="An earlier study to learn from; may be given several times.",
 )
+@click.option(
+    "--journal",
+    metavar="s3://BUCKET/PREFIX",
+    help="Keep the journal there, too: any machine goes on.",
+)
 @click.option("--address", help="Ray cluster; default: RAY_ADDRESS, else a local one is started.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
@@ -92,6 +97,7 @@ def tune(
     limit: str | None,
     resume: str,
     warm_start: tuple[Path, ...],
+    journal: str | None,
     address: str | None,
     dry_run: bool,
     quiet: bool,
@@ -105,7 +111,7 @@ def tune(
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
-    folder = _study_folder(storage, name, space.stem, resume)
+    folder = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
         click.echo(plan(study, folder.root))
         return
@@ -116,13 +122,14 @@ def tune(
 
     again = ["raygen", "tune", "--space", folder.space, "--name", folder.root.name]
     again += ["--storage", storage, "--resume", "must"]
+    again += ["--journal", journal] if journal else []
     again += ["--address", address] if address else []
     go_on = shlex.join(str(word) for word in again)
     command = shlex.join(["raygen", *sys.argv[1:]])
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
     progress = StudyProgress(study, quiet)
     try:
-        outcome = run_study(study, folder, facts, address, progress, warm_start)
+        outcome = run_study(study, folder, facts, address, progress, warm_start, journal)
     except RaygenError:
         if folder.space.exists():
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
@@ -288,14 +295,16 @@ def validate(files: tuple[Path, ...]) -> None:
         raise InputError("\n".join(mistakes))
 
 
-def _study_folder(storage: Path, name: str | None, stem: str, resume: str) -> Any:
+def _study_folder(
+    storage: Path, name: str | None, stem: str, resume: str, journal: str | None
+) -> Any:
     """The folder of a study to go on with, or of a new one, as --resume says."""
     from raygen.errors import InputError
     from raygen.folders import StudyFolder
 
     root = storage / (name or stem)
     there = StudyFolder(root).journal.exists()
-    if resume == "must" and not there:
+    if resume == "must" and not there and not journal:
         raise InputError(f"{root}: no study to go on with, as --resume must asks for")
     if there and resume != "never":
         return StudyFolder(root)

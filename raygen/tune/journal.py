@@ -44,8 +44,22 @@ class Journal:
         Raises:
             StorageError: the disk is full; the journal is as it was.
         """
+        record, line = self.line(kind, fields)
+        self.write(line)
+        return record
+
+    def line(self, kind: str, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Return a record and the line that holds it."""
         record = _plain({"kind": kind, "time": time.time(), **fields})
-        line = json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        return record, text.encode() + b"\n"
+
+    def write(self, line: bytes) -> None:
+        """Write a line and wait until it is on the disk.
+
+        Raises:
+            StorageError: the disk is full; the journal is as it was.
+        """
         try:
             rest = memoryview(line)
             while rest:  # a raw write may take a part only, and say so
@@ -56,7 +70,10 @@ class Journal:
                 self._file.truncate(self._length)
             raise cannot_write(self.path, error) from error
         self._length += len(line)
-        return record
+
+    def close(self) -> None:
+        """Let another process write."""
+        self._file.close()
 
     def _mend(self) -> int:
         """Finish or cut a last line without an end; return the length of the journal in bytes."""
@@ -81,7 +98,7 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.close()
 
 
 def _plain(value: Any) -> Any:

@@ -30,6 +30,7 @@ from raygen.tune.cluster import check_shared, concurrency, connected, kill
 from raygen.tune.controller import Closing, Controller
 from raygen.tune.describe import check_same, describe
 from raygen.tune.journal import Journal
+from raygen.tune.remote import Bucket, RemoteJournal
 from raygen.tune.runner import DdpTrial, TrialActor
 from raygen.tune.sampler import Sampler
 from raygen.tune.warm import lessons
@@ -57,11 +58,13 @@ def run_study(
     address: str | None,
     notify: Notify,
     warm_start: Sequence[Path] = (),
+    journal_uri: str | None = None,
 ) -> Outcome:
     """Search, or go on with the search in the folder, and leave a study that opens without Ray.
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
-    `warm_start` holds earlier studies to learn from.
+    `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
+    journal is kept, too.
 
     Raises:
         InputError: the data, the weights or the resources are not there, or the study in the
@@ -72,6 +75,7 @@ def run_study(
     notify({"kind": "phase", "text": "loading data"})
     data = load_data(study.spec.data)
     require(study.spec.metrics)
+    bucket = Bucket(journal_uri) if journal_uri else None
     info = {**describe(study, data, folder.root.name), **facts, "started": started}
     if folder.journal.exists():
         check_same(folder, info)
@@ -82,7 +86,7 @@ def run_study(
         assets = _prepare(study, data)
         taught = list(lessons(study, data, assets, warm_start))
         _make_folder(folder.root)
-        with Journal(folder.journal) as journal:
+        with _journal(folder.journal, bucket) as journal:
             records = read_records(folder.journal)
             if records:
                 check_same(folder, info)  # again: it is ours only now
@@ -141,6 +145,10 @@ def _open(
     kept = {"started": old["started"], "command": old["command"]}
     notify(journal.append("reopen", study={**info, **kept}, changed=changed))
     controller.recover()
+
+
+def _journal(path: Path, bucket: Bucket | None) -> Journal:
+    return RemoteJournal(path, bucket) if bucket else Journal(path)
 
 
 def _make_folder(root: Path) -> None:
