@@ -17,6 +17,8 @@ from drills import SPACE, kill_often, outcome, read, start
 from raygen.config import load_study
 from raygen.tune.verify import verify
 
+# Two sessions of a search are enough where only the end of the first matters.
+SMALL = ("--trials", "5", "--set", "finalists.count=0")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
@@ -88,7 +90,7 @@ def test_one_signal_ends_in_order_and_the_printed_command_goes_on(
     tmp_path: Path, env: dict[str, str], number: int, code: int
 ) -> None:
     journal = tmp_path / "study" / "journal.jsonl"
-    driver = start(tmp_path, "study", env=env)
+    driver = start(tmp_path, "study", *SMALL, env=env)
     wait_for(lambda: read(journal), "report")
     driver.send_signal(number)
 
@@ -109,14 +111,14 @@ def test_a_second_signal_ends_at_once_and_loses_nothing_that_was_reported(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
     journal = tmp_path / "study" / "journal.jsonl"
-    driver = start(tmp_path, "study", env=env)
+    driver = start(tmp_path, "study", *SMALL, env=env)
     wait_for(lambda: read(journal), "report")
     driver.send_signal(signal.SIGINT)
     driver.send_signal(signal.SIGTERM)
 
     assert driver.wait(timeout=10) in (130, 143)
     before = read(journal)
-    assert start(tmp_path, "study", env=env).wait() == 0
+    assert start(tmp_path, "study", *SMALL, env=env).wait() == 0
     after = read(journal)
     assert after[: len(before)] == before
     assert outcome(after)["unfinished"] == 0
@@ -133,7 +135,7 @@ def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("this machine does not let root mount a disk")
     try:
-        driver = start(tmp_path, "study", "--storage", str(disk), env=env)
+        driver = start(tmp_path, "study", *SMALL[2:], "--storage", str(disk), env=env)
         assert driver.wait() == 4
         log = (tmp_path / "study.log").read_text()
         assert "No space left on device" in log
@@ -143,7 +145,7 @@ def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
         assert any(record["kind"] == "report" for record in before)
 
         subprocess.run(["mount", "-o", "remount,size=50m", str(disk)], check=True)
-        assert start(tmp_path, "study", "--storage", str(disk), env=env).wait() == 0
+        assert start(tmp_path, "study", *SMALL[2:], "--storage", str(disk), env=env).wait() == 0
         after = read(disk / "study" / "journal.jsonl")
         assert after[: len(before)] == before
         assert outcome(after)["unfinished"] == 0
