@@ -138,7 +138,7 @@ class Sampler(Spec):
     """
 
     name: Literal["tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "tpe"
-    startup_trials: NonNegativeInt = 10
+    startup_trials: NonNegativeInt = 20
     population: Annotated[int, Field(ge=4)] = 24
 
 
