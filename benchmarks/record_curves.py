@@ -41,6 +41,7 @@ from raygen.config import Study, load_study
 from raygen.data import ImageData, load_data
 from raygen.metrics.evaluate import Asset, Evaluator, prepare
 from raygen.space import Draw, sample
+from raygen.train.health import JUDGED
 from raygen.train.loop import fit
 
 HERE = Path(__file__).parent
@@ -222,7 +223,7 @@ def summary(table: pd.DataFrame) -> dict[str, Any]:
         "configs": int(table["config"].nunique()),
         "runs": len(ends),
         "diverged_share": round(float((reasons != "").mean()), 3),
-        "collapsed_share": round(float(reasons.str.startswith("collapse").mean()), 3),
+        "collapsed_share": round(float(reasons.str.startswith(JUDGED).mean()), 3),
         "completed_share": round(float((reasons == "").mean()), 3),
         "cpu_seconds": round(float(ends["seconds"].sum())),
         "kimg": round(float(ends["trained_kimg"].sum()), 1),

@@ -3,8 +3,9 @@
 The plain loop is what one writes first: a DataLoader over PIL images with ToTensor, flip and
 Normalize, float32, Adam with its defaults, a loop over parameters for the average, and `.item()` of
 the losses in every step; the networks and the losses are the same. Both train in turns, and each
-pair of turns gives one ratio. The last line is one JSON object: `ratio_<recipe>` is {"median",
-"min", "max"} of raygen's images a second over the plain loop's.
+pair of turns gives one ratio. Then, in the same way, every fast path against raygen's plain
+arithmetic, and every number of threads against one. The last line is one JSON object:
+`ratio_<recipe>` is {"median", "min", "max"} of raygen's images a second over the plain loop's.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from raygen.compute import Compute
 from raygen.config import GanTrial, Trial, VaeTrial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
@@ -92,10 +94,13 @@ def plain_gan(trial: GanTrial, classes: int, data: Any, device: torch.device) ->
         fake = generator(noise, labels)
         adams[1].zero_grad()
         lost = loss.discriminator(discriminator(real, labels), discriminator(fake.detach(), labels))
+        if trial.loss.penalty:
+            lost = lost + trial.loss.penalty_weight * penalty(discriminator, real, fake, labels)
         lost.backward()
         adams[1].step()
         adams[0].zero_grad()
-        fooled = generator_loss(loss, discriminator, fake, labels, real)
+        scores = discriminator(real, labels).detach() if loss.pairs else lost
+        fooled = loss.generator(scores, discriminator(fake, labels))
         fooled.backward()
         adams[0].step()
         update(average, generator)
@@ -105,11 +110,15 @@ def plain_gan(trial: GanTrial, classes: int, data: Any, device: torch.device) ->
     return step
 
 
-def generator_loss(
-    loss: Any, discriminator: nn.Module, fake: Tensor, labels: Tensor, real: Tensor
-) -> Tensor:
-    """The generator's side; losses without pairs ignore the real logits."""
-    return loss.generator(real.new_empty(0), discriminator(fake, labels))
+def penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor) -> Tensor:
+    """R1 and R2 as one writes them, with autograd differentiated twice."""
+    total = torch.zeros((), device=real.device)
+    for images in (real, fake.detach()):
+        images = images.clone().requires_grad_()
+        scores = discriminator(images, labels).sum()
+        (slope,) = torch.autograd.grad(scores, images, create_graph=True)
+        total = total + 0.5 * slope.square().sum(dim=(1, 2, 3)).mean()
+    return total
 
 
 def plain_vae(trial: VaeTrial, learner: Any, data: Any, device: torch.device) -> Callable[[], int]:
@@ -173,9 +182,11 @@ def wait(device: torch.device) -> None:
 
 def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.device) -> Any:
     """Return the seconds of a step, of its parts, and of an evaluation of 1,000 samples."""
+    adams = [part for part in vars(learner).values() if isinstance(part, torch.optim.Adam)]
     parts = {
         "step": lambda at: learner.step(batches, at * learner.images_per_step),
         "data": lambda at: batches.at(at * BATCH),
+        "optimiser": lambda at: [adam.step() for adam in adams],
         "average": lambda at: learner.average.update(trained(learner), 10_000, BATCH),
     }
     found = {}
@@ -189,6 +200,8 @@ def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.de
         found[name] = (time.perf_counter() - began) / count
     metrics = ("elbo",) if isinstance(learner.trial, VaeTrial) else ("fd_classifier",)
     evaluator = Evaluator(metrics, data, 1000, device)
+    evaluator(learner)
+    wait(device)
     began = time.perf_counter()
     evaluator(learner)
     return {**found, "evaluation_of_1000": time.perf_counter() - began}
@@ -197,6 +210,27 @@ def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.de
 def trained(learner: Any) -> nn.Module:
     """The network whose average is kept."""
     return learner.generator if hasattr(learner, "generator") else learner.vae
+
+
+def steps(trial: Trial, data: ImageData, device: torch.device, compute: Compute) -> Callable:
+    """Return raygen's step of a fresh learner."""
+    learner = make_learner(trial, len(data.classes), device, seed=0, compute=compute)
+    return ours(learner, Batches(data.train, trial.batch_size, 0, device, trial.flip))
+
+
+def versus(
+    one: Callable[[], int], other: Callable[[], int], turns: int, seconds: float, device: Any
+) -> dict[str, Any]:
+    """Both in turns, after a warm-up: the ratio of each pair of turns, and the speeds."""
+    for step in (one, other):
+        step()  # compiles, where it is compiled
+        speed(step, seconds / 4, device)
+    pairs = [(speed(one, seconds, device), speed(other, seconds, device)) for _ in range(turns)]
+    return {
+        "ratio": spread([a / b for a, b in pairs]),
+        "images_per_second": spread([a for a, _ in pairs]),
+        "of_the_other": spread([b for _, b in pairs]),
+    }
 
 
 def measure(trial: Trial, data: ImageData, device: torch.device, turns: int, seconds: float) -> Any:
@@ -208,20 +242,49 @@ def measure(trial: Trial, data: ImageData, device: torch.device, turns: int, sec
         plain = plain_gan(trial, len(data.classes), source, device)
     else:
         plain = plain_vae(trial, learner, source, device)
-    mine = ours(learner, batches)
-    for step in (mine, plain):
-        speed(step, seconds / 4, device)
-    pairs = [(speed(mine, seconds, device), speed(plain, seconds, device)) for _ in range(turns)]
-    ratios = [one / other for one, other in pairs]
-    return {
-        "ratio": spread(ratios),
-        "raygen": spread([one for one, _ in pairs]),
-        "plain": spread([other for _, other in pairs]),
-        "parameters": learner.parameters,
-        "seconds": {
-            name: round(value, 5) for name, value in shares(learner, batches, data, device).items()
-        },
-    }
+    found = versus(ours(learner, batches), plain, turns, seconds, device)
+    found["parameters"] = learner.parameters
+    parts = shares(learner, batches, data, device)
+    found["seconds"] = {name: round(value, 5) for name, value in parts.items()}
+    return found
+
+
+PATHS = {
+    "channels_last": Compute(precision="float32", channels_last=True),
+    "bfloat16": Compute(precision="bfloat16", channels_last=False),
+    "bfloat16, channels_last": Compute(precision="bfloat16", channels_last=True),
+    "compiled": Compute(precision="float32", channels_last=False, tf32=False, compile=True),
+    "bfloat16, channels_last, compiled": Compute(
+        precision="bfloat16", channels_last=True, compile=True
+    ),
+}
+PLAIN = Compute(precision="float32", channels_last=False, tf32=False)
+
+
+def fast_paths(
+    trial: Trial, data: ImageData, device: torch.device, turns: int, seconds: float
+) -> dict[str, Any]:
+    """Every fast path against the plain arithmetic, in turns."""
+    found = {}
+    for name, compute in PATHS.items():
+        torch.compiler.reset()
+        fast, plain = (steps(trial, data, device, c) for c in (compute, PLAIN))
+        found[name] = versus(fast, plain, turns, seconds, device)["ratio"]
+    return found
+
+
+def thread_counts(trial: Trial, data: ImageData, turns: int, seconds: float) -> dict[str, Any]:
+    """Images a second on the CPU with 1, 2, 4 ... threads, up to as many as there are cores."""
+    device, before = torch.device("cpu"), torch.get_num_threads()
+    counts = [2**k for k in range(10) if 2**k <= (os.cpu_count() or 1)]
+    step = steps(trial, data, device, Compute())
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    for _ in range(turns):
+        for count in counts:
+            torch.set_num_threads(count)
+            found[count].append(speed(step, seconds, device))
+    torch.set_num_threads(before)
+    return {str(count): spread(values) for count, values in found.items()}
 
 
 def spread(values: list[float]) -> dict[str, float]:
@@ -238,29 +301,44 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="short turns")
     parser.add_argument("--out", type=Path, help="also write the figures and the machine here")
     parser.add_argument("--recipes", nargs="*", default=list(RECIPES))
+    parser.add_argument("--no-paths", action="store_true", help="only against the plain loop")
     chosen = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = load_data(DataSpec(source="shapes"))
-    turns, seconds = (3, 4.0) if chosen.quick else (7, 8.0)
+    turns, seconds = (3, 3.0) if chosen.quick else (5, 6.0)
     figures: dict[str, Any] = {}
     for name in chosen.recipes:
         trial = parse_trial({**RECIPES[name], "batch_size": BATCH})
-        found = measure(trial, data, device, turns, seconds)
-        figures[name] = found
+        found = figures[name] = measure(trial, data, device, turns, seconds)
         print(
-            f"{name:12} {found['parameters'] / 1e6:6.2f} M  raygen {found['raygen']['median']:8.0f}"
-            f"  plain {found['plain']['median']:8.0f} images/s  ratio {found['ratio']}"
+            f"{name:12} {found['parameters'] / 1e6:6.2f} M  {found['images_per_second']['median']:8.0f}"
+            f" against {found['of_the_other']['median']:8.0f} images/s  ratio {found['ratio']}",
+            flush=True,
         )
+        if chosen.no_paths:
+            continue
+        found["paths"] = fast_paths(trial, data, device, turns, seconds)
+        if device.type == "cpu":
+            found["threads"] = thread_counts(trial, data, turns, seconds)
+        print(json.dumps({key: found[key] for key in ("paths", "threads") if key in found}))
     result = {f"ratio_{name}": found["ratio"] for name, found in figures.items()}
     if chosen.out:
-        name = torch.cuda.get_device_name() if device.type == "cuda" else platform.processor()
-        machine = {"device": name or "cpu", "cpus": os.cpu_count(), "torch": torch.__version__}
+        name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+        machine = {"device": name, "cpus": os.cpu_count(), "torch": torch.__version__}
         machine["threads"] = torch.get_num_threads()
         when = datetime.date.today().isoformat()
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         whole = {"date": when, "machine": machine, "recipes": figures, **result}
         chosen.out.write_text(json.dumps(whole, indent=2) + "\n")
     print(json.dumps(result))
+
+
+def cpu_name() -> str:
+    """What the machine calls its processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "cpu"
 
 
 if __name__ == "__main__":

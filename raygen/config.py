@@ -5,7 +5,7 @@ import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -18,13 +18,15 @@ from pydantic import (
     model_validator,
 )
 
+from raygen.compute import Compute
 from raygen.data import DataSpec
+from raygen.data.augment import PolicyName
 from raygen.document import Document, Keys, flatten, load_document
 from raygen.explain import checked
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
-from raygen.models import GanModel, VaeModel
+from raygen.models import ConvVae, Dcgan, GanModel, VaeModel
 from raygen.space import Draw, Group, Parameter, assign, parameters, parse_space, sample
 from raygen.spec import Spec, key_of
 
@@ -32,25 +34,36 @@ CHECKED_DRAWS = 50
 Beta = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # torch and numpy take it, mixed with a position
 Family = Literal["gan", "vae"]
+Decay = Literal["none", "linear", "cosine"]
 
 
 class GanOptimizer(Spec):
-    """Adam for both networks (Kingma and Ba 2015), and discriminator steps per generator step."""
+    """Adam for both networks (Kingma and Ba 2015), and discriminator steps per generator step.
+
+    Both rates fall to 0 at full budget with a `decay`; gradients are clipped to a norm of `clip`
+    (0 = not).
+    """
 
     generator_lr: PositiveFloat = 2e-4
     discriminator_lr: PositiveFloat = 2e-4
     beta1: Beta = 0.5
     beta2: Beta = 0.999
     discriminator_steps: Annotated[int, Field(ge=1, le=20)] = 1
+    decay: Decay = "none"
+    clip: NonNegativeFloat = 0.0
 
 
 class VaeOptimizer(Spec):
-    """Adam; gradients are clipped to a norm of `clip` (0 = not)."""
+    """Adam; gradients are clipped to a norm of `clip` (0 = not).
+
+    With a `decay`, the rate falls to 0 at full budget.
+    """
 
     lr: PositiveFloat = 1e-3
     beta1: Beta = 0.9
     beta2: Beta = 0.999
     clip: NonNegativeFloat = 100.0
+    decay: Decay = "none"
 
 
 class Ema(Spec):
@@ -64,16 +77,36 @@ class Ema(Spec):
     rampup: PositiveFloat = 0.05
 
 
+T = TypeVar("T", "GanTrial", "VaeTrial")
+
+
+def _batch_divides(trial: T) -> T:
+    if trial.batch_size % trial.accumulate:
+        raise ValueError(f"batch_size {trial.batch_size} does not divide by accumulate")
+    return trial
+
+
 class GanTrial(Spec):
-    """One configuration of a GAN."""
+    """One configuration of a GAN.
+
+    `augment` changes what the discriminator sees (DiffAugment: "color,translation,cutout", or some
+    of them). With `accumulate` k, each worker's part of a batch passes in k parts, for the memory
+    of one: the same gradients, but batch normalisation sees one part at a time.
+    """
 
     family: Literal["gan"] = "gan"
-    model: GanModel = GanModel()
+    model: GanModel = Dcgan()
     loss: AdversarialLoss = AdversarialLoss()
     optimizer: GanOptimizer = GanOptimizer()
     ema: Ema = Ema()
     batch_size: Annotated[int, Field(ge=2)] = 64
     flip: bool = True
+    augment: PolicyName = "none"
+    accumulate: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "GanTrial":
+        return _batch_divides(self)
 
     @model_validator(mode="after")
     def _penalty_needs_independent_images(self) -> "GanTrial":
@@ -86,15 +119,24 @@ class GanTrial(Spec):
 
 
 class VaeTrial(Spec):
-    """One configuration of a VAE."""
+    """One configuration of a VAE.
+
+    With `accumulate` k, each worker's part of a batch passes in k parts, for the memory of one:
+    the same gradients, but batch normalisation and free bits see one part at a time.
+    """
 
     family: Literal["vae"] = "vae"
-    model: VaeModel = VaeModel()
+    model: VaeModel = ConvVae()
     loss: ElboLoss = ElboLoss()
     optimizer: VaeOptimizer = VaeOptimizer()
     ema: Ema = Ema()
     batch_size: Annotated[int, Field(ge=2)] = 64
     flip: bool = True
+    accumulate: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _batch_divides(self) -> "VaeTrial":
+        return _batch_divides(self)
 
 
 Trial = GanTrial | VaeTrial
@@ -198,6 +240,7 @@ class Job(Spec):
     data: DataSpec = DataSpec()
     objective: MetricName = "fid"
     evaluation: Evaluation = Evaluation()
+    compute: Compute = Compute()
     seed: Seed = 0
 
     @property
@@ -396,10 +439,15 @@ def _check_draws(
         draw = sample(space, _Random(seed, values))
         config = {"family": spec.family, **draw.config}
         trial = checked(TRIALS[spec.family], config, document, partial(_place, draw))
-        if trial.batch_size % spec.resources.workers:
+        parts = spec.resources.workers * trial.accumulate
+        if trial.batch_size % parts:
             at = draw.where.get(("batch_size",), ("resources", "workers"))
-            workers = spec.resources.workers
-            document.fail(at, f"a batch of {trial.batch_size} does not divide by {workers} workers")
+            micro = f" x accumulate {trial.accumulate}" if trial.accumulate > 1 else ""
+            document.fail(
+                at,
+                f"a batch of {trial.batch_size} does not divide by {spec.resources.workers} "
+                f"workers{micro}",
+            )
 
 
 def _place(draw: Draw, at: Keys) -> Keys:

@@ -1,5 +1,6 @@
 """Process-group facts that also hold in a single process, so no caller has to ask."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -56,3 +57,8 @@ def data_parallel(module: nn.Module) -> nn.Module:
     if world_size() == 1 or not any(p.requires_grad for p in module.parameters()):
         return module
     return DistributedDataParallel(module, forward_sync_buffers=False)
+
+
+def unshared(module: nn.Module) -> AbstractContextManager[None]:
+    """Context in which the backward passes of a wrapped network keep their gradients to a rank."""
+    return module.no_sync() if hasattr(module, "no_sync") else nullcontext()  # pyright: ignore

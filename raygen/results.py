@@ -392,6 +392,7 @@ def train_config(study: Study, trial: int) -> dict[str, Any]:
         "data": {k: v for k, v in study.info["data"]["source"].items() if v is not None},
         "objective": study.info["objective"]["metric"],
         "evaluation": {k: v for k, v in study.info["evaluation"].items() if v is not None},
+        "compute": study.info.get("compute", {}),
         "seed": int(seeds[trial]),
         "kimg": study.info["budget"]["kimg"],
         "milestones": study.info["milestones"],

@@ -1,11 +1,12 @@
 """GAN losses and gradient penalties. Logits are unbounded scores (n,); large means "real"."""
 
+import math
 from collections.abc import Callable
 from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, PositiveFloat, model_validator
+from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
 from raygen.spec import Spec, key_of
@@ -14,10 +15,16 @@ Critic = Callable[[Tensor], Tensor]  # images (n, 3, 32, 32) -> logits (n,)
 
 
 class GanLoss(NamedTuple):
-    """Two scalar losses, both minimised."""
+    """Two scalar losses of (real logits, fake logits), both minimised.
 
-    discriminator: Callable[[Tensor, Tensor], Tensor]  # (real logits, fake logits)
-    generator: Callable[[Tensor], Tensor]  # (fake logits)
+    `chance` is the discriminator's loss at its best when real and generated images cannot be told
+    apart; None if the loss has no such scale.
+    """
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor, Tensor], Tensor]
+    chance: float | None
+    pairs: bool = False  # whether the generator's side looks at the real logits
 
 
 def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
@@ -25,12 +32,12 @@ def logistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(-real).mean() + F.softplus(fake).mean()
 
 
-def minimax_generator(fake: Tensor) -> Tensor:
+def minimax_generator(real: Tensor, fake: Tensor) -> Tensor:
     """E log(1 - D(G(z))), the generator's side of the same game. Goodfellow et al. 2014, eq. 1."""
     return -F.softplus(fake).mean()
 
 
-def nonsaturating_generator(fake: Tensor) -> Tensor:
+def nonsaturating_generator(real: Tensor, fake: Tensor) -> Tensor:
     """-E log D(G(z)): same fixed point, gradient where D wins. Goodfellow et al. 2014, sec. 3."""
     return F.softplus(-fake).mean()
 
@@ -45,7 +52,7 @@ def least_squares_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return 0.5 * ((real - 1).square().mean() + fake.square().mean())
 
 
-def least_squares_generator(fake: Tensor) -> Tensor:
+def least_squares_generator(real: Tensor, fake: Tensor) -> Tensor:
     """Mao et al. 2017, eq. 9."""
     return 0.5 * (fake - 1).square().mean()
 
@@ -55,17 +62,30 @@ def wasserstein_discriminator(real: Tensor, fake: Tensor) -> Tensor:
     return fake.mean() - real.mean()
 
 
-def linear_generator(fake: Tensor) -> Tensor:
+def linear_generator(real: Tensor, fake: Tensor) -> Tensor:
     """-E D(G(z)): the generator's side of the hinge and the Wasserstein loss."""
     return -fake.mean()
 
 
+def relativistic_discriminator(real: Tensor, fake: Tensor) -> Tensor:
+    """-E log sigmoid(D(x) - D(G(z))), in pairs. Jolicoeur-Martineau 2019, RSGAN."""
+    return F.softplus(fake - real).mean()
+
+
+def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
+    """-E log sigmoid(D(G(z)) - D(x)), in pairs. Jolicoeur-Martineau 2019, RSGAN."""
+    return F.softplus(real - fake).mean()
+
+
 ADVERSARIAL = {
-    "minimax": GanLoss(logistic_discriminator, minimax_generator),
-    "nonsaturating": GanLoss(logistic_discriminator, nonsaturating_generator),
-    "hinge": GanLoss(hinge_discriminator, linear_generator),
-    "least_squares": GanLoss(least_squares_discriminator, least_squares_generator),
-    "wasserstein": GanLoss(wasserstein_discriminator, linear_generator),
+    "minimax": GanLoss(logistic_discriminator, minimax_generator, 2 * math.log(2)),
+    "nonsaturating": GanLoss(logistic_discriminator, nonsaturating_generator, 2 * math.log(2)),
+    "hinge": GanLoss(hinge_discriminator, linear_generator, 2.0),
+    "least_squares": GanLoss(least_squares_discriminator, least_squares_generator, 0.25),
+    "wasserstein": GanLoss(wasserstein_discriminator, linear_generator, None),
+    "relativistic": GanLoss(
+        relativistic_discriminator, relativistic_generator, math.log(2), pairs=True
+    ),
 }
 
 
@@ -84,23 +104,40 @@ def r1(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     return 0.5 * _input_gradient(critic, real).square().flatten(1).sum(dim=1).mean()
 
 
-PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1}
+def r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """E ||grad D(G(z))||^2 / 2 at generated images. Mescheder et al. 2018, eq. 10."""
+    return r1(critic, fake, real, mix)
+
+
+def r1_r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """Both, as the relativistic loss needs them to converge. Huang et al. 2024, section 2."""
+    return r1(critic, real, fake, mix) + r2(critic, real, fake, mix)
+
+
+PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2, "r1_r2": r1_r2}
 
 
 def _input_gradient(critic: Critic, images: Tensor) -> Tensor:
-    images = images.detach().requires_grad_()
-    return torch.autograd.grad(critic(images).sum(), images, create_graph=True)[0]
+    # torch.func, and not autograd.grad with create_graph: torch.compile refuses the latter.
+    return torch.func.grad(lambda x: critic(x).sum())(images)
 
 
 class AdversarialLoss(Spec):
-    """Which game the two networks play, and what keeps the discriminator smooth."""
+    """Which game the two networks play, and what keeps the discriminator smooth.
+
+    With a `penalty_interval` of k the penalty is computed in every k-th step of the discriminator
+    and weighs k times as much ("lazy", Karras et al. 2020 a, appendix B).
+    """
 
     name: Annotated[str, AfterValidator(key_of(ADVERSARIAL))] = "nonsaturating"
     penalty: Annotated[str, AfterValidator(key_of(PENALTIES))] | None = None
     penalty_weight: PositiveFloat | None = None
+    penalty_interval: PositiveInt = 1
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> "AdversarialLoss":
         if (self.penalty is None) != (self.penalty_weight is None):
             raise ValueError("penalty and penalty_weight go together")
+        if self.penalty is None and self.penalty_interval != 1:
+            raise ValueError("a penalty_interval needs a penalty")
         return self

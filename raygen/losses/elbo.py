@@ -12,18 +12,32 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, NonNegativeFloat
 from torch import Tensor, nn
 
+from raygen.distributed import all_reduce_sum, world_size
 from raygen.spec import Spec, key_of
 
 HALF_LEVEL = 1 / 255
 MIN_LOG_SCALE = -7.0  # a scale of 0.1 levels: sharper is below what 8 bits can tell
+COMPONENTS = 10  # of a mixture
+TAIL = 30.0  # standard deviations
 
 
-def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(N(mean, exp(logvar)) || N(0, 1)) in nats, per image: (n, d) -> (n,).
+def gaussian_kl(shift: Tensor, log_ratio: Tensor, layers: tuple[int, ...]) -> Tensor:
+    """KL(N(shift, exp(log_ratio)^2) || N(0, 1)) in nats, per image and layer: (n, d) -> (n, l).
 
-    Kingma and Welling 2014, appendix B.
+    `layers` are the latents of each, which sum to d. Kingma and Welling 2014, appendix B.
     """
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(dim=1)
+    logvar = 2 * log_ratio
+    each = shift.square() + logvar.exp() - 1 - logvar
+    return torch.stack([0.5 * part.sum(dim=1) for part in each.split(layers, dim=1)], dim=1)
+
+
+def log_importance(shift: Tensor, log_ratio: Tensor, noise: Tensor) -> Tensor:
+    """log p(z) - log q(z | x) of the latents drawn with the noise, per image: (n, d) -> (n,).
+
+    In the prior's coordinates z = shift + exp(log_ratio) noise, which cancels the constants.
+    """
+    latents = shift + torch.exp(log_ratio) * noise
+    return (log_ratio + 0.5 * (noise.square() - latents.square())).sum(dim=1)
 
 
 class DiscretisedLogistic(nn.Module):
@@ -44,22 +58,58 @@ class DiscretisedLogistic(nn.Module):
     def log_mass(self, images: Tensor, output: Tensor) -> Tensor:
         """Log-probability of the 8-bit image in nats, per image: (n,)."""
         mean, log_scale = output.chunk(2, dim=1)
-        log_scale = log_scale.clamp(min=MIN_LOG_SCALE)
-        precision = torch.exp(-log_scale)
-        upper = (images - mean + HALF_LEVEL) * precision
-        lower = (images - mean - HALF_LEVEL) * precision
-        below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
-        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): without the
-        # difference, which far from the mean is one of two equal numbers. u - l is the width w of
-        # a level; log(1 - exp(-w)) is split so that it stays finite where w rounds to 0.
-        width = (2 * HALF_LEVEL * precision).clamp(min=1e-6)
-        log_width = math.log(2 * HALF_LEVEL) - log_scale
-        between = below + above + log_width + torch.log(-torch.expm1(-width) / width)
-        return _with_edges(images, below, above, between)
+        return _logistic_log_mass(images, mean, log_scale).flatten(1).sum(dim=1)
 
     def log_prob(self, images: Tensor, output: Tensor) -> Tensor:
         """The training objective is the mass itself."""
         return self.log_mass(images, output)
+
+
+class DiscretisedLogisticMixture(nn.Module):
+    """Ten discretised logistics per pixel, in each of which green sees red, and blue sees both.
+
+    Salimans et al. 2017 (PixelCNN++), section 2: the components are those of the whole pixel, and
+    the mean of a channel is linear in the channels before it.
+    """
+
+    # Per component: its logit, three means, three log-scales and three couplings.
+    channels = COMPONENTS * 10
+    # Greys spread over the range, so that the components begin with something to divide up.
+    start = tuple(
+        value
+        for k in range(COMPONENTS)
+        for value in (0.0, *3 * [(2 * k + 1) / COMPONENTS - 1], *3 * [-2.0], *3 * [0.0])
+    )
+
+    def mean(self, output: Tensor) -> Tensor:
+        """The mean of the mixture: each component's own, with its couplings, by its weight."""
+        logits, (red, green, blue), _, (rg, rb, gb) = self._parts(output)
+        green = green + rg * red
+        blue = blue + rb * red + gb * green
+        weights = logits.softmax(dim=1).unsqueeze(2)
+        return (weights * torch.stack([red, green, blue], dim=2)).sum(dim=1)
+
+    def log_mass(self, images: Tensor, output: Tensor) -> Tensor:
+        """Log-probability of the 8-bit image in nats, per image: (n,)."""
+        logits, (red, green, blue), log_scale, (rg, rb, gb) = self._parts(output)
+        seen = images.unsqueeze(1)
+        r, g = seen[:, :, 0], seen[:, :, 1]
+        mean = torch.stack([red, green + rg * r, blue + rb * r + gb * g], dim=2)
+        pixels = _logistic_log_mass(seen, mean, log_scale).sum(dim=2)
+        each = torch.logsumexp(logits.log_softmax(dim=1) + pixels, dim=1)
+        return each.flatten(1).sum(dim=1)
+
+    def log_prob(self, images: Tensor, output: Tensor) -> Tensor:
+        """The training objective is the mass itself."""
+        return self.log_mass(images, output)
+
+    def _parts(
+        self, output: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
+        """Logits (n, k, h, w), means, log-scales (n, k, 3, h, w), couplings in (-1, 1)."""
+        parts = output.unflatten(1, (COMPONENTS, 10))
+        means, couplings = parts[:, :, 1:4], torch.tanh(parts[:, :, 7:])
+        return parts[:, :, 0], means.unbind(2), parts[:, :, 4:7], couplings.unbind(2)
 
 
 class LearnedSigmaGaussian(nn.Module):
@@ -96,26 +146,92 @@ class LearnedSigmaGaussian(nn.Module):
         # Mirror to the left tail, where log_ndtr is exact: log(Phi(b) - Phi(a)), a < b.
         right = lower > 0
         a, b = torch.where(right, -upper, lower), torch.where(right, -lower, upper)
-        log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
+        # Further out the logarithms are too large to be subtracted, and their slopes are NaN.
+        far = b < -TAIL
+        near_a, near_b = torch.where(far, -1.0, a), torch.where(far, 0.0, b)
+        log_a, log_b = torch.special.log_ndtr(near_a), torch.special.log_ndtr(near_b)
         between = log_b + torch.log(-torch.expm1((log_a - log_b).clamp(max=-1e-7)))
-        edges = torch.special.log_ndtr(upper), torch.special.log_ndtr(-lower)
-        return _with_edges(images, *edges, between)
+        between = torch.where(far, _tail_log_mass(b.clamp(max=-TAIL), precision), between)
+        edges = _log_ndtr(upper), _log_ndtr(-lower)
+        return _with_edges(images, *edges, between).flatten(1).sum(dim=1)
+
+
+def _logistic_log_mass(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """Log-mass of each level under a logistic of its own; the three broadcast."""
+    log_scale = log_scale.clamp(min=MIN_LOG_SCALE)
+    precision = torch.exp(-log_scale)
+    upper = (images - mean + HALF_LEVEL) * precision
+    lower = (images - mean - HALF_LEVEL) * precision
+    below, above = F.logsigmoid(upper), F.logsigmoid(-lower)
+    # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): without the
+    # difference, which far from the mean is one of two equal numbers. u - l is the width w of
+    # a level; log(1 - exp(-w)) is split so that it stays finite where w rounds to 0.
+    width = (2 * HALF_LEVEL * precision).clamp(min=1e-6)
+    log_width = math.log(2 * HALF_LEVEL) - log_scale
+    between = below + above + log_width + torch.log(-torch.expm1(-width) / width)
+    return _with_edges(images, below, above, between)
+
+
+def _log_ndtr(x: Tensor) -> Tensor:
+    """log Phi(x), with a slope also where torch's is NaN or 0."""
+    far = x < -TAIL
+    near = torch.special.log_ndtr(torch.where(far, 0.0, x))
+    return torch.where(far, _log_tail(x.clamp(max=-TAIL)), near)
+
+
+def _log_tail(x: Tensor) -> Tensor:
+    """log Phi(x) for x <= -TAIL, to 1e-6: three terms of Mills' ratio."""
+    inverse = x.square().reciprocal()
+    series = torch.log1p(inverse * (3 * inverse - 1))
+    return -0.5 * x.square() - torch.log(-x) - 0.5 * math.log(2 * math.pi) + series
+
+
+def _tail_log_mass(b: Tensor, precision: Tensor) -> Tensor:
+    """log(Phi(b) - Phi(a)) for b <= -TAIL, where a lies a level below b.
+
+    Phi(a) / Phi(b) = exp(-w (|b| + w / 2)) / (1 + w / |b|), but for a factor of 1 + w / |b|^3.
+    """
+    width = 2 * HALF_LEVEL * precision
+    gap = width * (0.5 * width - b) + torch.log1p(-width / b)
+    return _log_tail(b) + torch.log(-torch.expm1(-gap.clamp(min=1e-7)))
 
 
 def _with_edges(images: Tensor, darkest: Tensor, brightest: Tensor, between: Tensor) -> Tensor:
-    """The darkest and brightest levels take the whole tail; sum over pixels: (n,)."""
+    """The darkest and brightest levels take the whole tail."""
     mass = torch.where(images < -1 + HALF_LEVEL, darkest, between)
-    return torch.where(images > 1 - HALF_LEVEL, brightest, mass).flatten(1).sum(dim=1)
+    return torch.where(images > 1 - HALF_LEVEL, brightest, mass)
 
 
-LIKELIHOODS: dict[str, type[DiscretisedLogistic] | type[LearnedSigmaGaussian]] = {
+Likelihood = DiscretisedLogistic | DiscretisedLogisticMixture | LearnedSigmaGaussian
+LIKELIHOODS: dict[str, type[Likelihood]] = {
     "discretised_logistic": DiscretisedLogistic,
+    "discretised_logistic_mixture": DiscretisedLogisticMixture,
     "gaussian": LearnedSigmaGaussian,
 }
 
 
 class ElboLoss(Spec):
-    """Which likelihood, and the weight of the KL term (Higgins et al. 2017)."""
+    """Which likelihood, and what is asked of the KL term.
+
+    `beta`: its weight (Higgins et al. 2017), to which it rises over the first `warmup_kimg`
+    thousand images (Sonderby et al. 2016). `free_bits`: each layer's KL, in nats and as the mean
+    over the batch, counts as no less (Kingma et al. 2016, appendix C.8).
+    """
 
     likelihood: Annotated[str, AfterValidator(key_of(LIKELIHOODS))] = "discretised_logistic"
     beta: NonNegativeFloat = 1.0
+    free_bits: NonNegativeFloat = 0.0
+    warmup_kimg: NonNegativeFloat = 0.0
+
+    def weight(self, position: int) -> float:
+        """Weight of the KL term for a step from the image `position` on."""
+        if position >= 1000 * self.warmup_kimg:
+            return self.beta
+        return self.beta * position / (1000 * self.warmup_kimg)
+
+    def divergence(self, kl: Tensor) -> Tensor:
+        """KL of each layer, the mean over this rank's images, (l,) -> what is minimised, ()."""
+        if self.free_bits > 0:
+            # The mean over the global batch: then two ranks with half of it each agree with one.
+            kl = (all_reduce_sum(kl) / world_size()).clamp(min=self.free_bits)
+        return kl.sum()

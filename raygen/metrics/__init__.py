@@ -21,6 +21,8 @@ METRICS = {
     "fid": Metric("minimize", ("gan", "vae"), "inception", least_samples=2049),
     "elbo": Metric("maximize", ("vae",)),
     "bits_per_dim": Metric("minimize", ("vae",)),
+    "iwae_bits_per_dim": Metric("minimize", ("vae",)),
+    "active_units": Metric("maximize", ("vae",)),
     "million_parameters": Metric("minimize", ("gan", "vae")),
 }
 

@@ -33,6 +33,14 @@ class Autoencoder(Generative, Protocol):
         """Uint8 images (n, 3, 32, 32) -> ELBO in nats per image (n,)."""
         ...
 
+    def log_weights(self, images: Tensor, random: torch.Generator, count: int) -> Tensor:
+        """Uint8 images -> log p(x, z) - log q(z | x) of `count` posterior samples: (count, n)."""
+        ...
+
+    def shift(self, images: Tensor) -> Tensor:
+        """Uint8 images -> posterior means in units of the prior (n, latent_dim)."""
+        ...
+
 
 def draw_latents(model: Generative, seed: int, index: int, count: int) -> tuple[Tensor, Tensor]:
     """Return the latents (count, latent_dim) and labels of chunk `index` of a seed's stream.

@@ -2,11 +2,12 @@
 
 from typing import Annotated, Literal
 
+import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
-from raygen.models.layers import Norm, norm_layer
-from raygen.models.nets import VaeNets
+from raygen.models.layers import Norm, in_float32, norm_layer
+from raygen.models.nets import Pass
 from raygen.spec import Spec
 
 
@@ -22,12 +23,29 @@ class ConvVae(Spec):
     depth: Annotated[int, Field(ge=0, le=8)] = 1
     norm: Norm = "batch"
 
-    def build(self, channels: int) -> VaeNets:
-        """Build both networks; the decoder ends in as many channels as its likelihood wants."""
-        return VaeNets(
-            Encoder(self.latent_dim, self.width, self.depth, self.norm),
-            Decoder(self.latent_dim, self.width, self.depth, self.norm, channels),
-        )
+    def build(self, channels: int) -> "ConvVaeNet":
+        """Build the network; it ends in as many channels as its likelihood wants."""
+        return ConvVaeNet(self.latent_dim, self.width, self.depth, self.norm, channels)
+
+
+class ConvVaeNet(nn.Module):
+    """Encoder, one layer of latents whose prior is N(0, 1), decoder."""
+
+    def __init__(self, latent_dim: int, width: int, depth: int, norm: Norm, channels: int) -> None:
+        super().__init__()
+        self.latent_dim, self.layers = latent_dim, (latent_dim,)
+        self.encoder = Encoder(latent_dim, width, depth, norm)
+        self.decoder = Decoder(latent_dim, width, depth, norm)
+        self.to_parameters = nn.Conv2d(width, channels, 3, padding=1)
+
+    def forward(self, images: Tensor, noise: Tensor) -> Pass:
+        mean, logvar = self.encoder(images)
+        log_ratio = 0.5 * logvar
+        return Pass(self.decode(mean + torch.exp(log_ratio) * noise), mean, log_ratio)
+
+    def decode(self, noise: Tensor) -> Tensor:
+        """Latents (n, latent_dim) -> the parameters of the pixel likelihood."""
+        return in_float32(self.to_parameters, self.decoder(noise))
 
 
 class Encoder(nn.Module):
@@ -46,17 +64,17 @@ class Encoder(nn.Module):
         self.head = nn.Linear(channels * 4 * 4, 2 * latent_dim)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        mean, logvar = self.head(self.blocks(images).flatten(1)).chunk(2, dim=1)
+        features = self.blocks(images).flatten(1)
+        mean, logvar = in_float32(self.head, features).chunk(2, dim=1)
         # Outside of this range exp() leaves float32 long before training recovers.
         return mean, logvar.clamp(-12, 12)
 
 
 class Decoder(nn.Module):
-    """Latents (n, latent_dim) -> the parameters of the pixel likelihood (n, channels, 32, 32)."""
+    """Latents (n, latent_dim) -> features (n, width, 32, 32)."""
 
-    def __init__(self, latent_dim: int, width: int, depth: int, norm: Norm, channels: int) -> None:
+    def __init__(self, latent_dim: int, width: int, depth: int, norm: Norm) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
         self.project = nn.Linear(latent_dim, 4 * width * 4 * 4)
         layers: list[nn.Module] = []
         inner = 4 * width
@@ -66,11 +84,9 @@ class Decoder(nn.Module):
             layers += [nn.ConvTranspose2d(inner, out, 4, stride=2, padding=1)]
             inner = out
         self.blocks = nn.Sequential(*layers, norm_layer(norm, inner), nn.SiLU())
-        self.to_parameters = nn.Conv2d(inner, channels, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.project(latents).view(len(latents), -1, 4, 4)
-        return self.to_parameters(self.blocks(x))
+        return self.blocks(self.project(latents).view(len(latents), -1, 4, 4))
 
 
 class Residual(nn.Module):

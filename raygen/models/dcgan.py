@@ -6,7 +6,14 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
-from raygen.models.layers import Norm, SpectralNorm, init_normal, norm_layer
+from raygen.models.layers import (
+    Norm,
+    ProjectionHead,
+    SpectralNorm,
+    in_float32,
+    init_normal,
+    norm_layer,
+)
 from raygen.models.nets import GanNets
 from raygen.spec import Spec
 
@@ -59,7 +66,7 @@ class Generator(nn.Module):
         if self.embedding is not None:
             latents = latents * self.embedding(labels)
         x = self.project(latents).view(len(latents), -1, 4, 4)
-        return torch.tanh(self.to_rgb(self.blocks(self.start(x))))
+        return torch.tanh(in_float32(self.to_rgb, self.blocks(self.start(x))))
 
 
 class Discriminator(nn.Module):
@@ -72,18 +79,11 @@ class Discriminator(nn.Module):
             _down(width, 2 * width, norm),
             _down(2 * width, 4 * width, norm),
         )
-        features = 4 * width * 4 * 4
-        head = nn.Linear(features, 1)
-        self.head = SpectralNorm(head) if norm == "spectral" else head
-        self.embedding = nn.Embedding(classes, features) if classes else None
+        self.head = ProjectionHead(4 * width * 4 * 4, classes, norm == "spectral")
         self.apply(init_normal)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        features = self.blocks(images).flatten(1)
-        logits = self.head(features).squeeze(1)
-        if self.embedding is not None:
-            logits = logits + (features * self.embedding(labels)).sum(dim=1)
-        return logits
+        return self.head(self.blocks(images).flatten(1), labels)
 
 
 def _up(channels: int, out: int, norm: Norm) -> nn.Module:

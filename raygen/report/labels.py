@@ -12,13 +12,20 @@ METRICS = {
     "fd_classifier": "Fréchet distance (raygen classifier features)",
     "elbo": "ELBO (nats per image)",
     "bits_per_dim": "bits per dimension",
+    "iwae_bits_per_dim": "bits per dimension (importance-weighted)",
+    "active_units": "active latents",
     "million_parameters": "parameters (millions)",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
 }
-SHORT_METRICS = {"fd_classifier": "Fréchet distance", "elbo": "ELBO", "bits_per_dim": "bits/dim"}
+SHORT_METRICS = {
+    "fd_classifier": "Fréchet distance",
+    "elbo": "ELBO",
+    "bits_per_dim": "bits/dim",
+    "iwae_bits_per_dim": "bits/dim (IW)",
+}
 
 
 class StateLook(NamedTuple):

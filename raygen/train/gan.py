@@ -1,31 +1,50 @@
 """One GAN in training: two networks, two Adams, and the average of the generator."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from raygen.compute import Compute, tf32
 from raygen.config import GanTrial
+from raygen.data.augment import Policy
 from raygen.data.batches import Batches, to_pixels
-from raygen.distributed import data_parallel, rank, world_size
+from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES
 from raygen.train.average import Average
+from raygen.train.rate import rate
 
 
 class GanLearner:
     """Networks, optimisers and average of one GAN trial; a step is a function of its position."""
 
-    def __init__(self, trial: GanTrial, classes: int, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        trial: GanTrial,
+        classes: int,
+        device: torch.device,
+        seed: int,
+        compute: Compute | None = None,
+        budget: float | None = None,
+    ) -> None:
+        """`budget`: images at the end of training, where a decaying learning rate is 0."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             nets = trial.model.build(classes)
         self.trial, self.classes, self.device, self.seed = trial, classes, device, seed
+        self.budget = budget
         self.latent_dim = trial.model.latent_dim
-        self.generator = nets.generator.to(device)
-        self.discriminator = nets.discriminator.to(device)
+        self.arithmetic = (compute or Compute()).on(device)
+        self.generator = self.arithmetic.layout(nets.generator.to(device))
+        self.discriminator = self.arithmetic.layout(nets.discriminator.to(device))
         self.average = Average(self.generator, trial.ema)
-        self.parallel_generator = data_parallel(self.generator)
-        self.parallel_discriminator = data_parallel(self.discriminator)
+        # Bare, where no gradients are to be shared; wrapped for DDP, where they are.
+        self.fast_generator = self.arithmetic.compile(self.generator)
+        self.fast_discriminator = self.arithmetic.compile(self.discriminator)
+        self.parallel_generator = self._parallel(self.generator, self.fast_generator)
+        self.parallel_discriminator = self._parallel(self.discriminator, self.fast_discriminator)
         settings = trial.optimizer
         betas = (settings.beta1, settings.beta2)
         self.generator_adam = torch.optim.Adam(
@@ -35,9 +54,13 @@ class GanLearner:
             self.discriminator.parameters(), settings.discriminator_lr, betas, fused=True
         )
         self.loss = ADVERSARIAL[trial.loss.name]
-        self.penalty = PENALTIES[trial.loss.penalty] if trial.loss.penalty else None
-        self.penalty_weight = trial.loss.penalty_weight or 0.0
+        self.penalty = self.arithmetic.compile(self._penalty) if trial.loss.penalty else None
+        self.policy = Policy(trial.augment)
         self.random = torch.Generator(device)
+
+    def _parallel(self, network: nn.Module, fast: nn.Module) -> nn.Module:
+        wrapped = data_parallel(network)
+        return fast if wrapped is network else self.arithmetic.compile(wrapped)
 
     @property
     def parameters(self) -> int:
@@ -53,44 +76,121 @@ class GanLearner:
         """Train on the images from `position` on; return the losses as tensors on the device."""
         # Seeded by position: a resumed run draws the same noise, and every rank its part of it.
         self.random.manual_seed(self.seed * 1_000_003 + position)
+        self._set_rates(position)
         self.generator.train()
         self.discriminator.train().requires_grad_(True)
-        losses: dict[str, Tensor] = {}
+        turns = []
         starts = range(position, position + self.images_per_step, self.trial.batch_size)
-        turns = [batches.at(start) for start in starts]
-        for images, labels in turns:
-            losses = self._train_discriminator(images, labels)
-        self.discriminator.requires_grad_(False)
-        losses["generator_loss"] = self._train_generator(turns[-1][1])
+        with tf32(self.arithmetic.tf32):
+            for start in starts:
+                real, labels = batches.at(start)
+                real = self.arithmetic.layout(real)
+                lazy = start // self.trial.batch_size % self.trial.loss.penalty_interval != 0
+                turns.append(self._train_discriminator(real, labels, lazy))
+            self.discriminator.requires_grad_(False)
+            losses = _means(turns) | {"generator_loss": self._train_generator(real, labels)}
         seen = position + self.images_per_step
         self.average.update(self.generator, seen, self.images_per_step)
         return losses
 
-    def _train_discriminator(self, real: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        with torch.no_grad():
-            fake = self.generator(self._noise(self.latent_dim), labels)
-        real_logits = self.parallel_discriminator(real, labels)
-        fake_logits = self.parallel_discriminator(fake, labels)
-        loss = self.loss.discriminator(real_logits, fake_logits)
-        losses = {"discriminator_loss": loss.detach()}
-        if self.penalty is not None:
-            mix = self._noise(1, uniform=True)
-            # The bare network: only its weights' gradients are shared, by the backward below.
-            penalty = self.penalty(lambda x: self.discriminator(x, labels), real, fake, mix)
-            loss = loss + self.penalty_weight * penalty
-            losses["penalty"] = penalty.detach()
-        self.discriminator_adam.zero_grad()
-        loss.backward()
-        self.discriminator_adam.step()
-        return losses
+    def _set_rates(self, position: int) -> None:
+        settings = self.trial.optimizer
+        if settings.decay == "none" or self.budget is None:
+            return
+        share = rate(settings.decay, position / self.budget)
+        for group in self.generator_adam.param_groups:
+            group["lr"] = settings.generator_lr * share
+        for group in self.discriminator_adam.param_groups:
+            group["lr"] = settings.discriminator_lr * share
 
-    def _train_generator(self, labels: Tensor) -> Tensor:
-        fake = self.parallel_generator(self._noise(self.latent_dim), labels)
-        loss = self.loss.generator(self.discriminator(fake, labels))
+    def _train_discriminator(
+        self, real: Tensor, labels: Tensor, lazy: bool = False
+    ) -> dict[str, Tensor]:
+        noise = self._noise(self.latent_dim)
+        changes = self._changes(), self._changes()
+        mix = self._noise(1, uniform=True) if self.penalty is not None else noise[:, :1]
+        self.discriminator_adam.zero_grad()
+        parts = []
+        for part, context in self._micro_batches(len(real), self.parallel_discriminator):
+            with context:
+                with torch.no_grad(), self.arithmetic.autocast():
+                    fake = self.fast_generator(noise[part], labels[part])
+                seen = self.policy(real[part], changes[0][part])
+                fake = self.policy(fake, changes[1][part])
+                with self.arithmetic.autocast():
+                    real_logits = self.parallel_discriminator(seen, labels[part])
+                    fake_logits = self.parallel_discriminator(fake, labels[part])
+                loss = self.loss.discriminator(real_logits, fake_logits)
+                losses = {"discriminator_loss": loss.detach()}
+                if self.penalty is not None and lazy:
+                    losses["penalty"] = torch.zeros_like(losses["discriminator_loss"])
+                elif self.penalty is not None:
+                    # As often as it is rare, so that its mean over the steps is what it was.
+                    penalty = self.trial.loss.penalty_interval * self.penalty(
+                        seen, fake, labels[part], mix[part]
+                    )
+                    assert self.trial.loss.penalty_weight is not None
+                    loss = loss + self.trial.loss.penalty_weight * penalty
+                    losses["penalty"] = penalty.detach()
+                (loss / self.trial.accumulate).backward()
+                parts.append(losses)
+        self._clip(self.discriminator)
+        self.discriminator_adam.step()
+        return _means(parts)
+
+    def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor, mix: Tensor) -> Tensor:
+        """The bare network in float32: its weights' gradients are shared by the loss's backward.
+
+        In evaluation mode, because a function that torch.func differentiates may not change
+        buffers; the discriminators that penalties accept have no others than the vectors of
+        spectral normalisation.
+        """
+        assert self.trial.loss.penalty is not None
+        self.discriminator.eval()
+        penalty = PENALTIES[self.trial.loss.penalty]
+        found = penalty(lambda x: self.discriminator(x, labels), real, fake, mix)
+        self.discriminator.train()
+        return found
+
+    def _train_generator(self, real: Tensor, labels: Tensor) -> Tensor:
+        noise = self._noise(self.latent_dim)
+        changes = self._changes()
+        real_changes = self._changes() if self.loss.pairs else changes
         self.generator_adam.zero_grad()
-        loss.backward()
+        parts = []
+        for part, context in self._micro_batches(len(labels), self.parallel_generator):
+            with context:
+                with self.arithmetic.autocast():
+                    fake = self.parallel_generator(noise[part], labels[part])
+                    seen = self.policy(fake, changes[part])
+                    fake_logits = self.fast_discriminator(seen, labels[part])
+                    real_logits = fake_logits
+                    if self.loss.pairs:
+                        shown = self.policy(real[part], real_changes[part])
+                        real_logits = self.fast_discriminator(shown, labels[part])
+                loss = self.loss.generator(real_logits, fake_logits)
+                (loss / self.trial.accumulate).backward()
+                parts.append({"generator_loss": loss.detach()})
+        self._clip(self.generator)
         self.generator_adam.step()
-        return loss.detach()
+        return _means(parts)["generator_loss"]
+
+    def _micro_batches(
+        self, count: int, network: nn.Module
+    ) -> Iterator[tuple[slice, AbstractContextManager[None]]]:
+        """Yield equal parts of this rank's batch; only the last backward shares gradients."""
+        size = count // self.trial.accumulate
+        for start in range(0, count, size):
+            last = start + size == count
+            yield slice(start, start + size), nullcontext() if last else unshared(network)
+
+    def _clip(self, network: nn.Module) -> None:
+        if self.trial.optimizer.clip:
+            nn.utils.clip_grad_norm_(network.parameters(), self.trial.optimizer.clip)
+
+    def _changes(self) -> Tensor:
+        """Draw the random numbers of the augmentation for one batch."""
+        return self._noise(self.policy.numbers, uniform=True)
 
     def _noise(self, width: int, uniform: bool = False) -> Tensor:
         """Draw the noise of the global batch and return this rank's rows of it."""
@@ -129,3 +229,9 @@ class GanLearner:
         self.discriminator.load_state_dict(state["discriminator"])
         self.generator_adam.load_state_dict(state["generator_adam"])
         self.discriminator_adam.load_state_dict(state["discriminator_adam"])
+
+
+def _means(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    return {name: torch.stack([part[name] for part in parts]).mean() for name in parts[0]}

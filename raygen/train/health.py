@@ -13,18 +13,39 @@ DIVERSITY = 0.05
 # Generator steps before that is a sign: fresh generators draw nearly one picture, too. At the
 # rates of the DCGAN paper and batches of 16, they left that state after 20 to 60 steps.
 YOUNG = 200
+# A discriminator whose loss is below this share of that of guessing tells every image apart, and
+# its gradients say nothing about how to do better.
+WON = 0.01
+# Nats per image: latents that say less leave every picture to the decoder alone. Trained VAEs of
+# 32x32 colour images carry tens to hundreds.
+EMPTY = 1.0
+
+
+# How reasons begin that an evaluation gives; others come from the losses on the way to one.
+JUDGED = ("collapse", "posterior collapse", "discriminator wins")
 
 
 class Health:
     """Watches one trial over its evaluations; its state travels in the checkpoint."""
 
-    def __init__(self, minimise: bool, real: Tensor, diversity: float = DIVERSITY) -> None:
-        """`diversity` 0 turns that sign off: samples of a young VAE are alike and no bad sign."""
-        self.minimise, self.diversity = minimise, diversity
+    def __init__(
+        self,
+        minimise: bool,
+        real: Tensor,
+        diversity: float = DIVERSITY,
+        chance: float | None = None,
+    ) -> None:
+        """`diversity` 0 turns that sign off: samples of a young VAE are alike and no bad sign.
+
+        `chance`: the discriminator's loss where it can only guess.
+        """
+        self.minimise, self.diversity, self.chance = minimise, diversity, chance
         self.real_spread = spread(real)
         self.best = math.inf if minimise else -math.inf
         self.worse = 0
         self.uniform = 0
+        self.won = 0
+        self.empty = 0
 
     def losses(self, losses: dict[str, float]) -> str | None:
         """Return the reason to stop if a loss is not finite."""
@@ -33,8 +54,13 @@ class Health:
                 return f"{name.replace('_', ' ')} is {value}"
         return None
 
-    def evaluation(self, value: float, samples: Tensor, steps: int) -> str | None:
-        """Return the reason to stop, from the objective and the sample grid after so many steps."""
+    def evaluation(
+        self, value: float, samples: Tensor, steps: int, losses: dict[str, float]
+    ) -> str | None:
+        """Return the reason to stop, from what was measured after so many steps.
+
+        `samples` is the sample grid, `losses` the means since the last evaluation.
+        """
         if not math.isfinite(value):
             return f"the objective is {value}"
         share = spread(samples) / self.real_spread
@@ -42,9 +68,17 @@ class Health:
         self.uniform = self.uniform + 1 if alike else 0
         if self.uniform >= PATIENCE:
             return f"collapse: samples vary {share:.1%} as much as real images"
+        latent = losses.get("kl", math.inf)
+        self.empty = self.empty + 1 if latent < EMPTY and steps >= YOUNG else 0
+        if self.empty >= PATIENCE:
+            return f"posterior collapse: the latents carry {latent:.2g} nats per image"
         if (value < self.best) == self.minimise or not math.isfinite(self.best):
-            self.best, self.worse = value, 0
+            self.best, self.worse, self.won = value, 0, 0
             return None
+        part = losses.get("discriminator_loss", math.inf) / (self.chance or math.inf)
+        self.won = self.won + 1 if self.chance and part < WON else 0
+        if self.won >= PATIENCE:
+            return f"discriminator wins: its loss is {part:.2%} of that of guessing"
         # A ratio means something only for distances, which are positive and minimised.
         lost = self.minimise and self.best > 0 and value > RISE * self.best
         self.worse = self.worse + 1 if lost else 0
@@ -54,12 +88,14 @@ class Health:
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed trial must remember."""
-        return {"best": self.best, "worse": self.worse, "uniform": self.uniform}
+        counts = {"worse": self.worse, "uniform": self.uniform, "won": self.won}
+        return {"best": self.best, **counts, "empty": self.empty}
 
     def load_state_dict(self, state: dict[str, float]) -> None:
         """Restore."""
         self.best, self.worse = state["best"], int(state["worse"])
-        self.uniform = int(state["uniform"])
+        self.uniform, self.won = int(state["uniform"]), int(state["won"])
+        self.empty = int(state["empty"])
 
 
 def spread(images: Tensor) -> float:

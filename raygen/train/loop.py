@@ -8,15 +8,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from raygen.compute import Compute, tf32
 from raygen.config import GanTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.distributed import agree
+from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS, Score
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.train.gan import GanLearner
-from raygen.train.health import DIVERSITY, Health
+from raygen.train.health import Health
 from raygen.train.vae import VaeLearner
 
 GRID = 64
@@ -68,11 +70,17 @@ class Progress(NamedTuple):
         }
 
 
-def make_learner(trial: Trial, classes: int, device: torch.device, seed: int) -> Learner:
-    """Build the learner of a trial's family."""
-    if isinstance(trial, GanTrial):
-        return GanLearner(trial, classes, device, seed)
-    return VaeLearner(trial, classes, device, seed)
+def make_learner(
+    trial: Trial,
+    classes: int,
+    device: torch.device,
+    seed: int,
+    compute: Compute | None = None,
+    budget: float | None = None,
+) -> Learner:
+    """Build the learner of a trial's family; `budget` (images) is where its rates decay to."""
+    kind = GanLearner if isinstance(trial, GanTrial) else VaeLearner
+    return kind(trial, classes, device, seed, compute or Compute(), budget)  # pyright: ignore[reportArgumentType]
 
 
 def fit(
@@ -83,6 +91,7 @@ def fit(
     seed: int,
     resume: dict[str, Any] | None = None,
     pulse: Callable[[Position], bool] | None = None,
+    compute: Compute | None = None,
 ) -> Iterator[Progress]:
     """Train, and yield at each milestone (kimg, ascending), the last of which is the budget.
 
@@ -90,12 +99,12 @@ def fit(
     `pulse` is called every few steps; training ends where it returns true, on all ranks at once.
     """
     device = evaluator.device
-    learner = make_learner(trial, len(data.classes), device, seed)
+    budget = milestones[-1] * 1000
+    learner = make_learner(trial, len(data.classes), device, seed, compute, budget)
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
     minimise = METRICS[objective].direction == "minimize"
-    diversity = DIVERSITY if isinstance(trial, GanTrial) else 0.0
-    health = Health(minimise, data.train.images[:512], diversity)
+    health = _health(trial, minimise, data)
     images, earlier, stretch = 0, 0.0, None
     if resume is not None:
         learner.load_state_dict(resume["learner"])
@@ -122,11 +131,12 @@ def fit(
         diverged, scores, best = trained.diverged, {}, False
         samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
         if diverged is None:
-            scores = evaluator(learner)
+            with tf32(False):  # what is measured does not depend on how it was trained
+                scores = evaluator(learner)
             before = health.best
             steps = images // learner.images_per_step
             value = scores[objective].value
-            diverged = health.evaluation(value, samples, steps)
+            diverged = health.evaluation(value, samples, steps, trained.losses)
             if kimg == milestones[-1] and math.isfinite(value):
                 diverged = None  # nothing is left to save: it has trained to the end
             best = health.best != before
@@ -140,6 +150,13 @@ def fit(
         )  # fmt: skip
         if diverged is not None:
             return
+
+
+def _health(trial: Trial, minimise: bool, data: ImageData) -> Health:
+    real = data.train.images[:512]
+    if isinstance(trial, GanTrial):
+        return Health(minimise, real, chance=ADVERSARIAL[trial.loss.name].chance)
+    return Health(minimise, real, diversity=0.0)
 
 
 class _Stretch(NamedTuple):

@@ -38,6 +38,7 @@ def train(
                 raise InputError(f"{folder.last}: was trained with another {key}: {found[key]}")
     evaluator = Evaluator(job.metrics, data, job.evaluation.samples, device)
     milestones = between(job.milestones, job.evaluation.every_kimg, job.kimg)
-    for progress in fit(job.trial, data, evaluator, milestones, job.seed, state):
+    training = fit(job.trial, data, evaluator, milestones, job.seed, state, compute=job.compute)
+    for progress in training:
         record(folder, job.trial, job.seed, data.summary(), progress)
         yield progress

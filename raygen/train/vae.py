@@ -1,49 +1,74 @@
-"""One VAE in training: encoder, decoder, likelihood, Adam, and the average of all three."""
+"""One VAE in training: network, likelihood, Adam, and the average of network and likelihood."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from raygen.compute import Compute, tf32
 from raygen.config import VaeTrial
 from raygen.data.batches import Batches, to_model_range, to_pixels
-from raygen.distributed import data_parallel, rank, world_size
-from raygen.losses.elbo import LIKELIHOODS, gaussian_kl
+from raygen.distributed import data_parallel, rank, unshared, world_size
+from raygen.errors import InputError
+from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
+from raygen.models import VaeNet
 from raygen.train.average import Average
+from raygen.train.rate import rate
 
 
 class Vae(nn.Module):
-    """The three parts as one module, so that one DDP wrapper and one average hold them."""
+    """Network and likelihood as one module, so that one DDP wrapper and one average hold them."""
 
     def __init__(self, trial: VaeTrial) -> None:
         super().__init__()
         self.likelihood = LIKELIHOODS[trial.loss.likelihood]()
-        nets = trial.model.build(self.likelihood.channels)
-        self.encoder, self.decoder = nets.encoder, nets.decoder
-        last = nets.decoder.to_parameters
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
+        net = trial.model.build(self.likelihood.channels)
+        assert net.to_parameters.bias is not None
         with torch.no_grad():
-            last.bias.copy_(torch.tensor(self.likelihood.start))
+            net.to_parameters.bias.copy_(torch.tensor(self.likelihood.start))
+        self.net: VaeNet = net
 
-    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Images and noise (n, latent_dim) -> output (n, c, 32, 32), log p(x | z) and KL (n,)."""
-        mean, logvar = self.encoder(images)
-        output = self.decoder(mean + torch.exp(0.5 * logvar) * noise)
-        return output, self.likelihood.log_prob(images, output), gaussian_kl(mean, logvar)
+    def forward(self, images: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and noise (n, latent_dim) -> log p(x | z) (n,) and KL (n, layers).
+
+        Autocast, if any, is that of the network: both results are computed in float32.
+        """
+        output, shift, log_ratio = self.net(images, noise)
+        with torch.autocast(images.device.type, enabled=False):
+            log_prob = self.likelihood.log_prob(images, output)
+            return log_prob, gaussian_kl(shift, log_ratio, self.net.layers)
 
 
 class VaeLearner:
     """Network, optimiser and average of one VAE trial; a step is a function of its position."""
 
-    def __init__(self, trial: VaeTrial, classes: int, device: torch.device, seed: int) -> None:
+    def __init__(
+        self,
+        trial: VaeTrial,
+        classes: int,
+        device: torch.device,
+        seed: int,
+        compute: Compute | None = None,
+        budget: float | None = None,
+    ) -> None:
+        """`budget`: images at the end of training, where a decaying learning rate is 0."""
+        self.share = trial.batch_size // world_size()
+        if self.share % trial.accumulate:
+            raise InputError(
+                f"accumulate {trial.accumulate}: a worker's {self.share} images of the batch of "
+                f"{trial.batch_size} do not divide by it; choose a batch_size that does"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.vae = Vae(trial).to(device)
+            vae = Vae(trial)
         self.trial, self.classes, self.device, self.seed = trial, classes, device, seed
-        self.latent_dim = trial.model.latent_dim
+        self.budget = budget
+        self.arithmetic = (compute or Compute()).on(device)
+        self.vae: Vae = self.arithmetic.layout(vae.to(device))  # pyright: ignore[reportAttributeAccessIssue]
+        self.latent_dim = vae.net.latent_dim
         self.average = Average(self.vae, trial.ema)
-        self.parallel = data_parallel(self.vae)
+        self.parallel = self.arithmetic.compile(data_parallel(self.vae))
         settings = trial.optimizer
         betas = (settings.beta1, settings.beta2)
         self.adam = torch.optim.Adam(self.vae.parameters(), settings.lr, betas, fused=True)
@@ -60,37 +85,102 @@ class VaeLearner:
         return self.trial.batch_size
 
     def step(self, batches: Batches, position: int) -> dict[str, Tensor]:
-        """Train on the images from `position` on; return the losses as tensors on the device."""
+        """Train on the images from `position` on; return the losses as tensors on the device.
+
+        "kl" is the whole divergence in nats per image, without free bits; "kl_1" is that of the
+        topmost of several layers. With `accumulate`, the gradient is the mean over equal parts of
+        the batch; free bits then look at the mean divergence of each part, not of the batch.
+        """
         self.random.manual_seed(self.seed * 1_000_003 + position)
+        self._set_rate(position)
         self.vae.train()
         images, _ = batches.at(position)
+        images = self.arithmetic.layout(images)
         size = (self.trial.batch_size, self.latent_dim)
         noise = torch.randn(size, generator=self.random, device=self.device)
-        share = self.trial.batch_size // world_size()
-        _, log_prob, kl = self.parallel(images, noise[rank() * share : (rank() + 1) * share])
-        log_prob, kl = log_prob.mean(), kl.mean()
-        self.adam.zero_grad()
-        (self.trial.loss.beta * kl - log_prob).backward()
-        if self.trial.optimizer.clip:
-            nn.utils.clip_grad_norm_(self.vae.parameters(), self.trial.optimizer.clip)
-        self.adam.step()
+        noise = noise[rank() * self.share : (rank() + 1) * self.share]
+        with tf32(self.arithmetic.tf32):
+            log_prob, kl = self._accumulate(images, noise, self.trial.loss.weight(position))
+            if self.trial.optimizer.clip:
+                nn.utils.clip_grad_norm_(self.vae.parameters(), self.trial.optimizer.clip)
+            self.adam.step()
         self.average.update(self.vae, position + self.images_per_step, self.images_per_step)
-        return {"log_prob": log_prob.detach(), "kl": kl.detach()}
+        losses = {"log_prob": log_prob, "kl": kl.sum()}
+        if len(kl) > 1:
+            losses |= {f"kl_{number}": part for number, part in enumerate(kl, start=1)}
+        return losses
+
+    def _set_rate(self, position: int) -> None:
+        settings = self.trial.optimizer
+        if settings.decay == "none" or self.budget is None:
+            return
+        for group in self.adam.param_groups:
+            group["lr"] = settings.lr * rate(settings.decay, position / self.budget)
+
+    def _accumulate(self, images: Tensor, noise: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """Leave the gradient of the batch; return the means of log p(x | z) and KL (layers,)."""
+        parts = self.trial.accumulate
+        log_probs, kls = [], []
+        self.adam.zero_grad()
+        turns = zip(images.chunk(parts), noise.chunk(parts), strict=True)
+        for number, turn in enumerate(turns, start=1):
+            with nullcontext() if number == parts else unshared(self.parallel):
+                with self.arithmetic.autocast():
+                    log_prob, kl = self.parallel(*turn)
+                log_prob, kl = log_prob.mean(), kl.mean(dim=0)
+                loss = weight * self.trial.loss.divergence(kl) - log_prob
+                (loss / parts).backward()
+            log_probs.append(log_prob.detach())
+            kls.append(kl.detach())
+        return torch.stack(log_probs).mean(), torch.stack(kls).mean(dim=0)
 
     @torch.no_grad()
+    @tf32(False)
     def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Latents (n, latent_dim) -> uint8 images: the mean of the decoder's likelihood."""
-        vae: Vae = self.average.network  # pyright: ignore[reportAssignmentType]
-        return to_pixels(vae.likelihood.mean(vae.decoder(latents)))
+        vae = self._averaged()
+        return to_pixels(vae.likelihood.mean(vae.net.decode(latents)))
 
     @torch.no_grad()
+    @tf32(False)
     def elbo(self, images: Tensor, random: torch.Generator) -> Tensor:
         """Uint8 images -> ELBO in nats per image (n,), at beta = 1 on the 256 levels."""
-        vae: Vae = self.average.network  # pyright: ignore[reportAssignmentType]
-        scaled = to_model_range(images)
-        noise = torch.randn(len(images), self.latent_dim, generator=random, device=self.device)
-        output, _, kl = vae(scaled, noise)
+        vae, scaled = self._averaged(), to_model_range(images)
+        output, shift, log_ratio = vae.net(scaled, self._noise(len(images), random))
+        kl = gaussian_kl(shift, log_ratio, vae.net.layers).sum(dim=1)
         return vae.likelihood.log_mass(scaled, output) - kl
+
+    @torch.no_grad()
+    @tf32(False)
+    def log_weights(self, images: Tensor, random: torch.Generator, count: int) -> Tensor:
+        """Uint8 images -> log p(x, z) - log q(z | x) of posterior samples: (count, n).
+
+        On the 256 levels, in nats per image.
+        """
+        vae, scaled = self._averaged(), to_model_range(images)
+        weights = []
+        for _ in range(count):
+            noise = self._noise(len(images), random)
+            output, shift, log_ratio = vae.net(scaled, noise)
+            log_mass = vae.likelihood.log_mass(scaled, output)
+            weights.append(log_mass + log_importance(shift, log_ratio, noise))
+        return torch.stack(weights)
+
+    @torch.no_grad()
+    @tf32(False)
+    def shift(self, images: Tensor) -> Tensor:
+        """Uint8 images -> posterior means in units of the prior (n, latent_dim).
+
+        Each given the means of the layers above.
+        """
+        noise = torch.zeros(len(images), self.latent_dim, device=self.device)
+        return self._averaged().net(to_model_range(images), noise).shift
+
+    def _averaged(self) -> Vae:
+        return self.average.network  # pyright: ignore[reportReturnType]
+
+    def _noise(self, count: int, random: torch.Generator) -> Tensor:
+        return torch.randn(count, self.latent_dim, generator=random, device=self.device)
 
     def weights(self) -> dict[str, Any]:
         """What sampling needs."""

@@ -34,6 +34,7 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
         "milestones": list(spec.milestones),
         "sampler": spec.sampler.model_dump(),
         "evaluation": spec.evaluation.model_dump(mode="json"),
+        "compute": spec.compute.model_dump(mode="json"),
         "seed": spec.seed,
         "finalists": spec.finalists.model_dump(),
         "recovery": spec.recovery.model_dump(),

@@ -19,6 +19,7 @@ from raygen.config import Study, load_study
 from raygen.errors import InputError
 from raygen.metrics import METRICS
 from raygen.space import Branches, Group
+from raygen.train.health import JUDGED
 from raygen.tune.controller import Controller
 from raygen.tune.sampler import Sampler
 
@@ -632,8 +633,8 @@ def _recorded(
                 array[index] = float(history[column].iloc[at[-1]])
     if state == "completed":
         return Recorded(params, values, seconds, sd, milestones[-1])
-    # A collapse is told by an evaluation. What broke did so on the way to the next one.
-    broke = not reason.startswith("collapse")
+    # What broke did so on the way to the next evaluation.
+    broke = not reason.startswith(JUDGED)
     told = int(np.isfinite(values).sum())
     end = milestones[min(told, len(milestones) - 1)] if broke else float(kimg[-1])
     return Recorded(params, values, seconds, sd, end, reason, broke)

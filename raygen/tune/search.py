@@ -374,6 +374,7 @@ def _shared(
         family=study.spec.family,
         metrics=study.spec.metrics,
         samples=study.spec.evaluation.samples,
+        compute=study.spec.compute,
         milestones=study.spec.milestones,
         resources=study.spec.resources.model_dump(),
         name=data.name,

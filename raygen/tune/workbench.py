@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from ray.exceptions import RayError
 
+from raygen.compute import Compute
 from raygen.config import Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
@@ -41,6 +42,7 @@ class Shared(NamedTuple):
     family: str
     metrics: tuple[str, ...]
     samples: int
+    compute: Compute
     milestones: tuple[float, ...]
     resources: dict[str, Any]
     name: str
@@ -114,8 +116,9 @@ class Workbench:
         seed = job["seed"]
         pulse = _Pulse(self, folder, trial, seed)
         for progress in fit(
-            trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse
-        ):
+            trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
+            self.shared.compute,
+        ):  # fmt: skip
             if rank() == 0:
                 record(folder, trial, seed, self.data.summary(), progress)
             # Without its checkpoint a trial starts again; what is known of it is not told twice.

@@ -26,7 +26,7 @@ from raygen.losses.adversarial import (
 )
 
 REAL = np.array([-3.0, -0.5, 0.0, 0.2, 4.0])
-FAKE = np.array([2.5, -1.5, 0.1, -6.0])
+FAKE = np.array([2.5, -1.5, 0.1, -6.0, 0.7])
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
@@ -40,13 +40,15 @@ DISCRIMINATORS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "hinge": lambda r, f: -np.mean(np.minimum(0, r - 1)) - np.mean(np.minimum(0, -f - 1)),
     "least_squares": lambda r, f: np.mean((r - 1) ** 2) / 2 + np.mean(f**2) / 2,
     "wasserstein": lambda r, f: np.mean(f) - np.mean(r),
+    "relativistic": lambda r, f: -np.mean(np.log(sigmoid(r - f))),
 }
-GENERATORS: dict[str, Callable[[np.ndarray], float]] = {
-    "minimax": lambda f: np.mean(np.log(1 - sigmoid(f))),
-    "nonsaturating": lambda f: -np.mean(np.log(sigmoid(f))),
-    "hinge": lambda f: -np.mean(f),
-    "least_squares": lambda f: np.mean((f - 1) ** 2) / 2,
-    "wasserstein": lambda f: -np.mean(f),
+GENERATORS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "minimax": lambda r, f: np.mean(np.log(1 - sigmoid(f))),
+    "nonsaturating": lambda r, f: -np.mean(np.log(sigmoid(f))),
+    "hinge": lambda r, f: -np.mean(f),
+    "least_squares": lambda r, f: np.mean((f - 1) ** 2) / 2,
+    "wasserstein": lambda r, f: -np.mean(f),
+    "relativistic": lambda r, f: -np.mean(np.log(sigmoid(f - r))),
 }
 
 
@@ -59,9 +61,39 @@ def test_the_loss_of_the_discriminator_is_the_formula_of_its_paper(name: str) ->
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_the_loss_of_the_generator_is_the_formula_of_its_paper(name: str) -> None:
-    loss = ADVERSARIAL[name].generator(torch.tensor(FAKE))
+    loss = ADVERSARIAL[name].generator(torch.tensor(REAL), torch.tensor(FAKE))
 
-    assert loss.item() == pytest.approx(GENERATORS[name](FAKE), rel=1e-12)
+    assert loss.item() == pytest.approx(GENERATORS[name](REAL, FAKE), rel=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name, loss in ADVERSARIAL.items() if loss.chance])
+def test_chance_is_the_lowest_loss_of_one_score_for_all_images(name: str) -> None:
+    """Among discriminators that cannot tell real from fake: one number for every image."""
+    scores = torch.linspace(-3, 3, 6001, dtype=torch.float64)
+    losses = [float(ADVERSARIAL[name].discriminator(s[None], s[None])) for s in scores]
+
+    assert min(losses) == pytest.approx(ADVERSARIAL[name].chance, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ADVERSARIAL)
+def test_a_generator_looks_at_the_real_scores_if_and_only_if_its_loss_is_of_pairs(
+    name: str,
+) -> None:
+    loss, fake = ADVERSARIAL[name], torch.tensor(FAKE)
+
+    one, other = loss.generator(torch.tensor(REAL), fake), loss.generator(torch.tensor(FAKE), fake)
+
+    assert (one != other) == loss.pairs
+
+
+def test_the_two_sides_of_a_relativistic_game_differ_by_the_mean_difference_of_scores() -> None:
+    """softplus(x) - softplus(-x) = x."""
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    sides = ADVERSARIAL["relativistic"]
+
+    difference = sides.generator(real, fake) - sides.discriminator(real, fake)
+
+    assert difference.item() == pytest.approx((REAL - FAKE).mean(), rel=1e-12)
 
 
 def test_a_discriminator_that_cannot_tell_loses_two_log_two() -> None:
@@ -84,9 +116,9 @@ def test_the_optimal_discriminator_of_two_coins_is_the_ratio_of_their_odds() -> 
     assert logits.grad.abs().max() < 1e-7
 
 
-def gradient(loss: Callable[[Tensor], Tensor], logit: float) -> float:
+def gradient(loss: Callable[[Tensor, Tensor], Tensor], logit: float) -> float:
     fake = torch.tensor([logit], dtype=torch.float64, requires_grad=True)
-    return float(torch.autograd.grad(loss(fake), fake)[0])
+    return float(torch.autograd.grad(loss(torch.zeros_like(fake), fake), fake)[0])
 
 
 @pytest.mark.parametrize("logit", [-10.0, -1.0, 0.0, 1.0, 10.0])
@@ -134,12 +166,12 @@ def test_least_squares_losses_vanish_at_their_targets() -> None:
     ones, zeros = torch.ones(4), torch.zeros(4)
 
     assert least_squares_discriminator(ones, zeros) == 0
-    assert least_squares_generator(ones) == 0
+    assert least_squares_generator(zeros, ones) == 0
 
 
 def test_the_wasserstein_game_is_zero_sum_in_the_fake_scores() -> None:
     real, fake = torch.tensor(REAL), torch.tensor(FAKE)
-    total = wasserstein_discriminator(real, fake) + linear_generator(fake)
+    total = wasserstein_discriminator(real, fake) + linear_generator(real, fake)
 
     assert total.item() == pytest.approx(-REAL.mean())
 
@@ -149,7 +181,7 @@ def test_the_wasserstein_game_is_zero_sum_in_the_fake_scores() -> None:
 def test_losses_and_gradients_stay_finite_for_extreme_scores(name: str, logit: float) -> None:
     real = torch.tensor([-logit], requires_grad=True)
     fake = torch.tensor([logit], requires_grad=True)
-    loss = ADVERSARIAL[name].discriminator(real, fake) + ADVERSARIAL[name].generator(fake)
+    loss = ADVERSARIAL[name].discriminator(real, fake) + ADVERSARIAL[name].generator(real, fake)
     loss.backward()
 
     assert loss.isfinite()
@@ -222,12 +254,26 @@ def test_r1_is_taken_at_the_real_images() -> None:
     assert value.item() == pytest.approx((real.numpy().reshape(2, -1) ** 2).sum(axis=1).mean() / 2)
 
 
-def test_both_penalties_differentiate_into_the_weights_of_the_critic(critic: Linear) -> None:
+def test_r2_is_taken_at_the_generated_images_and_r1_r2_at_both() -> None:
+    real, fake = images(2, 0), images(2, 1)
+    squares = [(each.numpy().reshape(2, -1) ** 2).sum(axis=1).mean() / 2 for each in (real, fake)]
+
+    def norm(x: Tensor) -> Tensor:
+        return x.square().flatten(1).sum(dim=1) / 2
+
+    one, both = (PENALTIES[name](norm, real, fake, torch.ones(2)) for name in ("r2", "r1_r2"))
+
+    assert one.item() == pytest.approx(squares[1])
+    assert both.item() == pytest.approx(sum(squares))
+
+
+def test_penalties_differentiate_into_the_weights_of_the_critic(critic: Linear) -> None:
     """d(|w| - 1)^2 / dw = 2 (|w| - 1) w / |w|, and d(|w|^2 / 2) / dw = w."""
     real, fake, mix = images(3, 0), images(3, 1), torch.full((3,), 0.5, dtype=torch.float64)
     weight = critic.weight.detach()
     norm = weight.norm()
-    expected = {"gradient_penalty": 2 * (norm - 1) * weight / norm, "r1": weight}
+    expected = {"gradient_penalty": 2 * (norm - 1) * weight / norm, "r1": weight, "r2": weight}
+    expected["r1_r2"] = 2 * weight
     assert set(expected) == set(PENALTIES)
 
     for name, penalty in PENALTIES.items():
@@ -248,6 +294,11 @@ def test_penalties_leave_the_images_as_they_were(critic: Linear) -> None:
 def test_a_penalty_and_its_weight_go_together(half: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="penalty and penalty_weight go together"):
         AdversarialLoss.model_validate(half)
+
+
+def test_an_interval_without_a_penalty_is_refused() -> None:
+    with pytest.raises(ValidationError, match="a penalty_interval needs a penalty"):
+        AdversarialLoss(penalty_interval=16)
 
 
 def test_a_penalty_with_a_weight_and_no_penalty_at_all_are_both_good() -> None:

@@ -3,18 +3,23 @@
 import math
 
 import pytest
+import scipy.special
 import torch
 from pydantic import ValidationError
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
 from raygen.losses.elbo import (
+    COMPONENTS,
     LIKELIHOODS,
     MIN_LOG_SCALE,
+    TAIL,
     DiscretisedLogistic,
+    DiscretisedLogisticMixture,
     ElboLoss,
     LearnedSigmaGaussian,
     gaussian_kl,
+    log_importance,
 )
 
 LEVELS = (2 * torch.arange(256, dtype=torch.float64) - 255) / 255
@@ -22,19 +27,67 @@ MEANS = [-40.0, -1.3, -1.0, -0.5, 0.0017, 0.5, 1.0, 1.5, 40.0]
 LOG_SCALES = [MIN_LOG_SCALE, -5.0, -3.0, -1.0, 0.0, 1.0, 3.0]
 
 
-def test_the_kl_is_that_of_torch_distributions() -> None:
+def posteriors() -> tuple[Tensor, Tensor]:
+    """Shift and log_ratio of five images and seven latents."""
     random = torch.Generator().manual_seed(0)
-    mean = torch.randn(5, 7, generator=random, dtype=torch.float64) * 3
-    logvar = torch.randn(5, 7, generator=random, dtype=torch.float64) * 2
-    prior = Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    shift = torch.randn(5, 7, generator=random, dtype=torch.float64) * 3
+    return shift, torch.randn(5, 7, generator=random, dtype=torch.float64)
 
-    expected = kl_divergence(Normal(mean, (logvar / 2).exp()), prior).sum(dim=1)
 
-    torch.testing.assert_close(gaussian_kl(mean, logvar), expected)
+def test_the_kl_of_each_layer_is_that_of_torch_distributions() -> None:
+    shift, log_ratio = posteriors()
+    prior = Normal(torch.zeros_like(shift), torch.ones_like(shift))
+    expected = kl_divergence(Normal(shift, log_ratio.exp()), prior)
+
+    found = gaussian_kl(shift, log_ratio, (2, 1, 4))
+
+    parts = [expected[:, :2], expected[:, 2:3], expected[:, 3:]]
+    torch.testing.assert_close(found, torch.stack([part.sum(dim=1) for part in parts], dim=1))
+    torch.testing.assert_close(gaussian_kl(shift, log_ratio, (7,))[:, 0], expected.sum(dim=1))
+
+
+def test_the_kl_of_two_gaussians_follows_from_the_shift_and_the_ratio_between_them() -> None:
+    shift, log_ratio = posteriors()
+    mean, deviation = torch.randn(5, 7, dtype=torch.float64), torch.rand(5, 7).double() + 0.1
+    posterior = Normal(mean + deviation * shift, deviation * log_ratio.exp())
+
+    expected = kl_divergence(posterior, Normal(mean, deviation)).sum(dim=1)
+
+    torch.testing.assert_close(gaussian_kl(shift, log_ratio, (7,))[:, 0], expected)
 
 
 def test_the_kl_of_the_prior_with_itself_is_zero() -> None:
-    assert gaussian_kl(torch.zeros(3, 4), torch.zeros(3, 4)).tolist() == [0.0, 0.0, 0.0]
+    assert gaussian_kl(torch.zeros(3, 4), torch.zeros(3, 4), (4,)).tolist() == [[0.0]] * 3
+
+
+def test_the_weight_of_latents_is_the_ratio_of_their_densities() -> None:
+    shift, log_ratio = posteriors()
+    noise = torch.randn(5, 7, dtype=torch.float64)
+    posterior = Normal(shift, log_ratio.exp())
+    latents = shift + log_ratio.exp() * noise
+
+    expected = (Normal(0.0, 1.0).log_prob(latents) - posterior.log_prob(latents)).sum(dim=1)
+
+    torch.testing.assert_close(log_importance(shift, log_ratio, noise), expected)
+
+
+def test_no_layer_counts_for_less_than_its_free_bits() -> None:
+    kl = torch.tensor([0.2, 3.0, 0.5], requires_grad=True)
+
+    (slope,) = torch.autograd.grad(ElboLoss(free_bits=0.5).divergence(kl), kl)
+
+    assert ElboLoss(free_bits=0.5).divergence(kl).item() == pytest.approx(0.5 + 3.0 + 0.5)
+    assert slope[:2].tolist() == [0.0, 1.0]
+    assert ElboLoss().divergence(kl).item() == pytest.approx(3.7)
+
+
+def test_the_weight_of_the_kl_rises_linearly_to_beta() -> None:
+    loss = ElboLoss(beta=0.5, warmup_kimg=2)
+
+    found = [loss.weight(position) for position in (0, 500, 1000, 2000, 10**9)]
+
+    assert found == [0.0, 0.125, 0.25, 0.5, 0.5]
+    assert ElboLoss(beta=3.0).weight(0) == 3.0
 
 
 def levels(dtype: torch.dtype = torch.float64) -> Tensor:
@@ -49,9 +102,22 @@ def per_pixel(kind: str, mean: float, log_scale: float, dtype: torch.dtype) -> T
     if kind == "discretised_logistic":
         output = torch.cat([means, torch.full(shape, log_scale, dtype=dtype)], dim=1)
         return DiscretisedLogistic().log_mass(levels(dtype), output) / 3
+    if kind == "discretised_logistic_mixture":
+        scales = torch.full(shape, log_scale, dtype=dtype)
+        output = mixture([0.0] * COMPONENTS, means, scales, torch.zeros(shape, dtype=dtype))
+        return DiscretisedLogisticMixture().log_mass(levels(dtype), output) / 3
     likelihood = LearnedSigmaGaussian().to(dtype)
     likelihood.log_sigma.data.fill_(log_scale)
     return likelihood.log_mass(levels(dtype), means).detach() / 3
+
+
+def mixture(logits: list[float], means: Tensor, log_scales: Tensor, couplings: Tensor) -> Tensor:
+    """The output that describes components which differ in their weights only."""
+    parts = [
+        torch.cat([torch.full_like(means[:, :1], logit), means, log_scales, couplings], dim=1)
+        for logit in logits
+    ]
+    return torch.cat(parts, dim=1)
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)
@@ -125,12 +191,12 @@ def test_masses_objectives_and_their_gradients_are_finite_for_extreme_outputs(
         else:
             output[:, 3:] = scale
         output.requires_grad_()
-        objective = likelihood.log_prob(levels(torch.float32), output)
-        (slope,) = torch.autograd.grad(objective.sum(), output)
+        for log in (likelihood.log_prob, likelihood.log_mass):
+            value = log(levels(torch.float32), output)
+            slopes = torch.autograd.grad(value.sum(), [output, *likelihood.parameters()])
 
-        assert likelihood.log_mass(levels(torch.float32), output).isfinite().all()
-        assert objective.isfinite().all()
-        assert slope.isfinite().all()
+            assert value.isfinite().all()
+            assert all(slope.isfinite().all() for slope in slopes)
 
 
 @pytest.mark.parametrize("kind", LIKELIHOODS)
@@ -153,6 +219,31 @@ def test_the_slope_of_a_tail_pulls_the_mean_towards_the_image() -> None:
     (slope,) = torch.autograd.grad(DiscretisedLogistic().log_mass(image, output).sum(), output)
 
     assert slope[0, :3].flatten().tolist() == pytest.approx([math.exp(5)] * 3, rel=1e-3)
+
+
+@pytest.mark.parametrize("mean", [-40.0, -1.0, 0.3, 9.0, 1000.0])
+@pytest.mark.parametrize("log_sigma", [-5.0, -3.0, -1.0])
+def test_the_tail_of_the_gaussian_and_its_slope_are_those_of_scipy(
+    mean: float, log_sigma: float
+) -> None:
+    """In float32, beyond the reach of torch's own log_ndtr."""
+    likelihood = LearnedSigmaGaussian()
+    likelihood.log_sigma.data.fill_(log_sigma)
+    output = torch.full((256, 3, 1, 1), mean, requires_grad=True)
+    sigma, levels64 = math.exp(log_sigma), LEVELS.numpy()
+
+    mass = likelihood.log_mass(levels(torch.float32), output)
+    (slope,) = torch.autograd.grad(mass.sum(), output)
+
+    sign = 1 if mean > 0 else -1  # mirrored, so that all is left of the mean
+    b = (sign * (levels64 - mean) + 1 / 255) / sigma
+    log_a, log_b = (scipy.special.log_ndtr(x) for x in (b - 2 / 255 / sigma, b))
+    inside = torch.from_numpy(b < -TAIL)
+    inside[[0, 255]] = False
+    expected = torch.from_numpy(log_b) + torch.log(-torch.expm1(torch.from_numpy(log_a - log_b)))
+    pull = torch.from_numpy(-sign * b / sigma)
+    torch.testing.assert_close(mass[inside].double() / 3, expected[inside], rtol=1e-4, atol=0.01)
+    torch.testing.assert_close(slope[inside, 0, 0, 0].double(), -pull[inside], rtol=0.05, atol=0)
 
 
 def test_the_density_of_the_gaussian_is_that_of_torch_distributions() -> None:
@@ -255,3 +346,115 @@ def test_a_likelihood_reads_as_many_channels_as_it_says_and_means_three(kind: st
 def test_a_misspelt_likelihood_is_answered_with_the_nearest_one() -> None:
     with pytest.raises(ValidationError, match="did you mean 'gaussian'"):
         ElboLoss(likelihood="gausian")
+
+
+MIXTURE = DiscretisedLogisticMixture()
+
+
+def random_output(count: int = 1, size: int = 1) -> Tensor:
+    """Every parameter of a mixture at random, in a range that images lead to."""
+    random = torch.Generator().manual_seed(3)
+    shape = (count, COMPONENTS, 10, size, size)
+    output = torch.randn(shape, generator=random, dtype=torch.float64)
+    output[:, :, 4:7] = output[:, :, 4:7] * 0.7 - 2.5
+    return output.flatten(1, 2)
+
+
+def slow_log_mass(pixel: list[int], output: list[float]) -> float:
+    """The definition, for one pixel in plain Python."""
+    x = [float(LEVELS[level]) for level in pixel]
+    parts = [output[10 * k : 10 * k + 10] for k in range(COMPONENTS)]
+    total = sum(math.exp(part[0]) for part in parts)
+    mass = 0.0
+    for logit, red, green, blue, *rest in parts:
+        scales, (a, b, c) = rest[:3], map(math.tanh, rest[3:])
+        means = [red, green + a * x[0], blue + b * x[0] + c * x[1]]
+        product = math.exp(logit) / total
+        for value, level, mean, scale in zip(x, pixel, means, scales, strict=True):
+            upper = 1.0 if level == 255 else sigmoid((value - mean + 1 / 255) / math.exp(scale))
+            lower = 0.0 if level == 0 else sigmoid((value - mean - 1 / 255) / math.exp(scale))
+            product *= upper - lower
+        mass += product
+    return math.log(mass)
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def test_the_mass_of_a_mixture_is_that_of_its_definition() -> None:
+    output = random_output(6, size=2)
+    chosen = torch.randint(256, (6, 3, 2, 2), generator=torch.Generator().manual_seed(4))
+    chosen[0, :, 0, 0], chosen[1, :, 0, 0] = torch.tensor([0, 255, 7]), torch.tensor([255, 3, 0])
+
+    expected = [
+        sum(
+            slow_log_mass(chosen[n, :, i, j].tolist(), output[n, :, i, j].tolist())
+            for i in range(2)
+            for j in range(2)
+        )
+        for n in range(6)
+    ]
+
+    assert MIXTURE.log_mass(LEVELS[chosen], output).tolist() == pytest.approx(expected)
+    single = MIXTURE.log_mass(LEVELS[chosen].float(), output.float())
+    assert single.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("red", [0, 77, 255])
+def test_the_masses_of_all_greens_and_blues_sum_to_that_of_the_red(red: int) -> None:
+    """And those of all reds to one, of which the test of all likelihoods is the proof."""
+    output = random_output()
+    green, blue = torch.meshgrid(LEVELS, LEVELS, indexing="ij")
+    images = torch.stack([LEVELS[red].expand(256, 256), green, blue], dim=-1).view(-1, 3, 1, 1)
+
+    whole = MIXTURE.log_mass(images, output.expand(len(images), -1, -1, -1)).exp().sum()
+
+    weights = output.view(COMPONENTS, 10)[:, 0].softmax(dim=0)
+    means, log_scales = output.view(COMPONENTS, 10)[:, [1, 4]].T
+    edges = torch.tensor([LEVELS[red] - 1 / 255, LEVELS[red] + 1 / 255]).double()
+    edges[0] = -math.inf if red == 0 else edges[0]
+    edges[1] = math.inf if red == 255 else edges[1]
+    below, above = torch.sigmoid((edges.view(2, 1) - means) / log_scales.exp())
+    assert whole.item() == pytest.approx((weights * (above - below)).sum().item(), rel=1e-6)
+
+
+def test_a_mixture_of_one_component_without_couplings_is_the_discretised_logistic() -> None:
+    random = torch.Generator().manual_seed(0)
+    means, log_scales = torch.randn(2, 4, 3, 8, 8, generator=random, dtype=torch.float64) - 0.5
+    images = LEVELS[torch.randint(256, (4, 3, 8, 8), generator=random)]
+    logits = [0.0] + [-1e4] * (COMPONENTS - 1)
+
+    found = MIXTURE.log_mass(images, mixture(logits, means, log_scales, torch.zeros_like(means)))
+
+    expected = DiscretisedLogistic().log_mass(images, torch.cat([means, log_scales], dim=1))
+    torch.testing.assert_close(found, expected)
+
+
+def test_the_mean_of_a_mixture_is_that_of_its_samples() -> None:
+    count = 400_000
+    output = random_output()
+    logits, means, log_scales, couplings = output.view(COMPONENTS, 10).split([1, 3, 3, 3], dim=1)
+    random = torch.Generator().manual_seed(1)
+    k = torch.multinomial(logits[:, 0].softmax(dim=0), count, replacement=True, generator=random)
+    uniform = torch.rand(count, 3, generator=random, dtype=torch.float64)
+    own = means[k] + log_scales[k].exp() * (uniform.log() - (-uniform).log1p())
+    a, b, c = couplings[k].tanh().T
+    red = own[:, 0]
+    green = own[:, 1] + a * red
+    samples = torch.stack([red, green, own[:, 2] + b * red + c * green], dim=1)
+
+    error = samples.std(dim=0) / count**0.5
+
+    assert ((MIXTURE.mean(output).flatten() - samples.mean(dim=0)).abs() < 4 * error).all()
+
+
+def test_a_mixture_starts_as_greys_over_the_whole_range() -> None:
+    start = torch.tensor(MIXTURE.start, dtype=torch.float64).view(1, -1, 1, 1)
+
+    costs = -MIXTURE.log_mass(levels(), start.expand(256, -1, -1, -1)) / (3 * math.log(2))
+
+    assert MIXTURE.mean(start).flatten().tolist() == pytest.approx([0.0] * 3, abs=1e-9)
+    # Uniform levels would cost eight bits; greys cost less, because the channels agree.
+    assert 4 < costs.mean().item() < 8
+    assert costs.max().item() < 8.5

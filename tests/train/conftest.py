@@ -7,14 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeTrial
+from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.losses.adversarial import AdversarialLoss
+from raygen.losses.elbo import ElboLoss
 from raygen.metrics import Score
 from raygen.metrics.model import Generative, draw_latents
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
+from raygen.models.ladder_vae import LadderVae
 from raygen.train import health
 
 EMA = Ema(half_life_kimg=0.2)
@@ -32,6 +34,14 @@ TRIALS: dict[str, Trial] = {
         model=Dcgan(latent_dim=8, width=4, discriminator_norm="spectral"), ema=EMA, batch_size=16
     ),
     "vae": VaeTrial(model=ConvVae(latent_dim=8, width=4), ema=EMA, batch_size=16),
+    "ladder vae": VaeTrial(
+        model=LadderVae(latent_channels=1, width=4, layers=1),
+        loss=ElboLoss(likelihood="discretised_logistic_mixture", free_bits=0.5, warmup_kimg=0.15),
+        optimizer=VaeOptimizer(decay="cosine"),
+        ema=EMA,
+        batch_size=16,
+        accumulate=2,
+    ),
 }
 
 

@@ -36,7 +36,7 @@ def test_a_loss_that_is_not_finite_is_named(health: Health, value: float) -> Non
 @pytest.mark.parametrize("minimise", [True, False])
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_an_objective_that_is_not_finite_ends_the_trial(minimise: bool, value: float) -> None:
-    assert Health(minimise, REAL).evaluation(value, REAL, STEPS) == f"the objective is {value}"
+    assert Health(minimise, REAL).evaluation(value, REAL, STEPS, {}) == f"the objective is {value}"
 
 
 def test_a_falling_sequence_is_never_flagged(health: Health) -> None:
@@ -74,20 +74,21 @@ def test_the_best_of_a_maximised_objective_is_its_largest_value() -> None:
 
 
 def test_identical_samples_twice_in_a_row_end_the_trial(health: Health) -> None:
-    assert health.evaluation(10.0, SAME, STEPS) is None
+    assert health.evaluation(10.0, SAME, STEPS, {}) is None
     assert (
-        health.evaluation(9.0, SAME, STEPS) == "collapse: samples vary 0.0% as much as real images"
+        health.evaluation(9.0, SAME, STEPS, {})
+        == "collapse: samples vary 0.0% as much as real images"
     )
 
 
 def test_a_diversity_of_zero_forgives_identical_samples_for_ever() -> None:
     health = Health(minimise=True, real=REAL, diversity=0.0)
 
-    assert [health.evaluation(9.0, SAME, STEPS) for _ in range(5)] == [None] * 5
+    assert [health.evaluation(9.0, SAME, STEPS, {}) for _ in range(5)] == [None] * 5
 
 
 def test_identical_samples_once_are_forgiven(health: Health) -> None:
-    reasons = [health.evaluation(9.0, samples, STEPS) for samples in (SAME, REAL, SAME, REAL)]
+    reasons = [health.evaluation(9.0, samples, STEPS, {}) for samples in (SAME, REAL, SAME, REAL)]
 
     assert reasons == [None] * 4
 
@@ -100,7 +101,7 @@ def test_the_limit_of_diversity_lies_where_it_is_said_to(
     wide = torch.randn(64, 3, 8, 8, generator=generator) * DIVERSITY * factor * spread(REAL)
     samples = (wide + 128).clamp(0, 255).round().byte()
 
-    reasons = [health.evaluation(9.0, samples, STEPS) for _ in range(2)]
+    reasons = [health.evaluation(9.0, samples, STEPS, {}) for _ in range(2)]
 
     assert (reasons[1] is not None) == lost
 
@@ -125,11 +126,11 @@ def test_a_watch_that_was_saved_and_restored_ends_at_the_same_point(split: int) 
 
 def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> None:
     resumed = Health(True, REAL)
-    health.evaluation(9.0, SAME, STEPS)
+    health.evaluation(9.0, SAME, STEPS, {})
 
     resumed.load_state_dict(_through_a_file(health.state_dict()))
 
-    assert resumed.evaluation(8.0, SAME, STEPS) is not None
+    assert resumed.evaluation(8.0, SAME, STEPS, {}) is not None
 
 
 def test_a_trial_that_has_trained_to_its_end_is_judged_by_its_best_and_not_called_diverged(
@@ -163,7 +164,7 @@ def test_a_young_vae_whose_samples_are_all_alike_goes_on(
 
 
 def _watch(health: Health, values: list[float]) -> list[str | None]:
-    return [health.evaluation(value, REAL, STEPS) for value in values]
+    return [health.evaluation(value, REAL, STEPS, {}) for value in values]
 
 
 def _through_a_file(state: dict[str, float]) -> dict[str, float]:
@@ -176,5 +177,67 @@ def _through_a_file(state: dict[str, float]) -> dict[str, float]:
 def test_a_generator_that_has_barely_trained_may_draw_one_picture() -> None:
     health = Health(True, REAL)
 
-    assert [health.evaluation(9.0, SAME, YOUNG - 1) for _ in range(5)] == [None] * 5
-    assert [health.evaluation(9.0, SAME, YOUNG) for _ in range(2)][1] is not None
+    assert [health.evaluation(9.0, SAME, YOUNG - 1, {}) for _ in range(5)] == [None] * 5
+    assert [health.evaluation(9.0, SAME, YOUNG, {}) for _ in range(2)][1] is not None
+
+
+def _reasons(health: Health, losses: dict[str, float], values: list[float]) -> list[str | None]:
+    return [health.evaluation(value, REAL, STEPS, losses) for value in values]
+
+
+def test_a_discriminator_that_loses_nothing_while_nothing_improves_has_won() -> None:
+    chance = 2 * math.log(2)
+    health = Health(True, REAL, chance=chance)
+
+    reasons = _reasons(health, {"discriminator_loss": 0.005 * chance}, [9.0, 9.5, 9.2])
+
+    assert reasons[:2] == [None, None]
+    assert reasons[2] == "discriminator wins: its loss is 0.50% of that of guessing"
+
+
+@pytest.mark.parametrize(
+    ("share", "chance", "values"),
+    [
+        (0.02, 2.0, [9, 9.5, 9.2, 9.9]),  # it still loses something
+        (0.001, 2.0, [9, 8, 7, 6]),  # the images still improve
+        (0.001, 2.0, [9, 9.5, 8, 9.5]),  # once is forgiven
+        (0.001, None, [9, 9.5, 9.2, 9.9]),  # a loss without a scale
+    ],
+)
+def test_a_discriminator_has_not_won_where(
+    share: float, chance: float | None, values: list[float]
+) -> None:
+    losses = {"discriminator_loss": share * (chance or 1.0)}
+
+    assert _reasons(Health(True, REAL, chance=chance), losses, values) == [None] * 4
+
+
+@pytest.mark.parametrize(("nats", "lost"), [(0.02, True), (30.0, False)])
+def test_latents_that_say_nothing_are_a_collapse_of_the_posterior(nats: float, lost: bool) -> None:
+    reasons = _reasons(Health(False, REAL, diversity=0.0), {"kl": nats}, [-9000, -8000])
+
+    expected = "posterior collapse: the latents carry 0.02 nats per image"
+    assert reasons == [None, expected if lost else None]
+
+
+def test_a_vae_that_has_barely_trained_may_say_nothing() -> None:
+    health = Health(False, REAL, diversity=0.0)
+
+    reasons = [health.evaluation(-9000, SAME, YOUNG - 1, {"kl": 0.0}) for _ in range(4)]
+
+    assert reasons == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("losses", "chance"), [({"discriminator_loss": 0.0}, 2.0), ({"kl": 0.0}, None)]
+)
+def test_the_signs_of_each_family_are_remembered_across_a_restart(
+    losses: dict[str, float], chance: float | None
+) -> None:
+    first, second = (Health(True, REAL, 0.0, chance) for _ in range(2))
+    values = [5.0, 6.0] if chance else [5.0]
+    assert _reasons(first, losses, values) == [None] * len(values)
+
+    second.load_state_dict(_through_a_file(first.state_dict()))
+
+    assert _reasons(second, losses, [6.0])[0] is not None

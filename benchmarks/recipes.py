@@ -1,0 +1,256 @@
+"""uv run python benchmarks/recipes.py [--data FOLDER] [--kimg 6]: do recipes learn, do bad ones end?
+
+Every recipe, small enough for a CPU, trains for a short budget; its distance (or bits per
+dimension) is measured before and after. Then settings that are bad on purpose train for four times
+as long: each must end early, with the right reason, and no good one may. The last line is one JSON
+object.
+"""
+
+import argparse
+import datetime
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from train_step import cpu_name
+
+from raygen.config import Trial, parse_trial
+from raygen.data import DataSpec, ImageData, load_data
+from raygen.metrics.evaluate import Evaluator
+from raygen.train.loop import fit, make_learner
+
+EMA = {"half_life_kimg": 0.5}
+FAST = {"generator_lr": 1e-3, "discriminator_lr": 1e-3}
+ADAM0 = {**FAST, "beta1": 0.0, "beta2": 0.9}
+GAN = {"family": "gan", "ema": EMA, "batch_size": 32}
+VAE = {"family": "vae", "ema": EMA, "batch_size": 32}
+DCGAN = {"name": "dcgan", "width": 16, "latent_dim": 64}
+CONV = {"name": "conv_vae", "width": 16, "latent_dim": 64}
+LADDER = {"name": "ladder_vae", "width": 24, "latent_channels": 4, "layers": 1}
+
+
+class Recipe(NamedTuple):
+    """A configuration, and by how much it must improve: before over after."""
+
+    settings: dict[str, Any]
+    factor: float
+
+
+RECIPES = {
+    "dcgan": Recipe({**GAN, "model": DCGAN, "optimizer": FAST}, 1.3),
+    "dcgan, spectral norm, hinge": Recipe(
+        {
+            **GAN,
+            "model": {**DCGAN, "discriminator_norm": "spectral"},
+            "loss": {"name": "hinge"},
+            "optimizer": FAST,
+        },
+        1.3,
+    ),
+    "dcgan, gradient penalty": Recipe(
+        {
+            **GAN,
+            "model": {**DCGAN, "discriminator_norm": "layer"},
+            "loss": {"name": "wasserstein", "penalty": "gradient_penalty", "penalty_weight": 10.0},
+            "optimizer": {**ADAM0, "discriminator_steps": 2},
+        },
+        1.3,
+    ),
+    "dcgan, lazy R1, DiffAugment": Recipe(
+        {
+            **GAN,
+            "model": {**DCGAN, "conditional": True},
+            "loss": {"penalty": "r1", "penalty_weight": 1.0, "penalty_interval": 4},
+            "augment": "color,translation,cutout",
+            "optimizer": FAST,
+        },
+        1.3,
+    ),
+    "sngan": Recipe(
+        {
+            **GAN,
+            "model": {"name": "sngan", "width": 32, "discriminator_width": 32},
+            "loss": {"name": "hinge"},
+            "optimizer": ADAM0,
+        },
+        1.5,
+    ),
+    "biggan": Recipe(
+        {
+            **GAN,
+            "model": {
+                "name": "biggan",
+                "width": 8,
+                "discriminator_width": 16,
+                "embedding_dim": 32,
+                "conditional": True,
+            },
+            "loss": {"name": "hinge"},
+            "optimizer": ADAM0,
+        },
+        1.5,
+    ),
+    "r3gan": Recipe(
+        {
+            **GAN,
+            "model": {"name": "r3gan", "width": 32, "group_width": 8, "blocks": 1},
+            "loss": {"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.05},
+            "optimizer": {**ADAM0, "beta2": 0.99, "decay": "cosine"},
+        },
+        1.2,
+    ),
+    "conv_vae": Recipe({**VAE, "model": CONV}, 1.15),
+    "conv_vae, gaussian": Recipe({**VAE, "model": CONV, "loss": {"likelihood": "gaussian"}}, 1.15),
+    "ladder_vae": Recipe({**VAE, "model": LADDER, "optimizer": {"decay": "cosine"}}, 1.3),
+    "ladder_vae, mixture, free bits": Recipe(
+        {
+            **VAE,
+            "model": LADDER,
+            "loss": {
+                "likelihood": "discretised_logistic_mixture",
+                "free_bits": 1.0,
+                "warmup_kimg": 1.0,
+            },
+        },
+        1.2,
+    ),
+}
+
+
+class Bad(NamedTuple):
+    """Settings that cannot work, and how the reason to end them begins: any of these."""
+
+    settings: dict[str, Any]
+    reasons: tuple[str, ...]
+
+
+NOT_FINITE = ("discriminator loss is", "generator loss is", "penalty is", "the objective is")
+HOT = {"generator_lr": 2e-2, "discriminator_lr": 2e-2}
+BAD = {
+    "gan: both rates x 100": Bad({**GAN, "model": DCGAN, "optimizer": HOT}, ("collapse",)),
+    "gan: discriminator rate x 50, 5 steps": Bad(
+        {
+            **GAN,
+            "model": DCGAN,
+            "optimizer": {
+                "generator_lr": 2e-5,
+                "discriminator_lr": 1e-2,
+                "discriminator_steps": 5,
+            },
+        },
+        ("discriminator wins", "collapse"),
+    ),
+    "gan: wasserstein without penalty": Bad(
+        {**GAN, "model": DCGAN, "loss": {"name": "wasserstein"}, "optimizer": HOT},
+        ("collapse", *NOT_FINITE),
+    ),
+    "gan: gradient penalty x 1e9": Bad(
+        {
+            **GAN,
+            "model": DCGAN,
+            "loss": {"name": "wasserstein", "penalty": "gradient_penalty", "penalty_weight": 1e10},
+            "optimizer": HOT,
+        },
+        ("collapse", *NOT_FINITE),
+    ),
+    "gan: generator rate x 1000": Bad(
+        {
+            **GAN,
+            "model": DCGAN,
+            "optimizer": {"generator_lr": 0.2, "discriminator_lr": 2e-4},
+        },
+        ("collapse",),
+    ),
+    "vae: beta 10,000": Bad(
+        {**VAE, "model": CONV, "loss": {"beta": 1e4}}, ("posterior collapse",)
+    ),
+    "vae: rate x 1000": Bad(
+        {**VAE, "model": CONV, "optimizer": {"lr": 1.0, "clip": 0.0}},
+        ("log prob is", "kl is", "the objective is", "posterior collapse"),
+    ),
+    "ladder_vae: rate x 1000, no clipping": Bad(
+        {**VAE, "model": LADDER, "optimizer": {"lr": 1.0, "clip": 0.0}},
+        ("log prob is", "kl is", "the objective is", "posterior collapse"),
+    ),
+}
+EVALUATIONS = 12  # of a budget
+LONGEST = 0.5  # of its budget, for a bad one to be found out
+
+
+def trial_of(settings: dict[str, Any]) -> Trial:
+    return parse_trial(settings)
+
+
+def metric_of(trial: Trial) -> str:
+    return "fd_classifier" if trial.family == "gan" else "bits_per_dim"
+
+
+def evaluator_of(trial: Trial, data: ImageData, samples: int) -> Evaluator:
+    return Evaluator((metric_of(trial),), data, samples, torch.device("cpu"))
+
+
+def learn(trial: Trial, data: ImageData, kimg: float, samples: int, seed: int) -> dict[str, Any]:
+    """Train with an evaluation at every twelfth of the budget; what came of it."""
+    evaluator = evaluator_of(trial, data, samples)
+    fresh = make_learner(trial, len(data.classes), torch.device("cpu"), seed)
+    before = evaluator(fresh)[metric_of(trial)].value
+    milestones = [round(kimg * k / EVALUATIONS, 6) for k in range(1, EVALUATIONS + 1)]
+    began = time.perf_counter()
+    found = list(fit(trial, data, evaluator, milestones, seed))
+    scores = [progress.scores.get(metric_of(trial)) for progress in found]
+    after = min((score.value for score in scores if score), default=float("nan"))
+    return {
+        "metric": metric_of(trial),
+        "before": before,
+        "after": after,
+        "factor": before / after,
+        "diverged": found[-1].diverged,
+        "spent": found[-1].kimg / kimg,
+        "million_parameters": fresh.parameters / 1e6,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", help="a folder of images; without it drawn shapes")
+    parser.add_argument("--kimg", type=float, default=6.0, help="budget of the good recipes")
+    parser.add_argument("--samples", type=int, default=1000)
+    parser.add_argument("--only", nargs="*", help="these recipes or bad settings")
+    parser.add_argument("--out", type=Path)
+    chosen = parser.parse_args()
+    data = load_data(DataSpec(source="shapes", path=chosen.data))
+    report: dict[str, Any] = {"good": {}, "bad": {}}
+    for name, recipe in RECIPES.items():
+        if chosen.only and name not in chosen.only:
+            continue
+        found = learn(trial_of(recipe.settings), data, chosen.kimg, chosen.samples, seed=0)
+        report["good"][name] = {**found, "needed": recipe.factor}
+        print(f"{name:38} {_line(found)}", flush=True)
+    for name, bad in BAD.items():
+        if chosen.only and name not in chosen.only:
+            continue
+        found = learn(trial_of(bad.settings), data, 4 * chosen.kimg, chosen.samples, seed=0)
+        report["bad"][name] = {**found, "expected": bad.reasons}
+        print(f"{name:38} {_line(found)}", flush=True)
+    report["data"] = data.name
+    report["kimg"] = chosen.kimg
+    report["machine"] = {"device": cpu_name(), "threads": torch.get_num_threads()}
+    report["date"] = datetime.date.today().isoformat()
+    if chosen.out:
+        chosen.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(report))
+
+
+def _line(found: dict[str, Any]) -> str:
+    return (
+        f"{found['million_parameters']:7.3f} M  {found['metric']:13} "
+        f"{found['before']:9.4g} -> {found['after']:9.4g} ({found['factor']:.2f} x)  "
+        f"{found['spent']:4.0%}  {found['seconds']:5.1f} s  {found['diverged'] or ''}"
+    )
+
+
+if __name__ == "__main__":
+    main()

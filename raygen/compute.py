@@ -1,0 +1,80 @@
+"""How the arithmetic of training is done: precision, memory layout, compilation.
+
+None of this is searched: it changes what a step costs, not what is learnt. Evaluation is always in
+float32 without TF32, so that scores do not depend on it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from raygen.spec import Spec
+
+Compiled = TypeVar("Compiled", bound=Callable[..., Any])
+Thing = TypeVar("Thing", nn.Module, Tensor)
+
+
+class Arithmetic(NamedTuple):
+    """What a device does: every choice made."""
+
+    device: torch.device
+    bfloat16: bool
+    channels_last: bool
+    tf32: bool
+    compiled: bool
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Convolutions and products in bfloat16, if chosen; what is written after is in float32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
+
+    def compile(self, thing: Compiled) -> Compiled:
+        """Compile a network or a function, if chosen."""
+        return torch.compile(thing, dynamic=False) if self.compiled else thing  # pyright: ignore
+
+    def layout(self, thing: Thing) -> Thing:
+        """Put 4-d weights or images into the memory format."""
+        wanted = torch.channels_last if self.channels_last else torch.contiguous_format
+        if isinstance(thing, nn.Module):
+            return thing.to(memory_format=wanted)  # pyright: ignore[reportCallIssue]
+        return thing.contiguous(memory_format=wanted)
+
+
+class Compute(Spec):
+    """Precision and speed of training; "auto" chooses by device.
+
+    On CUDA: `precision` bfloat16 (autocast; losses, penalties and last layers stay in float32),
+    `channels_last` and `tf32` (of what stays in float32) on. On the CPU, float32 in torch's own
+    layout: bfloat16 is faster only on CPUs that have instructions for it. `compile` is off until
+    asked for: it costs a minute before the first step of every architecture.
+    """
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    channels_last: bool | Literal["auto"] = "auto"
+    tf32: bool | Literal["auto"] = "auto"
+    compile: bool = False
+
+    def on(self, device: torch.device) -> Arithmetic:
+        """Make every choice for a device."""
+        cuda = device.type == "cuda"
+        return Arithmetic(
+            device,
+            cuda if self.precision == "auto" else self.precision == "bfloat16",
+            cuda if self.channels_last == "auto" else self.channels_last,
+            cuda and (self.tf32 == "auto" or self.tf32),
+            self.compile,
+        )
+
+
+@contextmanager
+def tf32(enabled: bool) -> Iterator[None]:
+    """Let CUDA round float32 products to TF32, or not; torch's default is yes for convolutions."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32, cudnn.allow_tf32 = enabled, enabled
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before

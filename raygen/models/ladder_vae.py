@@ -1,0 +1,191 @@
+"""A VAE with a ladder of latents: the prior of each layer is drawn from the layers above.
+
+Sonderby et al. 2016; bottom-up features that join a top-down path: Kingma et al. 2016; very deep,
+and without tricks to get there: Child 2021.
+"""
+
+from collections.abc import Iterator
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, PositiveInt
+from torch import Tensor, nn
+
+from raygen.models.conv_vae import Residual
+from raygen.models.layers import Norm, in_float32, norm_layer
+from raygen.models.nets import Pass
+from raygen.spec import Spec
+
+SCALES = (4, 8, 16, 32)
+# Log-scales stay within: a factor of 150 to either side. Vahdat and Kautz 2020, soft clamping.
+BOUND = 5.0
+
+
+class LadderVae(Spec):
+    """`layers` stochastic layers at each of 4x4, 8x8 and so on up to `finest`, coarse to fine.
+
+    Each has `latent_channels` at every position of its scale, and `depth` residual blocks after it;
+    the encoder has `depth` blocks at each scale. `width` is the channel count everywhere.
+    """
+
+    name: Literal["ladder_vae"] = "ladder_vae"
+    width: PositiveInt = 64
+    latent_channels: Annotated[int, Field(ge=1, le=64)] = 8
+    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    finest: Literal[16, 32] = 16
+    depth: Annotated[int, Field(ge=0, le=8)] = 1
+    norm: Norm = "none"
+
+    def build(self, channels: int) -> "LadderVaeNet":
+        """Build the network; it ends in as many channels as its likelihood wants."""
+        scales = SCALES[: SCALES.index(self.finest) + 1]
+        return LadderVaeNet(
+            scales, self.width, self.latent_channels, self.layers, self.depth, self.norm, channels
+        )
+
+
+class LadderVaeNet(nn.Module):
+    """Images up to features at every scale; from a learnt constant down through all latents."""
+
+    def __init__(
+        self,
+        scales: tuple[int, ...],
+        width: int,
+        latent_channels: int,
+        layers: int,
+        depth: int,
+        norm: Norm,
+        channels: int,
+    ) -> None:
+        super().__init__()
+        self.layers = tuple(latent_channels * s * s for s in scales for _ in range(layers))
+        self.latent_dim = sum(self.layers)
+        self.rise = nn.ModuleList(
+            nn.Sequential(
+                _down(3 if scale == scales[-1] else width, width, keep=scale == 32),
+                *(Residual(width, norm) for _ in range(depth)),
+            )
+            for scale in reversed(scales)
+        )
+        self.top = nn.Parameter(torch.zeros(1, width, 4, 4))
+        self.enlarge = nn.ModuleList(
+            nn.Identity() if scale == 4 else _up(width) for scale in scales
+        )
+        self.descent = nn.ModuleList(
+            nn.ModuleList(Rung(width, latent_channels, depth, norm) for _ in range(layers))
+            for _ in scales
+        )
+        self.last = nn.Sequential(
+            nn.Identity() if scales[-1] == 32 else _up(width), norm_layer(norm, width), nn.SiLU()
+        )
+        self.to_parameters = nn.Conv2d(width, channels, 3, padding=1)
+        # A sum of N terms, each of the variance of the first, would grow with N. Child 2021, 3.3.
+        for path in (self.rise, self.descent):
+            _shrink([m.body[-1] for m in path.modules() if isinstance(m, Residual)])
+        _shrink([m.join for m in self.descent.modules() if isinstance(m, Rung)])
+
+    def forward(self, images: Tensor, noise: Tensor) -> Pass:
+        features = [images]
+        for block in self.rise:
+            features.append(block(features[-1]))
+        shifts, log_ratios = [], []
+        x, number, parts = self._start(noise), 0, self._parts(noise)
+        for enlarge, rungs in zip(self.enlarge, self.descent, strict=True):
+            x, number = enlarge(x), number + 1
+            for rung in _rungs(rungs):
+                shift, log_ratio = rung.posterior(x, features[-number])
+                draws = next(parts).view_as(shift)
+                x = rung(x, shift + torch.exp(log_ratio) * draws)
+                shifts.append(shift.flatten(1))
+                log_ratios.append(log_ratio.flatten(1))
+        return Pass(self._end(x), torch.cat(shifts, dim=1), torch.cat(log_ratios, dim=1))
+
+    def decode(self, noise: Tensor) -> Tensor:
+        """Draw all latents from their priors: (n, latent_dim) -> parameters of the likelihood."""
+        x, parts = self._start(noise), self._parts(noise)
+        for enlarge, rungs in zip(self.enlarge, self.descent, strict=True):
+            x = enlarge(x)
+            for rung in _rungs(rungs):
+                x = rung(x, next(parts).view(len(x), -1, *x.shape[2:]))
+        return self._end(x)
+
+    def _start(self, noise: Tensor) -> Tensor:
+        return self.top.expand(len(noise), -1, -1, -1)
+
+    def _parts(self, noise: Tensor) -> Iterator[Tensor]:
+        return iter(noise.split(self.layers, dim=1))
+
+    def _end(self, x: Tensor) -> Tensor:
+        return in_float32(self.to_parameters, self.last(x))
+
+
+class Rung(nn.Module):
+    """One stochastic layer of the way down, and the residual blocks after it.
+
+    Latents come and go in the prior's own mean and standard deviation, so that a posterior whose
+    two numbers are zero is the prior (the residual parametrisation of Vahdat and Kautz 2020).
+    """
+
+    def __init__(self, width: int, latent_channels: int, depth: int, norm: Norm) -> None:
+        super().__init__()
+        self.prior = nn.Sequential(norm_layer(norm, width), nn.SiLU())
+        self.to_prior = _zero(nn.Conv2d(width, 2 * latent_channels, 3, padding=1))
+        self.compare = nn.Sequential(
+            norm_layer(norm, 2 * width),
+            nn.SiLU(),
+            nn.Conv2d(2 * width, width, 3, padding=1),
+            norm_layer(norm, width),
+            nn.SiLU(),
+        )
+        # From zero: training starts at a divergence of zero, whatever the number of layers.
+        self.to_posterior = _zero(nn.Conv2d(width, 2 * latent_channels, 3, padding=1))
+        self.join = nn.Conv2d(latent_channels, width, 1)
+        self.blocks = nn.Sequential(*(Residual(width, norm) for _ in range(depth)))
+
+    def posterior(self, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """State and features (n, width, s, s) -> shift and log_ratio (n, latent_channels, s, s)."""
+        seen = self.compare(torch.cat([x, features], dim=1))
+        shift, log_ratio = in_float32(self.to_posterior, seen).chunk(2, dim=1)
+        return shift, _bounded(log_ratio)
+
+    def forward(self, x: Tensor, latents: Tensor) -> Tensor:
+        """State and latents in the prior's units -> the next state."""
+        mean, log_scale = in_float32(self.to_prior, self.prior(x)).chunk(2, dim=1)
+        return self.blocks(x + self.join(mean + torch.exp(_bounded(log_scale)) * latents))
+
+
+def _bounded(log_scale: Tensor) -> Tensor:
+    return BOUND * torch.tanh(log_scale / BOUND)
+
+
+def _down(channels: int, out: int, keep: bool) -> nn.Module:
+    """Halve the resolution, or read images at the full one."""
+    if keep:
+        return nn.Conv2d(channels, out, 3, padding=1)
+    return nn.Conv2d(channels, out, 4, stride=2, padding=1)
+
+
+def _up(width: int) -> nn.Module:
+    return nn.ConvTranspose2d(width, width, 4, stride=2, padding=1)
+
+
+def _zero(layer: nn.Conv2d) -> nn.Conv2d:
+    nn.init.zeros_(layer.weight)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def _shrink(layers: list[nn.Module]) -> None:
+    """Divide the weights of N summands by the root of N."""
+    with torch.no_grad():
+        for layer in layers:
+            assert isinstance(layer, nn.Conv2d)
+            layer.weight /= len(layers) ** 0.5
+
+
+def _rungs(group: nn.Module) -> Iterator[Rung]:
+    assert isinstance(group, nn.ModuleList)
+    for rung in group:
+        assert isinstance(rung, Rung)
+        yield rung

@@ -1,0 +1,110 @@
+"""DiffAugment against torchvision and plain loops, and its gradients."""
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tv
+
+from raygen.data.augment import AUGMENTS, Policy, PolicyName, color, cutout, translation
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.rand(5, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def rows(*numbers: float) -> Tensor:
+    return torch.tensor([numbers]).expand(5, -1)
+
+
+@pytest.mark.parametrize("first", [0.0, 0.06, 0.5, 0.93, 0.999])
+def test_a_translation_is_that_of_torchvision_with_zeros_coming_in(
+    images: Tensor, first: float
+) -> None:
+    down, right = int(first * 9) - 4, int(0.7 * 9) - 4  # -4 to 4 pixels: an eighth of 32
+
+    moved = translation(images, rows(first, 0.7))
+
+    expected = tv.affine(images, 0.0, [right, down], 1.0, [0.0, 0.0])
+    assert torch.equal(moved, expected)
+
+
+def test_translations_reach_an_eighth_of_the_side_both_ways_and_are_equally_likely() -> None:
+    dot = torch.zeros(9000, 1, 32, 32)
+    dot[:, :, 16, 16] = 1
+    uniform = torch.rand(9000, 2, generator=torch.Generator().manual_seed(1))
+
+    places = translation(dot, uniform)[:, 0].flatten(1).argmax(dim=1)
+
+    counts = torch.bincount(places // 32 - 12, minlength=9)
+    assert len(counts) == 9
+    assert counts.min() > 850
+    assert counts.max() < 1150
+
+
+@pytest.mark.parametrize(("row", "column"), [(0.0, 0.0), (0.5, 0.25), (0.99, 0.4)])
+def test_cutout_zeroes_a_square_of_half_the_side_around_its_point(
+    images: Tensor, row: float, column: float
+) -> None:
+    expected = images.clone()
+    middle = int(row * 33), int(column * 33)
+    for y in range(32):
+        for x in range(32):
+            if -8 <= y - middle[0] < 8 and -8 <= x - middle[1] < 8:
+                expected[:, :, y, x] = 0
+
+    assert torch.equal(cutout(images, rows(row, column)), expected)
+
+
+def test_half_of_every_number_leaves_the_colours_as_they_are(images: Tensor) -> None:
+    torch.testing.assert_close(color(images, rows(0.5, 0.5, 0.5)), images)
+
+
+def test_brightness_adds_saturation_and_contrast_scale(images: Tensor) -> None:
+    brighter = color(images, rows(0.9, 0.5, 0.5))
+    grey = color(images, rows(0.5, 0.0, 0.5))
+    flat = color(images, rows(0.5, 0.5, 0.0))
+
+    torch.testing.assert_close(brighter, images + 0.4)
+    torch.testing.assert_close(grey, images.mean(1, keepdim=True).expand_as(images))
+    torch.testing.assert_close(
+        flat.std(dim=(1, 2, 3)), 0.5 * images.std(dim=(1, 2, 3)), rtol=1e-5, atol=0
+    )
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
+def test_gradients_pass_through_every_change(images: Tensor, name: str) -> None:
+    double = images[:2, :, ::4, ::4].double().requires_grad_()
+    uniform = torch.full((2, AUGMENTS[name].numbers), 0.3, dtype=torch.float64)
+
+    assert torch.autograd.gradcheck(lambda x: AUGMENTS[name].change(x, uniform), double)
+
+
+def test_a_policy_applies_its_changes_in_order_with_their_own_numbers(images: Tensor) -> None:
+    policy = Policy("color,cutout")
+    uniform = torch.rand(5, policy.numbers, generator=torch.Generator().manual_seed(2))
+
+    expected = cutout(color(images, uniform[:, :3]), uniform[:, 3:])
+
+    assert torch.equal(policy(images, uniform), expected)
+
+
+def test_no_policy_changes_nothing_and_needs_no_numbers(images: Tensor) -> None:
+    policy = Policy("none")
+
+    assert policy.numbers == 0
+    assert policy(images, torch.empty(5, 0)) is images
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ("colour", "unknown augmentation 'colour'.*did you mean 'color'"),
+        ("color,none", "unknown augmentation 'none'"),
+        ("cutout,cutout", "twice"),
+    ],
+)
+def test_a_policy_that_is_none_is_refused(names: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(PolicyName).validate_python(names)
