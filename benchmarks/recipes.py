@@ -1,4 +1,4 @@
-"""uv run python benchmarks/recipes.py [--data FOLDER] [--kimg 6]: do recipes learn, do bad ones end?
+"""uv run python benchmarks/recipes.py [--data FOLDER]: do recipes learn, do bad ones end?
 
 Every recipe, small enough for a CPU, trains for a short budget; its distance (or bits per
 dimension) is measured before and after. Then settings that are bad on purpose train for four times
@@ -163,9 +163,7 @@ BAD = {
         },
         ("collapse",),
     ),
-    "vae: beta 10,000": Bad(
-        {**VAE, "model": CONV, "loss": {"beta": 1e4}}, ("posterior collapse",)
-    ),
+    "vae: beta 10,000": Bad({**VAE, "model": CONV, "loss": {"beta": 1e4}}, ("posterior collapse",)),
     "vae: rate x 1000": Bad(
         {**VAE, "model": CONV, "optimizer": {"lr": 1.0, "clip": 0.0}},
         ("log prob is", "kl is", "the objective is", "posterior collapse"),

@@ -310,9 +310,11 @@ def main() -> None:
     for name in chosen.recipes:
         trial = parse_trial({**RECIPES[name], "batch_size": BATCH})
         found = figures[name] = measure(trial, data, device, turns, seconds)
+        ours, theirs = (found[key]["median"] for key in ("images_per_second", "of_the_other"))
+        millions = found["parameters"] / 1e6
         print(
-            f"{name:12} {found['parameters'] / 1e6:6.2f} M  {found['images_per_second']['median']:8.0f}"
-            f" against {found['of_the_other']['median']:8.0f} images/s  ratio {found['ratio']}",
+            f"{name:12} {millions:6.2f} M  {ours:8.0f} against {theirs:8.0f} images/s  "
+            f"ratio {found['ratio']}",
             flush=True,
         )
         if chosen.no_paths:

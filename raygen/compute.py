@@ -71,7 +71,8 @@ class Compute(Spec):
 @contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
     """Let CUDA round float32 products to TF32, or not; torch's default is yes for convolutions."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    matmul: Any = torch.backends.cuda.matmul
+    cudnn: Any = torch.backends.cudnn
     before = matmul.allow_tf32, cudnn.allow_tf32
     matmul.allow_tf32, cudnn.allow_tf32 = enabled, enabled
     try:

@@ -36,6 +36,8 @@ def checked(
             if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
                 continue  # what the tag stands in is wrong, and reported itself
             at, names = _untagged(model, mistake["loc"])
+            if mistake["type"] == "union_tag_invalid":
+                at = (*at, mistake["ctx"]["discriminator"].strip("'"))
             if len(at) == 1:
                 names = [*names, *extra_names]
             if mistake["type"] == "extra_forbidden":
@@ -50,7 +52,11 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
     shown = "" if isinstance(value, dict | list | BaseModel) else f"{value!r}: "
     rule = str(mistake["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
-    if mistake["type"] == "extra_forbidden":
+    if mistake["type"] == "union_tag_invalid":
+        tag, known = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"].replace("'", "")
+        hint = did_you_mean(tag, known.split(", "))
+        shown, rule = f"{tag!r}: ", f"unknown name, choose from {known}{hint}"
+    elif mistake["type"] == "extra_forbidden":
         hint = did_you_mean(str(at[-1]), names)
         rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
     elif mistake["type"] == "missing":

@@ -41,7 +41,7 @@ def build_without_memory(study: Study, config: dict[str, object]) -> int:
         if isinstance(trial, GanTrial):
             nets = trial.model.build(classes=10)
         else:
-            nets = trial.model.build(LIKELIHOODS[trial.loss.likelihood].channels)
+            nets = [trial.model.build(LIKELIHOODS[trial.loss.likelihood].channels)]
     return sum(p.numel() for net in nets for p in net.parameters())
 
 

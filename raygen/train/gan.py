@@ -79,16 +79,16 @@ class GanLearner:
         self._set_rates(position)
         self.generator.train()
         self.discriminator.train().requires_grad_(True)
-        turns = []
         starts = range(position, position + self.images_per_step, self.trial.batch_size)
+        shown = [batches.at(start) for start in starts]
+        shown = [(self.arithmetic.layout(real), labels) for real, labels in shown]
         with tf32(self.arithmetic.tf32):
-            for start in starts:
-                real, labels = batches.at(start)
-                real = self.arithmetic.layout(real)
+            turns = []
+            for start, (real, labels) in zip(starts, shown, strict=True):
                 lazy = start // self.trial.batch_size % self.trial.loss.penalty_interval != 0
                 turns.append(self._train_discriminator(real, labels, lazy))
             self.discriminator.requires_grad_(False)
-            losses = _means(turns) | {"generator_loss": self._train_generator(real, labels)}
+            losses = _means(turns) | {"generator_loss": self._train_generator(*shown[-1])}
         seen = position + self.images_per_step
         self.average.update(self.generator, seen, self.images_per_step)
         return losses
