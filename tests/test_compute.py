@@ -34,6 +34,31 @@ TRIALS = {
         "loss": R1,
         "augment": "color,translation,cutout",
     },
+    "sngan": {
+        "family": "gan",
+        "model": {"name": "sngan", **SMALL, "discriminator_width": 8, "conditional": True},
+    },
+    "biggan": {
+        "family": "gan",
+        "model": {
+            "name": "biggan",
+            "latent_dim": 8,
+            "width": 2,
+            "discriminator_width": 4,
+            "embedding_dim": 8,
+        },
+        "loss": {"name": "hinge"},
+    },
+    "r3gan": {
+        "family": "gan",
+        "model": {"name": "r3gan", **SMALL, "group_width": 4, "growth": 1, "blocks": 1},
+        "loss": R1,
+    },
+    "ladder vae": {
+        "family": "vae",
+        "model": {"name": "ladder_vae", "width": 8, "latent_channels": 1, "layers": 1},
+        "loss": {"likelihood": "discretised_logistic_mixture"},
+    },
     "vae": {"family": "vae", "model": {"name": "conv_vae", **SMALL}},
 }
 

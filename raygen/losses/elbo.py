@@ -32,7 +32,7 @@ def gaussian_kl(shift: Tensor, log_ratio: Tensor, layers: tuple[int, ...]) -> Te
 
 
 def log_importance(shift: Tensor, log_ratio: Tensor, noise: Tensor) -> Tensor:
-    """log p(z) - log q(z | x) of the latents drawn with the noise, per image: (n, d) -> (n,).
+    """Log p(z) - log q(z | x) of the latents drawn with the noise, per image: (n, d) -> (n,).
 
     In the prior's coordinates z = shift + exp(log_ratio) noise, which cancels the constants.
     """
@@ -173,14 +173,14 @@ def _logistic_log_mass(images: Tensor, mean: Tensor, log_scale: Tensor) -> Tenso
 
 
 def _log_ndtr(x: Tensor) -> Tensor:
-    """log Phi(x), with a slope also where torch's is NaN or 0."""
+    """Log Phi(x), with a slope also where torch's is NaN or 0."""
     far = x < -TAIL
     near = torch.special.log_ndtr(torch.where(far, 0.0, x))
     return torch.where(far, _log_tail(x.clamp(max=-TAIL)), near)
 
 
 def _log_tail(x: Tensor) -> Tensor:
-    """log Phi(x) for x <= -TAIL, to 1e-6: three terms of Mills' ratio."""
+    """Log Phi(x) for x <= -TAIL, to 1e-6: three terms of Mills' ratio."""
     inverse = x.square().reciprocal()
     series = torch.log1p(inverse * (3 * inverse - 1))
     return -0.5 * x.square() - torch.log(-x) - 0.5 * math.log(2 * math.pi) + series

@@ -14,9 +14,12 @@ from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import Score
 from raygen.metrics.model import Generative, draw_latents
+from raygen.models.biggan import Biggan
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
+from raygen.models.r3gan import R3gan
+from raygen.models.sngan import Sngan
 from raygen.train import health
 
 EMA = Ema(half_life_kimg=0.2)
@@ -32,6 +35,28 @@ TRIALS: dict[str, Trial] = {
     ),
     "gan with spectral norm": GanTrial(
         model=Dcgan(latent_dim=8, width=4, discriminator_norm="spectral"), ema=EMA, batch_size=16
+    ),
+    "sngan": GanTrial(
+        model=Sngan(latent_dim=8, width=4, discriminator_width=4, conditional=True),
+        loss=AdversarialLoss(name="hinge"),
+        optimizer=GanOptimizer(decay="linear", clip=1.0),
+        ema=EMA,
+        augment="color,translation,cutout",
+        batch_size=16,
+    ),
+    "biggan": GanTrial(
+        model=Biggan(latent_dim=8, width=1, discriminator_width=2, embedding_dim=4),
+        ema=EMA,
+        batch_size=16,
+    ),
+    "r3gan": GanTrial(
+        model=R3gan(latent_dim=8, width=4, group_width=4, growth=1, blocks=1),
+        loss=AdversarialLoss(
+            name="relativistic", penalty="r1_r2", penalty_weight=0.1, penalty_interval=2
+        ),
+        ema=EMA,
+        batch_size=16,
+        accumulate=2,
     ),
     "vae": VaeTrial(model=ConvVae(latent_dim=8, width=4), ema=EMA, batch_size=16),
     "ladder vae": VaeTrial(

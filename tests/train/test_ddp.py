@@ -26,9 +26,12 @@ from raygen.losses.elbo import ElboLoss
 from raygen.metrics.classifier import FEATURES, Classifier
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.frechet import FeatureMoments
+from raygen.models.biggan import Biggan
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
+from raygen.models.r3gan import R3gan
+from raygen.models.sngan import Sngan
 from raygen.train.gan import GanLearner
 from raygen.train.loop import CHECK_EVERY, fit, make_learner
 
@@ -49,6 +52,30 @@ TRIALS: dict[str, Trial] = {
     ),
     "gan with batch norm on both sides": GanTrial(
         model=Dcgan(latent_dim=8, width=8, discriminator_norm="batch"), ema=EMA, batch_size=16
+    ),
+    "sngan with classes and augmentation": GanTrial(
+        model=Sngan(latent_dim=8, width=8, discriminator_width=8, conditional=True),
+        loss=AdversarialLoss(name="hinge"),
+        optimizer=GanOptimizer(decay="linear", clip=1.0),
+        ema=EMA,
+        augment="color,translation,cutout",
+        batch_size=16,
+    ),
+    "biggan": GanTrial(
+        model=Biggan(latent_dim=8, width=2, discriminator_width=4, embedding_dim=8),
+        loss=AdversarialLoss(name="hinge"),
+        ema=EMA,
+        batch_size=16,
+    ),
+    "r3gan in two parts with lazy penalties": GanTrial(
+        model=R3gan(latent_dim=8, width=8, group_width=4, growth=1, blocks=1),
+        loss=AdversarialLoss(
+            name="relativistic", penalty="r1_r2", penalty_weight=0.1, penalty_interval=2
+        ),
+        optimizer=GanOptimizer(discriminator_steps=2),
+        ema=EMA,
+        batch_size=16,
+        accumulate=2,
     ),
     "vae with batch norm": VaeTrial(
         model=ConvVae(latent_dim=8, width=8, norm="batch"), ema=EMA, batch_size=16

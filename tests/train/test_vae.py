@@ -214,9 +214,9 @@ def test_free_bits_keep_a_divergence_that_beta_would_press_to_nothing(batches: B
     for free_bits in (0.0, 8.0):
         loss = {"beta": 20.0, "free_bits": free_bits}
         trial = VaeTrial(model=ConvVae(latent_dim=8, width=4), batch_size=16, loss=ElboLoss(**loss))
-        found[free_bits] = trained(trial, batches, 60)[-1]["kl"]
+        found[free_bits] = trained(trial, batches, 40)[-1]["kl"]
 
-    assert found[0.0] < 1
+    assert found[0.0] < 2
     assert 3 < found[8.0] < 10
 
 
