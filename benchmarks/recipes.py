@@ -166,11 +166,11 @@ BAD = {
     "vae: beta 10,000": Bad({**VAE, "model": CONV, "loss": {"beta": 1e4}}, ("posterior collapse",)),
     "vae: rate x 1000": Bad(
         {**VAE, "model": CONV, "optimizer": {"lr": 1.0, "clip": 0.0}},
-        ("log prob is", "kl is", "the objective is", "posterior collapse"),
+        ("log prob is", "kl is", "the objective is"),
     ),
-    "ladder_vae: rate x 1000, no clipping": Bad(
+    "ladder_vae: rate x 1000": Bad(
         {**VAE, "model": LADDER, "optimizer": {"lr": 1.0, "clip": 0.0}},
-        ("log prob is", "kl is", "the objective is", "posterior collapse"),
+        ("log prob is", "kl is", "the objective is"),
     ),
 }
 EVALUATIONS = 12  # of a budget

@@ -32,7 +32,8 @@ def checked(
         lines: dict[str, None] = {}
         meant: set[Keys] = set()
         # Unknown names first: a name that is missing only because it is misspelt is one mistake.
-        for mistake in sorted(error.errors(), key=lambda e: e["type"] == "missing"):
+        mistakes: list[Any] = sorted(error.errors(), key=lambda e: e["type"] == "missing")
+        for mistake in mistakes:
             if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
                 continue  # what the tag stands in is wrong, and reported itself
             at, names = _untagged(model, mistake["loc"])

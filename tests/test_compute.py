@@ -108,7 +108,7 @@ def test_bfloat16_changes_the_first_losses_by_its_rounding(name: str, split: Spl
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler here")
-@pytest.mark.parametrize("name", TRIALS)
+@pytest.mark.parametrize("name", ["gan with spectral norm", "gan with r1 and r2", "ladder vae"])
 def test_compiled_steps_are_the_plain_ones(name: str, split: Split) -> None:
     plain = losses(name, split, Compute(), 3)
 
@@ -166,9 +166,13 @@ def test_tf32_is_as_before_once_its_part_is_over(wanted: bool) -> None:
     flags = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [flag.allow_tf32 for flag in flags]
 
-    with pytest.raises(ZeroDivisionError), tf32(wanted):
-        assert [flag.allow_tf32 for flag in flags] == [wanted] * 2
-        raise ZeroDivisionError
+    def fail() -> None:
+        with tf32(wanted):
+            assert [flag.allow_tf32 for flag in flags] == [wanted] * 2
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
     assert [flag.allow_tf32 for flag in flags] == before
 

@@ -295,6 +295,17 @@ def test_the_default_batch_must_divide_by_the_workers_too(tmp_path: Path) -> Non
     assert line.endswith("a batch of 64 does not divide by 3 workers")
 
 
+def test_the_part_of_a_worker_divides_into_its_micro_batches(tmp_path: Path) -> None:
+    text = GAN.replace("  batch_size: {", "  accumulate: 16\n  batch_size: {").replace(
+        "space:\n", "resources: {workers: 4}\nspace:\n"
+    )
+
+    (line,) = refusal(tmp_path, text)
+
+    assert line.startswith("study.yaml:15:3: space.batch_size: ")
+    assert line.endswith("a batch of 32 does not divide by 4 workers x accumulate 16")
+
+
 def test_an_end_of_a_range_that_its_steps_never_reach_is_no_reason_to_refuse(
     tmp_path: Path,
 ) -> None:

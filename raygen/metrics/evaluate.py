@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from raygen import __version__
 from raygen.cache import cached
+from raygen.compute import tf32
 from raygen.data import ImageData
 from raygen.data.batches import to_model_range
 from raygen.distributed import rank, world_size
@@ -98,6 +99,7 @@ class Evaluator:
         }
 
     @torch.no_grad()
+    @tf32(False)  # what is measured does not depend on how it was trained
     def __call__(self, model: Generative) -> dict[str, Score]:
         """Return a score per metric, the same on every rank."""
         moments = self._sample_moments(model) if self.extractors else {}

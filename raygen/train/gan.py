@@ -200,6 +200,7 @@ class GanLearner:
         return noise[rank() * share : (rank() + 1) * share]
 
     @torch.no_grad()
+    @tf32(False)
     def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
         """Latents (n, latent_dim) and labels (n,) -> uint8 images, by the averaged weights."""
         return to_pixels(self.average.network(latents, labels))

@@ -22,7 +22,7 @@ EMPTY = 1.0
 
 
 # How reasons begin that an evaluation gives; others come from the losses on the way to one.
-JUDGED = ("collapse", "posterior collapse", "discriminator wins")
+JUDGED = ("collapse", "posterior collapse", "discriminator wins", "the objective is")
 
 
 class Health:
@@ -34,12 +34,15 @@ class Health:
         real: Tensor,
         diversity: float = DIVERSITY,
         chance: float | None = None,
+        guess: float | None = None,
     ) -> None:
         """`diversity` 0 turns that sign off: samples of a young VAE are alike and no bad sign.
 
-        `chance`: the discriminator's loss where it can only guess.
+        `chance`: the discriminator's loss where it can only guess; `guess`: the objective of a
+        model that knows nothing.
         """
-        self.minimise, self.diversity, self.chance = minimise, diversity, chance
+        self.minimise, self.diversity = minimise, diversity
+        self.chance, self.guess = chance, guess
         self.real_spread = spread(real)
         self.best = math.inf if minimise else -math.inf
         self.worse = 0
@@ -81,7 +84,12 @@ class Health:
             return f"discriminator wins: its loss is {part:.2%} of that of guessing"
         # A ratio means something only for distances, which are positive and minimised.
         lost = self.minimise and self.best > 0 and value > RISE * self.best
-        self.worse = self.worse + 1 if lost else 0
+        useless = self.guess is not None and (value > self.guess) == self.minimise
+        self.worse = self.worse + 1 if lost or (useless and steps >= YOUNG) else 0
+        if self.worse >= PATIENCE and useless:
+            return (
+                f"the objective is {value:.4g}, that of a model that knows nothing {self.guess:g}"
+            )
         if self.worse >= PATIENCE:
             return f"collapse: the objective rose from {self.best:.4g} to {value:.4g}"
         return None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from raygen.compute import Compute, tf32
+from raygen.compute import Compute
 from raygen.config import GanTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
@@ -103,8 +103,7 @@ def fit(
     learner = make_learner(trial, len(data.classes), device, seed, compute, budget)
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
-    minimise = METRICS[objective].direction == "minimize"
-    health = _health(trial, minimise, data)
+    health = _health(trial, objective, data)
     images, earlier, stretch = 0, 0.0, None
     if resume is not None:
         learner.load_state_dict(resume["learner"])
@@ -131,8 +130,7 @@ def fit(
         diverged, scores, best = trained.diverged, {}, False
         samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
         if diverged is None:
-            with tf32(False):  # what is measured does not depend on how it was trained
-                scores = evaluator(learner)
+            scores = evaluator(learner)
             before = health.best
             steps = images // learner.images_per_step
             value = scores[objective].value
@@ -152,11 +150,12 @@ def fit(
             return
 
 
-def _health(trial: Trial, minimise: bool, data: ImageData) -> Health:
-    real = data.train.images[:512]
+def _health(trial: Trial, objective: str, data: ImageData) -> Health:
+    metric, real = METRICS[objective], data.train.images[:512]
+    minimise = metric.direction == "minimize"
     if isinstance(trial, GanTrial):
         return Health(minimise, real, chance=ADVERSARIAL[trial.loss.name].chance)
-    return Health(minimise, real, diversity=0.0)
+    return Health(minimise, real, diversity=0.0, guess=metric.guess)
 
 
 class _Stretch(NamedTuple):

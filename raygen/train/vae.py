@@ -10,7 +10,6 @@ from raygen.compute import Compute, tf32
 from raygen.config import VaeTrial
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
-from raygen.errors import InputError
 from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
 from raygen.train.average import Average
@@ -54,11 +53,6 @@ class VaeLearner:
     ) -> None:
         """`budget`: images at the end of training, where a decaying learning rate is 0."""
         self.share = trial.batch_size // world_size()
-        if self.share % trial.accumulate:
-            raise InputError(
-                f"accumulate {trial.accumulate}: a worker's {self.share} images of the batch of "
-                f"{trial.batch_size} do not divide by it; choose a batch_size that does"
-            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             vae = Vae(trial)

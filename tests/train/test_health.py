@@ -241,3 +241,22 @@ def test_the_signs_of_each_family_are_remembered_across_a_restart(
     second.load_state_dict(_through_a_file(first.state_dict()))
 
     assert _reasons(second, losses, [6.0])[0] is not None
+
+
+@pytest.mark.parametrize(("minimise", "guess", "worse", "better"), [
+    (True, 8.0, [9.0, 97.0, 60.0], [9.0, 9.5, 8.9, 9.2]),
+    (False, -17035.0, [-18e3, -2e5, -1e5], [-19e3, -2e5, -18e3, -2e5]),
+])  # fmt: skip
+def test_a_model_that_stays_worse_than_one_that_knows_nothing_is_ended(
+    minimise: bool, guess: float, worse: list[float], better: list[float]
+) -> None:
+    def ends(values: list[float], steps: int) -> list[str | None]:
+        health = Health(minimise, REAL, 0.0, guess=guess)
+        return [health.evaluation(value, REAL, steps, {}) for value in values]
+
+    assert ends(worse, STEPS)[2] == (
+        f"the objective is {worse[2]:.4g}, that of a model that knows nothing {guess:g}"
+    )
+    assert ends(better, STEPS) == [None] * 4  # it still learns
+    if not minimise:
+        assert ends(worse, YOUNG - 1) == [None] * 3

@@ -1,0 +1,53 @@
+"""Every recipe learns real photographs, and settings that are bad on purpose end early.
+
+The recipes, the bad settings and what is asked of them stand in benchmarks/recipes.py.
+"""
+
+from pathlib import Path
+
+import pytest
+from recipes import BAD, LONGEST, RECIPES, learn
+
+from raygen.config import parse_trial
+from raygen.data import DataSpec, ImageData, load_data
+
+PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PHOTOGRAPHS.exists(), reason=f"needs photographs in {PHOTOGRAPHS}"),
+]
+KIMG = 1.5  # of the good ones
+QUICK = ("gan: discriminator rate x 50, 5 steps", "vae: beta 10,000", "ladder_vae: rate x 1000")
+
+
+@pytest.fixture(scope="module")
+def photographs() -> ImageData:
+    return load_data(DataSpec(path=str(PHOTOGRAPHS)))
+
+
+@pytest.fixture(autouse=True)
+def cache() -> None:
+    """Keep the user's cache, unlike the other tests here: a classifier takes a minute to train."""
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_beats_its_untrained_self_by_its_factor_and_is_never_flagged(
+    name: str, photographs: ImageData
+) -> None:
+    recipe = RECIPES[name]
+
+    found = learn(parse_trial(recipe.settings), photographs, KIMG, samples=500, seed=1)
+
+    assert found["diverged"] is None
+    assert found["spent"] == 1
+    assert found["factor"] > recipe.factor
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_bad_settings_end_early_with_the_right_reason(name: str, photographs: ImageData) -> None:
+    bad = BAD[name]
+
+    found = learn(parse_trial(bad.settings), photographs, 20.0, samples=500, seed=1)
+
+    assert found["diverged"].startswith(bad.reasons)
+    assert found["spent"] <= LONGEST
