@@ -9,12 +9,12 @@ object.
 import argparse
 import datetime
 import json
+import platform
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from train_step import cpu_name
 
 from raygen.config import Trial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
@@ -240,6 +240,14 @@ def main() -> None:
     if chosen.out:
         chosen.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report))
+
+
+def cpu_name() -> str:
+    """What the machine calls its processor."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "cpu"
 
 
 def _line(found: dict[str, Any]) -> str:

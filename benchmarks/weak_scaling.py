@@ -19,8 +19,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from recipes import RECIPES
-from train_step import cpu_name
+from recipes import RECIPES, cpu_name
 
 from raygen.config import parse_trial
 from raygen.data import DataSpec, load_data

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,21 @@ from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES
 from raygen.train.average import Average
 from raygen.train.rate import rate
+
+
+class Turn(NamedTuple):
+    """What one step of the discriminator sees, and in the last turn the generator's step, too.
+
+    The images drawn from the noise come with their graph: both networks learn from the same ones,
+    since the generator does not move in between. With others for each, a fifth of a step would go
+    into drawing them. None where only the discriminator needs them, or they come in parts.
+    """
+
+    real: Tensor
+    labels: Tensor
+    noise: Tensor
+    drawn: Tensor | None
+    lazy: bool  # whether the penalty is left out
 
 
 class GanLearner:
@@ -80,18 +95,14 @@ class GanLearner:
         self.generator.train()
         self.discriminator.train().requires_grad_(True)
         starts = range(position, position + self.images_per_step, self.trial.batch_size)
-        shown = [batches.at(start) for start in starts]
-        shown = [(self.arithmetic.layout(real), labels) for real, labels in shown]
         with tf32(self.arithmetic.tf32):
-            turns = []
-            for start, (real, labels) in zip(starts, shown, strict=True):
-                lazy = start // self.trial.batch_size % self.trial.loss.penalty_interval != 0
-                turns.append(self._train_discriminator(real, labels, lazy))
+            turns = [self._turn(batches, start, draw=start == starts[-1]) for start in starts]
+            losses = [self._train_discriminator(turn) for turn in turns]
             self.discriminator.requires_grad_(False)
-            losses = _means(turns) | {"generator_loss": self._train_generator(*shown[-1])}
+            generator_loss = self._train_generator(turns[-1])
         seen = position + self.images_per_step
         self.average.update(self.generator, seen, self.images_per_step)
-        return losses
+        return _means(losses) | {"generator_loss": generator_loss}
 
     def _set_rates(self, position: int) -> None:
         settings = self.trial.optimizer
@@ -103,18 +114,28 @@ class GanLearner:
         for group in self.discriminator_adam.param_groups:
             group["lr"] = settings.discriminator_lr * share
 
-    def _train_discriminator(
-        self, real: Tensor, labels: Tensor, lazy: bool = False
-    ) -> dict[str, Tensor]:
-        noise = self._noise(self.latent_dim)
+    def _turn(self, batches: Batches, start: int, draw: bool = True) -> Turn:
+        real, labels = batches.at(start)
+        noise, drawn = self._noise(self.latent_dim), None
+        if draw and self.trial.accumulate == 1:
+            with self.arithmetic.autocast():
+                drawn = self.parallel_generator(noise, labels)
+        lazy = start // self.trial.batch_size % self.trial.loss.penalty_interval != 0
+        return Turn(self.arithmetic.layout(real), labels, noise, drawn, lazy)
+
+    def _train_discriminator(self, turn: Turn) -> dict[str, Tensor]:
+        real, labels, noise, drawn, lazy = turn
         changes = self._changes(), self._changes()
-        mix = self._noise(1, uniform=True) if self.penalty is not None else noise[:, :1]
+        mix = self._noise(int(self.penalty is not None), uniform=True)
         self.discriminator_adam.zero_grad()
         parts = []
         for part, context in self._micro_batches(len(real), self.parallel_discriminator):
             with context:
-                with torch.no_grad(), self.arithmetic.autocast():
-                    fake = self.fast_generator(noise[part], labels[part])
+                if drawn is None:
+                    with torch.no_grad(), self.arithmetic.autocast():
+                        fake = self.fast_generator(noise[part], labels[part])
+                else:
+                    fake = drawn.detach()
                 seen = self.policy(real[part], changes[0][part])
                 fake = self.policy(fake, changes[1][part])
                 with self.arithmetic.autocast():
@@ -152,8 +173,8 @@ class GanLearner:
         self.discriminator.train()
         return found
 
-    def _train_generator(self, real: Tensor, labels: Tensor) -> Tensor:
-        noise = self._noise(self.latent_dim)
+    def _train_generator(self, turn: Turn) -> Tensor:
+        real, labels, noise, drawn, _ = turn
         changes = self._changes()
         real_changes = self._changes() if self.loss.pairs else changes
         self.generator_adam.zero_grad()
@@ -161,7 +182,9 @@ class GanLearner:
         for part, context in self._micro_batches(len(labels), self.parallel_generator):
             with context:
                 with self.arithmetic.autocast():
-                    fake = self.parallel_generator(noise[part], labels[part])
+                    fake = drawn
+                    if fake is None:  # drawn again from the same noise, for the memory of a part
+                        fake = self.parallel_generator(noise[part], labels[part])
                     seen = self.policy(fake, changes[part])
                     fake_logits = self.fast_discriminator(seen, labels[part])
                     real_logits = fake_logits

@@ -101,7 +101,7 @@ def test_three_discriminator_steps_show_three_different_batches_and_count_them(
 def test_losses_are_means_over_the_steps_since_the_last_milestone(
     any_trial: Trial, data: ImageData, evaluator: Evaluator
 ) -> None:
-    learner = make_learner(any_trial, 10, CPU, seed=2)
+    learner = make_learner(any_trial, 10, CPU, seed=2, budget=MILESTONES[-1] * 1000)
     batches = Batches(data.train, 16, seed=2, device=CPU)
     position, expected = 0, []
     for kimg in MILESTONES:
@@ -134,7 +134,7 @@ def test_one_infinite_weight_ends_a_vae_within_one_check_interval(
 ) -> None:
     stopped = next(fit(vae, data, evaluator, (0.016,), seed=0))
     with torch.no_grad():
-        stopped.learner.vae.decoder.to_parameters.bias[0] = math.inf
+        stopped.learner.vae.net.to_parameters.bias[0] = math.inf
     resume = {"learner": stopped.learner.state_dict(), "loop": {**stopped.state, "images": 0}}
 
     (progress,) = fit(vae, data, evaluator, (100.0, 200.0), seed=0, resume=resume)
