@@ -138,10 +138,15 @@ def test_samples_do_not_depend_on_the_precision_of_training(split: Split) -> Non
     assert torch.equal(one.sample(latents, labels), other.sample(latents, labels))
 
 
-def test_defaults_are_plain_on_the_cpu_and_fast_on_cuda() -> None:
+def test_defaults_are_exact_on_the_cpu_and_fast_on_cuda() -> None:
     plain, fast = Compute().on(CPU), Compute().on(CUDA)
 
-    assert (plain.bfloat16, plain.channels_last, plain.tf32, plain.compiled) == (False,) * 4
+    assert (plain.bfloat16, plain.channels_last, plain.tf32, plain.compiled) == (
+        False,
+        True,
+        False,
+        False,
+    )
     assert (fast.bfloat16, fast.channels_last, fast.tf32, fast.compiled) == (
         True,
         True,
