@@ -32,14 +32,14 @@ LADDER = {"name": "ladder_vae", "width": 24, "latent_channels": 4, "layers": 1}
 
 
 class Recipe(NamedTuple):
-    """A configuration, and by how much it must improve: before over after."""
+    """A configuration, and by how much it must improve within 1.5 kimg: before over after."""
 
     settings: dict[str, Any]
     factor: float
 
 
 RECIPES = {
-    "dcgan": Recipe({**GAN, "model": DCGAN, "optimizer": FAST}, 1.3),
+    "dcgan": Recipe({**GAN, "model": DCGAN, "optimizer": FAST}, 1.2),
     "dcgan, spectral norm, hinge": Recipe(
         {
             **GAN,
@@ -47,7 +47,7 @@ RECIPES = {
             "loss": {"name": "hinge"},
             "optimizer": FAST,
         },
-        1.3,
+        1.2,
     ),
     "dcgan, gradient penalty": Recipe(
         {
@@ -56,7 +56,7 @@ RECIPES = {
             "loss": {"name": "wasserstein", "penalty": "gradient_penalty", "penalty_weight": 10.0},
             "optimizer": {**ADAM0, "discriminator_steps": 2},
         },
-        1.3,
+        1.2,
     ),
     "dcgan, lazy R1, DiffAugment": Recipe(
         {
@@ -66,7 +66,7 @@ RECIPES = {
             "augment": "color,translation,cutout",
             "optimizer": FAST,
         },
-        1.3,
+        1.2,
     ),
     "sngan": Recipe(
         {
@@ -75,7 +75,7 @@ RECIPES = {
             "loss": {"name": "hinge"},
             "optimizer": ADAM0,
         },
-        1.5,
+        5.0,
     ),
     "biggan": Recipe(
         {
@@ -90,7 +90,7 @@ RECIPES = {
             "loss": {"name": "hinge"},
             "optimizer": ADAM0,
         },
-        1.5,
+        2.0,
     ),
     "r3gan": Recipe(
         {
@@ -99,11 +99,11 @@ RECIPES = {
             "loss": {"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.05},
             "optimizer": {**ADAM0, "beta2": 0.99, "decay": "cosine"},
         },
-        1.2,
+        1.04,
     ),
-    "conv_vae": Recipe({**VAE, "model": CONV}, 1.15),
-    "conv_vae, gaussian": Recipe({**VAE, "model": CONV, "loss": {"likelihood": "gaussian"}}, 1.15),
-    "ladder_vae": Recipe({**VAE, "model": LADDER, "optimizer": {"decay": "cosine"}}, 1.3),
+    "conv_vae": Recipe({**VAE, "model": CONV}, 1.1),
+    "conv_vae, gaussian": Recipe({**VAE, "model": CONV, "loss": {"likelihood": "gaussian"}}, 1.03),
+    "ladder_vae": Recipe({**VAE, "model": LADDER, "optimizer": {"decay": "cosine"}}, 1.05),
     "ladder_vae, mixture, free bits": Recipe(
         {
             **VAE,
@@ -114,7 +114,7 @@ RECIPES = {
                 "warmup_kimg": 1.0,
             },
         },
-        1.2,
+        1.04,
     ),
 }
 
@@ -128,25 +128,26 @@ class Bad(NamedTuple):
 
 NOT_FINITE = ("discriminator loss is", "generator loss is", "penalty is", "the objective is")
 HOT = {"generator_lr": 2e-2, "discriminator_lr": 2e-2}
+HOTTER = {"generator_lr": 0.1, "discriminator_lr": 0.1}
 BAD = {
-    "gan: both rates x 100": Bad({**GAN, "model": DCGAN, "optimizer": HOT}, ("collapse",)),
-    "gan: discriminator rate x 50, 5 steps": Bad(
+    "gan: both rates 0.1": Bad({**GAN, "model": DCGAN, "optimizer": HOTTER}, ("collapse",)),
+    "gan: generator rate 2e-6, 5 steps of the other": Bad(
         {
             **GAN,
             "model": DCGAN,
             "optimizer": {
-                "generator_lr": 2e-5,
-                "discriminator_lr": 1e-2,
+                "generator_lr": 2e-6,
+                "discriminator_lr": 1e-3,
                 "discriminator_steps": 5,
             },
         },
-        ("discriminator wins", "collapse"),
+        ("discriminator wins",),
     ),
-    "gan: wasserstein without penalty": Bad(
+    "gan: wasserstein, rates 0.02, no penalty": Bad(
         {**GAN, "model": DCGAN, "loss": {"name": "wasserstein"}, "optimizer": HOT},
         ("collapse", *NOT_FINITE),
     ),
-    "gan: gradient penalty x 1e9": Bad(
+    "gan: gradient penalty of weight 1e10": Bad(
         {
             **GAN,
             "model": DCGAN,
@@ -155,7 +156,7 @@ BAD = {
         },
         ("collapse", *NOT_FINITE),
     ),
-    "gan: generator rate x 1000": Bad(
+    "gan: generator rate 0.2": Bad(
         {
             **GAN,
             "model": DCGAN,
@@ -164,11 +165,11 @@ BAD = {
         ("collapse",),
     ),
     "vae: beta 10,000": Bad({**VAE, "model": CONV, "loss": {"beta": 1e4}}, ("posterior collapse",)),
-    "vae: rate x 1000": Bad(
+    "vae: rate 1": Bad(
         {**VAE, "model": CONV, "optimizer": {"lr": 1.0, "clip": 0.0}},
         ("log prob is", "kl is", "the objective is"),
     ),
-    "ladder_vae: rate x 1000": Bad(
+    "ladder_vae: rate 1": Bad(
         {**VAE, "model": LADDER, "optimizer": {"lr": 1.0, "clip": 0.0}},
         ("log prob is", "kl is", "the objective is"),
     ),
@@ -226,13 +227,15 @@ def main() -> None:
             continue
         found = learn(trial_of(recipe.settings), data, chosen.kimg, chosen.samples, seed=0)
         report["good"][name] = {**found, "needed": recipe.factor}
-        print(f"{name:38} {_line(found)}", flush=True)
+        print(f"{name:46} {_line(found)}", flush=True)
     for name, bad in BAD.items():
         if chosen.only and name not in chosen.only:
             continue
-        found = learn(trial_of(bad.settings), data, 4 * chosen.kimg, chosen.samples, seed=0)
-        report["bad"][name] = {**found, "expected": bad.reasons}
-        print(f"{name:38} {_line(found)}", flush=True)
+        report["bad"][name] = []
+        for seed in (0, 1):
+            found = learn(trial_of(bad.settings), data, 4 * chosen.kimg, chosen.samples, seed)
+            report["bad"][name].append({**found, "expected": bad.reasons, "seed": seed})
+            print(f"{name:46} {_line(found)}", flush=True)
     report["data"] = data.name
     report["kimg"] = chosen.kimg
     report["machine"] = {"device": cpu_name(), "threads": torch.get_num_threads()}

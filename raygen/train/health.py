@@ -16,6 +16,11 @@ YOUNG = 200
 # A discriminator whose loss is below this share of that of guessing tells every image apart, and
 # its gradients say nothing about how to do better.
 WON = 0.01
+# An objective that changes by a smaller share does not improve for that sign.
+GAIN = 0.02
+# A model worse than one that knows nothing must close this share of the gap from one evaluation to
+# the next; learning at all, it crosses it within the first hundreds of steps.
+CLOSING = 0.1
 # Nats per image: latents that say less leave every picture to the decoder alone. Trained VAEs of
 # 32x32 colour images carry tens to hundreds.
 EMPTY = 1.0
@@ -75,24 +80,30 @@ class Health:
         self.empty = self.empty + 1 if latent < EMPTY and steps >= YOUNG else 0
         if self.empty >= PATIENCE:
             return f"posterior collapse: the latents carry {latent:.2g} nats per image"
-        if (value < self.best) == self.minimise or not math.isfinite(self.best):
-            self.best, self.worse, self.won = value, 0, 0
-            return None
+        before, first = self.best, not math.isfinite(self.best)
+        better = first or (value < before) == self.minimise
+        self.best = value if better else before
+        gained = first or (better and abs(value - before) > GAIN * abs(before))
         part = losses.get("discriminator_loss", math.inf) / (self.chance or math.inf)
-        self.won = self.won + 1 if self.chance and part < WON else 0
+        won = self.chance is not None and part < WON and not gained
+        self.won = self.won + 1 if won else 0
         if self.won >= PATIENCE:
             return f"discriminator wins: its loss is {part:.2%} of that of guessing"
+        useless = self._useless(value, before, steps)
         # A ratio means something only for distances, which are positive and minimised.
-        lost = self.minimise and self.best > 0 and value > RISE * self.best
-        useless = self.guess is not None and (value > self.guess) == self.minimise
-        self.worse = self.worse + 1 if lost or (useless and steps >= YOUNG) else 0
-        if self.worse >= PATIENCE and useless:
-            return (
-                f"the objective is {value:.4g}, that of a model that knows nothing {self.guess:g}"
-            )
-        if self.worse >= PATIENCE:
-            return f"collapse: the objective rose from {self.best:.4g} to {value:.4g}"
-        return None
+        lost = not better and self.minimise and before > 0 and value > RISE * before
+        self.worse = self.worse + 1 if lost or useless else 0
+        if self.worse < PATIENCE:
+            return None
+        if useless:
+            return f"the objective is {value:.4g}, that of a model that knows nothing {self.guess:g}"
+        return f"collapse: the objective rose from {self.best:.4g} to {value:.4g}"
+
+    def _useless(self, value: float, before: float, steps: int) -> bool:
+        """Whether it is worse than a model that knows nothing, and not on its way to be better."""
+        if self.guess is None or steps < YOUNG or (value > self.guess) != self.minimise:
+            return False
+        return abs(value - self.guess) > (1 - CLOSING) * abs(before - self.guess)
 
     def state_dict(self) -> dict[str, float]:
         """What a resumed trial must remember."""
