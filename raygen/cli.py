@@ -7,6 +7,7 @@ import json
 import shlex
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ EXISTING = click.Path(exists=True, path_type=Path)
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
+DATA = click.option("--data", metavar="PATH", help="The images it learnt from, if not known.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -187,20 +189,164 @@ def train(
 @main.command()
 @click.argument("source", type=EXISTING)
 @click.option("--out", default="samples.png", type=click.Path(path_type=Path), show_default=True)
-@click.option("--count", default=64, type=click.IntRange(1), show_default=True)
+@click.option("--count", type=click.IntRange(1), help="Default: 64; 1 with --tile, 4 for a .gif.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
 @click.option("--class", "label", help="Of a conditional model: images of this class only.")
-def generate(source: Path, out: Path, count: int, seed: int, label: str | None) -> None:
-    """Draw images from noise: a grid (.png), an .npz or a folder.
+@click.option(
+    "--truncation",
+    type=click.FloatRange(0, min_open=True),
+    help="Latents within +- this (GAN), or times this (VAE): below 1 truer, less varied.",
+)
+@click.option("--interpolate", type=click.IntRange(2), help="Frames from one latent to the next.")
+@click.option("--like", type=click.Path(path_type=Path), help="A picture to draw more like.")
+@click.option(
+    "--spread",
+    default=0.5,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="Around --like: 0 the same, 1 anything.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(2, 64),
+    help="A texture: a mosaic of one picture, mirrored so that its borders meet.",
+)
+@click.option("--shard", type=click.IntRange(1), help="Images in one .npz of several.")
+@click.option("--data", metavar="PATH", help="The real images, to check --class; if not known.")
+def generate(
+    source: Path,
+    out: Path,
+    count: int | None,
+    seed: int,
+    label: str | None,
+    truncation: float | None,
+    interpolate: int | None,
+    like: Path | None,
+    spread: float,
+    tile: int | None,
+    shard: int | None,
+    data: str | None,
+) -> None:
+    """Draw images from noise: a grid (.png), an .npz, a folder, or a loop (.gif).
 
     E.g.: raygen generate runs/quickstart --count 100 --out images/
     """
     import torch
 
+    from raygen.apply.generate import Ways
     from raygen.apply.generate import generate as draw
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    click.echo(draw(source, out, count, seed, device, label))
+    ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
+    number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
+    click.echo(draw(source, out, number, seed, device, label, ways))
+
+
+@main.command()
+@click.argument("source", type=EXISTING)
+@click.option("--samples", type=click.IntRange(10), help="Default: as many as training images.")
+@click.option("--steps", type=click.IntRange(1), help="Of each classifier; default: 5 epochs.")
+@click.option("--seeds", default=3, type=click.IntRange(1), show_default=True)
+@DATA
+@JSON
+def augment(
+    source: Path,
+    samples: int | None,
+    steps: int | None,
+    seeds: int,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Measure whether generated data helps a classifier, with 1, 10 and 100 % of the labels.
+
+    E.g.: raygen augment runs/quickstart --seeds 3
+    """
+    import torch
+
+    from raygen.apply.augment import Settings
+    from raygen.apply.augment import augment as measure
+    from raygen.apply.tables import augment_table
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    tell = partial(click.echo, err=True)
+    found = measure(source, data, Settings(samples, steps, seeds), device, tell)
+    click.echo(json.dumps(found) if as_json else augment_table(found))
+
+
+@main.command()
+@click.argument("source", type=EXISTING)
+@click.option("--samples", default=2000, type=click.IntRange(100), show_default=True)
+@DATA
+@JSON
+def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
+    """Test whether generated images are copies of training images.
+
+    E.g.: raygen audit runs/quickstart --samples 2000
+    """
+    import torch
+
+    from raygen.apply.audit import audit as measure
+    from raygen.apply.tables import audit_table
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = measure(source, data, samples, device, partial(click.echo, err=True))
+    click.echo(json.dumps(found) if as_json else audit_table(found))
+
+
+@main.command()
+@click.argument("source", type=EXISTING)
+@click.option("--out", default="model.onnx", type=click.Path(path_type=Path), show_default=True)
+@click.option("--uint8", is_flag=True, help="Images as 0 to 255 instead of 0.0 to 1.0.")
+@JSON
+def export(source: Path, out: Path, uint8: bool, as_json: bool) -> None:
+    """Write the generator as ONNX or .pt2 (torch.export), checked, with a model card.
+
+    E.g.: raygen export runs/quickstart --out model.onnx
+    """
+    from raygen.apply.export import export as write
+
+    done = write(source, out, uint8)
+    if as_json:
+        result = {"file": str(done.path), "card": str(done.card), "difference": done.difference}
+        click.echo(json.dumps({"schema": 1, **result}))
+    else:
+        click.echo(f"largest difference of a pixel: {done.difference:.3g} of 1", err=True)
+        click.echo(done.path)
+
+
+@main.command()
+@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--metrics", required=True, metavar="A,B", help="E.g. fid,fid_test,kid.")
+@click.option("--samples", type=click.IntRange(1), help="Default: 10000, or all stored images.")
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of the samples; repeatable."
+)
+@click.option("--data", metavar="PATH", help="The real images; default: those of the study.")
+@JSON
+def evaluate(
+    sources: tuple[Path, ...],
+    metrics: str,
+    samples: int | None,
+    seeds: tuple[int, ...],
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Measure studies, checkpoints, folders of images or .npz files.
+
+    E.g.: raygen evaluate runs/quickstart --metrics fd_classifier_test,recall_classifier
+    """
+    import torch
+
+    from raygen.apply.evaluate import SAMPLE_SEED, table
+    from raygen.apply.evaluate import evaluate as measure
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    names = [name.strip() for name in metrics.split(",")]
+    found = measure(sources, names, samples, seeds or (SAMPLE_SEED,), data, device)
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "evaluations": [one.content() for one in found]}))
+    else:
+        click.echo(table(found))
 
 
 @main.command()

@@ -25,7 +25,7 @@ from raygen.document import Document, Keys, flatten, load_document
 from raygen.explain import checked
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
-from raygen.metrics import METRICS
+from raygen.metrics import METRICS, too_few
 from raygen.models import ConvVae, Dcgan, GanModel, VaeModel
 from raygen.space import Draw, Group, Parameter, assign, parameters, parse_space, sample
 from raygen.spec import Spec, key_of
@@ -418,11 +418,9 @@ def _check_metrics(job: Job, document: Document) -> None:
         if job.family not in metric.families:
             choices = ", ".join(key for key, m in METRICS.items() if job.family in m.families)
             document.fail(at, f"a {job.family} has no {name}; choose from {choices}")
-        if job.evaluation.samples < metric.least_samples:
-            document.fail(
-                ("evaluation", "samples"),
-                f"{name} needs {metric.least_samples} or more for a covariance of full rank",
-            )
+        problem = too_few(name, job.evaluation.samples)
+        if problem is not None:
+            document.fail(("evaluation", "samples"), problem)
 
 
 def _check_draws(

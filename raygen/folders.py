@@ -8,6 +8,9 @@ trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
 real.png                  64 real training images
 trials/0007/              best.pt, last.pt, samples-000012000.png, error.txt
+evaluation.json           metrics by raygen evaluate (here, or in a trial's folder)
+augment.json              what generated images do for a classifier (here, or in a trial's folder)
+audit.json audit.png      nearness of generated to training images; the nearest pairs
 """
 
 from pathlib import Path
@@ -70,3 +73,25 @@ class TrialFolder(NamedTuple):
         """Every sample grid by kimg, in order."""
         found = sorted(self.root.glob("samples-*.png"))
         return {int(path.stem.removeprefix("samples-")) / 1000: path for path in found}
+
+
+class UseFolder(NamedTuple):
+    """What the commands that use a model leave in the folder of its study or trial."""
+
+    root: Path
+
+    @property
+    def evaluation(self) -> Path:
+        return self.root / "evaluation.json"
+
+    @property
+    def augment(self) -> Path:
+        return self.root / "augment.json"
+
+    @property
+    def audit(self) -> Path:
+        return self.root / "audit.json"
+
+    @property
+    def audit_pairs(self) -> Path:
+        return self.root / "audit.png"

@@ -2,7 +2,11 @@
 
 import os
 import resource
+import signal
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +161,44 @@ def test_a_reader_beside_two_writers_always_sees_a_whole_file(tmp_path: Path) ->
     assert seen <= {0.0, 1.0, 2.0}
     assert value_of(torch.load(file, weights_only=True)) in (1.0, 2.0)
     assert os.listdir(tmp_path) == ["shared.pt"]
+
+
+WRITER = """
+import sys, torch
+from pathlib import Path
+from raygen.cache import replace_file
+value = float(sys.argv[2])
+print("ready", flush=True)
+while True:
+    replace_file(Path(sys.argv[1]), {"tensor": torch.full((200_000,), value), "name": "x"})
+"""
+
+
+def test_writers_in_other_processes_killed_at_any_moment_leave_a_whole_file(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "shared.pt"
+    commands = [[sys.executable, "-c", WRITER, str(file), str(v)] for v in (1.0, 2.0)]
+    writers = [subprocess.Popen(c, stdout=subprocess.PIPE) for c in commands]
+    seen = set()
+    try:
+        for writer in writers:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+        deadline = time.monotonic() + 20
+        while (len(seen) < 2 or not file.exists()) and time.monotonic() < deadline:
+            if file.exists():
+                values = torch.load(file, weights_only=True)["tensor"].unique()
+                assert len(values) == 1
+                seen.add(float(values))
+    finally:
+        for writer in writers:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+            assert writer.stdout is not None
+            writer.stdout.close()
+
+    assert seen == {1.0, 2.0}
+    assert float(torch.load(file, weights_only=True)["tensor"].unique()) in seen
+    replace_file(file, entry(3.0))  # what the killed ones left behind is in nobody's way
+    assert value_of(torch.load(file, weights_only=True)) == 3.0

@@ -1,33 +1,36 @@
-"""32x32 colour images from noise: a grid, a folder of PNGs, or an .npz."""
+"""32x32 colour images from noise: a grid, a folder of PNGs, an .npz, or a short animation."""
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from raygen.data.pictures import save_grid, tile
+from raygen.apply import explore
+from raygen.apply.source import find_checkpoint, find_data
+from raygen.apply.write import write_folder, write_gif, write_grid, write_npz
 from raygen.errors import InputError
-from raygen.folders import StudyFolder, TrialFolder
 from raygen.metrics.model import CHUNK, Generative, draw_latents
-from raygen.results import best_trial, load_study
 from raygen.train.checkpoint import load_sampler
+from raygen.train.loop import Learner
+from raygen.train.vae import VaeLearner
+
+Chunks = Iterator[tuple[Tensor, Tensor]]
+FRAMES = 16  # of an animation from one latent to the next, unless told
 
 
-def find_checkpoint(source: Path) -> Path:
-    """Return the checkpoint to sample from: of a study, its best trial's.
+class Ways(NamedTuple):
+    """What to draw beside plain samples; the default changes nothing."""
 
-    Raises:
-        InputError: nothing there to sample from.
-    """
-    if source.is_file():
-        return source
-    if StudyFolder(source).journal.exists():
-        return StudyFolder(source).trial(best_trial(load_study(source))).best
-    if TrialFolder(source).best.exists():
-        return TrialFolder(source).best
-    raise InputError(f"{source}: neither a checkpoint, nor a study, nor a trained configuration")
+    label: str | None = None  # this class only
+    truncation: float | None = None
+    interpolate: int | None = None  # frames from one latent to the next
+    like: Path | None = None  # samples around what resembles this picture
+    spread: float = 0.5  # how far around
+    tile: int | None = None  # each image as a mosaic of so many in a row
+    shard: int | None = None  # images in one .npz
+    data: str | None = None  # where the training images are, if the study does not say
 
 
 def generate(
@@ -37,53 +40,93 @@ def generate(
     seed: int,
     device: torch.device,
     label: str | None = None,
+    ways: Ways | None = None,
 ) -> Path:
     """Generate `count` images and write them; the ending of `output` says how.
 
     `.png`: one grid. `.npz`: `images` uint8 (n, 32, 32, 3) and `labels` (n,). No ending: a folder
-    with one PNG per image. The same seed gives the same images on the same device type.
+    with one PNG per image, in sub-folders of 10,000 if there are more. `.gif`: a loop through
+    `count` latents. The same seed gives the same images on the same device type.
 
     Raises:
         InputError: the checkpoint cannot be read, the model has no such class, or the ending is
             none of these.
     """
-    if output.suffix not in (".png", ".npz", ""):
-        raise InputError(f"{output}: must end in .png (a grid), .npz, or nothing (a folder)")
-    learner, content = load_sampler(find_checkpoint(source), device)
-    classes = content["data"]["classes"]
-    chosen = None if label is None else _class_number(label, classes, content)
-    chunks = sample_chunks(learner, count, seed, chosen)
-    if output.suffix == "":
-        output.mkdir(parents=True, exist_ok=True)
-        width = len(str(count - 1))
-        number = 0
-        for images, _ in chunks:  # one chunk in memory at a time, however many are asked for
-            for image in images:
-                tile(image.unsqueeze(0), 1).save(output / f"{number:0{width}d}.png")
-                number += 1
-        return output
-    parts = list(chunks)
-    images = torch.cat([images for images, _ in parts])
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if output.suffix == ".png":
-        save_grid(images, output, columns=max(1, round(count**0.5)))
-    else:
-        labels = torch.cat([labels for _, labels in parts])
-        pixels = images.permute(0, 2, 3, 1).numpy()
-        np.savez_compressed(output, images=pixels, labels=labels.numpy())
+    ways = ways or Ways(label)
+    _check(output, ways)
+    checkpoint = find_checkpoint(source)
+    learner, content = load_sampler(checkpoint, device)
+    chosen = None
+    if ways.label is not None:
+        chosen = _class_number(ways.label, content["data"]["classes"], content)
+        _check_seen(ways.label, chosen, checkpoint, content, ways.data)
+    if output.suffix == ".gif":
+        ways = ways._replace(interpolate=ways.interpolate or FRAMES)
+    chunks, total = _chunks(learner, count, seed, chosen, ways), count
+    if ways.interpolate:
+        total = count * ways.interpolate
+    if ways.tile:
+        chunks = ((explore.mosaic(images, ways.tile), labels) for images, labels in chunks)
+    try:
+        match output.suffix:
+            case "":
+                write_folder(chunks, output, total)
+            case ".gif":
+                write_gif(chunks, output)
+            case ".png":
+                columns = ways.interpolate or max(1, round(count**0.5))
+                write_grid(chunks, output, columns)
+            case _:
+                return write_npz(chunks, output, total, ways.shard)
+    except OSError as error:
+        raise InputError(f"{output}: could not be written: {error.strerror}") from error
     return output
 
 
-def sample_chunks(
-    model: Generative, count: int, seed: int, label: int | None = None
-) -> Iterator[tuple[Tensor, Tensor]]:
+def sample_chunks(model: Generative, count: int, seed: int, label: int | None = None) -> Chunks:
     """Yield images uint8 (n, 3, 32, 32) and labels (n,), n <= 250, until there are `count`."""
+    for latents, labels in _latents(model, count, seed, label):
+        yield model.sample(latents, labels).cpu(), labels.cpu()
+
+
+def _latents(model: Generative, count: int, seed: int, label: int | None) -> Chunks:
     for index in range(-(-count // CHUNK)):
         size = min(CHUNK, count - index * CHUNK)
         latents, labels = draw_latents(model, seed, index, size)
         if label is not None:
             labels = torch.full_like(labels, label)
-        yield model.sample(latents, labels).cpu(), labels.cpu()
+        yield latents, labels
+
+
+def _chunks(learner: Learner, count: int, seed: int, label: int | None, ways: Ways) -> Chunks:
+    """Latents, changed as asked for, and the images of each chunk of them."""
+    if ways.like is not None:
+        picture = explore.read_picture(ways.like)
+        middle, at = explore.resembling(learner, picture, seed, label)
+        latents = explore.around(middle, count, ways.spread, seed)
+        stream = iter([(latents, torch.full((count,), at, device=learner.device))])
+    else:
+        stream = _latents(learner, count, seed, label)
+    if ways.truncation is not None:
+        cut = explore.scaled if isinstance(learner, VaeLearner) else explore.truncated
+        threshold = ways.truncation
+        stream = ((cut(latents, threshold), labels) for latents, labels in stream)
+    if ways.interpolate:
+        stream = explore.strips(stream, ways.interpolate)
+    for latents, labels in stream:
+        for part, of in zip(latents.split(CHUNK), labels.split(CHUNK), strict=True):
+            yield learner.sample(part, of).cpu(), of.cpu()
+
+
+def _check(output: Path, ways: Ways) -> None:
+    if output.suffix not in (".png", ".npz", ".gif", ""):
+        raise InputError(
+            f"{output}: must end in .png (a grid), .npz, .gif (a loop), or nothing (a folder)"
+        )
+    if ways.shard is not None and output.suffix != ".npz":
+        raise InputError(f"--shard: {output} is no .npz")
+    if ways.like is not None and ways.interpolate:
+        raise InputError("--like and --interpolate: choose one")
 
 
 def _class_number(label: str, classes: list[str], content: dict[str, object]) -> int:
@@ -94,3 +137,17 @@ def _class_number(label: str, classes: list[str], content: dict[str, object]) ->
     if label not in classes:
         raise InputError(f"--class {label}: no such class, choose from {', '.join(classes)}")
     return classes.index(label)
+
+
+def _check_seen(
+    label: str, number: int, checkpoint: Path, content: dict[str, object], given: str | None
+) -> None:
+    """Refuse a class that has a name but no training image, if the images can be found."""
+    try:
+        data = find_data(checkpoint, content, given)
+    except InputError:
+        if given is not None:
+            raise
+        return
+    if not (data.train.labels == number).any():
+        raise InputError(f"--class {label}: no training image has this class")

@@ -75,13 +75,15 @@ def restore(state: dict[str, Tensor], device: torch.device) -> Classifier:
     return classifier.to(device).eval().requires_grad_(False)
 
 
-def train_classifier(data: ImageData, device: torch.device) -> Classifier:
+def train_classifier(
+    data: ImageData, device: torch.device, steps: int | None = None, seed: int = 0
+) -> Classifier:
     """Train on the labels of the training split, with a one-cycle rate and a fixed seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         classifier = Classifier(len(data.classes)).to(device)
-    batches = Batches(data.train, BATCH, seed=0, device=device)
-    steps = max(EPOCHS * len(data.train.labels) // BATCH, 100)
+    batches = Batches(data.train, BATCH, seed=seed, device=device)
+    steps = steps or max(EPOCHS * len(data.train.labels) // BATCH, 100)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
     classifier.train()

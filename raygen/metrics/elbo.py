@@ -25,6 +25,20 @@ def test_elbo(model: Autoencoder, images: Tensor, seed: int) -> float:
 
 
 @torch.no_grad()
+def test_rate_distortion(model: Autoencoder, images: Tensor, seed: int) -> tuple[float, float]:
+    """Mean rate (KL) and distortion (-log p(x | z)) in nats per image, with test_elbo's noise.
+
+    Their sum is minus the ELBO. Alemi et al. 2018, section 3.
+    """
+    totals = torch.zeros(2, dtype=torch.float64, device=model.device)
+    for index, chunk in _mine(images, model.device):
+        rate, distortion = model.rate_distortion(chunk, _noise(seed, index, model.device))
+        totals += torch.stack([rate.double().sum(), distortion.double().sum()])
+    rate, distortion = (all_reduce_sum(totals) / len(images)).tolist()
+    return rate, distortion
+
+
+@torch.no_grad()
 def test_iwae(model: Autoencoder, images: Tensor, seed: int, count: int) -> float:
     """Mean importance-weighted bound in nats per image: log of the mean of `count` weights.
 
@@ -66,9 +80,12 @@ def _mean(
 ) -> float:
     total = torch.zeros((), dtype=torch.float64, device=model.device)
     for index, chunk in _mine(images, model.device):
-        random = torch.Generator(model.device).manual_seed(seed * 1_000_003 + index)
-        total += values(chunk, random).double().sum()
+        total += values(chunk, _noise(seed, index, model.device)).double().sum()
     return float(all_reduce_sum(total)) / len(images)
+
+
+def _noise(seed: int, index: int, device: torch.device) -> torch.Generator:
+    return torch.Generator(device).manual_seed(seed * 1_000_003 + index)
 
 
 def _mine(images: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:

@@ -1,22 +1,16 @@
 """One evaluation of a model: every metric of the study from one pass over the samples."""
 
-import hashlib
-from collections.abc import Callable
-from functools import cache, partial
-from typing import Any, NamedTuple
+from functools import cache
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raygen import __version__
-from raygen.cache import cached
 from raygen.compute import tf32
 from raygen.data import ImageData
-from raygen.data.batches import to_model_range
-from raygen.distributed import rank, world_size
+from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics import METRICS
-from raygen.metrics import classifier as classifier_module
-from raygen.metrics import inception as inception_module
 from raygen.metrics.elbo import (
     ACTIVE,
     IMPORTANCE_SAMPLES,
@@ -24,54 +18,25 @@ from raygen.metrics.elbo import (
     bits_per_dim,
     test_elbo,
     test_iwae,
+    test_rate_distortion,
 )
-from raygen.metrics.frechet import (
-    FeatureMoments,
-    FeatureStats,
-    Grouped,
-    frechet_distance,
-    frechet_error,
-    symmetric_root,
-)
+from raygen.metrics.extractors import MOMENTS, Asset, Extractor, load_extractor, prepare, require
+from raygen.metrics.frechet import Grouped, frechet_distance, frechet_error, frechet_infinity
+from raygen.metrics.inception_score import SPLITS, inception_score
+from raygen.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
+from raygen.metrics.mind import LINES, mind
 from raygen.metrics.model import CHUNK, Autoencoder, Generative, draw_latents
+from raygen.metrics.neighbours import DENSITY_K, MANIFOLD_K, Neighbourhoods, neighbourhoods
 from raygen.metrics.protocol import Record, Score
 
 SAMPLE_SEED = 20_140_610  # the same latents in every evaluation of every trial
 
 
-Asset = dict[str, Any]
+class Gathered(NamedTuple):
+    """What the metrics of one extractor need of the samples: sums, or all features (n, d)."""
 
-
-class Extractor(NamedTuple):
-    """Features of uint8 images, and the reference they are compared with."""
-
-    features: Callable[[Tensor], Tensor]
-    dim: int
-    reference: FeatureStats
-    root: Tensor
-    protocol: Record
-
-
-def require(metrics: tuple[str, ...]) -> None:
-    """Fail early, before anything is started, if an extractor's weights cannot be had.
-
-    Raises:
-        InputError: with what to do about it.
-    """
-    if any(METRICS[name].features == "inception" for name in metrics):
-        inception_module.find_weights()
-
-
-def prepare(metrics: tuple[str, ...], data: ImageData, device: torch.device) -> dict[str, Asset]:
-    """Make what every evaluator of a study shares: trained weights and reference statistics.
-
-    Made once and sent to every node, so that all trials are measured by the very same numbers.
-
-    Raises:
-        InputError: the weights of an extractor cannot be had.
-    """
-    needed = {METRICS[name].features for name in metrics}
-    return {name: EXTRACTORS[name].prepare(data, device) for name in sorted(needed - {None})}  # pyright: ignore[reportArgumentType]
+    moments: Grouped | None
+    features: Tensor | None
 
 
 class Evaluator:
@@ -90,73 +55,101 @@ class Evaluator:
         Raises:
             InputError: the weights of an extractor cannot be had.
         """
-        assets = prepare(metrics, data, device) if assets is None else assets
+        assets = prepare(metrics, data, device, samples) if assets is None else assets
         self.metrics, self.samples, self.device = metrics, samples, device
         self.test_images = data.test.images[:samples]
         self.data = {"data": data.name, "data_hash": data.fingerprint}
         self.extractors = {
-            name: EXTRACTORS[name].load(asset, device) for name, asset in assets.items()
+            name: load_extractor(name, asset, device) for name, asset in assets.items()
         }
 
     @torch.no_grad()
     @tf32(False)  # what is measured does not depend on how it was trained
-    def __call__(self, model: Generative) -> dict[str, Score]:
-        """Return a score per metric, the same on every rank."""
-        moments = self._sample_moments(model) if self.extractors else {}
-        # Both metrics that need it come from one pass.
-        elbo = cache(lambda: test_elbo(_autoencoder(model), self.test_images, SAMPLE_SEED))
+    def __call__(
+        self, model: Generative, samples: int | None = None, seed: int = SAMPLE_SEED
+    ) -> dict[str, Score]:
+        """Return a score per metric, the same on every rank.
+
+        `samples` other than those of the study make a cheaper or a better estimate; `seed` draws
+        other ones.
+        """
+        samples = self.samples if samples is None else samples
+        sampled = [name for name in self.metrics if METRICS[name].features is not None]
+        gathered = self._gather(model, samples, seed) if sampled else {}
         scores = {}
-        for name in self.metrics:
-            features = METRICS[name].features
-            if features is not None:
-                extractor = self.extractors[features]
-                grouped, root = moments[features], extractor.root
-                value = frechet_distance(extractor.reference, grouped.stats(), root)
-                error = frechet_error(extractor.reference, grouped, root)
-                scores[name] = Score(value, self._sample_protocol(name, extractor), error)
-                continue
-            if name == "million_parameters":
-                scores[name] = Score(model.parameters / 1e6, {"metric": name})
-                continue
-            # These have no error to compare trials by: all see the same test images.
-            value = self._reconstruction_value(name, model, elbo)
-            scores[name] = Score(value, self._reconstruction_protocol(name))
-        return scores
+        for name, extractor in self.extractors.items():
+            mine = [metric for metric in sampled if METRICS[metric].features == name]
+            measured = _Measured(extractor, gathered[name], samples)
+            for metric in mine:
+                protocol = self._sample_protocol(metric, measured, model, seed)
+                scores[metric] = measured.score(metric, protocol)
+        scores |= self._bounds(model, samples)
+        return {name: scores[name] for name in self.metrics}
 
-    def _sample_moments(self, model: Generative) -> dict[str, Grouped]:
-        moments = {
-            name: Grouped(extractor.dim, self.device) for name, extractor in self.extractors.items()
-        }
-        for index in range(rank(), -(-self.samples // CHUNK), world_size()):
-            count = min(CHUNK, self.samples - index * CHUNK)
-            images = model.sample(*draw_latents(model, SAMPLE_SEED, index, count))
+    def _gather(self, model: Generative, samples: int, seed: int) -> dict[str, Gathered]:
+        """Generate once; each rank makes some of the chunks, and all get what all have made."""
+        found = {}
+        for name, extractor in self.extractors.items():
+            kinds = {METRICS[m].statistic for m in self.metrics if METRICS[m].features == name}
+            size = samples, extractor.dim
+            # Fréchet distances need no features: those of 50,000 images would take 400 MB.
+            found[name] = Gathered(
+                Grouped(extractor.dim, self.device) if kinds & {*MOMENTS} else None,
+                torch.zeros(size, device=self.device) if kinds - {*MOMENTS} else None,
+            )
+        # Nothing here waits for the device: generation, features and sums overlap.
+        for index in range(rank(), -(-samples // CHUNK), world_size()):
+            start = index * CHUNK
+            count = min(CHUNK, samples - start)
+            images = model.sample(*draw_latents(model, seed, index, count))
             for name, extractor in self.extractors.items():
-                moments[name].add(index, extractor.features(images))
-        return {name: total.merged() for name, total in moments.items()}
+                features = extractor.features(images)
+                moments, rows = found[name]
+                if moments is not None:
+                    moments.add(index, features)
+                if rows is not None:
+                    rows[start : start + count] = features
+        return {name: _merged(part) for name, part in found.items()}
 
-    def _sample_protocol(self, metric: str, extractor: Extractor) -> Record:
-        sampling = {"samples": self.samples, "sample_seed": SAMPLE_SEED, "weights": "ema"}
+    def _sample_protocol(
+        self, metric: str, measured: "_Measured", model: Generative, seed: int
+    ) -> Record:
+        origin = getattr(model, "origin", None) or {"weights": "ema", "sample_seed": seed}
+        record = {"metric": metric, **measured.extractor.protocol, **measured.details(metric)}
+        if METRICS[metric].statistic != "inception_score":  # which knows no real images
+            record |= self.data
+        return {**record, "samples": measured.samples, **origin, "raygen": __version__}
+
+    def _bounds(self, model: Generative, samples: int) -> dict[str, Score]:
+        """Scores of the metrics that need no samples.
+
+        They have no error to compare trials by: all see the same test images.
+        """
+        images = self.test_images[:samples]
+        dims = images[0].numel()
+        # What several metrics need comes from one pass.
+        elbo = cache(lambda: test_elbo(_autoencoder(model), images, SAMPLE_SEED))
+        parts = cache(lambda: test_rate_distortion(_autoencoder(model), images, SAMPLE_SEED))
+        measures = {
+            "million_parameters": lambda: model.parameters / 1e6,
+            "active_units": lambda: float(active_units(_autoencoder(model), images)),
+            "elbo": elbo,
+            "bits_per_dim": lambda: bits_per_dim(elbo(), dims),
+            "rate": lambda: bits_per_dim(-parts()[0], dims),
+            "distortion": lambda: bits_per_dim(-parts()[1], dims),
+            "iwae_bits_per_dim": lambda: bits_per_dim(
+                test_iwae(_autoencoder(model), images, SAMPLE_SEED, IMPORTANCE_SAMPLES), dims
+            ),
+        }
         return {
-            "metric": metric,
-            **extractor.protocol,
-            **self.data,
-            **sampling,
-            "raygen": __version__,
+            name: Score(measures[name](), self._bound_protocol(name, len(images)))
+            for name in self.metrics
+            if METRICS[name].features is None
         }
 
-    def _reconstruction_value(
-        self, name: str, model: Generative, elbo: Callable[[], float]
-    ) -> float:
-        images, dims = self.test_images, self.test_images[0].numel()
-        if name == "active_units":
-            return float(active_units(_autoencoder(model), images))
-        if name == "iwae_bits_per_dim":
-            count = IMPORTANCE_SAMPLES
-            bound = test_iwae(_autoencoder(model), images, SAMPLE_SEED, count)
-            return bits_per_dim(bound, dims)
-        return elbo() if name == "elbo" else bits_per_dim(elbo(), dims)
-
-    def _reconstruction_protocol(self, metric: str) -> Record:
+    def _bound_protocol(self, metric: str, images: int) -> Record:
+        if metric == "million_parameters":
+            return {"metric": metric}
         samples = IMPORTANCE_SAMPLES if metric == "iwae_bits_per_dim" else 1
         measured: Record = {
             "likelihood": "discretised to 256 levels",
@@ -165,116 +158,93 @@ class Evaluator:
         }
         if metric == "active_units":
             measured = {"active": f"variance of the posterior mean above {ACTIVE}"}
-        reference = f"first {len(self.test_images)} of test"
+        reference = f"first {images} of test"
         ours = {"reference": reference, "weights": "ema", "raygen": __version__}
         return {"metric": metric, **measured, **self.data, **ours}
 
 
-class ExtractorKind(NamedTuple):
-    """How an extractor is made once per study, and loaded by every evaluator."""
+class _Measured:
+    """Scores of one extractor's features; the distances between them are made once."""
 
-    prepare: Callable[[ImageData, torch.device], Asset]
-    load: Callable[[Asset, torch.device], Extractor]
+    def __init__(self, extractor: Extractor, gathered: Gathered, samples: int) -> None:
+        self.extractor, self.samples = extractor, samples
+        self.moments, self.features = gathered
+        self.real = None if extractor.real is None else extractor.real[:samples]
+        self._balls: Neighbourhoods | None = None
 
+    def score(self, name: str, protocol: Record) -> Score:
+        """Compute one metric."""
+        metric = METRICS[name]
+        match metric.statistic:
+            case "frechet":
+                reference, root = self.extractor.references[metric.against]
+                assert self.moments is not None
+                value = frechet_distance(reference, self.moments.stats(), root)
+                return Score(value, protocol, frechet_error(reference, self.moments, root))
+            case "frechet_infinity":
+                reference, root = self.extractor.references[metric.against]
+                assert self.moments is not None
+                return Score(frechet_infinity(reference, self.moments, root), protocol)
+            case "inception_score":
+                assert self.features is not None
+                assert self.extractor.head is not None
+                mean, spread, error = inception_score(self.features @ self.extractor.head.mT)
+                return Score(mean, protocol, error, spread)
+            case "kernel":
+                mean, spread, error = kernel_distance(*self._pair())
+                return Score(mean, protocol, error, spread)
+            case "mind":
+                return Score(mind(*self._pair()), protocol)
+            case kind:
+                if self._balls is None:
+                    self._balls = neighbourhoods(*self._pair())
+                each: Tensor = getattr(self._balls, kind)
+                # The others are means over real images, each of which depends on all samples.
+                known = kind in ("precision", "density")
+                error = float(each.std() / len(each) ** 0.5) if known else None
+                return Score(float(each.mean()), protocol, error)
 
-def prepare_classifier(data: ImageData, device: torch.device) -> Asset:
-    """Train raygen's own classifier, or take it from the cache, with its reference statistics."""
-    entry = classifier_module.load_classifier(data, device)
-    model = classifier_module.restore(entry["state"], device)
-    weights = _hash_weights(model)
+    def details(self, name: str) -> Record:
+        """Return what a protocol says of the reference and the statistic."""
+        metric = METRICS[name]
+        real = 0 if self.real is None else len(self.real)
+        some = {"reference": f"train, {real} of {self.extractor.total} images"}
+        match metric.statistic:
+            case "frechet" | "frechet_infinity":
+                count = self.extractor.references[metric.against].stats.count
+                limit = {"limit": "line in 1/N through halves and quarters"}
+                return {
+                    "reference": f"{metric.against}, {count} images",
+                    **(limit if metric.statistic == "frechet_infinity" else {}),
+                }
+            case "inception_score":
+                return {"splits": SPLITS}
+            case "kernel":
+                size = min(SUBSET_SIZE, self.samples, real)
+                return {**some, "kernel": "cubic, unbiased", "subsets": f"{SUBSETS} of {size}"}
+            case "mind":
+                return {**some, "lines": LINES}
+            case kind:
+                k = MANIFOLD_K if kind in ("precision", "recall") else DENSITY_K
+                return {**some, "neighbours": k}
 
-    def features(images: Tensor) -> Tensor:
-        return model.features(to_model_range(images))
-
-    key = f"fd_classifier-{classifier_module.RECIPE}-{weights}"
-    reference = _reference(key, features, classifier_module.FEATURES, data, device)
-    return {**entry, **reference, "hash": weights}
-
-
-def load_classifier(asset: Asset, device: torch.device) -> Extractor:
-    """Build features of raygen's own classifier, standardised over the training split."""
-    model = classifier_module.restore(asset["state"], device)
-    plain = _stats(asset, device)
-    # Each feature divided by its spread over the training set: then the distance does not depend
-    # on the scale at which a classifier happens to work.
-    scale = plain.cov.diagonal().sqrt().clamp(min=1e-6)
-    stats = FeatureStats(plain.mean / scale, plain.cov / torch.outer(scale, scale), plain.count)
-    protocol = {
-        "encoder": f"raygen classifier, {classifier_module.FEATURES} features, standardised",
-        "encoder_hash": asset["hash"],
-        "encoder_test_accuracy": round(asset["accuracy"], 4),
-        "reference": f"train, {stats.count} images",
-        "resize": "none",
-    }
-
-    def features(images: Tensor) -> Tensor:
-        return model.features(to_model_range(images)) / scale
-
-    root = symmetric_root(stats.cov)
-    return Extractor(features, classifier_module.FEATURES, stats, root, protocol)
-
-
-def prepare_inception(data: ImageData, device: torch.device) -> Asset:
-    """Compute the reference statistics of FID, or take them from the cache."""
-    inception = inception_module.load_inception(device)
-    key = f"fid-{inception_module.HASH}"
-    features = partial(inception_module.inception_features, inception)
-    return _reference(key, features, inception_module.FEATURES, data, device)
-
-
-def load_inception(asset: Asset, device: torch.device) -> Extractor:
-    """Build the features of FID."""
-    inception = inception_module.load_inception(device)
-    stats = _stats(asset, device)
-    protocol = {
-        "encoder": "inception-2015-12-05 pool3",
-        "encoder_hash": inception_module.HASH,
-        "reference": f"train, {stats.count} images",
-        "resize": "tf1 bilinear to 299",
-    }
-    features = partial(inception_module.inception_features, inception)
-    root = symmetric_root(stats.cov)
-    return Extractor(features, inception_module.FEATURES, stats, root, protocol)
-
-
-EXTRACTORS = {
-    "classifier": ExtractorKind(prepare_classifier, load_classifier),
-    "inception": ExtractorKind(prepare_inception, load_inception),
-}
+    def _pair(self) -> tuple[Tensor, Tensor]:
+        assert self.features is not None
+        assert self.real is not None
+        return self.features, self.real
 
 
-def _reference(
-    key: str,
-    features: Callable[[Tensor], Tensor],
-    dim: int,
-    data: ImageData,
-    device: torch.device,
-) -> Asset:
-    """Mean, covariance and count of the features of the training split, cached."""
-
-    def make() -> Asset:
-        moments = FeatureMoments(dim, device)
-        with torch.no_grad():
-            for chunk in data.train.images.split(CHUNK):
-                moments.add(features(chunk.to(device)))
-        stats = moments.stats()
-        return {"mean": stats.mean.cpu(), "cov": stats.cov.cpu(), "count": stats.count}
-
-    return cached(f"reference-{key}-{data.fingerprint}", make)
-
-
-def _stats(asset: Asset, device: torch.device) -> FeatureStats:
-    return FeatureStats(asset["mean"].to(device), asset["cov"].to(device), asset["count"])
-
-
-def _hash_weights(module: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(module.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:8]
+def _merged(mine: Gathered) -> Gathered:
+    """What all ranks have made, in the order of the chunks: the rows of others are 0 in mine."""
+    return Gathered(
+        None if mine.moments is None else mine.moments.merged(),
+        None if mine.features is None else all_reduce_sum(mine.features),
+    )
 
 
 def _autoencoder(model: Generative) -> Autoencoder:
     assert hasattr(model, "elbo"), "config lets only VAE studies ask for an ELBO"
     return model  # pyright: ignore[reportReturnType]
+
+
+__all__ = ["IMPORTANCE_SAMPLES", "SAMPLE_SEED", "Asset", "Evaluator", "prepare", "require"]

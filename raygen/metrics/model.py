@@ -33,6 +33,10 @@ class Autoencoder(Generative, Protocol):
         """Uint8 images (n, 3, 32, 32) -> ELBO in nats per image (n,)."""
         ...
 
+    def rate_distortion(self, images: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Uint8 images -> KL and -log p(x | z) in nats per image (n,): minus the ELBO in two."""
+        ...
+
     def log_weights(self, images: Tensor, random: torch.Generator, count: int) -> Tensor:
         """Uint8 images -> log p(x, z) - log q(z | x) of `count` posterior samples: (count, n)."""
         ...

@@ -21,6 +21,7 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import has_default, state_counts
 from raygen.report.trials_table import trials_table
+from raygen.report.uses import audit_section, augment_section
 from raygen.results import Study
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
@@ -203,6 +204,8 @@ SECTIONS = [
     Section("best", "Best configurations", comparison),
     Section("finalists", "Finalists", finalists_section),
     Section("tradeoffs", "Trade-offs", trade_offs_section),
+    Section("augment", "Generated data", augment_section),
+    Section("audit", "Copying", audit_section),
     Section("curves", "Learning curves", curves_section),
     Section("progress", "Search progress", progress_section),
     Section("importance", "Importance", importance_section),

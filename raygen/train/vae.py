@@ -139,10 +139,17 @@ class VaeLearner:
     @tf32(False)
     def elbo(self, images: Tensor, random: torch.Generator) -> Tensor:
         """Uint8 images -> ELBO in nats per image (n,), at beta = 1 on the 256 levels."""
+        rate, distortion = self.rate_distortion(images, random)
+        return -distortion - rate
+
+    @torch.no_grad()
+    @tf32(False)
+    def rate_distortion(self, images: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Uint8 images -> KL and -log p(x | z) in nats per image (n,), on the 256 levels."""
         vae, scaled = self._averaged(), to_model_range(images)
         output, shift, log_ratio = vae.net(scaled, self._noise(len(images), random))
         kl = gaussian_kl(shift, log_ratio, vae.net.layers).sum(dim=1)
-        return vae.likelihood.log_mass(scaled, output) - kl
+        return kl, -vae.likelihood.log_mass(scaled, output)
 
     @torch.no_grad()
     @tf32(False)

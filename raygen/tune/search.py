@@ -352,10 +352,13 @@ def _signals(controller: Controller, received: list[int]) -> Iterator[None]:
 
 def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one."""
+    metrics, samples = study.spec.metrics, study.spec.evaluation.samples
     if not study.spec.resources.gpus:
-        return prepare(study.spec.metrics, data, torch.device("cpu"))
+        return prepare(metrics, data, torch.device("cpu"), samples)
     task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
-    assets = ray.get(task.remote(study.spec.metrics, data, torch.device("cuda")))
+    device = torch.device("cuda")
+    made = task.remote(metrics, data, device, samples)  # pyright: ignore[reportCallIssue]
+    assets: dict[str, Any] = ray.get(made)  # pyright: ignore
     return {name: {k: _to_cpu(v) for k, v in asset.items()} for name, asset in assets.items()}
 
 

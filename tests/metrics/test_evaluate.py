@@ -10,7 +10,7 @@ from torch import Tensor
 from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
-from raygen.metrics import protocol_hash
+from raygen.metrics import comparable, protocol_hash
 from raygen.metrics.elbo import bits_per_dim
 from raygen.metrics.evaluate import Evaluator, prepare
 from raygen.models.conv_vae import ConvVae
@@ -166,6 +166,35 @@ def test_the_elbo_is_the_mean_over_the_first_test_images(data: ImageData, vae: V
 
 def test_an_elbo_alone_trains_no_classifier(data: ImageData) -> None:
     assert prepare(("elbo", "bits_per_dim"), data, CPU) == {}
+
+
+def test_fewer_samples_and_another_seed_can_be_asked_for(
+    data: ImageData, evaluator: Evaluator, vae: VaeLearner
+) -> None:
+    few = evaluator(vae, samples=400)["fd_classifier"]
+    other = evaluator(vae, seed=7)["fd_classifier"]
+
+    assert few == Evaluator(FD, data, 400, CPU)(vae)["fd_classifier"]
+    assert few.protocol["samples"] == 400
+    assert other.protocol["sample_seed"] == 7
+    assert other.value != evaluator(vae)["fd_classifier"].value
+    assert comparable(other.protocol) == comparable(evaluator(vae)["fd_classifier"].protocol)
+
+
+def test_a_distance_to_test_images_is_that_of_another_training_set(
+    data: ImageData, evaluator: Evaluator
+) -> None:
+    fresh = torch.from_numpy(draw_shapes(TRAIN, seed=2)[0])
+    names = ("fd_classifier", "fd_classifier_test", "precision_classifier")
+
+    scores = Evaluator(names, data, TRAIN, CPU)(Replay(data.test.images.repeat(2, 1, 1, 1)))
+
+    assert scores["fd_classifier_test"].value < 0.01 * scores["fd_classifier"].value
+    assert scores["fd_classifier_test"].protocol["reference"] == "test, 300 images"
+    assert (
+        scores["precision_classifier"].protocol["reference"] == f"train, {TRAIN} of {TRAIN} images"
+    )
+    assert evaluator(Replay(fresh))["fd_classifier"].value > 0
 
 
 def test_an_evaluation_leaves_no_autograd_graph(data: ImageData, evaluator: Evaluator) -> None:

@@ -11,6 +11,7 @@ from raygen.metrics.frechet import (
     Grouped,
     frechet_distance,
     frechet_error,
+    frechet_infinity,
     symmetric_root,
 )
 
@@ -187,3 +188,35 @@ def test_groups_add_up_to_the_whole_and_two_chunks_give_no_error() -> None:
 
     torch.testing.assert_close(grouped.stats().cov, whole.cov)
     assert frechet_error(whole, grouped, symmetric_root(whole.cov)) is None
+
+
+def test_the_limit_of_infinitely_many_samples_has_no_bias_where_the_plain_distance_has() -> None:
+    """Gaussians of known distance: with 4,000 samples of 40 dimensions the bias is about 0.1."""
+    dim, chunk = 40, 250
+    exact = FeatureStats(torch.zeros(dim).double(), torch.eye(dim).double(), 10**9)
+    truth, plain, limits = dim * (1.2 - 1) ** 2, [], []
+    for seed in range(12):
+        random = torch.Generator().manual_seed(seed)
+        grouped = Grouped(dim, CPU)
+        for index in range(4000 // chunk):
+            grouped.add(index, 1.2 * torch.randn(chunk, dim, generator=random))
+        root = symmetric_root(exact.cov)
+        plain.append(frechet_distance(exact, grouped.stats(), root))
+        limits.append(frechet_infinity(exact, grouped, root))
+
+    spread = np.std(limits) / len(limits) ** 0.5
+    assert np.mean(limits) == pytest.approx(truth, abs=4 * spread)
+    assert np.mean(plain) - truth > 10 * abs(np.mean(limits) - truth)
+
+
+def test_parts_of_a_sample_are_disjoint_and_together_the_whole() -> None:
+    features = torch.randn(2000, 3, dtype=torch.float64)
+    grouped = Grouped(3, CPU)
+    for index, part in enumerate(features.split(250)):
+        grouped.add(index, part)
+
+    halves = grouped.parts(2)
+
+    assert [part.count for part in halves] == [1000, 1000]
+    assert torch.allclose((halves[0].mean + halves[1].mean) / 2, features.mean(dim=0))
+    assert torch.allclose(grouped.parts(1)[0].cov, features.T.cov())

@@ -17,7 +17,11 @@ from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.metrics import inception
 from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.extractors import real_order
+from raygen.metrics.frechet import FeatureMoments, frechet_distance
 from raygen.metrics.inception import find_weights, inception_features, load_inception
+from raygen.metrics.inception_score import inception_score
+from raygen.metrics.kernel import kernel_distance
 
 CPU = torch.device("cpu")
 
@@ -61,6 +65,8 @@ def random_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 for layer in self.modules():
                     if isinstance(layer, nn.Conv2d):
                         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                # Logits some units apart: of equal ones every inception score is 1.
+                nn.init.normal_(self.fc.weight, std=2.0)
 
     folder = tmp_path_factory.mktemp("weights")
     torch.save({}, folder / "none.pth")
@@ -148,32 +154,137 @@ def test_the_features_are_those_of_torch_fidelity(installed: Path, random_weight
     assert torch.equal(features, theirs(images)[0])
 
 
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smallest images that pass through the network: 16 times faster.
+
+    So there can be more of them than features. With fewer, a thousand eigenvalues are zero but for
+    rounding.
+    """
+    module = pytest.importorskip("torch_fidelity.feature_extractor_inceptionv3")
+    monkeypatch.setattr(module.FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> tuple[Tensor, Tensor]:
+    """Real images, and duller and darker ones of other shapes."""
+    real, fake = (torch.from_numpy(draw_shapes(2100, seed)[0]) for seed in (0, 1))
+    return real, fake // 4 * 3 + 20
+
+
+def image_data(train: Tensor, test: Tensor) -> ImageData:
+    splits = [Split(x, torch.zeros(len(x), dtype=torch.int64)) for x in (train, test)]
+    return ImageData("shapes", tuple(SHAPES), *splits, fingerprint(*splits))
+
+
 @pytest.mark.slow
-def test_fid_is_that_of_torch_fidelity(
-    installed: Path, random_weights: Path, monkeypatch: pytest.MonkeyPatch
+def test_every_inception_metric_is_that_of_torch_fidelity(
+    installed: Path,
+    random_weights: Path,
+    small: None,
+    pictures: tuple[Tensor, Tensor],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from torch_fidelity import calculate_metrics
-    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+    """Its own pipeline from images to numbers; both draw the same subsets and splits.
 
-    # The smallest images that pass through the network: 16 times faster, so that there can be
-    # more of them than features. With fewer, a thousand eigenvalues are zero but for rounding.
-    monkeypatch.setattr(FeatureExtractorInceptionV3, "INPUT_IMAGE_SIZE", 75)
-    real, fake = (torch.from_numpy(draw_shapes(2300, seed)[0]) for seed in (0, 1))
-    fake = 255 - fake // 2
-    train, test = (Split(x, torch.zeros(len(x), dtype=torch.int64)) for x in (real, fake[:16]))
-    data = ImageData("shapes", tuple(SHAPES), train, test, fingerprint(train, test))
+    Its kernel is given float64: in float32, as it stands, it loses 2e-6 of a KID of 6e-4, and more
+    of a smaller one.
+    """
+    from torch_fidelity import calculate_metrics, metric_kid
 
-    ours = Evaluator(("fid",), data, len(fake), CPU)(Replay(fake))["fid"]
+    kid = metric_kid.kid_features_to_metric
+    monkeypatch.setattr(
+        metric_kid,
+        "kid_features_to_metric",
+        lambda one, other, **settings: kid(one.double(), other.double(), **settings),
+    )
+    real, fake = pictures
+    data = image_data(real, real[:400])
+    names = ("fid", "kid", "inception_score", "precision", "recall")
+
+    scores = Evaluator(names, data, len(fake), CPU)(Replay(fake))
 
     theirs = calculate_metrics(
-        input1=Subset(real, range(len(real))),
-        input2=Subset(fake, range(len(fake))),
+        input1=Subset(fake, range(len(fake))),
+        input2=Subset(real, real_order(len(real)).tolist()),  # the order of our references
         feature_extractor_weights_path=str(random_weights),
-        fid=True,
-        cuda=False,
-        cache=False,
-        batch_size=50,
+        feature_extractor="inception-v3-compat",  # its precision and recall default to VGG16
+        fid=True, kid=True, isc=True, prc=True, cuda=False, cache=False, batch_size=50,
         verbose=False,
+    )  # fmt: skip
+    keys = {
+        "fid": "frechet_inception_distance",
+        "kid": "kernel_inception_distance_mean",
+        "inception_score": "inception_score_mean",
+        "precision": "precision",
+        "recall": "recall",
+    }
+    for name, key in keys.items():
+        print(f"\n{name}: {scores[name].value}, theirs {theirs[key]}")
+        assert scores[name].value == pytest.approx(theirs[key], rel=1e-6), name
+    assert scores["inception_score"].value > 1.1
+    assert 0.01 < scores["precision"].value < 1
+    spreads = ("kid", "kernel_inception_distance_std"), ("inception_score", "inception_score_std")
+    for name, key in spreads:
+        assert scores[name].spread == pytest.approx(theirs[key], rel=1e-3)
+    assert scores["fid"].protocol["encoder_hash"] == inception.HASH
+
+
+@pytest.mark.slow
+def test_every_inception_metric_is_that_of_torchmetrics(
+    installed: Path, random_weights: Path, small: None, pictures: tuple[Tensor, Tensor]
+) -> None:
+    """Without its antialiased resize, and with all images in one subset and one split.
+
+    It draws subsets from torch's global generator.
+    """
+    pytest.importorskip("torchmetrics")
+    from torchmetrics.image.fid import FrechetInceptionDistance, NoTrainInceptionV3
+    from torchmetrics.image.inception import InceptionScore
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    real, fake = pictures
+    ours = load_inception(CPU)
+    with torch.no_grad():
+        features = [
+            torch.cat([inception_features(ours, part) for part in images.split(100)])
+            for images in (fake, real)
+        ]
+    fid = FrechetInceptionDistance(
+        feature_extractor_weights_path=str(random_weights), antialias=False
     )
-    assert ours.value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-6)
-    assert ours.protocol["encoder_hash"] == inception.HASH
+    networks = [
+        NoTrainInceptionV3("inception-v3-compat", [layer], str(random_weights), antialias=False)
+        for layer in ("2048", "logits_unbiased")
+    ]
+    few = 400
+    kid = KernelInceptionDistance(feature=networks[0], subsets=1, subset_size=few)
+    score = InceptionScore(feature=networks[1], splits=1)
+    for start in range(0, len(real), 100):
+        for images, is_real in ((real, True), (fake, False)):
+            fid.update(images[start : start + 100], real=is_real)
+            if start < few:
+                kid.update(images[start : start + 100], real=is_real)
+        if start < few:
+            score.update(fake[start : start + 100])
+
+    # Its own features in its own formula; but in float32, as it stands, that loses four digits.
+    kid.real_features = [part.double() for part in kid.real_features]
+    kid.fake_features = [part.double() for part in kid.fake_features]
+    stats = []
+    for part in features:
+        moments = FeatureMoments(2048, CPU)
+        moments.add(part)
+        stats.append(moments.stats())
+    logits = features[0][:few] @ ours.fc.weight.mT
+    found = {
+        "fid": (frechet_distance(stats[1], stats[0]), float(fid.compute())),
+        "kid": (
+            kernel_distance(features[0][:few], features[1][:few], 1, few).mean,
+            float(kid.compute()[0]),
+        ),
+        "inception_score": (inception_score(logits, 1).mean, float(score.compute()[0])),
+    }
+    for name, (mine, theirs) in found.items():
+        print(f"\n{name}: {mine}, theirs {theirs}")
+        assert mine == pytest.approx(theirs, rel=1e-6), name

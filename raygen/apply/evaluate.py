@@ -1,0 +1,257 @@
+"""Any metric of anything that has images: a study's winner, a checkpoint, a folder, an .npz."""
+
+import copy
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from raygen.apply.source import file_hash, find_data, open_source, trial_number
+from raygen.apply.written import write_json
+from raygen.data import DataSpec, ImageData, load_data
+from raygen.errors import InputError, did_you_mean
+from raygen.folders import StudyFolder, TrialFolder, UseFolder
+from raygen.metrics import METRICS, Score, comparable, protocol_hash, too_few
+from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator, require
+from raygen.metrics.model import Generative
+from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
+
+SAMPLES = 10_000
+
+
+class Value(NamedTuple):
+    """One metric of one source.
+
+    With several seeds `value` is their mean and `sd` their standard deviation; with one, `sd` is
+    the standard error where it is known. `spread`: over the metric's own subsets or splits.
+    """
+
+    metric: str
+    value: float
+    sd: float | None
+    spread: float | None
+    each: list[float]
+    protocol: dict[str, Any]
+
+    @property
+    def hash(self) -> str:
+        """The protocol's."""
+        return protocol_hash(self.protocol)
+
+
+class Evaluated(NamedTuple):
+    """What was measured of one source, and the file it was written to, if it has a folder."""
+
+    source: str
+    samples: int
+    seeds: tuple[int, ...]
+    values: list[Value]
+    facts: dict[str, Any]  # of the model, if it is one
+    file: Path | None
+
+    def content(self) -> dict[str, Any]:
+        """Return it as JSON has it."""
+        values = {value.metric: _entry(value) for value in self.values}
+        return {"source": self.source, "samples": self.samples, **self.facts, "metrics": values}
+
+
+class _Source(NamedTuple):
+    """Who is measured: a model, or stored images, of which each seed draws others."""
+
+    name: str
+    model: Generative | None
+    store: Pictures | Archive | None
+    data: ImageData
+    folder: UseFolder | None
+    facts: dict[str, Any]
+
+
+def evaluate(
+    sources: Sequence[Path],
+    metrics: Sequence[str],
+    samples: int | None,
+    seeds: Sequence[int],
+    data: str | None,
+    device: torch.device,
+) -> list[Evaluated]:
+    """Measure each source by each metric, and write evaluation.json beside a study or a trial.
+
+    By default 10,000 samples (all images of a folder or an .npz, if there are fewer) from the seed
+    of every evaluation during training.
+
+    Raises:
+        InputError: an unknown metric, one that a source does not have or that needs more samples,
+            nothing to measure, images that cannot be read, weights that cannot be had, or several
+            sources whose values do not compare.
+    """
+    names = _known(metrics)
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seed {' '.join(map(str, seeds))}: each seed counts once")
+    opened = []
+    for source in sources:
+        one = _open(source, data, device)
+        _check(one, names, _count(one, samples))
+        opened.append(one)
+    require(names)
+    found: list[Evaluated] = []
+    for one in opened:
+        found.append(_evaluate(one, names, _count(one, samples), tuple(seeds), device))
+        _refuse_mixture(found[0], found[-1])
+    for evaluated, one in zip(found, opened, strict=True):
+        if one.folder is not None:
+            _write(one.folder.evaluation, evaluated)
+    return found
+
+
+def table(found: Sequence[Evaluated]) -> str:
+    """Lay the values out as text, each with its error and the hash of its protocol."""
+    rows = [("metric", "value", "sd", "spread", "protocol", "source")]
+    for one in found:
+        for value in one.values:
+            sd, spread = ("" if x is None else f"{x:.2g}" for x in (value.sd, value.spread))
+            text = f"{value.value:.6g}"
+            rows.append((value.metric, text, sd, spread, value.hash, one.source))
+    used = [k for k in range(len(rows[0])) if any(row[k] for row in rows[1:])]
+    if len(found) == 1:
+        used.remove(5)
+    widths = [max(len(row[k]) for row in rows) for k in used]
+    lines = (
+        "  ".join(row[k].ljust(width) for k, width in zip(used, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _known(metrics: Sequence[str]) -> tuple[str, ...]:
+    for name in metrics:
+        if name not in METRICS:
+            hint = did_you_mean(name, METRICS) or f"; choose from {', '.join(METRICS)}"
+            raise InputError(f"--metrics {name}: no such metric{hint}")
+    return tuple(dict.fromkeys(metrics))
+
+
+def _open(source: Path, data: str | None, device: torch.device) -> _Source:
+    if not source.exists():
+        raise InputError(f"{source}: no such checkpoint, study, folder or .npz")
+    model = source.is_file() and source.suffix != ".npz"
+    if model or StudyFolder(source).journal.exists() or TrialFolder(source).best.exists():
+        return _open_model(source, data, device)
+    store = open_images(source)
+    if data is None:
+        raise InputError(f"{source}: images alone; add --data PATH to say which they imitate")
+    spec = DataSpec(source=data) if data in ("shapes", "cifar10") else DataSpec(path=data)
+    return _Source(str(source), None, store, load_data(spec), None, {})
+
+
+def _open_model(source: Path, data: str | None, device: torch.device) -> _Source:
+    try:
+        opened = open_source(source, device)
+    except (RuntimeError, KeyError, ValueError) as error:  # of another raygen, or edited by hand
+        line = str(error).partition("\n")[0]
+        raise InputError(f"{source}: its weights do not fit its configuration ({line})") from error
+    images = find_data(opened.checkpoint, opened.content, data)
+    facts = {
+        "family": opened.content["trial"]["family"],
+        "checkpoint": opened.checkpoint.name,
+        "checkpoint_hash": file_hash(opened.checkpoint),
+        "trial": trial_number(opened.checkpoint),
+        "kimg": opened.content["kimg"],
+    }
+    beside = not source.is_file() or TrialFolder(source.parent).last.exists()
+    folder = opened.folder if beside or source.name == "best.pt" else None
+    return _Source(str(source), opened.learner, None, images, folder, facts)
+
+
+def _count(source: _Source, samples: int | None) -> int:
+    if source.store is None:
+        return samples or SAMPLES
+    return samples or min(SAMPLES, len(source.store))
+
+
+def _check(source: _Source, names: Sequence[str], samples: int) -> None:
+    if source.store is not None and samples > len(source.store):
+        raise InputError(
+            f"{source.name}: has {len(source.store)} images, not the {samples} of --samples"
+        )
+    for name in names:
+        if source.store is not None and METRICS[name].features is None:
+            raise InputError(f"--metrics {name}: is of a model, but {source.name} holds images")
+        family = source.facts.get("family")
+        if family is not None and family not in METRICS[name].families:
+            raise InputError(f"--metrics {name}: {source.name} is a {family}, which has none")
+        problem = too_few(name, samples)
+        if problem is not None:
+            raise InputError(f"--samples {samples}: {problem}")
+
+
+def _evaluate(
+    source: _Source, names: tuple[str, ...], samples: int, seeds: tuple[int, ...], device: Any
+) -> Evaluated:
+    evaluator = Evaluator(names, source.data, samples, device)
+    rounds = [evaluator(_drawn(source, samples, seed, device), seed=seed) for seed in seeds[:1]]
+    again = copy.copy(evaluator)
+    again.metrics = tuple(name for name in names if METRICS[name].features is not None)
+    for seed in seeds[1:]:
+        rounds.append(again(_drawn(source, samples, seed, device), seed=seed))
+    values = [
+        _value(name, [scores[name] for scores in rounds if name in scores], seeds) for name in names
+    ]
+    file = None if source.folder is None else source.folder.evaluation
+    return Evaluated(source.name, samples, seeds, values, source.facts, file)
+
+
+def _drawn(source: _Source, samples: int, seed: int, device: torch.device) -> Generative:
+    if source.model is not None:
+        return source.model
+    assert source.store is not None
+    return StoredImages(source.store, device, samples, seed)
+
+
+def _value(name: str, scores: list[Score], seeds: tuple[int, ...]) -> Value:
+    each = [score.value for score in scores]
+    first = scores[0]
+    if len(scores) == 1:
+        return Value(name, first.value, first.sd, first.spread, each, first.protocol)
+    spreads = [score.spread for score in scores if score.spread is not None]
+    spread = statistics.mean(spreads) if spreads else None
+    protocol = first.protocol
+    if "sample_seed" in protocol:
+        protocol = {**protocol, "sample_seed": list(seeds)}
+    return Value(name, statistics.mean(each), statistics.stdev(each), spread, each, protocol)
+
+
+def _refuse_mixture(one: Evaluated, other: Evaluated) -> None:
+    for mine, theirs in zip(one.values, other.values, strict=True):
+        ours, others = comparable(mine.protocol), comparable(theirs.protocol)
+        if ours == others:
+            continue
+        keys = [key for key in {**ours, **others} if ours.get(key) != others.get(key)]
+        told = ", ".join(f"{key} {ours.get(key)} and {others.get(key)}" for key in keys)
+        raise InputError(
+            f"{mine.metric} of {one.source} ({mine.hash}) and of {other.source} ({theirs.hash}) "
+            f"do not compare: {told}"
+        )
+
+
+def _write(file: Path, evaluated: Evaluated) -> None:
+    """Add to what was measured before of the same checkpoint."""
+    content = evaluated.content()
+    try:
+        old = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        old = {}
+    if old.get("checkpoint_hash") == content["checkpoint_hash"]:
+        content["metrics"] = {**old["metrics"], **content["metrics"]}
+    del content["samples"]  # each metric's protocol says it
+    write_json(file, {"schema": 1, **content})
+
+
+def _entry(value: Value) -> dict[str, Any]:
+    told = {"value": value.value, "sd": value.sd, "spread": value.spread, "each": value.each}
+    return {**told, "hash": value.hash, "protocol": value.protocol}
+
+
+__all__ = ["SAMPLES", "SAMPLE_SEED", "Evaluated", "Value", "evaluate", "table"]

@@ -1,0 +1,124 @@
+"""What a command works on: a checkpoint, where its results go, and the images it learnt from."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from raygen.config import load_study as load_space
+from raygen.data import DataSpec, ImageData, load_data
+from raygen.errors import InputError
+from raygen.folders import StudyFolder, TrialFolder, UseFolder
+from raygen.results import best_trial, load_study
+from raygen.train.checkpoint import load_sampler
+from raygen.train.loop import Learner
+
+
+class Source(NamedTuple):
+    """A model that samples, what its checkpoint says, and the folder for what is found of it."""
+
+    learner: Learner
+    content: dict[str, Any]
+    checkpoint: Path
+    folder: UseFolder
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the images follow the label."""
+        return bool(self.content["trial"]["model"].get("conditional"))
+
+    def facts(self) -> dict[str, Any]:
+        """What a result records of its model: names and hashes, and no dates."""
+        return {
+            "checkpoint": self.checkpoint.name,
+            "checkpoint_hash": file_hash(self.checkpoint),
+            "trial": trial_number(self.checkpoint),
+            "family": self.content["trial"]["family"],
+            "architecture": self.content["trial"]["model"]["name"],
+            "conditional": self.conditional,
+            "kimg": self.content["kimg"],
+        }
+
+
+def find_checkpoint(source: Path) -> Path:
+    """Return the checkpoint to sample from: of a study, its best trial's.
+
+    Raises:
+        InputError: nothing there to sample from.
+    """
+    if source.is_file():
+        return source
+    if StudyFolder(source).journal.exists():
+        return StudyFolder(source).trial(best_trial(load_study(source))).best
+    if TrialFolder(source).best.exists():
+        return TrialFolder(source).best
+    raise InputError(f"{source}: neither a checkpoint, nor a study, nor a trained configuration")
+
+
+def open_source(source: Path, device: torch.device) -> Source:
+    """Load the model of a study (its best trial), a trial folder or a checkpoint.
+
+    Raises:
+        InputError: nothing there to sample from, or not readable.
+    """
+    checkpoint = find_checkpoint(source)
+    learner, content = load_sampler(checkpoint, device)
+    folder = checkpoint.parent if source.is_file() else source
+    return Source(learner, content, checkpoint, UseFolder(folder))
+
+
+def find_data(checkpoint: Path, content: dict[str, Any], given: str | None) -> ImageData:
+    """Load the very images that a checkpoint was trained on.
+
+    From `given` (a path, or the name of a source), else from the study around the checkpoint.
+
+    Raises:
+        InputError: they cannot be found, or are others than those of the training.
+    """
+    wanted = content["data"]
+    spec = _data_spec(checkpoint, wanted, given)
+    data = load_data(spec)
+    if spec.limit is None and len(data.train.labels) > wanted["train"]:
+        data = load_data(spec.model_copy(update={"limit": wanted["train"]}))
+    if data.fingerprint != wanted["fingerprint"]:
+        raise InputError(
+            f"{given or spec.path or spec.source}: not the images that {checkpoint} was trained on "
+            f"({wanted['name']}, {wanted['train']} for training); give those with --data"
+        )
+    return data
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, first 16 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def trial_number(checkpoint: Path) -> int | None:
+    """The trial of a study that a checkpoint belongs to."""
+    name = checkpoint.resolve().parent.name
+    return int(name) if _study_of(checkpoint) is not None and name.isdigit() else None
+
+
+def _study_of(checkpoint: Path) -> StudyFolder | None:
+    """<study>/trials/0007/best.pt -> the study."""
+    parents = checkpoint.resolve().parents
+    folder = StudyFolder(parents[min(2, len(parents) - 1)])
+    return folder if folder.journal.exists() else None
+
+
+def _data_spec(checkpoint: Path, wanted: dict[str, Any], given: str | None) -> DataSpec:
+    if given in ("shapes", "cifar10"):
+        return DataSpec(source=given)  # pyright: ignore[reportArgumentType]
+    if given is not None:
+        return DataSpec(path=given)
+    study = _study_of(checkpoint)
+    if study is not None and study.space.exists():
+        return load_space(study.space).spec.data
+    if wanted["name"] == "shapes":
+        return DataSpec(source="shapes")
+    raise InputError(
+        f"{checkpoint}: does not say where its {wanted['train']} training images "
+        f"({wanted['name']}) lie; add --data PATH"
+    )

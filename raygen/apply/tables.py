@@ -1,0 +1,90 @@
+"""What the terminal shows of a result: a few lines that say what they mean."""
+
+from typing import Any
+
+ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
+
+
+def augment_table(found: dict[str, Any]) -> str:
+    """Accuracy on real test images by what the classifier learnt from."""
+    settings, kind = found["settings"], found["labels"]
+    rows = {(arm["fraction"], arm["arm"]): arm for arm in found["arms"]}
+    fractions = sorted({fraction for fraction, _ in rows})
+    lines = [
+        f"test accuracy, mean of {settings['seeds']} seeds [95 %], {settings['steps']} steps each, "
+        f"{settings['samples']} generated images; labels: {kind}",
+        f"{'real labels':<13}" + "".join(f"{name:<24}" for name in ARMS.values()) + "gain",
+    ]
+    for fraction in fractions:
+        cells = "".join(f"{_interval(rows[fraction, arm]):<24}" for arm in ARMS)
+        gain = rows[fraction, "gain"]
+        lines.append(f"{f'{fraction:.0%}':<13}{cells}{_interval(gain, sign=True)}")
+    tested = found["gan_test"]
+    lines.append(
+        f"GAN-train {_interval(found['gan_train'])}, GAN-test "
+        + (_interval(tested) if tested else "not defined: the labels are a classifier's")
+    )
+    worst = sorted(found["classes"], key=_loss)[-3:][::-1]
+    said = ", ".join(f"{one['class']} {_loss(one):+.1%}" for one in worst)
+    lines.append(f"lost most by learning from generated images alone: {said}")
+    return "\n".join(lines)
+
+
+def audit_table(found: dict[str, Any]) -> str:
+    """Each test with what it expects of a model that copies nothing."""
+    settings = found["settings"]
+    mirrored = ", mirror images count, too" if settings["flip"] else ""
+    lines = [
+        f"{settings['samples']} generated and {settings['held_out']} held-out images against "
+        f"{found['data']['train']} training images{mirrored}",
+        f"{'test':<35}{'expected':<15}{'pixels':<34}features",
+    ]
+    tests = [found["tests"][name] for name in ("pixels", "features")]
+    near = [_tested(test["near_duplicates"]) for test in tests]
+    nearer = [_tested(test["nearer_to_train"]) for test in tests]
+    authentic = [_tested(test["authentic"]) for test in tests]
+    new = [f"{test['authentic']['held_out']:.1%}" for test in tests]
+    copying = [f"{t['copying']['c_t']:.2f} (p {t['copying']['c_t_p']:.2g})" for t in tests]
+    ranks = [f"{t['copying']['z']:.2f} (p {t['copying']['p']:.2g})" for t in tests]
+    for name, expected, values in (
+        ("near duplicates of training images", "1%", near),
+        ("identical to one", "0", [str(test["exact_copies"]) for test in tests]),
+        ("nearer to training than held-out", "50%", nearer),
+        ("authentic", " / ".join(new), authentic),
+        ("C_T, by cells (negative: copies)", "0", copying),
+        ("Mann-Whitney z (negative: copies)", "0", ranks),
+    ):
+        lines.append(f"{name:<34} {expected:<15}{values[0]:<34}{values[1]}")
+    member = found["membership"]
+    if member:
+        low, high = member["low"], member["high"]
+        lines.append(
+            f"membership by the {member['by']}: AUC {member['auc']:.3f} [{low:.3f}, {high:.3f}], "
+            "0.5 by chance"
+        )
+    else:
+        lines.append(f"membership: not tested, {found['membership_of']['why_not']}")
+    lines.append(
+        "Blurred or simple images lie near to everything: read near duplicates, authenticity and "
+        "C_T beside 'nearer to training than held-out'. Not tested: parts of images, other samples."
+    )
+    return "\n".join(lines)
+
+
+def _interval(each: dict[str, Any], sign: bool = False) -> str:
+    form = "+.1%" if sign else ".1%"
+    if each["low"] is None:
+        return f"{each['mean']:{form}}"
+    return f"{each['mean']:{form}} [{each['low']:{form}}, {each['high']:{form}}]"
+
+
+def _tested(each: dict[str, Any]) -> str:
+    """A share, its interval, and how likely one as telling is by chance."""
+    share = each["rate"] if "rate" in each else each["share"]
+    return f"{share:.1%} [{each['low']:.1%}, {each['high']:.1%}] p {each['p']:.2g}"
+
+
+def _loss(one: dict[str, Any]) -> float:
+    if one["real"] is None or one["generated"] is None:
+        return 0.0
+    return one["real"] - one["generated"]

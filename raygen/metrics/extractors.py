@@ -1,0 +1,241 @@
+"""What turns images into features, and the real features that generated ones are compared with."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from raygen.cache import cached
+from raygen.data import ImageData
+from raygen.data.batches import to_model_range
+from raygen.metrics import METRICS
+from raygen.metrics import classifier as classifier_module
+from raygen.metrics import dinov2 as dinov2_module
+from raygen.metrics import inception as inception_module
+from raygen.metrics.frechet import FeatureMoments, FeatureStats, symmetric_root
+from raygen.metrics.model import CHUNK
+from raygen.metrics.protocol import Record
+
+Asset = dict[str, Any]
+
+MOMENTS = ("frechet", "frechet_infinity")  # the statistics that need no features, only their sums
+
+
+class Network(NamedTuple):
+    """Features of uint8 images, and the name of their cache entries."""
+
+    features: Callable[[Tensor], Tensor]
+    dim: int
+    key: str
+    protocol: Record
+    head: Tensor | None = None  # features -> logits, for the inception score
+    standardised: bool = False  # each feature is divided by its spread over the training set
+
+
+class Reference(NamedTuple):
+    """Statistics of the features of a split, with the symmetric root of their covariance."""
+
+    stats: FeatureStats
+    root: Tensor
+
+
+class Extractor(NamedTuple):
+    """A network and what the features of generated images are compared with.
+
+    `real` are features of training images, of which there are `total`, in a fixed random order, if
+    a metric needs them.
+    """
+
+    features: Callable[[Tensor], Tensor]
+    dim: int
+    references: dict[str, Reference]
+    real: Tensor | None
+    total: int
+    protocol: Record
+    head: Tensor | None
+
+
+class Kind(NamedTuple):
+    """How an extractor is made once per study, and built by every evaluator."""
+
+    prepare: Callable[[ImageData, torch.device], Asset]
+    build: Callable[[Asset, torch.device], Network]
+
+
+def require(metrics: tuple[str, ...]) -> None:
+    """Fail early, before anything is started, if an extractor's weights cannot be had.
+
+    Raises:
+        InputError: with what to do about it.
+    """
+    needed = {METRICS[name].features for name in metrics}
+    if "inception" in needed:
+        inception_module.find_weights()
+    if "dinov2" in needed:
+        dinov2_module.find_weights()
+
+
+def prepare(
+    metrics: tuple[str, ...], data: ImageData, device: torch.device, samples: int | None = None
+) -> dict[str, Asset]:
+    """Make what every evaluator of a study shares: trained weights and reference statistics.
+
+    Made once and sent to every node, so that all trials are measured by the very same numbers.
+    Real features are kept of as many images as there are `samples`, by default of all.
+
+    Raises:
+        InputError: the weights of an extractor cannot be had.
+    """
+    assets: dict[str, Asset] = {}
+    for name in sorted({METRICS[metric].features or "" for metric in metrics} - {""}):
+        asset = EXTRACTORS[name].prepare(data, device)
+        network = EXTRACTORS[name].build(asset, device)
+        mine = [METRICS[metric] for metric in metrics if METRICS[metric].features == name]
+        asset["total"] = len(data.train.images)
+        distances = {metric.against for metric in mine if metric.statistic in MOMENTS}
+        if "train" in distances or network.standardised:
+            asset |= _moments(network, data, "train", device)
+        if "test" in distances:
+            found = _moments(network, data, "test", device)
+            asset |= {f"test_{key}": value for key, value in found.items()}
+        if any(metric.statistic not in (*MOMENTS, "inception_score") for metric in mine):
+            asset["real"] = _real(network, data, samples, device)
+        assets[name] = asset
+    return assets
+
+
+def load_extractor(name: str, asset: Asset, device: torch.device) -> Extractor:
+    """Build an extractor from what `prepare` made."""
+    network = EXTRACTORS[name].build(asset, device)
+    splits = {
+        split: _stats(asset, prefix, device)
+        for split, prefix in (("train", ""), ("test", "test_"))
+        if f"{prefix}mean" in asset
+    }
+    features, real = network.features, asset["real"].to(device) if "real" in asset else None
+    if network.standardised:
+        # Then the distance does not depend on the scale at which a classifier happens to work.
+        scale = splits["train"].cov.diagonal().sqrt().clamp(min=1e-6)
+        features = partial(_scaled, network.features, scale)
+        real = None if real is None else real / scale
+        for split, (mean, cov, count) in splits.items():
+            splits[split] = FeatureStats(mean / scale, cov / torch.outer(scale, scale), count)
+    references = {
+        split: Reference(stats, symmetric_root(stats.cov)) for split, stats in splits.items()
+    }
+    total = asset.get("total", 0)
+    return Extractor(features, network.dim, references, real, total, network.protocol, network.head)
+
+
+def _prepare_classifier(data: ImageData, device: torch.device) -> Asset:
+    """Train raygen's own classifier, or take it from the cache."""
+    entry = classifier_module.load_classifier(data, device)
+    weights = _hash_weights(classifier_module.restore(entry["state"], device))
+    return {**entry, "hash": weights}
+
+
+def _build_classifier(asset: Asset, device: torch.device) -> Network:
+    model = classifier_module.restore(asset["state"], device)
+
+    def features(images: Tensor) -> Tensor:
+        return model.features(to_model_range(images))
+
+    protocol = {
+        "encoder": f"raygen classifier, {classifier_module.FEATURES} features, standardised",
+        "encoder_hash": asset["hash"],
+        "encoder_test_accuracy": round(asset["accuracy"], 4),
+        "resize": "none",
+    }
+    key = f"fd_classifier-{classifier_module.RECIPE}-{asset['hash']}"
+    return Network(features, classifier_module.FEATURES, key, protocol, standardised=True)
+
+
+def _build_inception(_: Asset, device: torch.device) -> Network:
+    inception = inception_module.load_inception(device)
+    protocol = {
+        "encoder": "inception-2015-12-05 pool3",
+        "encoder_hash": inception_module.HASH,
+        "resize": "tf1 bilinear to 299",
+    }
+    features = partial(inception_module.inception_features, inception)
+    key = f"fid-{inception_module.HASH}"
+    head: Tensor = inception.fc.weight  # pyright: ignore
+    return Network(features, inception_module.FEATURES, key, protocol, head)
+
+
+def _prepare_dinov2(_: ImageData, __: torch.device) -> Asset:
+    return {"hash": dinov2_module.weights_hash()}
+
+
+def _build_dinov2(asset: Asset, device: torch.device) -> Network:
+    features = partial(dinov2_module.dinov2_features, dinov2_module.load_dinov2(device))
+    protocol = {
+        "encoder": "dinov2 vit-l/14, class token",
+        "encoder_hash": asset["hash"],
+        "resize": "tf1 bilinear to 224",
+    }
+    return Network(features, dinov2_module.FEATURES, f"dinov2-{asset['hash']}", protocol)
+
+
+EXTRACTORS = {
+    "classifier": Kind(_prepare_classifier, _build_classifier),
+    "inception": Kind(lambda *_: {}, _build_inception),
+    "dinov2": Kind(_prepare_dinov2, _build_dinov2),
+}
+
+
+def _moments(network: Network, data: ImageData, split: str, device: torch.device) -> Asset:
+    """Mean, covariance and count of the features of a split, cached."""
+
+    def make() -> Asset:
+        moments = FeatureMoments(network.dim, device)
+        with torch.no_grad():
+            for chunk in getattr(data, split).images.split(CHUNK):
+                moments.add(network.features(chunk.to(device)))
+        stats = moments.stats()
+        return {"mean": stats.mean.cpu(), "cov": stats.cov.cpu(), "count": stats.count}
+
+    part = "" if split == "train" else f"{split}-"
+    return cached(f"reference-{network.key}-{part}{data.fingerprint}", make)
+
+
+def _real(network: Network, data: ImageData, samples: int | None, device: torch.device) -> Tensor:
+    """Features of training images in a fixed random order: of the first `samples`, cached."""
+    total = len(data.train.images)
+    count = min(samples or total, total)
+    order = real_order(total)[:count]
+
+    def make() -> Asset:
+        with torch.no_grad():
+            chunks = [
+                network.features(data.train.images[chosen].to(device)).cpu()
+                for chosen in order.split(CHUNK)
+            ]
+        return {"features": torch.cat(chunks)}
+
+    return cached(f"features-{network.key}-{count}-{data.fingerprint}", make)["features"]
+
+
+def real_order(count: int) -> Tensor:
+    """The order in which training images serve as references: data is often sorted by class."""
+    return torch.randperm(count, generator=torch.Generator().manual_seed(0))
+
+
+def _scaled(features: Callable[[Tensor], Tensor], scale: Tensor, images: Tensor) -> Tensor:
+    return features(images) / scale
+
+
+def _stats(asset: Asset, prefix: str, device: torch.device) -> FeatureStats:
+    mean, cov = asset[f"{prefix}mean"].to(device), asset[f"{prefix}cov"].to(device)
+    return FeatureStats(mean, cov, asset[f"{prefix}count"])
+
+
+def _hash_weights(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,148 @@
+"""Images on disk as a model that "generates" them: a folder of pictures, or an .npz.
+
+Read a chunk at a time, so that a million of them take no more memory than a thousand.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raygen.data.read import SIZE, SUFFIXES, decode
+from raygen.errors import InputError
+from raygen.metrics.protocol import Record
+
+ROW = 3 * SIZE * SIZE
+KEYS = ("images", "samples", "arr_0")  # ours; EDM's; that of numpy and of guided diffusion
+
+
+class Pictures(NamedTuple):
+    """Picture files in the order of their names, at any depth of a folder."""
+
+    files: list[Path]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read(self, rows: list[int]) -> np.ndarray:
+        """Decode some of them: (n, 3, 32, 32)."""
+        decoded = [decode(self.files[row].read_bytes(), str(self.files[row])) for row in rows]
+        return np.stack(decoded)
+
+
+class Archive:
+    """The image array of an .npz, read in order: a compressed one cannot be entered midway."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.name, self.shape = _image_array(file)
+        self._rows: Iterator[np.ndarray] = iter(())
+        self._next = 0
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def read(self, rows: list[int]) -> np.ndarray:
+        """Read some images, in ascending order: (n, 3, 32, 32)."""
+        if self._next == 0 or rows[0] < self._next:
+            self._rows, self._next = _npz_rows(self.file, self.name), 0
+        found = []
+        for row in rows:
+            pixels = next(islice(self._rows, row - self._next, None), None)
+            if pixels is None:
+                raise InputError(f"{self.file}: ends before image {row} of {len(self)}")
+            self._next = row + 1
+            found.append(pixels)
+        images = np.stack(found).reshape(-1, *self.shape[1:])
+        return images if self.shape[1] == 3 else images.transpose(0, 3, 1, 2)
+
+
+class StoredImages:
+    """Stored images in the place of a model (raygen.metrics.model.Generative)."""
+
+    latent_dim, parameters = 1, 0
+
+    def __init__(
+        self, store: Pictures | Archive, device: torch.device, count: int, seed: int
+    ) -> None:
+        """Serve `count` of the images: all, or by chance with the seed, in the order on disk."""
+        self.store, self.device, self.classes = store, device, count  # labels are positions
+        order = torch.arange(len(store))
+        if count < len(store):
+            random = torch.Generator().manual_seed(seed)
+            order = torch.randperm(len(store), generator=random)[:count].sort().values
+        self.order = order
+        drawn = "all" if count == len(store) else f"of {len(store)}, by seed {seed}"
+        self.origin: Record = {"source": f"stored images, {drawn}"}
+
+    def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
+        """Read the images at the positions that the labels say: uint8 (n, 3, 32, 32)."""
+        images = self.store.read(self.order[labels.cpu()].tolist())
+        return torch.from_numpy(np.ascontiguousarray(images)).to(self.device)
+
+
+def open_images(source: Path) -> Pictures | Archive:
+    """Open a folder of pictures (at any depth) or an .npz of uint8 (n, 32, 32, 3).
+
+    Raises:
+        InputError: neither, empty, or of another shape or type.
+    """
+    if source.suffix == ".npz":
+        return Archive(source)
+    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{source}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
+    return Pictures(files)
+
+
+def _image_array(file: Path) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of the image array, from the headers alone."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            arrays = {
+                name.removesuffix(".npy"): _header(archive, name)
+                for name in archive.namelist()
+                if name.endswith(".npy")
+            }
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{file}: not a readable .npz file") from error
+    name = next((key for key in KEYS if key in arrays), None)
+    if name is None:
+        found = ", ".join(arrays) or "nothing"
+        raise InputError(f"{file}: has {found}, but needs images (or {' or '.join(KEYS[1:])})")
+    shape, fortran, dtype = arrays[name]
+    if dtype != np.uint8:
+        raise InputError(f"{file}: {name} is {dtype}, but pixels must be uint8")
+    if len(shape) != 4 or shape[1:] not in ((SIZE, SIZE, 3), (3, SIZE, SIZE)) or fortran:
+        raise InputError(f"{file}: {name} has shape {shape}, not (n, 32, 32, 3)")
+    if shape[0] == 0:
+        raise InputError(f"{file}: {name} is empty")
+    return name, shape
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+    with archive.open(name) as member:
+        return _read_header(member)
+
+
+def _read_header(member: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    if np.lib.format.read_magic(member) == (1, 0):
+        return np.lib.format.read_array_header_1_0(member)
+    return np.lib.format.read_array_header_2_0(member)
+
+
+def _npz_rows(file: Path, name: str) -> Iterator[np.ndarray]:
+    """The pixels of one image after another."""
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(f"{name}.npy") as member:
+            _read_header(member)
+            while len(content := member.read(ROW)) == ROW:
+                yield np.frombuffer(content, np.uint8)
+    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise InputError(f"{file}: damaged ({error})") from error

@@ -1,0 +1,247 @@
+"""What was found of the winner after the search: does it help a classifier, does it copy?
+
+Read from augment.json and audit.json in the study folder; numbers only, so no torch.
+"""
+
+import json
+import shlex
+from html import escape
+from typing import Any
+
+from raygen.folders import UseFolder
+from raygen.report.labels import counted, percent
+from raygen.report.pictures import read_picture
+from raygen.results import Study
+
+ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
+SPACES = ("pixels", "features")
+
+
+def augment_section(study: Study) -> tuple[str, str]:
+    """Whether generated images help to train a classifier."""
+    found = _read(study, "augment")
+    if found is None:
+        return _missing(study, "augment", "Whether generated images help a classifier")
+    try:
+        return _augment_lead(found), _augment_tables(found)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return f"{UseFolder(study.folder.root).augment.name} is not readable.", ""
+
+
+def audit_section(study: Study) -> tuple[str, str]:
+    """Whether generated images are copies of training images."""
+    found = _read(study, "audit")
+    if found is None:
+        return _missing(study, "audit", "Whether generated images copy training images")
+    try:
+        return _audit_lead(found), _audit_table(found) + _pairs(study)
+    except (KeyError, TypeError, ValueError, IndexError):
+        return f"{UseFolder(study.folder.root).audit.name} is not readable.", ""
+
+
+def _augment_lead(found: dict[str, Any]) -> str:
+    rows = {(arm["fraction"], arm["arm"]): arm for arm in found["arms"]}
+    parts = []
+    for fraction in sorted({fraction for fraction, _ in rows}):
+        gain = rows[fraction, "gain"]
+        parts.append(
+            f"{_verdict(gain)} with {_fraction(fraction)} of the real labels ({_signed(gain)})"
+        )
+    # "helps …, makes no certain difference …"
+    train, real = found["gan_train"]["mean"], rows[max(f for f, _ in rows), "real"]["mean"]
+    return (
+        f"Adding generated images {', '.join(parts)}; a classifier of generated images alone is "
+        f"right on {percent(train)} of the real test images, one of real images on {percent(real)}."
+    )
+
+
+def _verdict(gain: dict[str, Any]) -> str:
+    if gain["low"] is None:
+        return "was tried with one seed, so says little,"
+    if gain["low"] > 0:
+        return "helps"
+    return "harms" if gain["high"] < 0 else "makes no certain difference"
+
+
+def _augment_tables(found: dict[str, Any]) -> str:
+    rows = {(arm["fraction"], arm["arm"]): arm for arm in found["arms"]}
+    settings = found["settings"]
+    body = [
+        [_fraction(fraction), *(_accuracy(rows[fraction, arm]) for arm in ARMS),
+         _signed(rows[fraction, "gain"])]
+        for fraction in sorted({fraction for fraction, _ in rows})
+    ]  # fmt: skip
+    first = _table(["real labels", *ARMS.values(), "gain"], body)
+    classes = [
+        [one["class"], *(_share(one[key]) for key in (*ARMS, "gan_test"))]
+        for one in sorted(found["classes"], key=_loss, reverse=True)
+    ]
+    second = _table(["class", *ARMS.values(), "GAN-test"], classes)
+    labels = (
+        "Images have the labels they were drawn for; the generator itself learnt from all real "
+        "labels, so a gain with few of them is in part knowledge of the others."
+        if found["labels"] == "conditional"
+        else "The model knows no classes: a classifier of the real part labelled its images "
+        "(pseudo-labels), and there is no GAN-test."
+    )
+    note = (
+        f"Accuracy on real test images, mean over {settings['seeds']} seeds with 95 % "
+        f"t-intervals; every classifier was trained for {settings['steps']} steps of "
+        f"{settings['batch']} images; {settings['samples']} generated images. Gain: real + "
+        f"generated less real only, in pairs of equal seeds. {labels} Learnt from generated, "
+        "tested on real images: GAN-train, also called the classification accuracy score (Ravuri "
+        "and Vinyals 2019); the reverse: GAN-test (Shmelkov et al. 2018)."
+    )
+    return (
+        f'{first}<h3>By class, all real labels, worst first</h3>{second}<p class="note">'
+        f"{escape(note)} {_model(found)}</p>"
+    )
+
+
+def _audit_lead(found: dict[str, Any]) -> str:
+    tests = [found["tests"][name] for name in SPACES]
+    count = found["settings"]["samples"]
+    raised = [
+        name for name, test in zip(SPACES, tests, strict=True)
+        if test["near_duplicates"]["p"] < 0.01
+    ]  # fmt: skip
+    nearer = [
+        name for name, test in zip(SPACES, tests, strict=True)
+        if test["nearer_to_train"]["p"] < 0.01
+    ]  # fmt: skip
+    rates = " and ".join(
+        f"{_share(test['near_duplicates']['rate'])} in {name}"
+        for name, test in zip(SPACES, tests, strict=True)
+    )
+    text = (
+        f"Of {count} generated images, near duplicates of training images are {rates}, where 1 % "
+        "of new images are"
+    )
+    same = max(test["exact_copies"] for test in tests)
+    if same:
+        text += f"; {counted(same, 'generated image')} cannot be told from a training image"
+    if nearer:
+        return (
+            f"{text}; in {' and '.join(nearer)} they are nearer to training than to held-out "
+            "images: look at the pairs."
+        )
+    if same:
+        return f"{text}: look at the pairs."
+    if raised:
+        return (
+            f"{text}: more than by chance, but generated images are not nearer to training than to "
+            "held-out images, so they may be blurred or simple instead of copied."
+        )
+    return f"{text}; these tests saw no copying of whole images."
+
+
+def _audit_table(found: dict[str, Any]) -> str:
+    tests = [found["tests"][name] for name in SPACES]
+    rows: list[list[str]] = [
+        ["near duplicates of a training image", "1 %",
+         *(_range(test["near_duplicates"], "rate") for test in tests)],
+        ["identical to a training image", "0", *(str(test["exact_copies"]) for test in tests)],
+        ["nearer to training than to held-out images", "50 %",
+         *(_range(test["nearer_to_train"], "share") for test in tests)],
+        ["authentic (Alaa et al. 2022)",
+         " / ".join(_share(test["authentic"]["held_out"]) for test in tests),
+         *(_range(test["authentic"], "share") for test in tests)],
+        ["C_T (Meehan et al. 2020), negative: copies", "0",
+         *(f"{test['copying']['c_t']:.2f} (p {test['copying']['c_t_p']:.2g})" for test in tests)],
+        ["Mann-Whitney z, negative: copies", "0",
+         *(f"{test['copying']['z']:.2f} (p {test['copying']['p']:.2g})" for test in tests)],
+    ]  # fmt: skip
+    table = _table(["test", "expected", *SPACES], rows)
+    member = found["membership"]
+    said = f"Membership: not tested ({found['membership_of'].get('why_not', '')})."
+    if member:
+        said = (
+            f"Membership by the {member['by']}: AUC {member['auc']:.3f} "
+            f"({member['low']:.3f} to {member['high']:.3f}), 0.5 by chance."
+        )
+    mirrored = " Mirror images count, too." if found["settings"]["flip"] else ""
+    note = (
+        f"{said} Compared with {found['data']['train']} training and "
+        f"{found['settings']['held_out']} held-out images, features of raygen's classifier "
+        f"(test accuracy {percent(found['encoder_test_accuracy'])}).{mirrored} A near duplicate "
+        "lies nearer to a training image than 1 % of the held-out images do. Not tested: copies "
+        "of parts of images, other attacks, other samples."
+    )
+    return f'{table}<p class="note">{escape(note)} {_model(found)}</p>'
+
+
+def _pairs(study: Study) -> str:
+    picture = read_picture(UseFolder(study.folder.root).audit_pairs, None)
+    if picture is None:
+        return ""
+    return (
+        "<h3>The nearest pairs: generated, then its nearest training image</h3>"
+        f'<p><img src="{picture.uri}" width="{picture.width * 2}" height="{picture.height * 2}" '
+        'style="image-rendering:pixelated;max-width:100%;height:auto" '
+        'alt="pairs of a generated image and the training image nearest to it"></p>'
+        '<p class="note">Upper half: nearest in pixels; lower half: nearest in features.</p>'
+    )
+
+
+def _missing(study: Study, command: str, what: str) -> tuple[str, str]:
+    folder = shlex.quote(str(study.folder.root))
+    return f"{what} was not tested; raygen {command} {folder} does.", ""
+
+
+def _read(study: Study, kind: str) -> dict[str, Any] | None:
+    """The result, or None without one; an empty one if it cannot be read."""
+    path = UseFolder(study.folder.root).root / f"{kind}.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) and found.get("kind") == kind else {}
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        "<tr>" + f'<th scope="row">{escape(first)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in others) + "</tr>"
+        for first, *others in rows
+    )  # fmt: skip
+    return (
+        f'<div class="scroll"><table class="compare"><thead><tr>{top}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _model(found: dict[str, Any]) -> str:
+    model = found["model"]
+    trial = "" if model["trial"] is None else f"trial {model['trial']}, "
+    return escape(f"Checkpoint: {trial}{model['checkpoint']} {model['checkpoint_hash']}.")
+
+
+def _fraction(share: float) -> str:
+    return f"{share * 100:g} %"
+
+
+def _accuracy(arm: dict[str, Any]) -> str:
+    return _range(arm, "mean")
+
+
+def _range(each: dict[str, Any], key: str) -> str:
+    if each["low"] is None:
+        return _share(each[key])
+    return f"{_share(each[key])} ({_share(each['low'])} to {_share(each['high'])})"
+
+
+def _signed(gain: dict[str, Any]) -> str:
+    if gain["low"] is None:
+        return f"{gain['mean']:+.1%}"
+    return f"{gain['mean']:+.1%}, 95 %: {gain['low']:+.1%} to {gain['high']:+.1%}"
+
+
+def _share(value: float | None) -> str:
+    return "—" if value is None else f"{value * 100:.1f} %"
+
+
+def _loss(one: dict[str, Any]) -> float:
+    return (one["real"] or 0.0) - (one["generated"] or 0.0)
