@@ -96,7 +96,9 @@ class Health:
         if self.worse < PATIENCE:
             return None
         if useless:
-            return f"the objective is {value:.4g}, that of a model that knows nothing {self.guess:g}"
+            return (
+                f"the objective is {value:.4g}, that of a model that knows nothing {self.guess:g}"
+            )
         return f"collapse: the objective rose from {self.best:.4g} to {value:.4g}"
 
     def _useless(self, value: float, before: float, steps: int) -> bool:
