@@ -22,7 +22,7 @@ QUICK = ("gan: generator rate 2e-6, 5 steps of the other", "vae: beta 10,000", "
 
 @pytest.fixture(scope="module")
 def photographs() -> ImageData:
-    return load_data(DataSpec(path=str(PHOTOGRAPHS)))
+    return load_data(DataSpec(path=str(PHOTOGRAPHS), limit=10_000))
 
 
 @pytest.fixture(autouse=True)
