@@ -7,7 +7,8 @@ space.yaml                the search space after all overrides
 trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
 real.png                  64 real training images
-trials/0007/              best.pt, last.pt, samples-000012000.png, error.txt
+trials/0007/              best.pt, last.pt, error.txt; samples-, interpolation-000012000.png and
+                          reconstructions- of a VAE, from the same latents and images in all trials
 evaluation.json           metrics by raygen evaluate (here, or in a trial's folder)
 augment.json              what generated images do for a classifier (here, or in a trial's folder)
 audit.json audit.png      nearness of generated to training images; the nearest pairs
@@ -67,12 +68,20 @@ class TrialFolder(NamedTuple):
         return self.root / "error.txt"
 
     def samples(self, kimg: float) -> Path:
-        return self.root / f"samples-{round(kimg * 1000):09d}.png"
+        return self.picture("samples", kimg)
+
+    def picture(self, name: str, kimg: float) -> Path:
+        """samples, interpolation, or reconstructions (VAE): one of each per milestone."""
+        return self.root / f"{name}-{round(kimg * 1000):09d}.png"
 
     def all_samples(self) -> dict[float, Path]:
         """Every sample grid by kimg, in order."""
-        found = sorted(self.root.glob("samples-*.png"))
-        return {int(path.stem.removeprefix("samples-")) / 1000: path for path in found}
+        return self.all_pictures("samples")
+
+    def all_pictures(self, name: str) -> dict[float, Path]:
+        """Every picture of that name by kimg, in order."""
+        found = sorted(self.root.glob(f"{name}-*.png"))
+        return {int(path.stem.removeprefix(f"{name}-")) / 1000: path for path in found}
 
 
 class UseFolder(NamedTuple):

@@ -20,6 +20,7 @@ from raygen.metrics.model import draw_latents
 from raygen.train.gan import GanLearner
 from raygen.train.health import Health
 from raygen.train.vae import VaeLearner
+from raygen.train.views import views
 
 GRID = 64
 GRID_SEED = 7
@@ -47,6 +48,7 @@ class Progress(NamedTuple):
     scores: dict[str, Score]  # empty if the trial broke before it could be evaluated
     losses: dict[str, float]  # means since the last milestone
     samples: Tensor  # uint8 (64, 3, 32, 32), from the same latents at every milestone
+    views: dict[str, Tensor]  # more such pictures, by name; none of a trial that broke
     diverged: str | None  # why the trial must not go on
     best: bool  # whether the objective is the best of the trial so far
     last: bool
@@ -127,7 +129,7 @@ def fit(
             return
         images, stretch = trained.images, None
         evaluating = time.monotonic()
-        diverged, scores, best = trained.diverged, {}, False
+        diverged, scores, pictures, best = trained.diverged, {}, {}, False
         samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
         if diverged is None:
             scores = evaluator(learner)
@@ -138,13 +140,14 @@ def fit(
             if kimg == milestones[-1] and math.isfinite(value):
                 diverged = None  # nothing is left to save: it has trained to the end
             best = health.best != before
+            pictures = views(learner, data.test.images)
         now = time.monotonic()
         seconds = earlier + now - started
         state = {"images": images, "seconds": seconds, "health": health.state_dict()}
         speed = trained.added / max(trained.seconds, 1e-9)
         yield Progress(
-            kimg, seconds, now - evaluating, speed, scores, trained.losses, samples, diverged, best,
-            kimg == milestones[-1], learner, state,
+            kimg, seconds, now - evaluating, speed, scores, trained.losses, samples, pictures,
+            diverged, best, kimg == milestones[-1], learner, state,
         )  # fmt: skip
         if diverged is not None:
             return

@@ -1,4 +1,4 @@
-"""What every runner writes of a milestone: sample grid, best and last checkpoint."""
+"""What every runner writes of a milestone: pictures, best and last checkpoint."""
 
 from typing import Any
 
@@ -22,6 +22,8 @@ def record(
     """
     try:
         save_grid(progress.samples, folder.samples(progress.kimg))
+        for name, images in progress.views.items():
+            save_grid(images, folder.picture(name, progress.kimg))
     except OSError as error:
         raise cannot_write(folder.samples(progress.kimg), error) from error
     if progress.diverged is not None:

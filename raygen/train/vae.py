@@ -137,6 +137,14 @@ class VaeLearner:
 
     @torch.no_grad()
     @tf32(False)
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Uint8 images -> uint8: the mean of the likelihood at the posterior mean."""
+        vae = self._averaged()
+        noise = torch.zeros(len(images), self.latent_dim, device=self.device)
+        return to_pixels(vae.likelihood.mean(vae.net(to_model_range(images), noise).output))
+
+    @torch.no_grad()
+    @tf32(False)
     def elbo(self, images: Tensor, random: torch.Generator) -> Tensor:
         """Uint8 images -> ELBO in nats per image (n,), at beta = 1 on the 256 levels."""
         rate, distortion = self.rate_distortion(images, random)
