@@ -33,6 +33,7 @@ RUNG_COLUMNS = ["trial", "kimg", "value", "cutoff", "band", "peers", "decision"]
 REPLICATE_COLUMNS = [
     "trial", "of", "seed", "state", "reason", "value", "best_kimg", "kimg", "seconds",
 ]  # fmt: skip
+RUN_COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "start", "stop"]
 CHECKPOINT_COLUMNS = ["trial", "role", "kimg", "collected", "bytes"]
 FINALIST_COLUMNS = [
     "trial", "single", "seeds", "mean", "sd", "low", "high", "best", "collapsed",
@@ -61,6 +62,7 @@ class Study(NamedTuple):
     replicates: pd.DataFrame
     values: pd.DataFrame
     checkpoints: pd.DataFrame  # of all trials; `collected`: deleted to save `bytes`
+    runs: pd.DataFrame  # every attempt of trials and replicates, from `start` to `stop` (time)
 
     @property
     def metric(self) -> str:
@@ -179,10 +181,16 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
     history: list[dict[str, Any]] = []
     rungs: dict[tuple[int, float], dict[str, Any]] = {}
     checkpoints: dict[tuple[int, str], dict[str, Any]] = {}
+    runs: list[dict[str, Any]] = []
+    under_way: dict[int, dict[str, Any]] = {}  # the attempt of each trial that has not ended
+    now = math.nan
     for record in records:
         match record["kind"]:
             case "open" | "reopen":
                 info = _opened(info, record)
+                for run in under_way.values():  # the session before died with them
+                    run.update(state="interrupted", stop=now)
+                under_way = {}
             case "warm":
                 taught = info.setdefault("warm", {})
                 counts = taught.setdefault(record["study"], {"told": 0, "points": 0})
@@ -197,6 +205,8 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
             case "start":
                 here = {"state": "running", "reason": "", "node": record["node"]}
                 rows[record["trial"]].update(here)
+                runs.append(_attempted(record, repeated))
+                under_way[record["trial"]] = runs[-1]
             case "report":
                 history.append(_reported(record))
                 _measured(info, record["protocols"])
@@ -214,8 +224,13 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
                 checkpoints[key] = row | checkpoints.get(key, {}) | gone
             case "retry":
                 info["retries_used"] += 1
+                under_way.pop(record["trial"], {}).update(
+                    state="lost", stop=record.get("time", now)
+                )
             case "end":
                 rows[record["trial"]].update(state=record["state"], reason=record["reason"])
+                ended = {"state": record["state"], "stop": record.get("time", now)}
+                under_way.pop(record["trial"], {}).update(ended)
             case "finals":
                 info["finals"] = record["trials"]
             case "race":
@@ -225,6 +240,9 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
                 info.update(ended, reason=record.get("reason", ""))
                 info["sessions"][-1].update(ended, seconds=record["seconds"])
         _tick(info["sessions"][-1], record)
+        now = record.get("time", now)
+    for run in under_way.values():
+        run.update(stop=now)
     info["seconds"] = sum(session["seconds"] for session in info["sessions"])
     trials = [row for _, row in sorted(rows.items()) if row["trial"] not in repeated]
     history = [row for row in history if row["trial"] not in repeated]
@@ -239,6 +257,7 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
         _frame(replicates, REPLICATE_COLUMNS)[REPLICATE_COLUMNS],
         _values(info, trials, history),
         _frame(list(checkpoints.values()), CHECKPOINT_COLUMNS),
+        _frame(runs, RUN_COLUMNS),
     )
 
 
@@ -440,6 +459,15 @@ def _suggested(record: Mapping[str, Any]) -> dict[str, Any]:
     empty = {"state": "running", "reason": "", "value": math.nan, "best_kimg": math.nan}
     row = {"trial": record["trial"], **empty, "kimg": 0.0, "seconds": 0.0}
     return {**row, "seed": record["seed"], "node": "", **flatten(record["config"])}
+
+
+def _attempted(record: Mapping[str, Any], repeated: Mapping[int, int]) -> dict[str, Any]:
+    """A row of `runs`: `of` is the finalist that a replicate repeats, -1 for a trial."""
+    trial = record["trial"]
+    place = {"node": record["node"], "device": str(record.get("device", ""))}
+    row = {"trial": trial, "attempt": record.get("attempt", 1), "of": repeated.get(trial, -1)}
+    return {**row, "state": "running", **place, "start": record.get("time", math.nan),
+            "stop": math.nan}  # fmt: skip
 
 
 def _reported(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,16 +75,19 @@ def lines(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     return whole.sort_values(["trial", "axis"], ignore_index=True)
 
 
-def _axis(parameter: Parameter, label: str) -> dict[str, Any]:
+def parameter_ticks(parameter: Parameter) -> list[tuple[float, str]]:
+    """Positions in a range, 0 to 1, and what is there: every choice, or the ends and some between."""
     if parameter.kind == "choice":
-        ticks = [(parameter.unit(choice), choice) for choice in parameter.choices]
-    else:
-        ticks = _ticks(Scale(float(parameter.low or 0), float(parameter.high or 0), parameter.log))
+        return [(parameter.unit(choice), choice) for choice in parameter.choices]
+    return _ticks(Scale(float(parameter.low or 0), float(parameter.high or 0), parameter.log))
+
+
+def _axis(parameter: Parameter, label: str) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "label": label,
         "kind": parameter.kind,
-        "ticks": ticks,
+        "ticks": parameter_ticks(parameter),
         "low": parameter.low,
         "high": parameter.high,
         "log": parameter.log,

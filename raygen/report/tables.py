@@ -15,6 +15,7 @@ CURVES = {
     "trial": int, "kimg": float, "value": float, "state": str, "reason": str, "rank": float,
     "last": bool,
 }  # fmt: skip
+DRAWN = 1000  # trials in a chart; above this a browser is slow
 FENCE = 6.0  # values worse than the quartile by this many quartile ranges are off the scale
 
 
@@ -190,6 +191,26 @@ def projected(study: Study) -> pd.DataFrame:
     return order.sort_values(
         ["value", "trial"], ascending=[study.minimise, True], ignore_index=True
     )
+
+
+def drawn(study: Study) -> set[int]:
+    """The trials that charts draw: all, or of many the best half and an even sample of the rest."""
+    everyone = [int(trial) for trial in study.trials["trial"]]
+    if len(everyone) <= DRAWN:
+        return set(everyone)
+    kept = [int(trial) for trial in projected(study)["trial"].head(DRAWN // 2)]
+    kept += [*leaders(study), *([0] if has_default(study) else [])]
+    rest = sorted(set(everyone) - set(kept))
+    places = np.linspace(0, len(rest) - 1, DRAWN - len(set(kept))).round().astype(int)
+    return {*kept, *(rest[place] for place in places)}
+
+
+def only_drawn(study: Study, table: pd.DataFrame, also: pd.Series | None = None) -> pd.DataFrame:
+    """The rows of the trials that charts draw, and those for which `also` holds."""
+    if len(study.trials) <= DRAWN:
+        return table
+    kept = table["trial"].isin(drawn(study))
+    return table[kept if also is None else kept | also]
 
 
 def progress(study: Study) -> pd.DataFrame:

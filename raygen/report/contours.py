@@ -1,0 +1,145 @@
+"""The objective over two settings at a time: the trials, and what a surrogate expects between."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from raygen.report import surrogate
+from raygen.report.axes import parameter_ticks
+from raygen.report.drawing import SEQUENCE, axis_title, layout, plain, safe, selected
+from raygen.report.labels import STATE_LOOKS, short_metric, short_names
+from raygen.report.slices import by_importance
+from raygen.report.tables import Parameter
+from raygen.results import Study
+
+PAIRS = [(0, 1), (0, 2)]  # places in the order of importance
+GRID = 21
+AVERAGED = 60  # trials whose other settings a surface is averaged over
+
+
+def contour_pairs(study: Study) -> pd.DataFrame:
+    """One row per trial with a value, pair, and both settings: pair, trial, state, value, x, y.
+
+    `x` and `y` are positions in the ranges, 0 to 1.
+    """
+    scored = study.trials[study.trials["value"].notna()]
+    parts = []
+    for pair, (first, second) in enumerate(_pairs(study)):
+        some = scored[["trial", "state", "value"]].assign(
+            pair=pair, x=scored[first.name].map(first.unit), y=scored[second.name].map(second.unit)
+        )
+        parts.append(some.dropna(subset=["x", "y"]))
+    columns = ["pair", "trial", "state", "value", "x", "y"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def surfaces(study: Study) -> list[dict[str, Any]]:
+    """Of each pair: names, ticks, and the expected objective on a grid (None if not trusted).
+
+    The expectation is averaged over the other settings as the trials have them (Friedman 2001).
+    """
+    model = surrogate.fit(study)
+    chosen = _pairs(study)
+    short = short_names(parameter.name for pair in chosen for parameter in dict.fromkeys(pair))
+    found = []
+    for first, second in chosen:
+        names = {"x": short[first.name], "y": short[second.name]}
+        ticks = {"x_ticks": parameter_ticks(first), "y_ticks": parameter_ticks(second)}
+        found.append({**names, **ticks, "at": _levels(first), "up": _levels(second),
+                      "values": _averaged(model, first, second)})  # fmt: skip
+    return found
+
+
+def contours_figure(
+    table: pd.DataFrame, found: list[dict[str, Any]], info: dict[str, Any]
+) -> go.Figure:
+    """One panel per pair: better is darker; trials on top."""
+    columns = max(1, len(found))
+    figure = make_subplots(cols=columns, horizontal_spacing=0.12)
+    metric = axis_title(short_metric(info["objective"]["metric"]), info)
+    layout(figure, "", "", None, height=430)
+    colours = SEQUENCE if info["objective"]["direction"] == "minimize" else SEQUENCE[::-1]
+    values = [surface["values"] for surface in found if surface["values"] is not None]
+    low, high = (min(map(np.min, values)), max(map(np.max, values))) if values else (0, 1)
+    for col, surface in enumerate(found, start=1):
+        if surface["values"] is not None:
+            figure.add_trace(
+                go.Contour(
+                    x=surface["at"], y=surface["up"], z=surface["values"].tolist(),
+                    zmin=float(low), zmax=float(high), ncontours=12, showscale=col == 1,
+                    colorscale=[[i / (len(colours) - 1), c] for i, c in enumerate(colours)],
+                    colorbar={"title": {"text": f"expected<br>{metric}"}, "thickness": 12},
+                    line={"width": 0.5}, hoverinfo="skip", opacity=0.75,
+                    meta={"role": "surface", "better": info["objective"]["direction"]},
+                ), row=1, col=col,
+            )  # fmt: skip
+        for state in STATE_LOOKS:
+            mine = table[(table["pair"] == col - 1) & (table["state"] == state)]
+            if len(mine):
+                figure.add_trace(_points(mine, state, col == 1), row=1, col=col)
+        figure.add_trace(selected("markers"), row=1, col=col)
+        for side, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
+            ticks = surface[f"{side}_ticks"]
+            update(
+                title_text=safe(surface[side]), range=[-0.05, 1.05], showgrid=False,
+                tickvals=[at for at, _ in ticks], ticktext=[safe(text) for _, text in ticks],
+                row=1, col=col,
+            )  # fmt: skip
+    return figure
+
+
+def _pairs(study: Study) -> list[tuple[Parameter, Parameter]]:
+    """The most important settings in pairs, those that every trial has before all others."""
+    order = by_importance(study)
+    having = {p.name: study.trials[p.name].map(p.unit).notna().mean() for p in order}
+    usable = [parameter for parameter in order if having[parameter.name] >= 0.5]
+    return [(usable[a], usable[b]) for a, b in PAIRS if b < len(usable)]
+
+
+def _levels(parameter: Parameter) -> list[float]:
+    if parameter.kind == "choice":
+        return [parameter.unit(choice) for choice in parameter.choices]
+    return [float(at) for at in np.linspace(0, 1, GRID)]
+
+
+def _averaged(
+    model: surrogate.Surrogate | None, first: Parameter, second: Parameter
+) -> np.ndarray | None:
+    if model is None or not model.trusted:
+        return None
+    names = [parameter.name for parameter in model.parameters]
+    one, other = names.index(first.name), names.index(second.name)
+    rows = np.linspace(0, len(model.known) - 1, min(AVERAGED, len(model.known))).astype(int)
+    base = model.known[rows]
+    values = []
+    for up in _levels(second):
+        for at in _levels(first):
+            moved = base.copy()
+            moved[:, one], moved[:, other] = at, up
+            values.append(model.predict(moved).mean())
+    return np.array(values).reshape(len(_levels(second)), len(_levels(first)))
+
+
+def _points(mine: pd.DataFrame, state: str, legend: bool) -> go.Scatter:
+    look = STATE_LOOKS[state]
+    return go.Scatter(
+        x=plain(mine["x"]),
+        y=plain(mine["y"]),
+        customdata=[int(trial) for trial in mine["trial"]],
+        text=plain(mine["value"]),
+        mode="markers",
+        name=look.text,
+        showlegend=legend,
+        legendgroup=state,
+        marker={
+            "symbol": look.symbol,
+            "size": 8,
+            "color": look.colour,
+            "line": {"width": 1, "color": "#ffffff"},
+        },  # fmt: skip
+        hovertemplate="trial %{customdata}: %{text:.4g}<extra></extra>",
+        meta={"role": f"state-{state}", "linked": True},
+    )

@@ -1,0 +1,123 @@
+"""What all charts share: colours, marks of states, the selected trial, axes.
+
+Colours are the light scheme and stand alone in a notebook. On the page every trace says its role in
+`meta`, and the page paints roles from the CSS variables of the current scheme. Every point carries
+its trial in `customdata`: that is what links the charts.
+"""
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from raygen.report.labels import STATE_LOOKS, arrow, short_metric
+from raygen.report.tables import Scale, scale_of
+
+BEST = ["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito 2008
+SEQUENCE = ["#08306b", "#2171b5", "#6baed6", "#b3cfe8", "#dcdcdc"]  # best fifth first
+REST = "#b8bcc4"
+SELECTED = "#d1006c"
+SINGLE = "#D55E00"
+PALE = 0.35  # opacity of trials that cannot be on the front
+
+
+def marks(table: pd.DataFrame, state: str, x: str) -> go.Scatter:
+    look = STATE_LOOKS[state]
+    reasons = table["reason"] if "reason" in table else pd.Series("", index=table.index)
+    return go.Scatter(
+        x=plain(table[x]),
+        y=plain(table["value"]),
+        customdata=[int(trial) for trial in table["trial"]],
+        text=[f"<br>{safe(reason)}" if reason else "" for reason in reasons],
+        mode="markers",
+        name=look.text,
+        marker={"symbol": look.symbol, "size": 8, "color": look.colour},
+        hovertemplate=f"trial %{{customdata}}, {look.text}%{{text}}<br>%{{y:.4g}}<extra></extra>",
+        meta={"role": f"state-{state}", "linked": x != "kimg"},
+    )
+
+
+def selected(mode: Any) -> go.Scatter:
+    return go.Scatter(
+        x=[],
+        y=[],
+        customdata=[],
+        mode=mode,
+        name="selected trial",
+        showlegend=False,
+        line={"color": SELECTED, "width": 3.5},
+        marker={"color": SELECTED, "size": 11, "symbol": "circle-open", "line": {"width": 3}},
+        hoverinfo="skip",
+        meta={"role": "selected"},
+    )
+
+
+def gapped(table: pd.DataFrame, x: str, y: str, *more: str) -> tuple[list[Any], ...]:
+    """Columns x, y, trial and more as lists, with a None between two trials."""
+    names = (x, y, "trial", *more)
+    columns: tuple[list[Any], ...] = tuple([] for _ in names)
+    previous = None
+    # zip over lists: ten times faster than iterrows for a thousand trials
+    for row in zip(*(table[name].tolist() for name in names), strict=True):
+        if previous is not None and row[2] != previous:
+            for column in columns:
+                column.append(None)
+        previous = row[2]
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
+    return columns
+
+
+def layout(figure: go.Figure, x: str, y: str, scale: Scale | None, height: int) -> None:
+    figure.update_layout(
+        height=height,
+        margin={"l": 64, "r": 16, "t": 16, "b": 52},
+        hovermode="closest",
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+    )
+    figure.update_xaxes(title_text=x)
+    figure.update_yaxes(title_text=y)
+    if scale is not None:
+        figure.update_yaxes(**value_axis(scale))
+
+
+def value_axis(scale: Scale | None) -> dict[str, Any]:
+    """How the objective is shown on every axis of a study."""
+    if scale is None:
+        return {}
+    if scale.log:
+        return {"type": "log", "nticks": 8}
+    pad = 0.05 * (scale.high - scale.low)
+    span = {"range": [scale.low - pad, scale.high + pad]} if pad > 0 else {}
+    return {"type": "linear", "nticks": 8, **span}
+
+
+def metric_axis(table: pd.DataFrame, objective: dict[str, str]) -> dict[str, Any]:
+    metric, direction = objective["metric"], objective["direction"]
+    scale = scale_of(table[metric], direction == "minimize")
+    title = f"{safe(short_metric(metric))} {arrow(direction)}"
+    if scale is not None and scale.log:
+        return {"title_text": title, "type": "log", "dtick": "D2", "tickformat": "~g"}
+    return {"title_text": title, "type": "linear", "nticks": 8}
+
+
+def axis_title(metric: str, info: dict[str, Any]) -> str:
+    return f"{safe(metric)} {arrow(info['objective']['direction'])}"
+
+
+def time_unit(seconds: pd.Series) -> tuple[float, str]:
+    total = seconds.max() if len(seconds) else 0
+    return (
+        (3600.0, "hours") if total > 2 * 3600 else (60.0, "minutes") if total > 120 else (1.0, "s")
+    )
+
+
+def plain(column: pd.Series) -> list[Any]:
+    """Plain Python numbers: plotly would pack an array into base64, which page.js cannot filter."""
+    return [value if isinstance(value, int) else float(value) for value in column.tolist()]
+
+
+def safe(value: str) -> str:
+    """Text from a user, safe inside plotly's pseudo HTML."""
+    return escape(str(value), quote=False)
