@@ -1,8 +1,8 @@
 """From the default to the best, one change at a time: which of them bring the gain.
 
-Biedenkapp et al., "Efficient Parameter Importance Analysis via Ablation with Surrogates", AAAI 2017:
-of the changes that are left, the one that a surrogate expects most of comes next. Estimates: nothing
-is trained again.
+Biedenkapp et al., "Efficient Parameter Importance Analysis via Ablation with Surrogates", AAAI
+2017: of the changes that are left, the one that a surrogate expects most of comes next. Estimates:
+nothing is trained again.
 """
 
 from typing import Any
@@ -13,11 +13,13 @@ import plotly.graph_objects as go
 from raygen.report import surrogate
 from raygen.report.drawing import BEST, SINGLE, axis_title, layout, plain, safe
 from raygen.report.labels import setting, short_metric, short_names
+from raygen.report.memo import once
 from raygen.results import Study
 
 COLUMNS = ["step", "name", "before", "after", "value", "change"]
 
 
+@once
 def ablation(study: Study) -> pd.DataFrame:
     """One row per change: step, name, before, after (texts), value (expected then), change.
 

@@ -76,7 +76,7 @@ def lines(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def parameter_ticks(parameter: Parameter) -> list[tuple[float, str]]:
-    """Positions in a range, 0 to 1, and what is there: every choice, or the ends and some between."""
+    """Positions in a range, 0 to 1, and what is there: every choice, or the ends."""
     if parameter.kind == "choice":
         return [(parameter.unit(choice), choice) for choice in parameter.choices]
     return _ticks(Scale(float(parameter.low or 0), float(parameter.high or 0), parameter.log))

@@ -9,6 +9,7 @@ from plotly.subplots import make_subplots
 
 from raygen.report.drawing import axis_title, layout, marks, selected, value_axis
 from raygen.report.labels import number, short_metric
+from raygen.report.memo import once
 from raygen.report.tables import Scale, curves
 from raygen.results import NEEDED, Study
 
@@ -26,8 +27,9 @@ def early_values(study: Study) -> pd.DataFrame:
     wide = _best_until(study)
     done = study.trials[(study.trials["state"] == "completed") & study.trials["value"].notna()]
     facts = done.set_index("trial")[["state", "value"]]
-    rows = wide.iloc[:, :-1].stack().rename("early").rename_axis(["trial", "kimg"]).reset_index()
-    rows = rows[rows["trial"].isin(facts.index)].join(facts, on="trial")
+    early = wide.iloc[:, :-1].loc[wide.index.isin(facts.index)].rename_axis("trial").reset_index()
+    rows = early.melt("trial", var_name="kimg", value_name="early").dropna(subset="early")
+    rows = rows.astype({"kimg": float}).join(facts, on="trial")
     return rows[EARLY].sort_values(["kimg", "trial"], ignore_index=True)
 
 
@@ -91,6 +93,7 @@ def _no_change(some: pd.DataFrame) -> go.Scatter:
     )  # fmt: skip
 
 
+@once
 def _best_until(study: Study) -> pd.DataFrame:
     """Best value up to each rung that a trial reached: by trial (index) and kimg (columns)."""
     table = curves(study).dropna(subset="value")

@@ -93,7 +93,7 @@ def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
         state = states[trial]
         look = STATE_LOOKS[state]
         cells.append(
-            f'<th scope="col"><span class="rank">{rank}</span>'
+            f'<th scope="col" data-trial="{trial}"><span class="rank">{rank}</span>'
             f'<a href="#trial-{trial}">trial {trial}</a>'
             f'<span class="state state-{state}">'
             f"<i>{look.glyph}</i> {look.text}</span></th>"
@@ -105,7 +105,8 @@ def _pictures(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
     cells = [f'<th scope="row">{picture_html(real_picture(study), "training images")}</th>']
     for trial, kimg in zip(trials, rows["best_kimg"].tolist(), strict=True):
         picture = sample_picture(study, trial, kimg)
-        cells.append(f"<td>{picture_html(picture, f'trial {trial}')}</td>")
+        shown = picture_html(picture, f"trial {trial}")
+        cells.append(f'<td data-trial="{trial}">{shown}</td>')
     return f'<tr class="pictures">{"".join(cells)}</tr>'
 
 

@@ -48,8 +48,8 @@ def surfaces(study: Study) -> list[dict[str, Any]]:
     for first, second in chosen:
         names = {"x": short[first.name], "y": short[second.name]}
         ticks = {"x_ticks": parameter_ticks(first), "y_ticks": parameter_ticks(second)}
-        found.append({**names, **ticks, "at": _levels(first), "up": _levels(second),
-                      "values": _averaged(model, first, second)})  # fmt: skip
+        grid = {"at": _levels(first), "up": _levels(second)}
+        found.append({**names, **ticks, **grid, "values": _averaged(model, first, second)})
     return found
 
 
@@ -134,12 +134,7 @@ def _points(mine: pd.DataFrame, state: str, legend: bool) -> go.Scatter:
         name=look.text,
         showlegend=legend,
         legendgroup=state,
-        marker={
-            "symbol": look.symbol,
-            "size": 8,
-            "color": look.colour,
-            "line": {"width": 1, "color": "#ffffff"},
-        },  # fmt: skip
+        marker={"symbol": look.symbol, "size": 8, "color": look.colour},
         hovertemplate="trial %{customdata}: %{text:.4g}<extra></extra>",
         meta={"role": f"state-{state}", "linked": True},
     )

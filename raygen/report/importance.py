@@ -20,6 +20,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from raygen.report.memo import once
 from raygen.report.tables import Parameter, projected, varying
 from raygen.results import Study
 
@@ -31,6 +32,7 @@ MIXING = 0.3  # kernel weight a choice gives to the other choices
 COLUMNS = ["name", "share", "low", "high", "trials"]
 
 
+@once
 def importance(study: Study) -> pd.DataFrame:
     """One row per setting that varied, most important first: name, share, low, high, trials.
 
@@ -64,6 +66,7 @@ def importance(study: Study) -> pd.DataFrame:
     return table.sort_values(["share", "name"], ascending=[False, True], ignore_index=True)
 
 
+@once
 def settled(study: Study) -> pd.DataFrame:
     """Trials whose settings decided how they ended, best first; diverged ones are the worst.
 

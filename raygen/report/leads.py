@@ -1,8 +1,8 @@
 """The one sentence that opens each section, made from the data."""
 
-from raygen.report import importance as importances
-from raygen.report.axes import MOST_AXES, axes
-from raygen.report.findings import Verdict, against
+from raygen.report.findings import Verdict
+from raygen.report.gains import against
+from raygen.report.health import health as checks_of
 from raygen.report.labels import (
     STATE_LOOKS,
     better,
@@ -12,10 +12,9 @@ from raygen.report.labels import (
     number,
     percent,
     short_metric,
-    short_names,
 )
-from raygen.report.tables import judged, parameters, state_counts, value_scale, varying
-from raygen.report.tables import progress as progress_table
+from raygen.report.tables import judged, parameters, state_counts
+from raygen.report.trials_table import MOST
 from raygen.results import Study, finalists, pareto, ranked
 
 FAMILIES = {"gan": "GAN", "vae": "VAE"}
@@ -67,6 +66,19 @@ def verdict(study: Study, found: Verdict | None) -> str:
     return f"{text}.{seeds}"
 
 
+def health(study: Study) -> str:
+    """How many checks passed, and which did not."""
+    checks = checks_of(study)
+    if not checks:
+        return "Nothing to check yet: no trial has started."
+    warned = [check.name.lower() for check in checks if check.state == "warn"]
+    unsure = [check.name.lower() for check in checks if check.state == "open"]
+    passed = sum(check.state == "pass" for check in checks)
+    text = f"{passed} of {counted(len(checks), 'check')} passed"
+    text += f"; look at {listed(warned)}" if warned else "; none warns"
+    return text + (f"; open: {listed(unsure)}." if unsure else ".")
+
+
 def finals(study: Study) -> tuple[str, bool]:
     """Sentence, and whether there is a chart to draw."""
     table = finalists(study)
@@ -95,98 +107,6 @@ def finals(study: Study) -> tuple[str, bool]:
     return text + ("." if over else ". The race is not over."), True
 
 
-def trade_offs(study: Study) -> tuple[str, bool]:
-    """Sentence, and whether there is a chart to draw."""
-    names = [short_metric(each["metric"]) for each in study.objectives]
-    if len(names) == 1:
-        return f"One objective, {names[0]}: there is nothing to trade off.", False
-    if study.values.empty:
-        return f"Nothing to trade off yet: no trial has a value of {listed(names)}.", False
-    front = pareto(study)
-    if not front:
-        return f"No front of {listed(names)} yet: no trial has completed the full budget.", True
-    done = int((study.trials["state"] == "completed").sum())
-    ends = []
-    for each in study.objectives:
-        values = study.values.set_index("trial").loc[front, each["metric"]].astype(float)
-        low = each["direction"] == "minimize"
-        trial, value = (values.idxmin(), values.min()) if low else (values.idxmax(), values.max())
-        word = "lowest" if low else "highest"
-        ends.append(f"{word} {short_metric(each['metric'])} {number(value)} (trial {trial})")
-    return (
-        f"{counted(len(front), 'trial')} of {done} completed cannot be beaten in one of "
-        f"{listed(names)} without losing in another: {listed(ends)}."
-    ), True
-
-
-def curves(study: Study) -> str:
-    """How many were cut where."""
-    stopped = study.trials[study.trials["state"] == "stopped"]
-    done = int((study.trials["state"] == "completed").sum())
-    text = f"{done} of {counted(len(study.trials), 'trial')} reached the full budget"
-    if len(stopped):
-        at = stopped["kimg"].value_counts().sort_index()
-        cuts = listed(
-            f"{count} at {number(kimg)} kimg"
-            for kimg, count in zip(at.index.tolist(), at.tolist(), strict=True)
-        )
-        text += f"; early stopping cut {cuts}"
-    return f"{text}. {_unseen(study)}".strip()
-
-
-def progress(study: Study) -> str:
-    """When the best came."""
-    table = progress_table(study)
-    known = table[table["best"].notna()]
-    steps = known[known["best"] != known["best"].shift()]
-    last = steps.iloc[-1]
-    share = last["compute"] / table["compute"].iloc[-1] if table["compute"].iloc[-1] else 1.0
-    trial = int(last["trial"])
-    return (
-        f"The best so far came with trial {trial}, after {percent(share)} of the training time; "
-        f"it had improved {counted(len(steps) - 1, 'time')} before. {_unseen(study)}"
-    ).strip()
-
-
-def importance(study: Study) -> tuple[str, bool]:
-    """Sentence, and whether there is a chart to draw."""
-    settled = len(importances.settled(study))
-    if settled < importances.NEEDED:
-        needed = importances.NEEDED
-        return f"Too early: importance needs {needed} settled trials, there are {settled}.", False
-    table = importances.importance(study)
-    if table.empty:
-        return "Every trial had the same settings: nothing to compare.", False
-    if table["share"].iloc[0] == 0:
-        return f"No setting stands out from chance in {settled} trials.", True
-    short = short_names(table["name"])
-    big = table[table["share"] >= 0.1].head(3)
-    parts = listed(f"{short[name]} ({percent(share)})" for name, share in
-                   zip(big["name"], big["share"], strict=True))  # fmt: skip
-    unsure = " With so few trials the order is a hint, not a result." if settled < 20 else ""
-    return f"What separated good trials from the rest: {parts}.{unsure}", True
-
-
-def parallel(study: Study) -> tuple[str, bool]:
-    """Sentence, and whether there is a chart to draw."""
-    if value_scale(study) is None:
-        return "Nothing to draw: no trial has a value.", False
-    chosen = varying(study)
-    if not chosen:
-        return "Every trial had the same settings: no axis to draw.", False
-    constant = len(parameters(study)) - len(chosen)
-    text = (
-        f"{counted(len(study.trials), 'trial')} as lines; the stronger the colour, the better "
-        "(stopped trials by the value projected to the full budget)"
-    )
-    text += "; axes in order of importance" if len(axes(study)) > 2 else ""
-    if constant > 0:
-        text += f"; {counted(constant, 'setting')} that never varied left out"
-    if len(chosen) > MOST_AXES:
-        text += f"; the first {MOST_AXES} of {len(chosen)} settings shown"
-    return text + ".", True
-
-
 def trials(study: Study) -> str:
     """What the table holds."""
     order = ranked(study)
@@ -200,7 +120,7 @@ def trials(study: Study) -> str:
     direction = better(study.info["objective"]["direction"])
     return (
         f"{counted(len(study.trials), 'trial')}, {len(order)} with a value"
-        f"{best}; {name}: {direction}. A value below the full budget is not "
+        f"{best}; {name}: {direction}. {_rows(study)}A value below the full budget is not "
         "comparable with one at it."
     )
 
@@ -236,9 +156,7 @@ def _front(study: Study, found: Verdict) -> str:
     )
 
 
-def _unseen(study: Study) -> str:
-    """How many trials a chart cannot show."""
-    missing = int(study.trials["value"].isna().sum())
-    if not missing:
+def _rows(study: Study) -> str:
+    if len(study.trials) <= MOST:
         return ""
-    return f"{counted(missing, 'trial')} without any value not shown."
+    return f"At most {MOST:,} rows are shown at once: the best, or the first that pass. "

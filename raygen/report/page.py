@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -11,17 +12,19 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from raygen.report.figures import FIGURES
+from raygen.report.filter_bar import filter_bar
 from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
 from raygen.report.sections import SECTIONS
 from raygen.report.tables import varying
-from raygen.results import Study, load_study
+from raygen.results import Study, load_study, ranked
 
 # No network, no plug-ins, no frames: the page can only show what it carries.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
+SCRIPTS = ("core", "charts", "parallel", "table", "actions")  # one scope, in this order
 DIGITS = 6  # significant digits of a number in a figure
 
 
@@ -53,20 +56,25 @@ def render(study: Study) -> str:
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
         f"<title>{name} · raygen report</title><style>{_asset('page.css')}</style></head><body>"
-        f'<nav aria-label="Sections"><div>{links}</div></nav><main>{header(study)}{body}</main>'
-        '<aside id="selection" aria-live="polite" hidden></aside>'
+        f'<nav aria-label="Sections"><div>{links}</div></nav>'
+        f"<main>{header(study)}{filter_bar(study)}{body}</main>"
+        '<aside id="selection" aria-label="Selected trial" aria-live="polite" hidden></aside>'
+        '<div id="hover" aria-hidden="true" hidden></div>'
         '<dialog id="lightbox" aria-label="enlarged picture"></dialog>'
         f'<script type="application/json" id="data">{embed(page_data(study))}</script>'
-        f"<script>{get_plotlyjs()}</script><script>{_asset('page.js')}</script></body></html>\n"
+        f"<script>{get_plotlyjs()}</script><script>{_script()}</script></body></html>\n"
     )
 
 
 def page_data(study: Study) -> dict[str, Any]:
-    """Everything page.js works on: both tables in full, and the figures."""
+    """Everything the scripts work on: both tables in full, and the figures."""
     return {
         "name": str(study.info.get("name", "study")),
         "metric": short_metric(study.metric),
+        "objective": study.metric,
         "arrow": arrow(study.info["objective"]["direction"]),
+        "folder": shlex.quote(str(study.folder.root)),
+        "rank": [int(trial) for trial in ranked(study)["trial"]],
         "trials": _table(study.trials),
         "history": _table(study.history),
         "settings": short_names(parameter.name for parameter in varying(study)),
@@ -76,7 +84,7 @@ def page_data(study: Study) -> dict[str, Any]:
 
 
 def figure_data(figure: Any) -> dict[str, Any]:
-    """A figure as plain JSON values, without its template: page.js has one for all."""
+    """A figure as plain JSON values, without its template: the page has one for all."""
     spec = figure.to_plotly_json()
     spec["layout"].pop("template", None)
     return plain({"data": spec["data"], "layout": spec["layout"]}, DIGITS)
@@ -119,6 +127,11 @@ def _table(frame: pd.DataFrame) -> dict[str, Any]:
         "columns": list(frame.columns),
         "rows": [list(row) for row in zip(*columns, strict=True)],
     }
+
+
+def _script() -> str:
+    parts = "".join(_asset(f"{name}.js") for name in SCRIPTS)
+    return f'(() => {{\n"use strict";\n{parts}}})();\n'
 
 
 def _asset(name: str) -> str:

@@ -6,16 +6,14 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygen.report.axes import BUCKETS, axes, lines
+from raygen.report.axes import BUCKETS
 from raygen.report.drawing import REST, SEQUENCE, gapped, safe, selected
-from raygen.report.tables import ABSENT_POSITION, drawn
-from raygen.results import Study
+from raygen.report.tables import ABSENT_POSITION
 
 
 def parallel_figure(axis_table: pd.DataFrame, line_table: pd.DataFrame) -> go.Figure:
     """Parallel coordinates from scatter lines: better is darker, drawn last."""
     figure = go.Figure()
-    figure.add_trace(_lines(line_table.iloc[:0], "filtered out", "#e4e4e4", "faded", 1))
     figure.add_trace(_lines(line_table[line_table["bucket"] < 0], "no value", REST, "unscored", 1))
     for bucket in reversed(range(BUCKETS)):
         some = line_table[line_table["bucket"] == bucket]
@@ -78,4 +76,4 @@ def _draw_axis(figure: go.Figure, axis: Mapping[Any, Any], absent: bool) -> None
 
 def _axis_meta(axis: Mapping[Any, Any]) -> dict[str, Any]:
     kept = ("name", "label", "kind", "low", "high", "log", "flip", "choices")
-    return {key: axis[key] for key in kept}
+    return {**{key: axis[key] for key in kept}, "absent": ABSENT_POSITION}

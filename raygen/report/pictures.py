@@ -36,6 +36,29 @@ def real_picture(study: Study) -> Picture | None:
     return read_picture(study.folder.real, None)
 
 
+def trial_picture(study: Study, trial: int, name: str, kimg: float) -> Picture | None:
+    """Another picture of a trial nearest to `kimg` (nan: the last one); None if there is none."""
+    found = study.folder.trial(trial).all_pictures(name)
+    if not found:
+        return None
+    nearest = min(found, key=lambda at: abs(at - kimg)) if kimg == kimg else max(found)
+    return read_picture(found[nearest], nearest)
+
+
+def small_picture(path: Path, kimg: float | None, rows: int) -> Picture | None:
+    """The first rows of a grid of 8 columns, as WebP; None as `read_picture`."""
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            part = image.convert("RGB").crop((0, 0, width, min(height, width * rows // 8)))
+            small = io.BytesIO()
+            part.save(small, "WEBP", quality=90, method=4)
+    except (OSError, SyntaxError):
+        return None
+    uri = f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
+    return Picture(uri, *part.size, kimg, exact=False)
+
+
 def read_picture(path: Path, kimg: float | None) -> Picture | None:
     """One PNG as a data URI; None if it is missing or unreadable (a page never fails on it)."""
     try:

@@ -8,23 +8,33 @@ from typing import Any, NamedTuple
 
 from raygen.document import dump, flatten
 from raygen.report import leads
-from raygen.report.comparison import comparison
-from raygen.report.finalists_table import finalists_table
-from raygen.report.findings import Verdict, findings, gain, verdict
-from raygen.report.labels import (
-    STATE_LOOKS,
-    counted,
-    metric_label,
-    number,
-    setting,
-    short_metric,
+from raygen.report.blocks import code
+from raygen.report.chart_sections import (
+    budget_section,
+    curves_section,
+    finalists_section,
+    importance_section,
+    parallel_section,
+    progress_section,
+    slices_section,
+    timeline_section,
+    trade_offs_section,
 )
-from raygen.report.tables import has_default, state_counts
+from raygen.report.comparison import comparison
+from raygen.report.findings import Verdict, findings, verdict
+from raygen.report.gains import gain
+from raygen.report.health import health
+from raygen.report.labels import counted, metric_label, number, setting, short_metric
+from raygen.report.samples import samples_section
+from raygen.report.tables import has_default
 from raygen.report.trials_table import trials_table
 from raygen.report.uses import audit_section, augment_section
 from raygen.results import Study
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
+
+
+CHECK_MARKS = {"pass": ("✓", "PASS"), "warn": ("!", "WARN"), "open": ("·", "OPEN")}
 
 
 class Section(NamedTuple):
@@ -61,101 +71,30 @@ def verdict_section(study: Study) -> tuple[str, str]:
     )
 
 
-def curves_section(study: Study) -> tuple[str, str]:
-    """How the trials learned, and where they were cut."""
-    if study.trials["value"].notna().sum() == 0:
-        return "No curves yet: no trial has reported a value.", ""
-    button = toggle_button("log-curves", "log scale")
-    return leads.curves(study), chart("curves", "Learning curves", leads.curves(study), button)
-
-
-def progress_section(study: Study) -> tuple[str, str]:
-    """Whether the search converged."""
-    if study.trials["value"].notna().sum() == 0:
-        return "No progress to show: no trial has reported a value.", ""
-    buttons = toggle_button("log-progress", "log scale")
-    buttons += toggle_button("compute-progress", "against total compute")
-    lead = leads.progress(study)
-    return lead, chart("progress", "Search progress", lead, buttons)
-
-
-def importance_section(study: Study) -> tuple[str, str]:
-    """Which settings matter."""
-    lead, drawn = leads.importance(study)
-    if not drawn:
-        return lead, ""
-    note = (
-        '<p class="note">PED-ANOVA (Watanabe, Bansal and Hutter, 2023): where the best quarter of '
-        "the trials lies against where all trials lie, above what chance would give. Whiskers: "
-        "5 % to 95 % over 200 bootstrap samples. One setting at a time; interactions are not "
-        "seen, and shares are relative to where the search looked.</p>"
+def health_section(study: Study) -> tuple[str, str]:
+    """Whether to believe it."""
+    checks = health(study)
+    rows = "".join(
+        f'<tr class="check-{check.state}"><td><b class="mark">{CHECK_MARKS[check.state][0]}</b> '
+        f'{CHECK_MARKS[check.state][1]}</td><th scope="row">{escape(check.name)}</th>'
+        f"<td>{escape(check.text)}{f' <em>{escape(check.action)}</em>' if check.action else ''}"
+        "</td></tr>"
+        for check in checks
     )
-    return lead, chart("importance", "Importance of the settings", lead, "") + note
-
-
-def parallel_section(study: Study) -> tuple[str, str]:
-    """Which combinations work."""
-    lead, drawn = leads.parallel(study)
-    if not drawn:
-        return lead, ""
-    controls = (
-        '<output id="brushed" class="count" aria-live="polite"></output>'
-        '<button type="button" id="clear-brushes" class="toggle-button">clear brushes</button>'
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("result", "check", "what was found"))
+    body = (
+        f'<table class="checks"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+        if checks
+        else ""
     )
-    sliders = (
-        '<details class="needs-js"><summary>Brush with sliders (keyboard)</summary>'
-        '<div id="sliders" class="sliders"></div></details>'
-    )
-    hint = (
-        '<p class="note needs-js">Drag along an axis to keep only the trials that pass there; '
-        "several brushes combine, a click on a brush removes it. Brushes filter the table below, "
-        "too. &ldquo;—&rdquo; means that a setting does not exist in a trial's branch.</p>"
-    )
-    return lead, hint + chart("parallel", "Parallel coordinates", lead, controls) + sliders
-
-
-def finalists_section(study: Study) -> tuple[str, str]:
-    """What other seeds say of the best trials."""
-    lead, drawn = leads.finals(study)
-    if not drawn:
-        return lead, ""
-    note = (
-        '<p class="note">The value of the search is the best of many, so it flatters; the means '
-        "leave it out. Intervals and probabilities: Student's t with one scatter for all "
-        "finalists. Means are of runs that completed; &ldquo;diverged&rdquo; is the share that did "
-        "not.</p>"
-    )
-    return lead, chart("finalists", "Finalists", lead, "") + finalists_table(study) + note
-
-
-def trade_offs_section(study: Study) -> tuple[str, str]:
-    """What one objective costs in another."""
-    lead, drawn = leads.trade_offs(study)
-    if not drawn:
-        return lead, ""
-    note = (
-        '<p class="note">All objectives of a trial are those where its first one was best. Only '
-        "completed trials can be on the front; the others are pale.</p>"
-    )
-    return lead, chart("tradeoffs", "Trade-offs", lead, "") + note
+    return leads.health(study), body
 
 
 def trials_section(study: Study) -> tuple[str, str]:
     """Everything, as a table."""
     if study.trials.empty:
         return "No trial has started yet.", ""
-    chips = "".join(
-        f'<button type="button" class="chip state-{state}" data-state="{state}" '
-        f'aria-pressed="true"><i>{STATE_LOOKS[str(state)].glyph}</i> '
-        f"{STATE_LOOKS[str(state)].text} <b>{count}</b></button>"
-        for state, count in state_counts(study).items()
-    )
-    controls = (
-        '<div class="controls needs-js"><input type="search" id="filter" placeholder="filter: '
-        f'text in any column" aria-label="filter trials">{chips}'
-        '<output id="shown" class="count" aria-live="polite"></output></div>'
-    )
-    return leads.trials(study), controls + trials_table(study)
+    return leads.trials(study), trials_table(study)
 
 
 def reproduce_section(study: Study) -> tuple[str, str]:
@@ -201,45 +140,23 @@ def reproduce_section(study: Study) -> tuple[str, str]:
 
 SECTIONS = [
     Section("verdict", "Verdict", verdict_section),
+    Section("health", "Health checks", health_section),
     Section("best", "Best configurations", comparison),
     Section("finalists", "Finalists", finalists_section),
+    Section("samples", "Samples", samples_section),
+    Section("progress", "Search progress", progress_section),
+    Section("curves", "Learning curves", curves_section),
+    Section("budget", "Budget and quality", budget_section),
+    Section("importance", "Importance", importance_section),
+    Section("parallel", "Combinations", parallel_section),
+    Section("slices", "Slices", slices_section),
     Section("tradeoffs", "Trade-offs", trade_offs_section),
     Section("augment", "Generated data", augment_section),
     Section("audit", "Copying", audit_section),
-    Section("curves", "Learning curves", curves_section),
-    Section("progress", "Search progress", progress_section),
-    Section("importance", "Importance", importance_section),
-    Section("parallel", "Combinations", parallel_section),
+    Section("timeline", "Timeline", timeline_section),
     Section("trials", "Trials", trials_section),
     Section("reproduce", "Reproduce", reproduce_section),
 ]
-
-
-def chart(name: str, title: str, lead: str, controls: str) -> str:
-    """The place where page.js draws a figure, with its controls."""
-    bar = f'<div class="controls needs-js">{controls}</div>' if controls else ""
-    return (
-        f'<figure>{bar}<div class="scroll"><div class="plot" id="plot-{name}" '
-        f'data-figure="{name}" role="img" aria-label="{escape(f"{title}. {lead}")}"></div></div>'
-        "<noscript><p>This chart needs JavaScript; its numbers are in the tables of this page."
-        "</p></noscript></figure>"
-    )
-
-
-def toggle_button(key: str, text: str) -> str:
-    """A button that page.js finds by its id and that says whether it is on."""
-    return (
-        f'<button type="button" class="toggle-button" id="{key}" aria-pressed="false">'
-        f"{text}</button>"
-    )
-
-
-def code(text: str) -> str:
-    """A block of text with a Copy button."""
-    return (
-        '<div class="code"><button type="button" class="copy needs-js">Copy</button>'
-        f"<pre><code>{escape(text.rstrip())}</code></pre></div>"
-    )
 
 
 def _cards(study: Study, found: Verdict) -> str:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from raygen.report.memo import once
 from raygen.report.tables import (
     Parameter,
     Scale,
@@ -61,6 +62,7 @@ def encode(parameters: list[Parameter], rows: pd.DataFrame) -> np.ndarray:
     return np.column_stack([rows[p.name].map(p.unit).to_numpy(dtype=float) for p in parameters])
 
 
+@once
 def fit(study: Study) -> Surrogate | None:
     """Fit to the trials of a study; None with too few, or without a setting that varied."""
     chosen, scale = varying(study), value_scale(study)

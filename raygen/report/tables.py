@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raygen.report.labels import ABSENT, setting
+from raygen.report.memo import once
 from raygen.results import Study, finalists, pareto, ranked
 
 ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
@@ -62,6 +63,7 @@ class Scale(NamedTuple):
         return 0.5 if high == low else min(1.0, max(0.0, (at - low) / (high - low)))
 
 
+@once
 def parameters(study: Study) -> list[Parameter]:
     """Every searched setting, in the order of the space.
 
@@ -73,6 +75,7 @@ def parameters(study: Study) -> list[Parameter]:
     return [_inferred(name, study.trials[name]) for name in study.settings]
 
 
+@once
 def varying(study: Study) -> list[Parameter]:
     """Searched settings that took at least two values (absent counts as one)."""
     columns = set(study.settings)
@@ -89,6 +92,7 @@ def state_counts(study: Study) -> pd.Series:
     return counts.sort_index().sort_values(ascending=False, kind="stable")
 
 
+@once
 def value_scale(study: Study) -> Scale | None:
     """Axis for the objective: log if positive and wide; extreme bad values are cut off.
 
@@ -117,6 +121,7 @@ def scale_of(values: pd.Series, minimise: bool) -> Scale | None:
     return Scale(math.exp(low), math.exp(high), True) if log else Scale(low, high, False)
 
 
+@once
 def curves(study: Study) -> pd.DataFrame:
     """One row per report: trial, kimg, value (finite or nan), state, reason, rank, last.
 
@@ -168,6 +173,7 @@ def trade_offs(study: Study) -> pd.DataFrame:
     return table
 
 
+@once
 def projected(study: Study) -> pd.DataFrame:
     """One row per trial with a value: trial, value, best first: what the full budget would give.
 
@@ -193,6 +199,7 @@ def projected(study: Study) -> pd.DataFrame:
     )
 
 
+@once
 def drawn(study: Study) -> set[int]:
     """The trials that charts draw: all, or of many the best half and an even sample of the rest."""
     everyone = [int(trial) for trial in study.trials["trial"]]

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from raygen.report.drawing import gapped, layout, safe, selected, time_unit
 from raygen.report.labels import STATE_LOOKS
+from raygen.report.memo import once
 from raygen.results import Study
 
 COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "lane", "start", "stop"]
@@ -24,6 +25,7 @@ class Use(NamedTuple):
     longest: float  # seconds it ran
 
 
+@once
 def timeline(study: Study) -> pd.DataFrame:
     """One row per attempt: trial, attempt, of, state, node, device, lane, start, stop.
 
@@ -41,13 +43,9 @@ def timeline(study: Study) -> pd.DataFrame:
     lanes = []
     for row in runs.to_dict("records"):
         mine = free.setdefault((row["node"], row["device"]), [])
-        for number, until in enumerate(mine):
-            if until <= row["start"] + 1e-6:
-                break
-        else:
-            number = len(mine)
-            mine.append(0.0)
-        mine[number] = row["stop"]
+        idle = [at for at, until in enumerate(mine) if until <= row["start"] + 1e-6]
+        number = idle[0] if idle else len(mine)
+        mine[number : number + 1] = [row["stop"]]
         lanes.append(f"{row['node']} {row['device']} {number + 1}")
     return runs.assign(lane=lanes)[COLUMNS]
 
@@ -61,7 +59,7 @@ def use(table: pd.DataFrame) -> Use:
         float(length.sum()),
         float(table["stop"].max() - table["start"].min()),
         table["node"].nunique(),
-        int(trials.idxmax()),
+        int(trials.index[int(trials.to_numpy().argmax())]),
         float(trials.max()),
     )
 

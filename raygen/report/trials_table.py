@@ -1,4 +1,4 @@
-"""The table of all trials, readable without JavaScript; page.js sorts and filters it."""
+"""The table of all trials, readable without JavaScript, which sorts and filters it."""
 
 from html import escape
 from typing import Any
@@ -13,7 +13,9 @@ from raygen.report.labels import (
     short_names,
 )
 from raygen.report.tables import varying
-from raygen.results import Study
+from raygen.results import Study, ranked
+
+MOST = 1000  # rows in the page; more make a browser slow, and the page builds others when asked
 
 
 def trials_table(study: Study) -> str:
@@ -29,10 +31,15 @@ def trials_table(study: Study) -> str:
         f'<button type="button" class="sort" data-key="{escape(key)}">{escape(text)}</button></th>'
         for key, text in heads
     )
-    columns = [study.trials[key].tolist() for key, _ in heads]
+    shown = study.trials
+    if len(shown) > MOST:
+        best = [*ranked(study)["trial"], *shown["trial"]]
+        shown = shown[shown["trial"].isin(list(dict.fromkeys(best))[:MOST])]
+    columns = [shown[key].tolist() for key, _ in heads]
     rows = "".join(_row(values, len(settings)) for values in zip(*columns, strict=True))
     return (
-        '<div class="scroll tall"><table class="trials" id="trials-table"><thead><tr>'
+        '<div class="scroll tall" tabindex="0" role="group" aria-label="Table of trials">'
+        f'<table class="trials" id="trials-table" data-most="{MOST}"><thead><tr>'
         f"{top}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 

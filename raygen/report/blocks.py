@@ -1,0 +1,56 @@
+"""Pieces of HTML that several sections share."""
+
+from html import escape
+
+
+def chart(name: str, title: str, lead: str, controls: str = "") -> str:
+    """The place where the page draws a figure, with its controls."""
+    bar = f'<div class="controls needs-js">{controls}</div>' if controls else ""
+    return (
+        f'<figure>{bar}<div class="scroll"><div class="plot" id="plot-{name}" '
+        f'data-figure="{name}" role="img" aria-label="{escape(f"{title}. {lead}")}"></div></div>'
+        "<noscript><p>This chart needs JavaScript; its numbers are in the tables of this page."
+        "</p></noscript></figure>"
+    )
+
+
+def toggle_button(key: str, text: str) -> str:
+    """A button that page.js finds by its id and that says whether it is on."""
+    return (
+        f'<button type="button" class="toggle-button" id="{key}" aria-pressed="false">'
+        f"{text}</button>"
+    )
+
+
+def code(text: str) -> str:
+    """A block of text with a Copy button."""
+    return (
+        '<div class="code"><button type="button" class="copy needs-js">Copy</button>'
+        f"<pre><code>{escape(text.rstrip())}</code></pre></div>"
+    )
+
+
+def note(text: str) -> str:
+    """A remark below a chart; plain text."""
+    return f'<p class="note">{escape(text)}</p>' if text else ""
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """A plain table whose first column names the row; plain texts."""
+    top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
+    body = "".join(
+        "<tr>"
+        + f'<th scope="row">{escape(first)}</th>'
+        + "".join(f"<td>{escape(cell)}</td>" for cell in others)
+        + "</tr>"
+        for first, *others in rows
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="group" aria-label="table">'
+        f'<table class="plain"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def data_table(summary: str, head: list[str], rows: list[list[str]]) -> str:
+    """The same, folded away: the numbers of a chart for those who do not see it."""
+    return f"<details><summary>{escape(summary)}</summary>{table(head, rows)}</details>"

@@ -1,0 +1,32 @@
+"""The bar that filters every chart, picture and table of the page at once."""
+
+from raygen.report.labels import STATE_LOOKS
+from raygen.report.tables import state_counts
+from raygen.results import Study
+
+
+def filter_bar(study: Study) -> str:
+    """States, the best share, a text; what is left, and its download. "" without trials."""
+    if study.trials.empty:
+        return ""
+    chips = "".join(
+        f'<button type="button" class="chip state-{state}" data-state="{state}" '
+        f'aria-pressed="true"><i>{STATE_LOOKS[str(state)].glyph}</i> '
+        f"{STATE_LOOKS[str(state)].text} <b>{count}</b></button>"
+        for state, count in state_counts(study).items()
+    )
+    return (
+        '<div id="bar" class="needs-js" role="search" aria-label="Filter trials">'
+        '<output id="shown" class="count" aria-live="polite"></output>'
+        f'<span class="chips">{chips}</span>'
+        '<label class="top">best <input type="range" id="top" min="1" max="100" value="100">'
+        '<output id="top-text">all</output></label>'
+        '<input type="search" id="filter" placeholder="text in any column" '
+        'aria-label="filter by text in any column">'
+        '<button type="button" id="clear-all" hidden>clear all</button>'
+        '<span class="end"><button type="button" class="toggle-button" id="drag-zoom" '
+        'aria-pressed="false" title="otherwise dragging in a chart filters">drag zooms</button>'
+        '<button type="button" data-download="csv" title="the trials shown">CSV</button>'
+        '<button type="button" data-download="json" title="trials and reports shown">JSON</button>'
+        "</span></div>"
+    )

@@ -1,0 +1,272 @@
+"""Should a reader believe it? One check a line: PASS, WARN, or open, and what to do about it."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from raygen.report.gains import against
+from raygen.report.labels import (
+    STATE_LOOKS,
+    counted,
+    listed,
+    number,
+    percent,
+    setting,
+    short_metric,
+    short_names,
+)
+from raygen.report.memo import once
+from raygen.report.tables import at_best, judged, parameters, progress, state_counts
+from raygen.results import ERROR, LONG, Study, grace_advice, ranked
+
+EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
+BROKEN = 0.1  # share of trials without a usable result from which it is a warning
+# Samples below which a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
+ENOUGH = {"fid": 10_000, "fid_test": 10_000, "fd_dinov2": 10_000, "fd_dinov2_test": 10_000}
+
+
+class Check(NamedTuple):
+    """One question; `state` is pass, warn or open (cannot be said), `action` what to do next."""
+
+    name: str
+    state: str
+    text: str
+    action: str = ""
+
+
+@once
+def health(study: Study) -> list[Check]:
+    """Every check in the order of the page; none of a study without trials."""
+    if study.trials.empty:
+        return []
+    return [found for check in CHECKS if (found := check(study))]
+
+
+def complete(study: Study) -> Check | None:
+    """Whether the search is over."""
+    state, asked = study.info["state"], (study.info.get("budget") or {}).get("trials")
+    done = f"{len(study.trials)}" + (f" of {number(asked)}" if asked else "")
+    if state == "finished":
+        return Check("Complete", "pass", f"The study is finished, with {done} trials.")
+    again = study.info.get("resume_command")
+    action = f"Go on with: {again}" if again and state != "running" else ""
+    text = f"The study is {state}, with {done} trials: everything here can still change."
+    return Check("Complete", "warn", text, action)
+
+
+def at_the_edge(study: Study) -> Check | None:
+    """Whether the best lies where the search could not go on."""
+    order = ranked(study)
+    if order.empty:
+        return None
+    best = order.iloc[0]
+    numeric = [p for p in parameters(study) if p.kind != "choice" and p.low != p.high]
+    short = short_names(parameter.name for parameter in parameters(study))
+    ends = []
+    for parameter in numeric:
+        unit = parameter.unit(best.get(parameter.name))
+        if unit <= EDGE or unit >= 1 - EDGE:
+            end = "lower" if unit <= EDGE else "upper"
+            span = f"{setting(parameter.low)} to {setting(parameter.high)}"
+            value = setting(best[parameter.name])
+            ends.append(f"{short[parameter.name]} = {value} ({end} end of {span})")
+    if not ends:
+        inside = [p for p in numeric if not math.isnan(p.unit(best.get(p.name)))]
+        if not inside:
+            return None
+        return Check(
+            "Search range",
+            "pass",
+            "The best trial lies inside the searched range of every setting.",
+        )
+    return Check(
+        "Search range",
+        "warn",
+        f"The best trial sits at the edge of the search: {listed(ends)}.",
+        f"Widen {'this range' if len(ends) == 1 else 'these ranges'} and search on.",
+    )
+
+
+def improving(study: Study) -> Check | None:
+    """Whether more trials would help."""
+    table = progress(study)
+    known = table[table["best"].notna()]
+    if len(known) < 8:
+        return Check("Still improving", "open", "Too few trials to say.")
+    last = known[known["best"] != known["best"].shift()].iloc[-1]["trial"]
+    since = int((table["trial"] > last).sum())
+    if since < 0.2 * len(table):
+        return Check(
+            "Still improving",
+            "warn",
+            f"The search was still improving: its best so far came with trial {int(last)} of "
+            f"{len(table)}.",
+            "More trials may well pay.",
+        )
+    return Check(
+        "Still improving", "pass", f"The last {counted(since, 'trial')} brought no better result."
+    )
+
+
+def early(study: Study) -> Check | None:
+    """Whether trials were cut on values that mean something."""
+    advice, name = grace_advice(study), "Rung correlation"
+    if advice is None:
+        if not (study.trials["state"] == "stopped").any():
+            return None
+        return Check(name, "open", "Too few completed trials to say whether cuts were fair.")
+    if advice.short:
+        return Check(name, "warn", f"The grace period is too short: {advice.text}", advice.action)
+    if advice.trials < 8:
+        text = f"Whether early values can be trusted is open: {advice.text}"
+        return Check(name, "open", text)
+    if advice.rho >= LONG:
+        return Check(name, "pass", f"Early values can be trusted: {advice.text}")
+    return Check(name, "open", f"Early values are a fair guide at most: {advice.text}")
+
+
+def failures(study: Study) -> Check | None:
+    """Trials that ended without a usable result for other reasons than their settings' losses."""
+    bad = _counts(study, ["out_of_memory", "failed", "lost"])
+    if not bad:
+        return Check("Failures", "pass", "No trial failed, ran out of memory or was lost.")
+    share = sum(bad.values()) / len(study.trials)
+    return Check("Failures", "warn" if share > BROKEN else "pass", _broken(study, bad))
+
+
+def collapse(study: Study) -> Check | None:
+    """Trials that diverged or collapsed, in the search and among the finalists' other seeds."""
+    bad = _counts(study, ["diverged"])
+    again = int((study.replicates["state"] == "diverged").sum())
+    text = _broken(study, bad) if bad else "No trial diverged or collapsed."
+    if again:
+        return Check(
+            "Collapse",
+            "warn",
+            f"{text} {again} of {len(study.replicates)} runs of finalists with other seeds did.",
+            "Prefer a finalist that never did; the table of finalists has their shares.",
+        )
+    share = sum(bad.values()) / len(study.trials)
+    return Check("Collapse", "warn" if share > BROKEN else "pass", text)
+
+
+def seeds(study: Study) -> Check | None:
+    """Whether the result is more than the luck of one seed."""
+    if judged(study):
+        return _flattery(study)
+    if ranked(study).empty:
+        return None
+    rows = study.trials[study.settings].map(setting)
+    if study.settings and rows.duplicated().any():
+        text = "Some configurations were trained more than once; compare them."
+        return Check("Seeds", "open", text)
+    return Check(
+        "Seeds",
+        "warn",
+        "Every configuration was trained with one seed: small differences may be luck.",
+        "Train the best few again with other seeds (--set finalists.count=3).",
+    )
+
+
+def samples(study: Study) -> Check | None:
+    """Whether the metric is exact enough to tell the best from the next."""
+    order = ranked(study)
+    count = (study.info.get("evaluation") or {}).get("samples")
+    if order.empty or not count:
+        return None
+    name = short_metric(study.metric)
+    text = f"{name} on {number(count)} samples"
+    if count < ENOUGH.get(study.metric, 0):
+        return Check(
+            "Sample count",
+            "warn",
+            f"{text} is biased upwards, so it is not comparable with published numbers.",
+            f"raygen evaluate … --samples {ENOUGH[study.metric]} measures the winner again.",
+        )
+    best = order.iloc[0]
+    error = at_best(study, int(best["trial"])).get(study.metric + ERROR)
+    if error is None or math.isnan(float(error)):
+        return Check("Sample count", "pass", f"{text}.")
+    rest = order[(order["state"] == best["state"]) & (order["trial"] != best["trial"])]
+    near = int(((rest["value"].astype(float) - best["value"]).abs() < 2 * float(error)).sum())
+    text += f" has a standard error of {number(float(error), 2)} at the best trial"
+    if near and not judged(study):
+        text += f"; {counted(near, 'other trial')} within two of it cannot be told from it."
+        return Check("Sample count", "warn", text, "Evaluate the best with more samples.")
+    return Check("Sample count", "pass", f"{text}.")
+
+
+def protocols(study: Study) -> Check | None:
+    """Whether all values were measured in the same way."""
+    records = study.info.get("protocols") or {}
+    mine = [key for key, record in records.items() if record.get("metric") == study.metric]
+    if not mine:
+        return None
+    if len(mine) < 2:
+        return Check(
+            "Protocol", "pass", f"All values were measured under one protocol ({mine[0]})."
+        )
+    return Check(
+        "Protocol",
+        "warn",
+        f"Values were measured under {len(mine)} protocols ({', '.join(sorted(mine))}) and are not "
+        "comparable across them.",
+        "Re-evaluate the finalists under one protocol.",
+    )
+
+
+CHECKS: tuple[Callable[[Study], Check | None], ...] = (
+    complete,
+    at_the_edge,
+    improving,
+    early,
+    failures,
+    collapse,
+    seeds,
+    samples,
+    protocols,
+)
+
+
+def _flattery(study: Study) -> Check:
+    """How far the values that finalists were chosen by hold with other seeds."""
+    rows = list(judged(study).values())
+    single = sum(row["single"] for row in rows) / len(rows)
+    mean = sum(row["mean"] for row in rows) / len(rows)
+    best = rows[0]
+    text = (
+        f"With other seeds the {counted(len(rows), 'finalist')} got {number(mean)} on average, "
+        + against(study, mean, single, f"the {number(single)} of the search")
+    )
+    sure = best["best"]
+    if math.isnan(sure) or len(rows) == 1:
+        return Check("Seeds", "pass", f"{text}.")
+    text += f"; trial {int(best['trial'])} is the best of them with probability {percent(sure)}."
+    confidence = (study.info.get("finalists") or {}).get("confidence", 0.95)
+    if sure >= confidence:
+        return Check("Seeds", "pass", text)
+    return Check(
+        "Seeds", "warn", text, "More seeds (--set finalists.seeds=…) would settle the order."
+    )
+
+
+def _counts(study: Study, states: list[str]) -> dict[str, int]:
+    counts = state_counts(study)
+    return {state: int(counts[state]) for state in states if state in counts}
+
+
+def _broken(study: Study, bad: dict[str, int]) -> str:
+    """How many trials, as what, and the reason that most of them have."""
+    parts = []
+    for state, count in bad.items():
+        reasons = study.trials[study.trials["state"] == state]["reason"].astype(str)
+        common = reasons[reasons != ""].value_counts()
+        why = f" (mostly: {_cut(str(common.index[0]))})" if len(common) else ""
+        parts.append(f"{count} {STATE_LOOKS[state].text}{why}")
+    share = percent(sum(bad.values()) / len(study.trials))
+    return f"{share} of the trials gave no usable result: {listed(parts)}."
+
+
+def _cut(text: str, length: int = 80) -> str:
+    line = text.strip().splitlines()[0] if text.strip() else ""
+    return line if len(line) <= length else line[: length - 1] + "…"

@@ -1,0 +1,29 @@
+"""A table of a study, computed once: a page asks for the same ones many times."""
+
+import functools
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from raygen.results import Study
+
+T = TypeVar("T")
+
+
+def once(table: Callable[[Study], T]) -> Callable[[Study], T]:
+    """Remember the result for as long as the study is in use; callers must not change it.
+
+    A study cannot be a dictionary's key (its tables are not hashable), so its identity is: that of
+    its table of trials, which is forgotten together with it.
+    """
+    known: dict[int, Any] = {}
+
+    @functools.wraps(table)
+    def remembered(study: Study) -> T:
+        key = id(study.trials)
+        if key not in known:
+            known[key] = table(study)
+            weakref.finalize(study.trials, known.pop, key, None)
+        return known[key]
+
+    return remembered

@@ -1,0 +1,126 @@
+"""Samples of the best trials over time, beside real images; what a VAE rebuilds."""
+
+import math
+from html import escape
+from pathlib import Path
+
+import pandas as pd
+
+from raygen.report.labels import ABSENT, counted, duration, listed, number, short_metric
+from raygen.report.pictures import Picture, read_picture, small_picture, trial_picture
+from raygen.report.tables import leaders
+from raygen.results import Study
+
+SHOWN = 3  # trials
+STEPS = 5  # checkpoints of each
+ROWS = 4  # of 8 tiles
+VIEWS = {
+    "reconstructions": "Test images, each above its reconstruction through the mean of its latent",
+    "interpolation": "From one latent to another, a row each",
+}
+
+
+def samples_section(study: Study) -> tuple[str, str]:
+    """How samples of the best trials became what they are."""
+    strips = [(trial, checkpoints(study, trial)) for trial in leaders(study, SHOWN)]
+    strips = [(trial, table) for trial, table in strips if len(table)]
+    if not strips:
+        return "No samples to show: no trial with a value has left a picture.", ""
+    body = "".join(_strip(study, trial, table) for trial, table in strips)
+    shown = f"The first {8 * ROWS} of the same latents in every picture of this section."
+    return _lead(study, strips), f'{body}{_views(study, strips[0][0])}<p class="note">{shown}</p>'
+
+
+def checkpoints(study: Study, trial: int, most: int = STEPS) -> pd.DataFrame:
+    """One row per picture to show of a trial: kimg, path, value (nan if unknown), best.
+
+    The first, the last and the best are always among them; the others lie evenly between.
+    """
+    found = study.folder.trial(trial).all_samples()
+    mine = study.history[study.history["trial"] == trial]
+    value = {}
+    if study.metric in study.history:
+        value = dict(zip(mine["kimg"].round(3), mine[study.metric], strict=True))
+    best = study.trials.set_index("trial").loc[trial, "best_kimg"]
+    times = list(found)
+    if not times:
+        return pd.DataFrame(columns=["kimg", "path", "value", "best"])
+    at_best = min(times, key=lambda kimg: abs(kimg - float(str(best)))) if best == best else None
+    kept = {times[0], times[-1], *([at_best] if at_best is not None else [])}
+    for step in range(most):  # from both ends inwards, as far as there is room
+        near = times[round(step * (len(times) - 1) / max(1, most - 1))]
+        if len(kept) < most:
+            kept.add(near)
+    rows = [
+        (kimg, found[kimg], float(value.get(round(kimg, 3), math.nan)), kimg == at_best)
+        for kimg in sorted(kept)
+    ]
+    return pd.DataFrame(rows, columns=["kimg", "path", "value", "best"])
+
+
+def _lead(study: Study, strips: list[tuple[int, pd.DataFrame]]) -> str:
+    trial, table = strips[0]
+    known = table[table["value"].notna()]
+    first, best = known.iloc[:1], table[table["best"]]
+    name = short_metric(study.metric)
+    trials = listed(f"{other}" for other, _ in strips)
+    which = f"trial{'s' if len(strips) > 1 else ''} {trials}"
+    if first.empty or best.empty or first.index[0] == best.index[0]:
+        return f"Samples of {which} beside real images, from the same latents throughout."
+    seconds = study.history[
+        (study.history["trial"] == trial)
+        & (study.history["kimg"].round(3) == round(float(best["kimg"].iloc[0]), 3))
+    ]["seconds"]
+    after = f" after {duration(float(seconds.iloc[0]))}" if len(seconds) else ""
+    return (
+        f"Trial {trial} went from {name} {number(first['value'].iloc[0])} at "
+        f"{number(first['kimg'].iloc[0])} kimg to {number(best['value'].iloc[0])} at "
+        f"{number(best['kimg'].iloc[0])} kimg{after}; {counted(len(strips), 'trial')} over time "
+        "and beside real images."
+    )
+
+
+def _strip(study: Study, trial: int, table: pd.DataFrame) -> str:
+    shown = []
+    for row in table.to_dict("records"):
+        picture = small_picture(Path(str(row["path"])), float(row["kimg"]), ROWS)
+        value = f"{short_metric(study.metric)} {number(row['value'])}"
+        value = value if row["value"] == row["value"] else ABSENT
+        caption = f"{number(row['kimg'])} kimg · {value}" + (" · best" if row["best"] else "")
+        shown.append(_figure(picture, f"trial {trial} at {caption}", caption, bool(row["best"])))
+    real = small_picture(study.folder.real, None, ROWS)
+    shown.append(_figure(real, "real training images", "real images", False))
+    head = f'<h3><a href="#trial-{trial}">trial {trial}</a></h3>'
+    return f'<div class="strip" data-trial="{trial}">{head}<div>{"".join(shown)}</div></div>'
+
+
+def _views(study: Study, trial: int) -> str:
+    """Reconstructions and interpolations of the best trial, at its best checkpoint."""
+    best = float(str(study.trials.set_index("trial").loc[trial, "best_kimg"]))
+    shown = []
+    for name, words in VIEWS.items():
+        picture = trial_picture(study, trial, name, best)
+        if picture is not None:
+            caption = f"{words}; trial {trial} at {number(picture.kimg)} kimg"
+            shown.append(_figure(picture, caption, caption, False))
+    if study.info.get("family") == "vae" and shown:
+        prior = study.folder.trial(trial).all_samples()
+        near = min(prior, key=lambda kimg: abs(kimg - best)) if prior else None
+        picture = read_picture(prior[near], near) if near is not None else None
+        caption = f"Drawn from the prior; trial {trial} at {number(near)} kimg"
+        shown.insert(1, _figure(picture, caption, caption, False))
+    if not shown:
+        return ""
+    return f'<div class="views" data-trial="{trial}">{"".join(shown)}</div>'
+
+
+def _figure(picture: Picture | None, alt: str, caption: str, best: bool) -> str:
+    strong = ' class="chosen"' if best else ""
+    if picture is None:
+        return f'<figure{strong}><div class="missing">no picture</div></figure>'
+    return (
+        f'<figure{strong}><button class="grid" type="button" aria-label="enlarge: {escape(alt)}">'
+        f'<img alt="{escape(alt)}" src="{picture.uri}" width="{picture.width}" '
+        f'height="{picture.height}" loading="lazy" decoding="async"></button>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,76 @@
+// The table: sorted, filtered, and with more rows than the page came with when they are asked for.
+const body = document.querySelector("#trials-table tbody");
+const rows = new Map(all("#trials-table tbody tr").map((row) => [Number(row.dataset.trial), row]));
+const most = Number(byId("trials-table")?.dataset.most || Infinity);
+const keys = all("#trials-table .sort").map((button) => button.dataset.key);
+
+// As trials_table.py writes a row.
+const rowOf = (trial) => {
+  if (rows.has(trial)) return rows.get(trial);
+  const row = document.createElement("tr");
+  const values = facts.get(trial);
+  row.id = `trial-${trial}`;
+  row.dataset.trial = trial;
+  row.dataset.state = values[column.state];
+  for (const key of keys) {
+    const cell = row.insertCell();
+    const value = values[column[key]];
+    if (key === "trial") {
+      const link = document.createElement("a");
+      link.href = `#trial-${trial}`;
+      link.textContent = trial;
+      cell.append(link);
+    } else if (key === "state") {
+      const [glyph, ...text] = data.states[value].split(" ");
+      const sign = document.createElement("i");
+      cell.className = `state state-${value}`;
+      sign.textContent = glyph;
+      cell.append(sign, ` ${text.join(" ")}`);
+    } else if (key === "reason") {
+      cell.className = "reason";
+      cell.title = cell.textContent = value ?? "";
+    } else if (key === "seconds") cell.textContent = duration(value);
+    else if (["value", "best_kimg", "kimg"].includes(key)) cell.textContent = number(value);
+    else cell.textContent = setting(value);
+  }
+  rows.set(trial, row);
+  return row;
+};
+const compare = (a, b) => {
+  // Absent values go last in both directions.
+  if (a === null || b === null) return (a === null) - (b === null);
+  const order = typeof a === "number" && typeof b === "number"
+    ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
+  return state.sort.down ? -order : order;
+};
+const byRank = (a, b) => (place.get(a) ?? Infinity) - (place.get(b) ?? Infinity) || a - b;
+const showTable = () => {
+  if (!body) return;
+  const at = column[state.sort.key];
+  const order = (a, b) => compare(facts.get(a)[at], facts.get(b)[at]) || a - b;
+  let shown = [...passing];
+  // Of too many: the best, unless somebody has asked for another order.
+  if (shown.length > most && state.sort.key === "trial") shown = shown.sort(byRank).slice(0, most);
+  shown = shown.sort(order).slice(0, most);
+  if (state.selected !== null && passing.has(state.selected) && !shown.includes(state.selected)) {
+    shown.push(state.selected);
+  }
+  body.replaceChildren(...shown.map(rowOf));
+};
+for (const button of all(".sort")) {
+  button.addEventListener("click", () => {
+    const { key } = button.dataset;
+    state.sort = { key, down: state.sort.key === key && !state.sort.down };
+    for (const other of all(".sort")) {
+      const way = state.sort.down ? "descending" : "ascending";
+      other.parentElement.setAttribute("aria-sort", other.dataset.key === key ? way : "none");
+    }
+    showTable();
+  });
+}
+body?.addEventListener("click", (event) => {
+  const row = event.target.closest("tr");
+  if (getSelection().toString()) return;  // somebody is copying text
+  event.preventDefault();
+  select(Number(row.dataset.trial));
+});
