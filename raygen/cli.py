@@ -350,13 +350,26 @@ def evaluate(
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("studies", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--index", type=click.Path(path_type=Path), help="One page over the studies in it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
-def report(study: Path, output: Path | None) -> None:
-    """Build the HTML report, e.g.: raygen report runs/quickstart"""
-    from raygen.report.page import write_report
+def report(studies: tuple[Path, ...], index: Path | None, output: Path | None) -> None:
+    """Build the HTML report of a study, compare several, or list all of a folder.
 
-    click.echo(write_report(study, output))
+    E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
+    """
+    from raygen.report.index import write_index
+    from raygen.report.page import write_report
+    from raygen.report.versus import write_versus
+
+    if (index is None) == (not studies):
+        raise click.UsageError("give a study, two or more to compare, or --index FOLDER")
+    if index is not None:
+        click.echo(write_index(index, output))
+    elif len(studies) == 1:
+        click.echo(write_report(studies[0], output))
+    else:
+        click.echo(write_versus(list(studies), output))
 
 
 @main.command()

@@ -115,7 +115,7 @@ byId("filter")?.addEventListener("input", (event) => {
   state.text = event.target.value.trim().toLowerCase();
   refilter();
 });
-byId("top")?.addEventListener("input", (event) => {
+byId("best-share")?.addEventListener("input", (event) => {
   state.top = Number(event.target.value);
   refilter();
 });
@@ -131,7 +131,7 @@ byId("clear-all")?.addEventListener("click", () => {
   Object.assign(state, { text: "", top: 100 });
   for (const filters of [state.hidden, state.boxes, state.brushes]) filters.clear();
   byId("filter").value = "";
-  byId("top").value = 100;
+  byId("best-share").value = 100;
   for (const chip of all(".chip")) chip.setAttribute("aria-pressed", "true");
   refilter();
 });

@@ -81,7 +81,8 @@ def budget_figure(table: pd.DataFrame, info: dict, scale: Scale | None) -> go.Fi
         axis = {**value_axis(scale), "range": None}
         title = f"{metric} until {number(rung)} kimg"
         figure.update_xaxes(**axis, title_text=title, row=1, col=col)
-        figure.update_yaxes(**axis, row=1, col=col)
+        if col > 1:
+            figure.update_yaxes(title_text="", row=1, col=col)
     return figure
 
 

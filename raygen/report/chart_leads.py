@@ -121,8 +121,9 @@ def ablation(study: Study) -> tuple[str, bool]:
     names = listed(short[name] for name in first["name"].split(", "))
     return (
         f"On the way from the default to the best, {names} ({first['before']} → {first['after']}) "
-        f"brings {percent(float(first['change']) / whole)} of the expected gain; an estimate from "
-        f"{model.trials} trials that explains {_share(model.r2)} of how a left-out trial differs."
+        f"brings {percent(float(first['change']) / whole)} of the expected gain, to "
+        f"{number(float(table['value'].iloc[-1]))}; an estimate from {model.trials} trials that "
+        f"explains {_share(model.r2)} of how a left-out trial differs."
     ), True
 
 

@@ -34,7 +34,8 @@ const paintSurface = (trace) => {
   const steps = [0, 1, 2, 3, 4].map((at) => css(`c-seq-${at}`));
   if (trace.meta.better !== "minimize") steps.reverse();
   trace.colorscale = steps.map((colour, at) => [at / 4, colour]);
-  trace.line.color = css("panel");
+  if (trace.line) trace.line.color = css("panel");
+  trace.colorbar.tickfont = trace.colorbar.title.font = { color: css("muted"), size: 11 };
 };
 
 const panel = (trace) => trace.xaxis || "x";
@@ -77,8 +78,8 @@ const fade = (spec) => {
     Object.assign(trace, kept);
     if (whiskers) trace.error_x.array = bars;
   }
-  const surfaces = spec.data.filter((one) => one.type === "contour");
-  spec.data = [...surfaces, ...pale, ...spec.data.filter((one) => one.type !== "contour")];
+  const surfaces = spec.data.filter((one) => one.meta.role === "surface");
+  spec.data = [...surfaces, ...pale, ...spec.data.filter((one) => one.meta.role !== "surface")];
 };
 
 const scaleY = (spec, log) => {
@@ -192,7 +193,7 @@ const boxed = (name, where, range) => {
     Object.keys(range).find((key) => key[0] === "y")];
   const axisOf = (key) => where._fullLayout[`${key[0]}axis${key.slice(1)}`];
   const [xAxis, yAxis] = [axisOf(xKey), axisOf(yKey)];
-  const ends = (axis, pair) => pair.map((value) => axis.r2p(value)).sort((a, b) => a - b);
+  const ends = (axis, pair) => pair.map((value) => axis.d2p(value)).sort((a, b) => a - b);
   const [left, right] = ends(xAxis, range[xKey]);
   const [top, bottom] = ends(yAxis, range[yKey]);
   const trials = new Set();

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from raygen.report import surrogate
 from raygen.report.axes import parameter_ticks
 from raygen.report.drawing import SEQUENCE, axis_title, layout, plain, safe, selected
-from raygen.report.labels import STATE_LOOKS, short_metric, short_names
+from raygen.report.labels import STATE_LOOKS, number, short_metric, short_names
 from raygen.report.slices import by_importance
 from raygen.report.tables import Parameter
 from raygen.results import Study
@@ -43,12 +43,13 @@ def surfaces(study: Study) -> list[dict[str, Any]]:
     """
     model = surrogate.fit(study)
     chosen = _pairs(study)
-    short = short_names(parameter.name for pair in chosen for parameter in dict.fromkeys(pair))
+    short = short_names(dict.fromkeys(parameter.name for pair in chosen for parameter in pair))
     found = []
     for first, second in chosen:
         names = {"x": short[first.name], "y": short[second.name]}
         ticks = {"x_ticks": parameter_ticks(first), "y_ticks": parameter_ticks(second)}
-        grid = {"at": _levels(first), "up": _levels(second)}
+        choice = "choice" in (first.kind, second.kind)
+        grid = {"at": _levels(first), "up": _levels(second), "choice": choice}
         found.append({**names, **ticks, **grid, "values": _averaged(model, first, second)})
     return found
 
@@ -57,25 +58,13 @@ def contours_figure(
     table: pd.DataFrame, found: list[dict[str, Any]], info: dict[str, Any]
 ) -> go.Figure:
     """One panel per pair: better is darker; trials on top."""
-    columns = max(1, len(found))
-    figure = make_subplots(cols=columns, horizontal_spacing=0.12)
-    metric = axis_title(short_metric(info["objective"]["metric"]), info)
+    figure = make_subplots(cols=max(1, len(found)), horizontal_spacing=0.12)
     layout(figure, "", "", None, height=430)
-    colours = SEQUENCE if info["objective"]["direction"] == "minimize" else SEQUENCE[::-1]
     values = [surface["values"] for surface in found if surface["values"] is not None]
-    low, high = (min(map(np.min, values)), max(map(np.max, values))) if values else (0, 1)
+    colours = _Colours(values, info)
     for col, surface in enumerate(found, start=1):
         if surface["values"] is not None:
-            figure.add_trace(
-                go.Contour(
-                    x=surface["at"], y=surface["up"], z=surface["values"].tolist(),
-                    zmin=float(low), zmax=float(high), ncontours=12, showscale=col == 1,
-                    colorscale=[[i / (len(colours) - 1), c] for i, c in enumerate(colours)],
-                    colorbar={"title": {"text": f"expected<br>{metric}"}, "thickness": 12},
-                    line={"width": 0.5}, hoverinfo="skip", opacity=0.75,
-                    meta={"role": "surface", "better": info["objective"]["direction"]},
-                ), row=1, col=col,
-            )  # fmt: skip
+            figure.add_trace(colours.surface(surface, legend=col == 1), row=1, col=col)
         for state in STATE_LOOKS:
             mine = table[(table["pair"] == col - 1) & (table["state"] == state)]
             if len(mine):
@@ -89,6 +78,37 @@ def contours_figure(
                 row=1, col=col,
             )  # fmt: skip
     return figure
+
+
+class _Colours:
+    """One colour scale for all surfaces: logarithmic if all values are positive."""
+
+    def __init__(self, values: list[np.ndarray], info: dict[str, Any]) -> None:
+        self.direction = info["objective"]["direction"]
+        self.title = f"expected<br>{axis_title(short_metric(info['objective']['metric']), info)}"
+        self.log = bool(values) and min(map(np.min, values)) > 0
+        seen = [self.warp(value) for value in values] or [np.zeros(1)]
+        self.low, self.high = float(min(map(np.min, seen))), float(max(map(np.max, seen)))
+
+    def warp(self, values: np.ndarray) -> np.ndarray:
+        return np.log(values) if self.log else values
+
+    def surface(self, found: dict[str, Any], legend: bool) -> go.Contour | go.Heatmap:
+        """Contour lines between numbers; plain fields where one side is a choice."""
+        steps = SEQUENCE if self.direction == "minimize" else SEQUENCE[::-1]
+        ticks = np.linspace(self.low, self.high, 5)
+        texts = [number(float(np.exp(at) if self.log else at), 3) for at in ticks]
+        kind, more = (go.Contour, {"ncontours": 12, "line": {"width": 0.5}})
+        if found["choice"]:
+            kind, more = go.Heatmap, {"xgap": 1, "ygap": 1}
+        return kind(
+            x=found["at"], y=found["up"], z=self.warp(found["values"]).round(5).tolist(),
+            zmin=self.low, zmax=self.high, showscale=legend, hoverinfo="skip", opacity=0.75,
+            colorscale=[[at / (len(steps) - 1), colour] for at, colour in enumerate(steps)],
+            colorbar={"title": {"text": self.title}, "thickness": 12, "ticktext": texts,
+                      "tickvals": ticks.tolist()},
+            meta={"role": "surface", "better": self.direction}, **more,
+        )  # fmt: skip
 
 
 def _pairs(study: Study) -> list[tuple[Parameter, Parameter]]:
@@ -134,7 +154,8 @@ def _points(mine: pd.DataFrame, state: str, legend: bool) -> go.Scatter:
         name=look.text,
         showlegend=legend,
         legendgroup=state,
-        marker={"symbol": look.symbol, "size": 8, "color": look.colour},
+        opacity=0.85,
+        marker={"symbol": look.symbol, "size": 6, "color": look.colour},
         hovertemplate="trial %{customdata}: %{text:.4g}<extra></extra>",
         meta={"role": f"state-{state}", "linked": True},
     )

@@ -5,6 +5,7 @@ Colours are the light scheme and stand alone in a notebook. On the page every tr
 its trial in `customdata`: that is what links the charts.
 """
 
+import math
 from html import escape
 from typing import Any
 
@@ -87,7 +88,9 @@ def value_axis(scale: Scale | None) -> dict[str, Any]:
     if scale is None:
         return {}
     if scale.log:
-        return {"type": "log", "nticks": 8}
+        # Plotly labels 2 to 9 with single digits; 1, 2 and 5 in full are easier to read.
+        decades = math.log10(scale.high / scale.low)
+        return {"type": "log", "dtick": 1 if decades > 4 else "D2", "tickformat": ".3~g"}
     pad = 0.05 * (scale.high - scale.low)
     span = {"range": [scale.low - pad, scale.high + pad]} if pad > 0 else {}
     return {"type": "linear", "nticks": 8, **span}

@@ -24,18 +24,21 @@ def header(study: Study) -> str:
     """Name, state, what was searched, and the facts that decide whether to read on."""
     info = study.info
     state = str(info.get("state", "running"))
-    badge = (
-        f'<span class="badge badge-{escape(state)}">{BADGES.get(state, "?")} {escape(state)}</span>'
-    )
     facts = "".join(
         f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(study) if value
     )
     return (
         f'<header id="top"><p class="kicker">raygen study report</p>'
-        f"<h1>{escape(str(info.get('name', study.folder.root.name)))} {badge}</h1>"
+        f"<h1>{escape(str(info.get('name', study.folder.root.name)))} {badge(state)}</h1>"
         f'<p class="lead">{escape(leads.searched(study))}</p>'
         f'<dl class="facts">{facts}</dl></header>'
     )
+
+
+def badge(state: str) -> str:
+    """The state of a study as a sign and a word."""
+    sign = BADGES.get(state, "?")
+    return f'<span class="badge badge-{escape(state)}">{sign} {escape(state)}</span>'
 
 
 def _facts(study: Study) -> list[tuple[str, str]]:

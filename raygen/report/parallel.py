@@ -27,7 +27,7 @@ def parallel_figure(axis_table: pd.DataFrame, line_table: pd.DataFrame) -> go.Fi
     figure.update_layout(
         showlegend=False,
         height=430,
-        margin={"l": 20, "r": 20, "t": 64, "b": 20},
+        margin={"l": 70, "r": 20, "t": 64, "b": 20},
         hovermode="closest",
         dragmode=False,
         meta={"axes": [_axis_meta(axis) for axis in axis_table.to_dict("records")]},

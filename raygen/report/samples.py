@@ -41,11 +41,11 @@ def checkpoints(study: Study, trial: int, most: int = STEPS) -> pd.DataFrame:
     value = {}
     if study.metric in study.history:
         value = dict(zip(mine["kimg"].round(3), mine[study.metric], strict=True))
-    best = study.trials.set_index("trial").loc[trial, "best_kimg"]
+    best = float(study.trials.set_index("trial")["best_kimg"].astype(float)[trial])
     times = list(found)
     if not times:
         return pd.DataFrame(columns=["kimg", "path", "value", "best"])
-    at_best = min(times, key=lambda kimg: abs(kimg - float(str(best)))) if best == best else None
+    at_best = min(times, key=lambda kimg: abs(kimg - best)) if best == best else None
     kept = {times[0], times[-1], *([at_best] if at_best is not None else [])}
     for step in range(most):  # from both ends inwards, as far as there is room
         near = times[round(step * (len(times) - 1) / max(1, most - 1))]
@@ -96,7 +96,7 @@ def _strip(study: Study, trial: int, table: pd.DataFrame) -> str:
 
 def _views(study: Study, trial: int) -> str:
     """Reconstructions and interpolations of the best trial, at its best checkpoint."""
-    best = float(str(study.trials.set_index("trial").loc[trial, "best_kimg"]))
+    best = float(study.trials.set_index("trial")["best_kimg"].astype(float)[trial])
     shown = []
     for name, words in VIEWS.items():
         picture = trial_picture(study, trial, name, best)

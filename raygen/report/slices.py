@@ -14,7 +14,20 @@ from raygen.results import Study
 
 TOP = 6
 COLUMNS_OF_PANELS = 3
-SLICES = ["trial", "state", "value", "name", "label", "kind", "at", "text", "log", "low", "high"]
+SLICES = [
+    "trial",
+    "state",
+    "value",
+    "name",
+    "label",
+    "kind",
+    "at",
+    "text",
+    "log",
+    "low",
+    "high",
+    "choices",
+]
 
 
 def by_importance(study: Study) -> list[Parameter]:
@@ -43,7 +56,8 @@ def slices(study: Study, top: int = TOP) -> pd.DataFrame:
             "at": column.astype(float) if numeric else pd.Series(texts, some.index, dtype=object),
             "text": texts, "log": parameter.log, "low": parameter.low, "high": parameter.high,
         }  # fmt: skip
-        parts.append(some.assign(**facts).astype({"at": object}))
+        choices = pd.Series([parameter.choices] * len(some), some.index, dtype=object)
+        parts.append(some.assign(**facts, choices=choices).astype({"at": object}))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=SLICES)
 
 
@@ -77,7 +91,12 @@ def _axis(some: pd.DataFrame, everyone: int) -> dict[str, Any]:
     having = "" if len(some) == everyone else f" ({len(some)} of {everyone} trials have it)"
     found: dict[str, Any] = {"title_text": safe(first["label"]) + having}
     if first["kind"] == "choice":
-        return {**found, "type": "category", "categoryorder": "category ascending"}
+        return {
+            **found,
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": list(first["choices"]),
+        }
     if first["log"]:
         found |= {"type": "log", "dtick": 1, "tickformat": "~g"}
     return {**found, "nticks": 6} if not first["log"] else found

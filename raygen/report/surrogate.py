@@ -27,7 +27,8 @@ NEEDED = 10  # trials
 MOST = 300  # trials that it learns from: the cost grows with the third power
 TRUSTED = 0.2  # share of the variance of left-out trials that it must explain
 LENGTHS = (0.3, 0.6, 1.2)
-NOISES = (0.01, 0.1, 0.5)
+NOISES = (0.01, 0.1, 0.5, 1.0)  # variance of the noise over that of the process
+SWEEPS = 2
 RELEVANCES = (0.0, 0.25, 1.0, 4.0)
 
 
@@ -41,7 +42,7 @@ class Surrogate(NamedTuple):
     weights: np.ndarray  # (n,)
     mean: float
     sd: float
-    scale: Scale
+    log: bool  # learnt from logarithms: a distance halved is a step, wherever it begins
     r2: float  # leave one out, 1 at best; below 0 it is worse than the mean
     trials: int
 
@@ -54,7 +55,7 @@ class Surrogate(NamedTuple):
         kernel = _kernel(_distances(positions, self.known, self.parameters), self.relevance,
                          self.length)  # fmt: skip
         warped = self.mean + self.sd * (kernel @ self.weights)
-        return np.array([self.scale.unwarp(value) for value in warped])
+        return np.exp(warped) if self.log else warped
 
 
 def encode(parameters: list[Parameter], rows: pd.DataFrame) -> np.ndarray:
@@ -75,26 +76,30 @@ def fit(study: Study) -> Surrogate | None:
         even = np.linspace(MOST // 2, len(order) - 1, MOST - MOST // 2).round().astype(int)
         order = order.iloc[np.unique([*range(MOST // 2), *even])]
     trials = study.trials.set_index("trial").loc[order["trial"]]
-    values = np.array([scale.warp(_clip(v, scale)) for v in order["value"].astype(float)])
+    values = np.array([_clip(value, scale) for value in order["value"].astype(float)])
+    log = bool(values.min() > 0)
+    values = np.log(values) if log else values
     mean, sd = float(values.mean()), float(values.std()) or 1.0
     target = (values - mean) / sd
     known = encode(chosen, trials)
     distances = _distances(known, known, chosen)
-    best = _Choice(-math.inf, np.ones(len(chosen)), 0.6, 0.1)
-    for length in LENGTHS:
-        for noise in NOISES:
-            best = _likelier(best, _judge(distances, target, best.relevance, length, noise))
-    for at in range(len(chosen)):  # which settings matter, one at a time
-        for relevance in RELEVANCES:
-            other = best.relevance.copy()
-            other[at] = relevance
-            best = _likelier(best, _judge(distances, target, other, best.length, best.noise))
+    best = _Choice(-math.inf, np.full(len(chosen), 0.25), 0.6, 0.1)
+    for _ in range(SWEEPS):
+        for length in LENGTHS:
+            for noise in NOISES:
+                best = _likelier(best, _judge(distances, target, best.relevance, length, noise))
+        for at in range(len(chosen)):  # which settings matter, one at a time
+            for relevance in RELEVANCES:
+                other = best.relevance.copy()
+                other[at] = relevance
+                tried = _judge(distances, target, other, best.length, best.noise)
+                best = _likelier(best, tried)
     kernel = _kernel(distances, best.relevance, best.length)
     weights = np.linalg.solve(kernel + best.noise * np.eye(len(target)), target)
     left_out = _left_out(kernel, target, best.noise)
     r2 = 1 - float(np.mean((left_out - target) ** 2)) / float(np.mean(target**2) or 1.0)
     return Surrogate(
-        chosen, known, best.relevance, best.length, weights, mean, sd, scale, r2, len(target)
+        chosen, known, best.relevance, best.length, weights, mean, sd, log, r2, len(target)
     )
 
 

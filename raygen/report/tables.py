@@ -11,7 +11,7 @@ from raygen.report.memo import once
 from raygen.results import Study, finalists, pareto, ranked
 
 ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
-WIDE = 30.0  # a positive metric that spans more than this factor is shown on a log scale
+WIDE = 10.0  # a positive metric that spans more than this factor is shown on a log scale
 CURVES = {
     "trial": int, "kimg": float, "value": float, "state": str, "reason": str, "rank": float,
     "last": bool,

@@ -189,11 +189,21 @@ def simulate(trials: int, reports: int = 6, seed: int = 0) -> list[Record]:
                     "reference": "test", "classifier_accuracy": 0.97}}
     ]  # fmt: skip
     seen: dict[float, list[float]] = {rung: [] for rung in RUNGS}
+    free = [0.0] * 4  # when each of four workers is free again
     for trial in range(trials):
         config = draw_config(rng)
-        records += suggest(trial, config)
-        records += _run(trial, config, steps, seen, rng)
-    return records
+        run = [*suggest(trial, config), *_run(trial, config, steps, seen, rng)]
+        lane = free.index(min(free))
+        run = [{**record, "time": START + free[lane] + _since(record)} for record in run]
+        run[-1]["time"] = max(record["time"] for record in run)  # it ends with its last report
+        run[-1]["time"] += 0.25
+        free[lane] = run[-1]["time"] - START
+        records += run
+    return sorted(records, key=lambda record: record["time"])
+
+
+def _since(record: Record) -> float:
+    return float(record.get("seconds") or (record.get("kimg") or 0.0) * 1.5)
 
 
 def _run(
@@ -274,7 +284,9 @@ def write_demo(
     """A realistic finished study with three finalists; changes: to its facts."""
     info = make_info(budget={"trials": trials, "kimg": 16.0}, **changes)
     records = simulate(trials, reports)
-    path = write_study(root, info, [*records, *race_of(records), close()])
+    last = records[-1]["time"] - START
+    again = at(last, *race_of(records))
+    path = write_study(root, info, [*records, *again, close(seconds=last)])
     folder = StudyFolder(path)
     folder.space.write_text("family: gan\ndata:\n  name: shapes\nobjective: fd_classifier\n")
     if pictures:

@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 from report.journals import checkpoint, collect, end, finals, replicate, report, suggest
 
-from raygen.report.findings import findings, gain, verdict
+from raygen.report.findings import findings, verdict
+from raygen.report.gains import gain
+from raygen.report.health import health
 from raygen.results import Study
 
 Make = Callable[..., Study]
@@ -22,7 +24,9 @@ def trials(values: list[float], state: str = "completed", width: int = 30) -> li
 
 
 def said(study: Study) -> str:
-    return " ".join(f"{finding.text} {finding.action}" for finding in findings(study))
+    """Every finding and every health check."""
+    found = [*findings(study), *health(study)]
+    return " ".join(f"{each.text} {each.action}" for each in found)
 
 
 def test_the_gain_is_measured_against_the_default_and_the_median(make_study: Make) -> None:

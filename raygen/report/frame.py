@@ -1,0 +1,76 @@
+"""What every page is made in: one file, its style, scripts and data inside, no network."""
+
+import json
+import math
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+# No network, no plug-ins, no frames: the page can only show what it carries.
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'"
+)
+DIGITS = 6  # significant digits of a number in a figure
+
+
+def document(
+    title: str, body: str, scripts: Sequence[str], data: dict[str, Any], charts: bool
+) -> str:
+    """A whole page; `scripts` are files of this package that share one scope, in this order."""
+    library = f"<script>{get_plotlyjs()}</script>" if charts else ""
+    code = "".join(asset(f"{name}.js") for name in scripts)
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)} · raygen report</title><style>{asset('page.css')}</style></head>"
+        f'<body>{body}<script type="application/json" id="data">{embed(data)}</script>{library}'
+        f'<script>(() => {{\n"use strict";\n{code}}})();\n</script></body></html>\n'
+    )
+
+
+def write(target: Path, text: str) -> None:
+    """Write a file that appears in one step."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(target.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(target)
+
+
+def figure_data(figure: Any) -> dict[str, Any]:
+    """A figure as plain JSON values, without its template: the page has one for all."""
+    spec = figure.to_plotly_json()
+    spec["layout"].pop("template", None)
+    return plain({"data": spec["data"], "layout": spec["layout"]}, DIGITS)
+
+
+def plain(value: Any, digits: int | None = None) -> Any:
+    """Numpy and nested values as JSON values; nan and infinity become null."""
+    if isinstance(value, dict):
+        return {str(key): plain(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, digits) for item in value]
+    if hasattr(value, "tolist"):  # numpy scalar or array
+        return plain(value.tolist(), digits)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return float(f"{value:.{digits}g}") if digits else value
+    return value if isinstance(value, bool | int | str | None) else str(value)
+
+
+def embed(value: Any) -> str:
+    """JSON that no text inside can break out of: every < is written as an escape."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def asset(name: str) -> str:
+    """A file of this package."""
+    return files("raygen.report").joinpath(name).read_text(encoding="utf-8")

@@ -1,0 +1,190 @@
+"""One page over all studies of a folder: pictures, best so far, cost, and what compares."""
+
+from datetime import UTC, datetime
+from html import escape
+from pathlib import Path
+
+from raygen.errors import InputError
+from raygen.folders import StudyFolder
+from raygen.report.frame import document, write
+from raygen.report.header import badge
+from raygen.report.labels import (
+    ABSENT,
+    STATE_LOOKS,
+    arrow,
+    counted,
+    duration,
+    listed,
+    number,
+    short_metric,
+)
+from raygen.report.page import write_report
+from raygen.report.pictures import small_picture
+from raygen.report.standing import (
+    Group,
+    Standing,
+    best_so_far,
+    groups,
+    meaning,
+    standing,
+    warnings,
+)
+from raygen.report.tables import state_counts
+from raygen.results import load_study
+
+WIDTH, HEIGHT = 130, 34  # of a sparkline
+
+
+def write_index(root: Path, output: Path | None = None) -> Path:
+    """Write the page over the studies in a folder, and their own pages beside it; return where.
+
+    A study's page is built if it is missing or older than the study's journal.
+
+    Raises:
+        InputError: the folder does not exist or holds no study.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder")
+    target = output or Path("reports") / "index.html"
+    folders = sorted(path for path in root.iterdir() if StudyFolder(path).journal.is_file())
+    if not folders:
+        raise InputError(
+            f"{root}: holds no study (no folder with a {StudyFolder(root).journal.name})"
+        )
+    found, broken, pages = [], [], {}
+    for folder in folders:
+        try:
+            found.append(standing(load_study(folder)))
+            page = target.parent / f"{folder.name}.html"
+            changed = StudyFolder(folder).journal.stat().st_mtime
+            if not page.exists() or page.stat().st_mtime < changed:
+                write_report(folder, page)
+            pages[folder] = page.name
+        except InputError as error:
+            broken.append(str(error))
+    write(target, render(found, broken, pages))
+    return target
+
+
+def render(found: list[Standing], broken: list[str], pages: dict[Path, str]) -> str:
+    """The whole page; `pages` are the addresses of the studies' own, by folder."""
+    kinds = groups([one.study for one in found])
+    letters = {group.key: group for group in kinds}
+    rows = "".join(_row(one, letters[meaning(one.study)], pages) for one in found)
+    heads = [
+        ("study", "Study"), ("", "Samples"), ("state", "State"), ("trials", "Trials"),
+        ("value", "Best"), ("", "Best so far"), ("seconds", "Training"), ("started", "Started"),
+    ]  # fmt: skip
+    top = "".join(
+        f'<th scope="col" aria-sort="none"><button type="button" class="sort" data-key="{key}">'
+        f"{text}</button></th>"
+        if key
+        else f'<th scope="col">{text}</th>'
+        for key, text in heads
+    )
+    notes = "".join(f'<p class="warning">! {escape(text)}</p>' for text in warnings(kinds))
+    notes += "".join(f'<p class="warning">! left out: {escape(text)}</p>' for text in broken)
+    body = (
+        '<main class="index"><header><p class="kicker">raygen studies</p><h1>Studies</h1>'
+        f'<p class="lead">{escape(_lead(found))}</p></header><section>'
+        f"{notes}{_legend(kinds)}"
+        '<p class="controls needs-js"><input type="search" id="filter" placeholder="filter" '
+        'aria-label="filter studies"><output id="shown" class="count" aria-live="polite"></output>'
+        '</p><div class="scroll" tabindex="0" role="group" aria-label="Table of studies">'
+        f'<table class="studies"><thead><tr>{top}</tr></thead><tbody>{rows}</tbody></table></div>'
+        "</section></main>"
+    )
+    return document("studies", body, ("index",), {}, charts=False)
+
+
+def sparkline(one: Standing) -> str:
+    """The best so far against training time, as an inline picture; "" below two steps."""
+    table = best_so_far(one.study)
+    if len(table) < 2 or table["best"].nunique() < 2:
+        return ABSENT
+    x, y = table["seconds"].astype(float), table["best"].astype(float)
+    across = (x - x.min()) / ((x.max() - x.min()) or 1) * (WIDTH - 4) + 2
+    down = (y.max() - y) / (y.max() - y.min()) * (HEIGHT - 6) + 3
+    path, before = "", None
+    for left, top in zip(across, down, strict=True):
+        path += f"M{left:.1f} {top:.1f}" if before is None else f"H{left:.1f}V{top:.1f}"
+        before = left
+    words = f"best so far: {number(y.iloc[0])} to {number(y.iloc[-1])}"
+    return (
+        f'<svg class="spark" role="img" aria-label="{words}" width="{WIDTH}" height="{HEIGHT}" '
+        f'viewBox="0 0 {WIDTH} {HEIGHT}"><path d="{path}"/></svg>'
+    )
+
+
+def _lead(found: list[Standing]) -> str:
+    if not found:
+        return "No study could be read."
+    states = [one.study.info["state"] for one in found]
+    counts = listed(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    spent = sum(one.seconds for one in found)
+    trials = sum(len(one.study.trials) for one in found)
+    count = counted(len(found), "studie").replace("1 studie", "1 study")
+    return f"{count} ({counts}) with {counted(trials, 'trial')} and {duration(spent)} of training."
+
+
+def _legend(kinds: list[Group]) -> str:
+    if len(kinds) < 2:
+        return ""
+    lines = "".join(
+        f"<li><b>{group.letter}</b> {escape(short_metric(group.key[0]))}, protocol "
+        f"<code>{escape(group.key[1])}</code>, data <code>{escape(group.key[2])}</code></li>"
+        for group in kinds
+    )
+    return f'<ul class="groups">{lines}</ul>'
+
+
+def _row(one: Standing, group: Group, pages: dict[Path, str]) -> str:
+    study, info = one.study, one.study.info
+    page = pages.get(study.folder.root)
+    name = escape(one.name)
+    link = f'<a href="{escape(page)}">{name}</a>' if page else name
+    data = (info.get("data") or {}).get("name", "")
+    family = {"gan": "GAN", "vae": "VAE"}.get(str(info.get("family")), "model")
+    states = " ".join(
+        f'<span class="state state-{state}"><i>{STATE_LOOKS[str(state)].glyph}</i>{count} '
+        f"{STATE_LOOKS[str(state)].text}</span>"
+        for state, count in state_counts(study).items()
+    )
+    state, started = str(info["state"]), info.get("started")
+    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M}" if started else ABSENT
+    sign = arrow(info["objective"]["direction"])
+    basis = f"mean of {counted(one.seeds, 'other seed')}" if one.seeds else "one seed"
+    spread = f" ± {number(one.sd, 2)}" if one.sd == one.sd else ""
+    best = f"<strong>{number(one.value)}</strong>{spread}" if one.best is not None else ABSENT
+    where = f"trial {one.best}, {basis}" if one.best is not None else "no value yet"
+    cells = [
+        f"{link}<small>{family} on {escape(str(data))}</small>",
+        _thumbnail(one),
+        badge(state),
+        f"{len(study.trials)}<small>{states}</small>",
+        f"{best}<small>{escape(short_metric(study.metric))} {sign} <b>{group.letter}</b>, {where}"
+        "</small>",
+        sparkline(one),
+        f"{duration(one.seconds)}<small>{number(one.kimg)} kimg</small>",
+        when,
+    ]
+    keys = {"study": one.name, "state": state, "trials": len(study.trials), "value": one.value,
+            "seconds": one.seconds, "started": started or 0}  # fmt: skip
+    attributes = "".join(
+        f' data-{key}="{escape(str(value))}"' for key, value in keys.items() if value == value
+    )
+    body = "".join(f"<td>{cell}</td>" for cell in cells[1:])
+    return f'<tr{attributes}><th scope="row">{cells[0]}</th>{body}</tr>'
+
+
+def _thumbnail(one: Standing) -> str:
+    grids = one.study.folder.trial(one.best).all_samples() if one.best is not None else {}
+    if not grids:
+        return ABSENT
+    at = float(one.study.trials.set_index("trial")["best_kimg"].to_dict()[one.best])
+    kimg = min(grids, key=lambda each: abs(each - at)) if at == at else max(grids)
+    picture = small_picture(grids[kimg], kimg, 4)
+    if picture is None:
+        return ABSENT
+    alt = f"samples of trial {one.best} of {one.name}"
+    return f'<img class="thumb" alt="{escape(alt)}" src="{picture.uri}" width="128" height="64">'

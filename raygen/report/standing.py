@@ -1,0 +1,97 @@
+"""One study in a line, as pages over several studies need it: best, spread, cost, comparability."""
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from raygen.report.findings import verdict
+from raygen.report.tables import has_default, progress
+from raygen.results import Study
+
+
+class Standing(NamedTuple):
+    """Where one study stands; nan and None where unknown."""
+
+    study: Study
+    name: str
+    best: int | None  # trial
+    value: float  # mean over other seeds, else what the trial got
+    sd: float
+    seeds: int
+    default: float
+    seconds: float  # of training, all trials and replicates
+    kimg: float
+
+
+class Group(NamedTuple):
+    """Studies whose values mean the same."""
+
+    letter: str
+    key: tuple[str, ...]  # metric, protocol, data
+    names: list[str]
+
+
+def standing(study: Study) -> Standing:
+    """Read off one study."""
+    found = verdict(study)
+    spent = [float(study.trials[c].sum() + study.replicates[c].sum()) for c in ("seconds", "kimg")]
+    default = float("nan")
+    if has_default(study):
+        default = float(study.trials.set_index("trial").loc[0, "value"])  # pyright: ignore[reportArgumentType]
+    name = str(study.info.get("name", study.folder.root.name))
+    if found is None:
+        return Standing(study, name, None, float("nan"), float("nan"), 0, default, *spent)
+    again = study.replicates[study.replicates["of"] == found.trial]["value"].dropna()
+    sd = float(again.std()) if len(again) > 1 else float("nan")
+    return Standing(study, name, found.trial, found.value, sd, found.seeds, default, *spent)
+
+
+def meaning(study: Study) -> tuple[str, ...]:
+    """Metric, protocol and data: values of studies that agree in all three compare."""
+    protocol = (study.info.get("protocol_of") or {}).get(study.metric)
+    many = (study.info.get("protocols_of") or {}).get(study.metric, [])
+    data = study.info.get("data") or {}
+    return (
+        study.metric,
+        "+".join(sorted(many)) if many else str(protocol or "unknown"),
+        str(data.get("fingerprint") or data.get("name") or "unknown"),
+    )
+
+
+def groups(studies: list[Study]) -> list[Group]:
+    """Studies by what their values mean, in the order they come."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for study in studies:
+        name = str(study.info.get("name", study.folder.root.name))
+        found.setdefault(meaning(study), []).append(name)
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    return [
+        Group(letters[at] if at < len(letters) else f"{at + 1}", key, names)
+        for at, (key, names) in enumerate(found.items())
+    ]
+
+
+def warnings(found: list[Group]) -> list[str]:
+    """Why values of different groups do not compare, in words; empty with one group."""
+    if len(found) < 2:
+        return []
+    differ = [
+        word
+        for place, word in enumerate(("metric", "protocol of measurement", "data"))
+        if len({group.key[place] for group in found}) > 1
+    ]
+    text = " and ".join(differ)
+    letters = ", ".join(group.letter for group in found)
+    return [f"Values of different groups ({letters}) are not comparable: another {text}."]
+
+
+def best_so_far(study: Study) -> pd.DataFrame:
+    """One row per improvement: seconds of training of all trials so far, best, trial."""
+    table = progress(study)
+    known = table[table["best"].notna()]
+    steps = known[known["best"] != known["best"].shift()]
+    rows = steps[["compute", "best", "trial"]]
+    if len(known):  # the line goes on to the end
+        last = table.iloc[[-1]][["compute", "best", "trial"]].assign(best=known["best"].iloc[-1])
+        rows = pd.concat([rows, last])
+    return rows.rename(columns={"compute": "seconds"}).reset_index(drop=True)

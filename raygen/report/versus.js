@@ -1,0 +1,27 @@
+// The comparison of studies: one chart, painted from the CSS variables of the scheme.
+const { figures } = JSON.parse(document.getElementById("data").textContent);
+const root = document.documentElement;
+const css = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
+root.classList.add("js");
+const draw = () => {
+  const { data, layout } = structuredClone(figures.versus);
+  for (const trace of data) {
+    trace.line.color = trace.marker.color = css(`c-${trace.meta.role}`);
+  }
+  const axis = { gridcolor: css("line"), linecolor: css("line-strong"), zeroline: false,
+    tickfont: { color: css("muted") }, title: { font: { color: css("muted"), size: 12 } } };
+  layout.template = { layout: { paper_bgcolor: css("panel"), plot_bgcolor: css("panel"),
+    font: { family: css("sans"), color: css("ink"), size: 12 }, xaxis: axis, yaxis: axis } };
+  Plotly.react("plot-versus", data, layout, { displayModeBar: false, responsive: true });
+};
+draw();
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+const lightbox = document.getElementById("lightbox");
+for (const button of document.querySelectorAll(".grid")) {
+  button.addEventListener("click", () => {
+    lightbox.replaceChildren(button.querySelector("img").cloneNode());
+    lightbox.showModal();
+  });
+}
+lightbox.addEventListener("click", () => lightbox.close());
+root.dataset.ready = "true";

@@ -1,0 +1,222 @@
+"""Two or more studies against each other: the best so far for the same compute, and the best."""
+
+import math
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from raygen.errors import InputError
+from raygen.report.blocks import chart, table
+from raygen.report.comparison import picture_html
+from raygen.report.drawing import BEST, axis_title, layout, plain, time_unit
+from raygen.report.frame import document, figure_data, write
+from raygen.report.gains import gain
+from raygen.report.labels import ABSENT, counted, duration, number, setting, short_metric
+from raygen.report.pictures import sample_picture
+from raygen.report.standing import Standing, best_so_far, groups, standing, warnings
+from raygen.results import Study, load_study
+
+DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
+
+
+def write_versus(paths: list[Path], output: Path | None = None) -> Path:
+    """Write the comparison of studies and return where; default reports/A-B.html.
+
+    Raises:
+        InputError: fewer than two studies, or one that cannot be read.
+    """
+    if len(paths) < 2:
+        raise InputError("a comparison needs two studies or more")
+    found = [standing(load_study(path)) for path in paths]
+    name = "-".join(path.resolve().name for path in paths)
+    target = output or Path("reports") / f"{name}.html"
+    write(target, render(found))
+    return target
+
+
+def render(found: list[Standing]) -> str:
+    """The whole page."""
+    names = _names(found)
+    kinds = groups([one.study for one in found])
+    notes = "".join(f'<p class="warning">! {escape(text)}</p>' for text in warnings(kinds))
+    lead = _lead(found, names, comparable=len(kinds) == 1)
+    figure = versus_figure(_steps(found, names), found[0].study.info)
+    parts = [
+        ("progress", "Best so far against compute", _progress_lead(found, names),
+         chart("versus", "Best so far against compute", lead)),
+        ("facts", "In numbers", "What each study is, found and cost.", _facts(found, names)),
+        ("best", "Best configurations", _differ(found), _configurations(found, names)),
+    ]  # fmt: skip
+    body = "".join(
+        f'<section id="{key}" aria-labelledby="title-{key}"><h2 id="title-{key}">{title}</h2>'
+        f'<p class="lead">{escape(text)}</p>{html}</section>'
+        for key, title, text, html in parts
+    )
+    title = " against ".join(names)
+    main = (
+        f'<main><header><p class="kicker">raygen comparison</p><h1>{escape(title)}</h1>'
+        f'<p class="lead">{escape(lead)}</p>{notes}</header>{body}</main>'
+        '<dialog id="lightbox" aria-label="enlarged picture"></dialog>'
+    )
+    data = {"figures": {"versus": figure_data(figure)}}
+    return document(title, main, ("versus",), data, charts=True)
+
+
+def versus_figure(steps: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
+    """`steps`: name, seconds, best, trial; one staircase per name."""
+    figure = go.Figure()
+    size, unit = time_unit(steps["seconds"])
+    for place, name in enumerate(dict.fromkeys(steps["name"])):
+        some = steps[steps["name"] == name]
+        figure.add_trace(
+            go.Scatter(
+                x=plain((some["seconds"] / size).round(4)),
+                y=plain(some["best"]),
+                customdata=[int(trial) for trial in some["trial"]],
+                mode="lines+markers",
+                name=escape(str(name), quote=False),
+                line={"shape": "hv", "width": 2.5, "color": BEST[place % len(BEST)],
+                      "dash": DASHES[place % len(DASHES)]},
+                marker={"size": 6, "color": BEST[place % len(BEST)]},
+                hovertemplate="trial %{customdata}: %{y:.4g}<extra></extra>",
+                meta={"role": f"best-{place % len(BEST)}"},
+            )
+        )  # fmt: skip
+    metric = axis_title(short_metric(info["objective"]["metric"]), info)
+    layout(figure, f"training time of all trials so far ({unit})", f"best {metric}", None, 420)
+    values = steps["best"].astype(float)
+    if len(values) and values.min() > 0 and values.max() / values.min() > 10:
+        figure.update_yaxes(type="log", dtick="D2", tickformat=".3~g")
+    return figure
+
+
+def _names(found: list[Standing]) -> list[str]:
+    """The names of the studies, with the folder where two are called the same."""
+    names = [one.name for one in found]
+    return [
+        f"{name} ({one.study.folder.root})" if names.count(name) > 1 else name
+        for name, one in zip(names, found, strict=True)
+    ]
+
+
+def _steps(found: list[Standing], names: list[str]) -> pd.DataFrame:
+    """Steps of all studies with the first one's metric."""
+    parts = [
+        best_so_far(one.study).assign(name=name)
+        for one, name in zip(found, names, strict=True)
+        if one.study.metric == found[0].study.metric
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _lead(found: list[Standing], names: list[str], comparable: bool) -> str:
+    if not comparable:
+        return "These studies measured different things: their values do not compare."
+    known = [(one, name) for one, name in zip(found, names, strict=True) if one.best is not None]
+    if len(known) < 2:
+        return "Fewer than two of these studies have a value: nothing to compare yet."
+    first = found[0].study
+    order = sorted(known, key=lambda pair: pair[0].value, reverse=not first.minimise)
+    (one, name), (other, second) = order[:2]
+    basis = "" if one.seeds and other.seeds else " At least one of the two is a single seed."
+    return (
+        f"{name} found the better one: {short_metric(first.metric)} {_value(one)} against "
+        f"{_value(other)} of {second}, {gain(first, one.value, other.value)}.{basis}"
+    )
+
+
+def _progress_lead(found: list[Standing], names: list[str]) -> str:
+    """Who was ahead when the one that trained least had spent its time."""
+    minimise, metric = found[0].study.minimise, found[0].study.metric
+    same = [pair for pair in zip(found, names, strict=True) if pair[0].study.metric == metric]
+    ends = {name: best_so_far(one.study) for one, name in same}
+    ends = {name: steps for name, steps in ends.items() if len(steps)}
+    if len(ends) < 2:
+        return "Fewer than two of these studies have a value."
+    spent = min(float(steps["seconds"].iloc[-1]) for steps in ends.values())
+    seen = {}
+    for name, steps in ends.items():
+        before = steps[steps["seconds"] <= spent]
+        seen[name] = float(before["best"].iloc[-1]) if len(before) else math.nan
+    known = {name: value for name, value in seen.items() if not math.isnan(value)}
+    if not known:
+        return f"None had a value after {duration(spent)} of training."
+    ahead = (min if minimise else max)(known, key=known.__getitem__)
+    values = ", ".join(f"{name} {number(value)}" for name, value in seen.items())
+    return f"After {duration(spent)} of training, {ahead} was ahead: {values}."
+
+
+def _value(one: Standing) -> str:
+    spread = f" ± {number(one.sd, 2)}" if one.sd == one.sd else ""
+    return f"{number(one.value)}{spread}"
+
+
+def _facts(found: list[Standing], names: list[str]) -> str:
+    facts = {
+        "state": lambda one: str(one.study.info["state"]),
+        "metric": lambda one: short_metric(one.study.metric),
+        "protocol": lambda one: str(
+            (one.study.info.get("protocol_of") or {}).get(one.study.metric, ABSENT)
+        ),
+        "data": lambda one: str((one.study.info.get("data") or {}).get("name", ABSENT)),
+        "sampler": lambda one: str((one.study.info.get("sampler") or {}).get("name", ABSENT)),
+        "scheduler": lambda one: str((one.study.info.get("scheduler") or {}).get("name", ABSENT)),
+        "trials": lambda one: str(len(one.study.trials)),
+        "completed": lambda one: str(int((one.study.trials["state"] == "completed").sum())),
+        "training time": lambda one: duration(one.seconds),
+        "images (kimg)": lambda one: number(one.kimg),
+        "default": lambda one: number(one.default),
+        "best": _value,
+        "rests on": lambda one: counted(one.seeds, "other seed") if one.seeds else "one seed",
+    }
+    rows = [[name, *(read(one) for one in found)] for name, read in facts.items()]
+    return table(["", *names], rows)
+
+
+def _differ(found: list[Standing]) -> str:
+    names = _settings(found)
+    differ = sum(len(set(values)) > 1 for values in names.values())
+    return f"The best trials differ in {differ} of {len(names)} settings."
+
+
+def _configurations(found: list[Standing], names: list[str]) -> str:
+    heads, pictures = "", ""
+    for one, name in zip(found, names, strict=True):
+        trial = "no value" if one.best is None else f"trial {one.best}"
+        heads += f'<th scope="col">{escape(name)}<span class="rank">{trial}</span></th>'
+        pictures += f"<td>{picture_html(_best_picture(one), f'{name}, {trial}')}</td>"
+    rows = "".join(
+        f'<tr><th scope="row"><code>{escape(key)}</code></th>'
+        + "".join(f"<td>{escape(value)}</td>" for value in values)
+        + "</tr>"
+        for key, values in _settings(found).items()
+        if len(set(values)) > 1
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="group" aria-label="Best configurations">'
+        f'<table class="compare"><thead><tr><td></td>{heads}</tr></thead><tbody>'
+        f'<tr class="pictures"><th scope="row">samples</th>{pictures}</tr>{rows}'
+        "</tbody></table></div>"
+    )
+
+
+def _best_picture(one: Standing) -> Any:
+    if one.best is None:
+        return None
+    at = one.study.trials.set_index("trial")["best_kimg"].to_dict()[one.best]
+    return sample_picture(one.study, one.best, float(at))
+
+
+def _settings(found: list[Standing]) -> dict[str, list[str]]:
+    """Every setting of any best trial, as text in each."""
+    names = dict.fromkeys(name for one in found for name in one.study.settings)
+    return {name: [_read(one.study, one.best, name) for one in found] for name in names}
+
+
+def _read(study: Study, trial: int | None, name: str) -> str:
+    if trial is None or name not in study.settings:
+        return ABSENT
+    return setting(study.trials.set_index("trial")[name].to_dict()[trial])
