@@ -21,6 +21,7 @@ const showSelection = () => {
   if (state.selected === null) return;
   const [head, value, ...settings] = describe(state.selected);
   const text = document.createElement("p");
+  text.tabIndex = 0;  // it scrolls on a phone
   const strong = document.createElement("b");
   const rest = document.createElement("span");
   strong.textContent = `${head} · ${value}`;

@@ -3,14 +3,24 @@
 from html import escape
 
 
+def scroll(label: str, html: str, kind: str = "") -> str:
+    """What may be wider than the screen: scrolls by itself, with the keyboard, too."""
+    return (
+        f'<div class="scroll{kind}" tabindex="0" role="group" aria-label="{escape(label)}">'
+        f"{html}</div>"
+    )
+
+
 def chart(name: str, title: str, lead: str, controls: str = "") -> str:
     """The place where the page draws a figure, with its controls."""
     bar = f'<div class="controls needs-js">{controls}</div>' if controls else ""
+    place = (
+        f'<div class="plot" id="plot-{name}" data-figure="{name}" role="img" '
+        f'aria-label="{escape(f"{title}. {lead}")}"></div>'
+    )
     return (
-        f'<figure>{bar}<div class="scroll"><div class="plot" id="plot-{name}" '
-        f'data-figure="{name}" role="img" aria-label="{escape(f"{title}. {lead}")}"></div></div>'
-        "<noscript><p>This chart needs JavaScript; its numbers are in the tables of this page."
-        "</p></noscript></figure>"
+        f"<figure>{bar}{scroll(title, place)}<noscript><p>This chart needs JavaScript; its numbers "
+        "are in the tables of this page.</p></noscript></figure>"
     )
 
 
@@ -45,9 +55,9 @@ def table(head: list[str], rows: list[list[str]]) -> str:
         + "</tr>"
         for first, *others in rows
     )
-    return (
-        '<div class="scroll" tabindex="0" role="group" aria-label="table">'
-        f'<table class="plain"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    return scroll(
+        f"table of {head[0] or 'studies'}",
+        f'<table class="plain"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>',
     )
 
 

@@ -5,6 +5,7 @@ from html import escape
 
 import pandas as pd
 
+from raygen.report.blocks import scroll
 from raygen.report.labels import (
     ABSENT,
     STATE_LOOKS,
@@ -47,7 +48,8 @@ def comparison(study: Study) -> tuple[str, str]:
         '<label class="toggle needs-js"><input type="checkbox" id="all-settings"> '
         "show settings that are equal, too</label>"
     )
-    table = f'<div class="scroll"><table class="compare" id="compare">{"".join(body)}</table></div>'
+    table = f'<table class="compare" id="compare">{"".join(body)}</table>'
+    table = scroll("best configurations", table)
     return _lead(study), toggle + table
 
 

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from raygen.report.blocks import scroll
 from raygen.report.labels import ABSENT, arrow, number, percent, short_metric
 from raygen.results import Study, finalists
 
@@ -26,10 +27,8 @@ def finalists_table(study: Study) -> str:
         ]
         link = f'<td><a href="#trial-{row["trial"]}">{row["trial"]}</a></td>'
         rows.append(f"<tr>{link}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
-    return (
-        f'<div class="scroll"><table><thead><tr>{top}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
-    )
+    table = f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return scroll("finalists", table)
 
 
 def _share(value: float) -> str:

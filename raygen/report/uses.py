@@ -9,6 +9,7 @@ from html import escape
 from typing import Any
 
 from raygen.folders import UseFolder
+from raygen.report.blocks import scroll
 from raygen.report.labels import counted, percent
 from raygen.report.pictures import read_picture
 from raygen.results import Study
@@ -207,10 +208,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
         + "".join(f"<td>{escape(cell)}</td>" for cell in others) + "</tr>"
         for first, *others in rows
     )  # fmt: skip
-    return (
-        f'<div class="scroll"><table class="compare"><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
+    table = f'<table class="compare"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
+    return scroll(f"table by {head[0]}", table)
 
 
 def _model(found: dict[str, Any]) -> str:

@@ -1,149 +1,30 @@
-"""The page in a real browser, offline: chromium driven by chromedriver over plain HTTP."""
+"""The pages in a real browser, offline."""
 
 import json
-import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from report.journals import close, end, finals, replicate, report, suggest
+from report.chromium import CHROMIUM, DRIVER, Browser, chromium
+from report.journals import close, end, finals, replicate, report, suggest, write_demo
 
+from raygen.report import tables, trials_table
+from raygen.report.index import write_index
 from raygen.report.page import write_report
+from raygen.report.versus import write_versus
 from raygen.results import Study, best_trial, load_study
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-DRIVER = shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium or no chromedriver on PATH"
 )
-FLAGS = [
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage",
-]  # fmt: skip
-# Errors and policy violations, collected from before the first script of the page.
-WATCH = """
-window.__errors = [];
-addEventListener('error', (e) => __errors.push(String(e.message)));
-addEventListener('unhandledrejection', (e) => __errors.push(String(e.reason)));
-document.addEventListener('securitypolicyviolation', (e) => __errors.push('CSP ' + e.blockedURI));
-"""
-
-
-class Browser:
-    """A WebDriver session: just the calls that these tests need."""
-
-    def __init__(self, port: int, profile: Path) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-        options = {"binary": CHROMIUM, "args": [*FLAGS, f"--user-data-dir={profile}"]}
-        wanted = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        answer = self.call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.base += f"/session/{answer['sessionId']}"
-        self.cdp("Page.addScriptToEvaluateOnNewDocument", source=WATCH)
-
-    def call(self, method: str, path: str, body: Any = None) -> Any:
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self.base + path, data, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return json.load(answer)["value"]
-        except urllib.error.HTTPError as error:
-            raise AssertionError(error.read().decode()[:600]) from error
-
-    def cdp(self, command: str, **params: Any) -> Any:
-        return self.call("POST", "/goog/cdp/execute", {"cmd": command, "params": params})
-
-    def size(self, width: int, height: int) -> None:
-        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
-        self.cdp("Emulation.setDeviceMetricsOverride", **metrics)
-
-    def scheme(self, name: str) -> None:
-        features = [{"name": "prefers-color-scheme", "value": name}]
-        self.cdp("Emulation.setEmulatedMedia", features=features)
-
-    def open(self, path: Path, fragment: str = "") -> None:
-        self.call("POST", "/url", {"url": "about:blank"})
-        self.log("browser")
-        self.log("performance")
-        self.call("POST", "/url", {"url": path.resolve().as_uri() + fragment})
-
-    def run(self, script: str, *args: Any) -> Any:
-        return self.call("POST", "/execute/sync", {"script": script, "args": args})
-
-    def wait(self, expression: str, seconds: float = 10) -> Any:
-        until = time.monotonic() + seconds
-        while not (found := self.run(f"return {expression}")):
-            assert time.monotonic() < until, f"never true: {expression}"
-            time.sleep(0.05)
-        return found
-
-    def click(self, selector: str) -> None:
-        self.run("document.querySelector(arguments[0]).click()", selector)
-
-    def drag(self, start: tuple[int, int], stop: tuple[int, int]) -> None:
-        moves = [
-            {"type": "pointerMove", "x": round(x), "y": round(y), "duration": 60}
-            for x, y in (start, start, stop)
-        ]
-        steps = [moves[0], {"type": "pointerDown", "button": 0}, moves[1], moves[2],
-                 {"type": "pointerUp", "button": 0}]  # fmt: skip
-        mouse = {"type": "pointer", "id": "mouse", "actions": steps}
-        self.call("POST", "/actions", {"actions": [mouse]})
-
-    def log(self, kind: str) -> list[dict[str, Any]]:
-        return self.call("POST", "/se/log", {"type": kind})
-
-    def complaints(self) -> list[str]:
-        severe = [entry["message"] for entry in self.log("browser") if entry["level"] != "INFO"]
-        return severe + self.run("return window.__errors")
-
-    def requests(self) -> list[str]:
-        """Every address asked for since open(), the page itself left out."""
-        asked = []
-        for entry in self.log("performance"):
-            message = json.loads(entry["message"])["message"]
-            if message["method"] == "Network.requestWillBeSent":
-                asked.append(message["params"]["request"]["url"])
-        resources = "return performance.getEntriesByType('resource').map((r) => r.name)"
-        return [url for url in asked + self.run(resources) if url.split(":")[0] not in OFFLINE]
-
-
-OFFLINE = ("file", "data", "blob", "about")
+AXE = Path(__file__).parents[2] / "build" / "axe" / "package" / "axe.min.js"
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = subprocess.Popen(
-        [str(DRIVER), f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    session = None
-    try:
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/status", timeout=5)
-                break
-            except OSError:
-                time.sleep(0.1)
-        session = Browser(port, tmp_path_factory.mktemp("profile"))
+    with chromium(tmp_path_factory.mktemp("profile")) as session:
         yield session
-    finally:
-        if session:
-            session.call("DELETE", "")
-        server.terminate()
-        server.wait(10)
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +32,18 @@ def page(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(demo, tmp_path_factory.mktemp("page") / "demo.html")
 
 
+# Every chart has drawn.
+CHARTS = (
+    "[...document.querySelectorAll('[data-figure]')].every((p) => p.querySelector('.main-svg'))"
+)
+
+
 @pytest.fixture
 def opened(browser: Browser, page: Path) -> Browser:
     """The demo report, with every chart in view and so drawn."""
-    browser.size(1280, 6500)
+    browser.size(1280, 13000)
     browser.open(page)
-    browser.wait("document.querySelectorAll('.plot .main-svg').length >= 8")
+    browser.wait(CHARTS)
     return browser
 
 
@@ -167,6 +54,31 @@ def drawn_points(browser: Browser, figure: str, role: str) -> list[Any]:
         figure,
         role,
     )
+
+
+LINKED = (
+    "finalists", "progress", "curves", "budget", "parallel", "slices", "contours", "costs",
+    "timeline",
+)  # fmt: skip
+
+
+def shown_rows(browser: Browser) -> list[int]:
+    return browser.run(
+        "return [...document.querySelectorAll('#trials-table tbody tr')]"
+        ".map((r) => Number(r.dataset.trial))"
+    )
+
+
+def linked_trials(browser: Browser, figure: str, faded: bool = False) -> set[int]:
+    """Trials of the points in a chart that are in full colour, or pale."""
+    found = browser.run(
+        "return document.getElementById('plot-' + arguments[0]).data"
+        ".filter((t) => arguments[1] ? t.meta.role === 'faded' : t.meta.linked)"
+        ".flatMap((t) => t.customdata)",
+        figure,
+        faded,
+    )
+    return {trial for trial in found if trial is not None}
 
 
 def test_the_page_opens_without_an_error_a_request_or_a_policy_violation(opened: Browser) -> None:
@@ -190,7 +102,7 @@ def test_a_click_on_a_row_selects_its_trial_in_every_chart(opened: Browser, demo
     assert opened.run("return document.querySelector('#selection b').textContent").startswith(
         f"trial {best} ·"
     )
-    for figure in ("finalists", "curves", "progress", "parallel"):
+    for figure in LINKED:
         assert drawn_points(opened, figure, "selected"), figure
 
 
@@ -223,12 +135,9 @@ def test_brushing_an_axis_keeps_the_trials_that_pass_there(opened: Browser, demo
     opened.wait("brushed.textContent.split(' ')[0] !== '30'")
     kept = int(opened.run("return brushed.textContent").split()[0])
 
-    shown = opened.run(
-        "return [...document.querySelectorAll('#trials-table tbody tr')]"
-        ".filter((r) => !r.hidden).length"
-    )
     assert 0 < kept < total
-    assert shown == kept
+    assert len(shown_rows(opened)) == kept
+    assert linked_trials(opened, "curves") <= set(shown_rows(opened))
     opened.click("#clear-brushes")
     assert opened.run("return brushed.textContent") == f"{total} of {total} selected"
 
@@ -248,12 +157,8 @@ def test_the_filter_leaves_the_rows_that_contain_the_text(opened: Browser, demo:
     expected = trials.index[trials["loss.name"] == "wasserstein"]
 
     opened.run("filter.value = 'Wasserstein'; filter.dispatchEvent(new Event('input'))")
-    rows = opened.run(
-        "return [...document.querySelectorAll('#trials-table tbody tr')]"
-        ".filter((r) => !r.hidden).map((r) => Number(r.dataset.trial))"
-    )
 
-    assert rows == list(trials.loc[expected, "trial"])
+    assert shown_rows(opened) == list(trials.loc[expected, "trial"])
 
 
 def test_a_state_chip_hides_its_trials(opened: Browser, demo: Path) -> None:
@@ -261,7 +166,7 @@ def test_a_state_chip_hides_its_trials(opened: Browser, demo: Path) -> None:
 
     opened.click(".chip[data-state=completed]")
 
-    assert opened.run("return shown.textContent") == f"{30 - completed} of 30 shown"
+    assert opened.run("return shown.textContent") == f"{30 - completed} of 30 trials shown"
 
 
 def test_sorting_by_value_puts_the_absent_last_both_ways(opened: Browser, demo: Path) -> None:
@@ -305,28 +210,225 @@ def test_the_dark_scheme_repaints_the_charts(opened: Browser) -> None:
     opened.scheme("light")
 
 
-def test_the_csv_download_holds_every_trial(opened: Browser, demo: Path) -> None:
-    text = opened.call(
-        "POST",
-        "/execute/async",
-        {
-            "script": "const done = arguments[0]; const make = URL.createObjectURL;"
-            "URL.createObjectURL = (b) => { b.text().then(done); return make(b); };"
-            "document.querySelector('[data-download=trials]').click()",
-            "args": [],
-        },
+def downloaded(browser: Browser, kind: str) -> str:
+    """The text that a download button would save."""
+    script = (
+        "const done = arguments[arguments.length - 1]; const make = URL.createObjectURL;"
+        "URL.createObjectURL = (b) => { b.text().then(done); return make(b); };"
+        "document.querySelector(`[data-download=${arguments[0]}]`).click()"
     )
+    return browser.call("POST", "/execute/async", {"script": script, "args": [kind]})
+
+
+def test_the_csv_download_holds_every_trial(opened: Browser, demo: Path) -> None:
+    text = downloaded(opened, "trials")
     trials = load_study(demo).trials
 
     assert text.splitlines()[0].split(",") == list(trials.columns)
     assert len(text.splitlines()) == len(trials) + 1
 
 
-def test_nothing_is_wider_than_a_phone(browser: Browser, page: Path) -> None:
-    browser.size(400, 900)
-    browser.open(page)
+def test_what_is_shown_can_be_downloaded_as_csv_and_json(opened: Browser, demo: Path) -> None:
+    study = load_study(demo)
+    opened.click(".chip[data-state=stopped]")
+    kept = study.trials.loc[study.trials["state"] != "stopped", "trial"].tolist()
 
-    assert browser.run("return document.documentElement.scrollWidth") <= 400
+    rows = downloaded(opened, "csv").splitlines()[1:]
+    assert [int(row.split(",")[0]) for row in rows] == kept
+    found = json.loads(downloaded(opened, "json"))
+    assert [trial["trial"] for trial in found["trials"]] == kept
+    assert {report["trial"] for report in found["history"]} <= set(kept)
+    assert (found["shown"], found["of"]) == (len(kept), len(study.trials))
+
+
+def test_a_box_in_one_chart_filters_every_chart_table_and_picture(
+    opened: Browser, demo: Path
+) -> None:
+    study = load_study(demo)
+    for axis in ("linear", "log"):
+        if (
+            opened.run("return document.getElementById('plot-progress')._fullLayout.yaxis.type")
+            != axis
+        ):
+            opened.click("#log-progress")
+        middle = 15.5
+        expected = set(study.trials.loc[(study.trials["trial"] > middle)
+                                        & study.trials["value"].notna(), "trial"])  # fmt: skip
+        box = opened.run(
+            "const p = document.getElementById('plot-progress'); const s = p._fullLayout._size;"
+            "const b = p.getBoundingClientRect(); const a = p._fullLayout.xaxis;"
+            "return {x: b.left + s.l + a.d2p(arguments[0]), right: b.left + s.l + s.w - 2,"
+            "top: b.top + s.t + 2, bottom: b.top + s.t + s.h - 2}", middle,
+        )  # fmt: skip
+        opened.drag((box["x"], box["top"]), (box["right"], box["bottom"]))
+        opened.wait("!document.getElementById('clear-all').hidden")
+
+        assert set(shown_rows(opened)) == expected
+        for figure in ("curves", "slices", "costs", "timeline"):
+            assert linked_trials(opened, figure) <= expected, figure
+            assert linked_trials(opened, figure, faded=True), figure
+        faded = opened.run(
+            "return [...document.querySelectorAll('.strip.filtered')]"
+            ".map((s) => Number(s.dataset.trial))"
+        )
+        strips = opened.run(
+            "return [...document.querySelectorAll('.strip')].map((s) => Number(s.dataset.trial))"
+        )
+        assert faded == [trial for trial in strips if trial not in expected]
+        opened.click("#clear-all")
+        assert len(shown_rows(opened)) == len(study.trials)
+
+
+def test_the_best_share_keeps_as_many_of_the_best(opened: Browser, demo: Path) -> None:
+    opened.run(
+        "const s = document.getElementById('best-share'); s.value = 20;"
+        "s.dispatchEvent(new Event('input'))"
+    )
+    values = load_study(demo).trials["value"].dropna()
+
+    assert len(shown_rows(opened)) == round(0.2 * len(values))
+    assert best_trial(load_study(demo)) in shown_rows(opened)
+
+
+def test_a_hover_names_trial_metric_and_settings(opened: Browser, demo: Path) -> None:
+    trials = load_study(demo).trials.set_index("trial")
+    opened.run("document.getElementById('plot-progress').scrollIntoView({block: 'center'})")
+    at = opened.run(
+        "const p = document.getElementById('plot-progress'); const s = p._fullLayout._size;"
+        "const b = p.getBoundingClientRect(); const t = p.data.find((t) => t.meta.linked);"
+        "return {x: b.left + s.l + p._fullLayout.xaxis.d2p(t.x[0]),"
+        "y: b.top + s.t + p._fullLayout.yaxis.d2p(t.y[0]), trial: t.customdata[0]}"
+    )
+    opened.hover(at["x"], at["y"])
+    text = opened.wait("!document.getElementById('hover').hidden && hover.textContent")
+
+    assert text.startswith(f"trial {at['trial']} ·")
+    assert "Fréchet distance" in text
+    assert f"width = {trials['model.width'][at['trial']]}" in text
+
+
+def test_positions_on_the_axes_are_those_that_were_drawn(opened: Browser) -> None:
+    before = linked_trials(opened, "parallel")
+    # Every end of every slider just inside of what the figure draws keeps all trials.
+    opened.run(
+        "for (const f of document.querySelectorAll('#sliders fieldset')) {"
+        "const [a, b] = f.querySelectorAll('input'); a.value = -0.15; b.value = 0.99;"
+        "a.dispatchEvent(new Event('input')); }"
+    )
+    drawn = opened.run(
+        "return document.getElementById('plot-parallel').data"
+        ".filter((t) => t.meta.linked || t.meta.role === 'faded')"
+        ".flatMap((t) => t.customdata.map((trial, at) => [trial, t.y[at]]))"
+    )
+    above = {trial for trial, y in drawn if trial is not None and y > 0.99}
+
+    assert linked_trials(opened, "parallel") == before - above
+
+
+def test_a_study_of_very_many_trials_says_what_it_draws_and_finds_the_others(
+    browser: Browser, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = write_report(demo, tmp_path / "whole.html")
+    monkeypatch.setattr(tables, "DRAWN", 10)
+    monkeypatch.setattr(trials_table, "MOST", 10)
+    path = write_demo(tmp_path / "many", trials=30, pictures=False)
+    part = write_report(path, tmp_path / "many.html")
+    browser.size(1280, 13000)
+    browser.open(part)
+    browser.wait(CHARTS)
+    last = load_study(path).trials["trial"].max()
+
+    assert len(linked_trials(browser, "progress")) <= 10 < len(shown_rows(browser)) + 1
+    browser.run("location.hash = `#trial-${arguments[0]}`", int(last))
+    browser.wait("document.querySelector('tr.selected')")
+    text = browser.run("return document.querySelector('tr.selected').textContent")
+    browser.open(whole)
+    browser.wait("document.documentElement.dataset.ready")
+    assert browser.run("return document.getElementById(arguments[0]).textContent",
+                       f"trial-{last}") == text  # fmt: skip
+    assert browser.complaints() == []
+
+
+def serious(browser: Browser) -> list[str]:
+    """What axe calls serious or critical, with the first element of each."""
+    if not AXE.exists():
+        pytest.skip(f"no {AXE}: .ci/run fetches it where npm is")
+    browser.run(AXE.read_text(encoding="utf-8") + "; window.axe = axe")
+    found = browser.call(
+        "POST", "/execute/async",
+        {"script": "const done = arguments[0];"
+                   "axe.run().then((r) => done(r.violations), (e) => done(String(e)))", "args": []},
+    )  # fmt: skip
+    assert isinstance(found, list), found
+    return [
+        f"{one['id']}: {one['nodes'][0]['html'][:200]} {one['nodes'][0]['failureSummary'][:300]}"
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_serious(browser: Browser, page: Path, scheme: str, width: int) -> None:
+    browser.scheme(scheme)
+    browser.size(width, 13000)
+    browser.open(page)
+    browser.wait(CHARTS)
+    browser.click("#trial-3 td")
+    found = serious(browser)
+    browser.scheme("light")
+
+    assert found == []
+
+
+@pytest.fixture(scope="module")
+def two(demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two studies that compare, and one that does not."""
+    root = tmp_path_factory.mktemp("runs")
+    for number, trials in enumerate((12, 30)):
+        write_demo(root / f"gan-{number}", trials=trials, pictures=number == 0)
+    other = {"name": "other", "fingerprint": "5a", "train": 10, "test": 10, "classes": []}
+    write_demo(root / "other", trials=6, pictures=False, data=other, name="other-data")
+    return root
+
+
+def test_the_index_sorts_filters_and_asks_for_nothing(
+    browser: Browser, two: Path, tmp_path: Path
+) -> None:
+    browser.size(1280, 900)
+    browser.open(write_index(two, tmp_path / "index.html"))
+    browser.click(".sort[data-key=trials]")
+    counts = (
+        "return [...document.querySelectorAll('.studies tbody tr')].map((r) => r.dataset.trials)"
+    )
+
+    assert browser.run(counts) == ["6", "12", "30"]
+    browser.run("filter.value = 'other-data'; filter.dispatchEvent(new Event('input'))")
+    assert browser.run("return shown.textContent") == "1 of 3 shown"
+    assert serious(browser) == []
+    assert browser.complaints() == []
+    assert browser.requests() == []
+
+
+def test_the_comparison_draws_every_study_and_asks_for_nothing(
+    browser: Browser, two: Path, tmp_path: Path
+) -> None:
+    browser.size(1280, 2000)
+    browser.open(write_versus([two / "gan-0", two / "gan-1"], tmp_path / "versus.html"))
+    browser.wait("document.querySelector('#plot-versus .main-svg')")
+
+    assert len(browser.run("return document.getElementById('plot-versus').data")) == 2
+    assert serious(browser) == []
+    assert browser.complaints() == []
+    assert browser.requests() == []
+
+
+def test_nothing_is_wider_than_a_phone(browser: Browser, page: Path) -> None:
+    browser.size(390, 16000)
+    browser.open(page)
+    browser.wait(CHARTS)
+
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
 
 
 def test_hostile_text_stays_text(
@@ -338,7 +440,7 @@ def test_hostile_text_stays_text(
         records += suggest(trial, {"loss": {"name": evil}, "width": trial})
         records += [report(trial, 16, 5.0 - trial), end(trial, "failed", evil)]
     study = make_study(records, folder="evil", name=evil, parameters=[])
-    browser.size(1280, 6500)
+    browser.size(1280, 13000)
     browser.open(write_report(study.folder.root, tmp_path / "evil.html"))
     browser.wait("document.querySelectorAll('.plot .main-svg').length >= 3")
     browser.click("#trial-1 td")
@@ -395,7 +497,7 @@ def test_two_objectives_are_drawn_with_their_front_and_follow_the_selected_trial
         drawn = suggest(trial, {"width": 16 + trial})
         records += [*drawn, report(trial, 16, value, recall=recall), end(trial)]
     study = make_study([*records, close()], folder="both", objectives=both)
-    browser.size(1280, 6500)
+    browser.size(1280, 13000)
     browser.open(write_report(study.folder.root, tmp_path / "both.html"))
     browser.wait("document.querySelector('#plot-tradeoffs .main-svg')")
     browser.click("#trial-1 td")

@@ -1,0 +1,1 @@
+"""Tests of the report, and what makes studies and browsers for them."""
