@@ -1,0 +1,143 @@
+"""The page over all studies, and the comparison of some."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from raygen.cli import main
+from raygen.errors import InputError
+from raygen.report.index import write_index
+from raygen.report.standing import best_so_far, groups, standing, warnings
+from raygen.report.versus import write_versus
+from raygen.results import Study, load_study
+from report.journals import end, finals, make_info, paint, replicate, report, suggest, write_study
+
+Make = Callable[..., Study]
+
+
+def trials(*values: float, metric: str = "fd_classifier") -> list:
+    records: list = []
+    for trial, value in enumerate(values):
+        measured = report(trial, 16, value, metric=metric, seconds=10.0)
+        records += [*suggest(trial, {"width": 16 + trial}), measured, end(trial)]
+    return records
+
+
+def folder(root: Path, name: str, records: list, **changes: object) -> Path:
+    return write_study(root / name, make_info(name=name, **changes), records)
+
+
+def test_every_study_has_a_row_and_its_own_page_beside_the_index(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    paint(folder(runs, "one", trials(5, 3)) / "trials" / "0001" / "samples-000016000.png", 1, 0)
+    folder(runs, "two", trials(4))
+    (runs / "no-study").mkdir()
+    html = write_index(runs, tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+    assert html.count('scope="row"') == 2
+    assert html.count('class="thumb"') == 1
+    assert 'href="one.html"' in html
+    assert (tmp_path / "out" / "two.html").exists()
+    assert "plotly" not in html
+
+
+def test_a_page_is_built_again_only_after_its_journal_changed(tmp_path: Path) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    journal = folder(runs, "one", trials(5, 3)) / "journal.jsonl"
+    write_index(runs, out / "index.html")
+    page = out / "one.html"
+    page.write_text("mine")
+    write_index(runs, out / "index.html")
+    assert page.read_text() == "mine"
+    later = page.stat().st_mtime + 10
+    os.utime(journal, (later, later))
+    write_index(runs, out / "index.html")
+    assert page.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_the_same_studies_give_the_same_index(tmp_path: Path) -> None:
+    folder(tmp_path / "runs", "one", trials(5, 3))
+    first = write_index(tmp_path / "runs", tmp_path / "a" / "index.html").read_bytes()
+
+    assert write_index(tmp_path / "runs", tmp_path / "b" / "index.html").read_bytes() == first
+
+
+def test_a_damaged_study_is_named_and_the_others_are_there(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    folder(runs, "good", trials(5))
+    (runs / "bad").mkdir()
+    (runs / "bad" / "journal.jsonl").write_text("{}\n{}\n")
+    html = write_index(runs, tmp_path / "index.html").read_text(encoding="utf-8")
+
+    assert "left out:" in html
+    assert "bad/journal.jsonl" in html
+    assert html.count('scope="row"') == 1
+
+
+def test_hostile_names_stay_text(tmp_path: Path) -> None:
+    evil = "</script><img src=x onerror=alert(1)>"
+    runs = tmp_path / "runs"
+    a = write_study(runs / "a", make_info(name=evil), trials(5))
+    b = write_study(runs / "b", make_info(name=evil + "2"), trials(5))
+    for page in (write_index(runs, tmp_path / "i.html"), write_versus([a, b], tmp_path / "v.html")):
+        assert "<img src=x" not in page.read_text(encoding="utf-8")
+
+
+def test_a_folder_without_studies_is_an_input_error(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(InputError):
+            write_index(path, tmp_path / "index.html")
+
+
+def test_other_metrics_protocols_or_data_are_groups_with_a_warning(make_study: Make) -> None:
+    other = {"name": "other", "fingerprint": "5a"}
+    fid = {"metric": "fid", "direction": "minimize"}
+    same = [make_study(trials(5), folder=f"same{n}") for n in range(2)]
+    data = make_study(trials(5), folder="data", data=other)
+    metric = make_study(trials(5, metric="fid"), folder="metric", objective=fid)
+
+    assert len(groups(same)) == 1
+    assert warnings(groups(same)) == []
+    assert [group.letter for group in groups([*same, data, metric])] == ["A", "B", "C"]
+    assert "another data" in warnings(groups([same[0], data]))[0]
+    assert "another metric and data" in warnings(groups([data, metric]))[0]
+
+
+def test_a_standing_rests_on_other_seeds_where_there_are_any(make_study: Make) -> None:
+    records = [*trials(5, 3), finals(1), *replicate(8, 1, 4.0), *replicate(9, 1, 6.0)]
+    one = standing(make_study(records))
+
+    assert (one.best, one.value, one.seeds) == (1, 5.0, 2)
+    assert one.sd == pytest.approx(2**0.5)
+    assert one.default == 5.0
+
+
+def test_the_best_so_far_steps_down_and_goes_on_to_the_end(make_study: Make) -> None:
+    table = best_so_far(make_study(trials(5, 7, 3, 9)))
+
+    assert table[["seconds", "best"]].to_numpy().tolist() == [[10, 5], [30, 3], [40, 3]]
+
+
+def test_a_comparison_says_who_is_better_and_that_others_do_not_compare(tmp_path: Path) -> None:
+    a, b = folder(tmp_path, "a", trials(5, 4)), folder(tmp_path, "b", trials(8, 2))
+    page = write_versus([a, b], tmp_path / "v.html").read_text(encoding="utf-8")
+    assert "b found the better one: Fréchet distance 2 against 4 of a, 50 % lower." in page
+    assert "At least one of the two is a single seed." in page
+    c = folder(tmp_path, "c", trials(1), data={"name": "other", "fingerprint": "5a"})
+    page = write_versus([a, c], tmp_path / "w.html").read_text(encoding="utf-8")
+    assert "their values do not compare" in page
+
+
+def test_the_command_takes_one_study_several_or_an_index(tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    a, b = folder(runs, "a", trials(5, 4)), folder(runs, "b", trials(8, 2))
+    out = str(tmp_path / "x.html")
+    for arguments in ([a], [a, b], ["--index", runs]):
+        found = CliRunner().invoke(main, ["report", *map(str, arguments), "-o", out])
+        assert (found.exit_code, found.output) == (0, f"{out}\n")
+    for arguments in ([], [str(a), "--index", str(runs)]):
+        assert CliRunner().invoke(main, ["report", *arguments]).exit_code == 2
+    assert load_study(a).metric == "fd_classifier"
