@@ -4,8 +4,8 @@
 
 Simulated studies of 8, 400 and 5,000 trials with early stopping (8 reports a trial, 20 at 5,000),
 sample grids of the best included, from the journal to the file in one process. Opening: from the
-navigation until the scripts have run and two frames were painted, in headless Chromium without a
-GPU, at 1280 x 900; the file is in the page cache. Then, at the learning curves, a state is switched
+first navigation of a fresh browser until the scripts have run and two frames were painted, in
+headless Chromium without a GPU, at 1280 x 900. Then, at the learning curves, a state is switched
 off and on: until both are painted, halved. `drawn` is every chart of the page at once, which a
 reader only sees by scrolling. Opening is left out where there is no Chromium. The last line is one
 JSON object.
@@ -83,8 +83,6 @@ def look(page: Path, profile: Path) -> dict[str, float]:
     """Seconds to open, to filter at the learning curves, and to draw every chart."""
     with chromium(profile) as browser:
         browser.size(1280, 900)
-        browser.open(page)  # warms the browser and the page cache
-        browser.wait("document.documentElement.dataset.ready", 60)
         started = time.perf_counter()
         browser.call("POST", "/url", {"url": page.resolve().as_uri()})
         browser.wait("document.documentElement.dataset.ready", 60)

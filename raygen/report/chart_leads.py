@@ -182,7 +182,8 @@ def contours(study: Study) -> tuple[str, bool]:
         return f"Two settings at a time; no surface between the trials ({why}).", True
     return (
         "Two settings at a time; the surface is what a surrogate expects with the other settings "
-        f"as they were: it explains {_share(model.r2)} of how a left-out trial differs."
+        f"as they were, darker for better: it explains {_share(model.r2)} of how a left-out trial "
+        "differs."
     ), True
 
 

@@ -90,7 +90,7 @@ const scaleY = (spec, log) => {
   // Plotly labels 2 to 9 with single digits; 1, 2 and 5 in full are easier to read.
   const values = spec.data.flatMap((trace) => trace.y).filter((y) => y > 0);
   const decades = Math.log10(Math.max(...minmax(values)) / Math.min(...minmax(values)));
-  Object.assign(axis, { dtick: decades > 4 ? 1 : "D2", tickformat: ".3~g" });
+  Object.assign(axis, { dtick: decades > 4 ? 1 : "D2", tickformat: ",.3~r" });
 };
 // Math.max of a long list overflows the stack.
 const minmax = (values) => values.reduce(([low, high], value) =>
@@ -108,12 +108,14 @@ const adjust = {
 };
 
 // A phone: short legend entries in two columns, and room for them; panels below each other.
-const narrow = (layout) => {
+const narrow = (layout, names) => {
   layout.margin.l = Math.min(layout.margin.l, 52);
   layout.margin.r = 6;
   if (!layout.legend) return;
-  Object.assign(layout.legend, { entrywidth: 0.46, entrywidthmode: "fraction", font: { size: 11 } });
-  layout.height += 70;
+  const long = names.some((name) => name.length > 20);
+  Object.assign(layout.legend,
+    { entrywidth: long ? 0.95 : 0.46, entrywidthmode: "fraction", font: { size: 11 } });
+  layout.height += long ? 20 * names.length : 70;
 };
 const stack = (layout) => {
   const numbers = Object.keys(layout).filter((key) => /^xaxis\d*$/.test(key))
@@ -155,7 +157,9 @@ const draw = (name) => {
   }
   if (narrowScreen()) {
     stack(spec.layout);
-    narrow(spec.layout);
+    narrow(spec.layout, spec.data.filter((one) => one.showlegend !== false && one.name)
+      .map((one) => one.name));
+    for (const trace of spec.data) if (trace.meta.role === "surface") trace.showscale = false;
   }
   drawBoxes(name, spec);
   spec.layout.template = template();

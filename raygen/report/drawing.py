@@ -90,7 +90,7 @@ def value_axis(scale: Scale | None) -> dict[str, Any]:
     if scale.log:
         # Plotly labels 2 to 9 with single digits; 1, 2 and 5 in full are easier to read.
         decades = math.log10(scale.high / scale.low)
-        return {"type": "log", "dtick": 1 if decades > 4 else "D2", "tickformat": ".3~g"}
+        return {"type": "log", "dtick": 1 if decades > 4 else "D2", "tickformat": ",.3~r"}
     pad = 0.05 * (scale.high - scale.low)
     span = {"range": [scale.low - pad, scale.high + pad]} if pad > 0 else {}
     return {"type": "linear", "nticks": 8, **span}
@@ -101,7 +101,7 @@ def metric_axis(table: pd.DataFrame, objective: dict[str, str]) -> dict[str, Any
     scale = scale_of(table[metric], direction == "minimize")
     title = f"{safe(short_metric(metric))} {arrow(direction)}"
     if scale is not None and scale.log:
-        return {"title_text": title, "type": "log", "dtick": "D2", "tickformat": "~g"}
+        return {"title_text": title, "type": "log", "dtick": "D2", "tickformat": ",.3~r"}
     return {"title_text": title, "type": "linear", "nticks": 8}
 
 

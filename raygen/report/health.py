@@ -47,11 +47,11 @@ def complete(study: Study) -> Check | None:
     state, asked = study.info["state"], (study.info.get("budget") or {}).get("trials")
     done = f"{len(study.trials)}" + (f" of {number(asked)}" if asked else "")
     if state == "finished":
-        return Check("Complete", "pass", f"The study is finished, with {done} trials.")
+        return Check("Finished", "pass", f"The study is finished, with {done} trials.")
     again = study.info.get("resume_command")
     action = f"Go on with: {again}" if again and state != "running" else ""
     text = f"The study is {state}, with {done} trials: everything here can still change."
-    return Check("Complete", "warn", text, action)
+    return Check("Finished", "warn", text, action)
 
 
 def at_the_edge(study: Study) -> Check | None:

@@ -79,7 +79,7 @@ def render(found: list[Standing], broken: list[str], pages: dict[Path, str]) -> 
         f'<th scope="col" aria-sort="none"><button type="button" class="sort" data-key="{key}">'
         f"{text}</button></th>"
         if key
-        else f'<th scope="col">{text}</th>'
+        else f'<th scope="col"><span>{text}</span></th>'
         for key, text in heads
     )
     notes = "".join(f'<p class="warning">! {escape(text)}</p>' for text in warnings(kinds))
@@ -165,8 +165,8 @@ def _row(one: Standing, group: Group, pages: dict[Path, str]) -> str:
         f"{best}<small>{escape(short_metric(study.metric))} {sign} <b>{group.letter}</b>, {where}"
         "</small>",
         sparkline(one),
-        f"{duration(one.seconds)}<small>{number(one.kimg)} kimg</small>",
-        when,
+        f'<span class="whole">{duration(one.seconds)}</span><small>{number(one.kimg)} kimg</small>',
+        f'<span class="whole">{when}</span>',
     ]
     keys = {"study": one.name, "state": state, "trials": len(study.trials), "value": one.value,
             "seconds": one.seconds, "started": started or 0}  # fmt: skip

@@ -98,7 +98,7 @@ def _axis(some: pd.DataFrame, everyone: int) -> dict[str, Any]:
             "categoryarray": list(first["choices"]),
         }
     if first["log"]:
-        found |= {"type": "log", "dtick": 1, "tickformat": "~g"}
+        found |= {"type": "log", "dtick": 1, "tickformat": ",.3~r"}
     return {**found, "nticks": 6} if not first["log"] else found
 
 

@@ -89,7 +89,7 @@ def versus_figure(steps: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
     layout(figure, f"training time of all trials so far ({unit})", f"best {metric}", None, 420)
     values = steps["best"].astype(float)
     if len(values) and values.min() > 0 and values.max() / values.min() > 10:
-        figure.update_yaxes(type="log", dtick="D2", tickformat=".3~g")
+        figure.update_yaxes(type="log", dtick="D2", tickformat=",.3~r")
     return figure
 
 
@@ -121,11 +121,22 @@ def _lead(found: list[Standing], names: list[str], comparable: bool) -> str:
     first = found[0].study
     order = sorted(known, key=lambda pair: pair[0].value, reverse=not first.minimise)
     (one, name), (other, second) = order[:2]
-    basis = "" if one.seeds and other.seeds else " At least one of the two is a single seed."
+    if one.value == other.value:
+        return f"{name} and {second} are level: {short_metric(first.metric)} {_value(one)}."
     return (
         f"{name} found the better one: {short_metric(first.metric)} {_value(one)} against "
-        f"{_value(other)} of {second}, {gain(first, one.value, other.value)}.{basis}"
+        f"{_value(other)} of {second}, {gain(first, one.value, other.value)}.{_doubt(one, other)}"
     )
+
+
+def _doubt(one: Standing, other: Standing) -> str:
+    """Why the difference may be luck; "" if it is larger than two standard errors of it."""
+    if math.isnan(one.sd) or math.isnan(other.sd):
+        return " At least one of the two is a single seed."
+    error = math.hypot(one.sd / math.sqrt(one.seeds), other.sd / math.sqrt(other.seeds))
+    if abs(one.value - other.value) < 2 * error:
+        return " That is within two standard errors over seeds: it may be luck."
+    return ""
 
 
 def _progress_lead(found: list[Standing], names: list[str]) -> str:
@@ -146,6 +157,8 @@ def _progress_lead(found: list[Standing], names: list[str]) -> str:
         return f"None had a value after {duration(spent)} of training."
     ahead = (min if minimise else max)(known, key=known.__getitem__)
     values = ", ".join(f"{name} {number(value)}" for name, value in seen.items())
+    if len(known) > 1 and len(set(known.values())) == 1:
+        return f"After {duration(spent)} of training they were level: {values}."
     return f"After {duration(spent)} of training, {ahead} was ahead: {values}."
 
 

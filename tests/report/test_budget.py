@@ -35,7 +35,7 @@ def test_the_same_order_at_every_rung_correlates_fully_and_a_reversed_one_agains
 ) -> None:
     records = []
     for number in range(6):
-        records += trial(number, [20 - number, 10 - number, 1 + number])
+        records += trial(number, [20 - number, 10 - number, 1 + 0.1 * number])
     pairs = rung_pairs(make_study(records)).set_index(["early", "late"])
 
     assert pairs["rho"][2.0, 6.0] == pytest.approx(1)

@@ -48,8 +48,8 @@ def test_a_check_says_what_the_trials_say(
 
 
 def test_a_study_that_is_not_finished_is_not_complete(make_study: Make) -> None:
-    assert state(make_study(trials(["completed"])), "Complete") == "pass"
-    assert state(make_study(trials(["completed"])[:-1], folder="open"), "Complete") == "warn"
+    assert state(make_study(trials(["completed"])), "Finished") == "pass"
+    assert state(make_study(trials(["completed"])[:-1], folder="open"), "Finished") == "warn"
 
 
 def test_few_samples_for_fid_and_a_runner_up_within_two_errors_are_warnings(

@@ -131,6 +131,20 @@ def test_a_comparison_says_who_is_better_and_that_others_do_not_compare(tmp_path
     assert "their values do not compare" in page
 
 
+def test_a_difference_within_the_scatter_of_seeds_may_be_luck(tmp_path: Path) -> None:
+    pages = []
+    for name, shift in (("near", 0.5), ("far", 20.0)):
+        paths = []
+        for study, by in (("a", 0.0), ("b", shift)):
+            again = [replicate(8 + n, 0, 5.0 + n + by) for n in range(3)]
+            records = [*trials(4), finals(0), *[record for one in again for record in one]]
+            paths.append(folder(tmp_path / name, study, records))
+        pages.append(write_versus(paths, tmp_path / f"{name}.html").read_text(encoding="utf-8"))
+
+    assert "it may be luck" in pages[0]
+    assert "it may be luck" not in pages[1]
+
+
 def test_the_command_takes_one_study_several_or_an_index(tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     a, b = folder(runs, "a", trials(5, 4)), folder(runs, "b", trials(8, 2))
