@@ -22,7 +22,7 @@ from raygen.report.labels import (
     short_names,
 )
 from raygen.report.slices import TOP, by_importance
-from raygen.report.tables import DRAWN, drawn, parameters, value_scale, varying
+from raygen.report.tables import DRAWN, LINES, drawn, parameters, value_scale, varying
 from raygen.report.tables import progress as progress_table
 from raygen.report.timeline import timeline as timeline_table
 from raygen.report.timeline import use
@@ -136,8 +136,8 @@ def parallel(study: Study) -> tuple[str, bool]:
         return "Every trial had the same settings: no axis to draw.", False
     constant = len(parameters(study)) - len(chosen)
     text = (
-        f"{counted(len(study.trials), 'trial')} as lines; the stronger the colour, the better "
-        "(stopped trials by the value projected to the full budget)"
+        f"{counted(len(drawn(study, LINES)), 'trial')} as lines; the stronger the colour, the "
+        "better (stopped trials by the value projected to the full budget)"
     )
     text += "; axes in order of importance" if len(axes(study)) > 2 else ""
     if constant > 0:
@@ -260,13 +260,14 @@ def timeline(study: Study) -> tuple[str, bool]:
     ), True
 
 
-def thinned(study: Study) -> str:
-    """That charts do not draw every trial; "" if they do."""
-    if len(study.trials) <= DRAWN:
+def thinned(study: Study, most: int | None = None) -> str:
+    """That a chart does not draw every trial; "" if it does."""
+    shown = len(drawn(study, most))
+    if shown == len(study.trials):
         return ""
     return (
-        f"{len(drawn(study)):,} of {len(study.trials):,} trials drawn: the best {DRAWN // 2} and "
-        "an even sample of the others. Filters, the table and downloads use all."
+        f"{shown:,} of {len(study.trials):,} trials drawn: the best {(most or DRAWN) // 2} and an "
+        "even sample of the others. Filters, the table and downloads use all."
     )
 
 

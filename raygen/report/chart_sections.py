@@ -7,6 +7,7 @@ from raygen.report.finalists_table import finalists_table
 from raygen.report.importance import importance
 from raygen.report.labels import ABSENT, counted, duration, number, percent
 from raygen.report.leads import finals
+from raygen.report.tables import LINES
 from raygen.report.timeline import timeline
 from raygen.results import Study
 
@@ -114,7 +115,7 @@ def parallel_section(study: Study) -> tuple[str, str]:
         "trial's branch.</p>"
     )
     drawing = chart("parallel", "Parallel coordinates", lead, controls)
-    return lead, hint + drawing + sliders + _thin(study)
+    return lead, hint + drawing + sliders + _thin(study, LINES)
 
 
 def slices_section(study: Study) -> tuple[str, str]:
@@ -169,5 +170,5 @@ def _ablation(study: Study) -> str:
     return f"<h3>From the default to the best</h3>{note(lead)}{drawing}"
 
 
-def _thin(study: Study) -> str:
-    return note(chart_leads.thinned(study))
+def _thin(study: Study, most: int | None = None) -> str:
+    return note(chart_leads.thinned(study, most))

@@ -33,6 +33,7 @@ from raygen.report.labels import STATE_LOOKS, short_metric, short_names
 from raygen.report.parallel import parallel_figure
 from raygen.report.slices import slices, slices_figure
 from raygen.report.tables import (
+    LINES,
     Scale,
     curves,
     only_drawn,
@@ -245,7 +246,7 @@ def draw_ablation(study: Study) -> go.Figure:
 def draw_parallel(study: Study) -> go.Figure:
     """Parallel coordinates of a study."""
     table = axes(study)
-    return parallel_figure(table, only_drawn(study, lines(study, table)))
+    return parallel_figure(table, only_drawn(study, lines(study, table), most=LINES))
 
 
 def draw_slices(study: Study) -> go.Figure:

@@ -17,6 +17,7 @@ CURVES = {
     "last": bool,
 }  # fmt: skip
 DRAWN = 1000  # trials in a chart; above this a browser is slow
+LINES = 300  # in the parallel coordinates; above this they are one blob
 FENCE = 6.0  # values worse than the quartile by this many quartile ranges are off the scale
 
 
@@ -199,24 +200,26 @@ def projected(study: Study) -> pd.DataFrame:
     )
 
 
-@once
-def drawn(study: Study) -> set[int]:
+def drawn(study: Study, most: int | None = None) -> set[int]:
     """The trials that charts draw: all, or of many the best half and an even sample of the rest."""
+    most = most or DRAWN
     everyone = [int(trial) for trial in study.trials["trial"]]
-    if len(everyone) <= DRAWN:
+    if len(everyone) <= most:
         return set(everyone)
-    kept = [int(trial) for trial in projected(study)["trial"].head(DRAWN // 2)]
+    kept = [int(trial) for trial in projected(study)["trial"].head(most // 2)]
     kept += [*leaders(study), *([0] if has_default(study) else [])]
     rest = sorted(set(everyone) - set(kept))
-    places = np.linspace(0, len(rest) - 1, DRAWN - len(set(kept))).round().astype(int)
+    places = np.linspace(0, len(rest) - 1, max(0, most - len(set(kept)))).round().astype(int)
     return {*kept, *(rest[place] for place in places)}
 
 
-def only_drawn(study: Study, table: pd.DataFrame, also: pd.Series | None = None) -> pd.DataFrame:
+def only_drawn(
+    study: Study, table: pd.DataFrame, also: pd.Series | None = None, most: int | None = None
+) -> pd.DataFrame:
     """The rows of the trials that charts draw, and those for which `also` holds."""
-    if len(study.trials) <= DRAWN:
+    if len(study.trials) <= (most or DRAWN):
         return table
-    kept = table["trial"].isin(drawn(study))
+    kept = table["trial"].isin(drawn(study, most))
     return table[kept if also is None else kept | also]
 
 
