@@ -49,6 +49,9 @@ class StudyProgress:
                 self._say(f"finalists, again with other seeds: trials {numbers}", "bold")
             case "race":
                 self._race(record)
+            case "final":
+                values = ", ".join(_measured(*each) for each in record["values"].items())
+                self._say(f"trial {record['trial']:>3}  in full: {values}", "bold")
             case "report" if record["trial"] in self.repeats:
                 pass
             case "report":
@@ -137,6 +140,13 @@ def milestone_line(
     return f"{kimg:>6g} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
 
 
+def _measured(metric: str, found: dict[str, Any]) -> str:
+    value, sd = found["value"], found["sd"]
+    if value is None:
+        return f"{metric} not finite"
+    return f"{metric} {value:.5g}" + (f" ± {sd:.2g}" if sd else "")
+
+
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -164,6 +174,7 @@ def plan(study: Study, folder: Path) -> str:
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
         f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
+        f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
         f"at most    {most:g} kimg, if nothing is stopped{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
         f"each trial {spec.resources.workers} worker(s) x {spec.resources.cpus:g} CPU, "
@@ -172,12 +183,22 @@ def plan(study: Study, folder: Path) -> str:
     )
 
 
+def _samples(spec: StudySpec) -> str:
+    counts = [spec.evaluation.samples_at(kimg, spec.rungs) for kimg in spec.rungs]
+    return ", ".join(str(count) for count in dict.fromkeys(counts))
+
+
 def _finalists(spec: StudySpec) -> str:
     chosen = spec.finalists
     if spec.trade_off or not chosen.count:
         return "none"
     most = chosen.count * chosen.seeds * spec.budget.kimg
-    return f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"
+    full = (
+        f"; then {', '.join(spec.final_metrics)} of {chosen.samples} samples from "
+        f"{chosen.sample_seeds} seeds"
+    )
+    again = f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"
+    return again + full * bool(chosen.samples)
 
 
 def _limits(spec: StudySpec) -> str:

@@ -59,8 +59,11 @@ class Evaluator:
         self.metrics, self.samples, self.device = metrics, samples, device
         self.test_images = data.test.images[:samples]
         self.data = {"data": data.name, "data_hash": data.fingerprint}
+        needed = {METRICS[metric].features for metric in metrics}
         self.extractors = {
-            name: load_extractor(name, asset, device) for name, asset in assets.items()
+            name: load_extractor(name, asset, device)
+            for name, asset in assets.items()
+            if name in needed
         }
 
     @torch.no_grad()

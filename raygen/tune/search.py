@@ -29,6 +29,7 @@ from raygen.results import fold, read_records, write_tables
 from raygen.tune.cluster import check_shared, concurrency, connected, kill
 from raygen.tune.controller import Closing, Controller
 from raygen.tune.describe import check_same, describe
+from raygen.tune.full import measure_finalists
 from raygen.tune.journal import Journal
 from raygen.tune.remote import Bucket, RemoteJournal
 from raygen.tune.runner import DdpTrial, TrialActor
@@ -74,7 +75,7 @@ def run_study(
     started = time.time()
     notify({"kind": "phase", "text": "loading data"})
     data = load_data(study.spec.data)
-    require(study.spec.metrics)
+    require((*study.spec.metrics, *study.spec.final_metrics))
     bucket = Bucket(journal_uri) if journal_uri else None
     info = {**describe(study, data, folder.root.name), **facts, "started": started}
     if folder.journal.exists():
@@ -108,6 +109,7 @@ def run_study(
             try:
                 with _signals(controller, received):
                     _fit(controller, shared, concurrent, folder)
+                    measure_finalists(controller, shared)
                 for trial in controller.running:
                     controller.end(trial.number, "interrupted", "the search ended before it")
             except RaygenError as error:
@@ -352,7 +354,9 @@ def _signals(controller: Controller, received: list[int]) -> Iterator[None]:
 
 def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one."""
-    metrics, samples = study.spec.metrics, study.spec.evaluation.samples
+    spec = study.spec
+    metrics = tuple(dict.fromkeys((*spec.metrics, *spec.final_metrics)))
+    samples = max(spec.evaluation.samples, spec.finalists.samples or 0)
     if not study.spec.resources.gpus:
         return prepare(metrics, data, torch.device("cpu"), samples)
     task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
@@ -376,9 +380,10 @@ def _shared(
         folder=str(folder.root.resolve()),
         family=study.spec.family,
         metrics=study.spec.metrics,
-        samples=study.spec.evaluation.samples,
+        evaluation=study.spec.evaluation.model_dump(),
         compute=study.spec.compute,
         milestones=study.spec.milestones,
+        rungs=study.spec.rungs,
         resources=study.spec.resources.model_dump(),
         name=data.name,
         classes=tuple(data.classes),
