@@ -66,6 +66,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "started": info.get("started"),
         "seconds": seconds,
         "sessions": len(info["sessions"]),
+        "family": info.get("family", ""),
         "objective": info["objective"],
         "trials": study.trials["state"].value_counts().to_dict(),
         "running": running,

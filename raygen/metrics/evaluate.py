@@ -28,6 +28,7 @@ from raygen.metrics.mind import LINES, mind
 from raygen.metrics.model import CHUNK, Autoencoder, Generative, draw_latents
 from raygen.metrics.neighbours import DENSITY_K, MANIFOLD_K, Neighbourhoods, neighbourhoods
 from raygen.metrics.protocol import Record, Score
+from raygen.ticks import ticking
 
 SAMPLE_SEED = 20_140_610  # the same latents in every evaluation of every trial
 
@@ -101,7 +102,8 @@ class Evaluator:
                 torch.zeros(size, device=self.device) if kinds - {*MOMENTS} else None,
             )
         # Nothing here waits for the device: generation, features and sums overlap.
-        for index in range(rank(), -(-samples // CHUNK), world_size()):
+        chunks = range(rank(), -(-samples // CHUNK), world_size())
+        for index in ticking(chunks, f"measuring {samples} samples", len(chunks)):
             start = index * CHUNK
             count = min(CHUNK, samples - start)
             images = model.sample(*draw_latents(model, seed, index, count))

@@ -192,6 +192,7 @@ class Controller:
         trial = self.trials[number]
         if images > trial.images:
             trial.images, trial.moved = images, time.monotonic()
+            self.notify({"kind": "alive", "trial": number, "images": images})
 
     def reported(self, number: int, event: Mapping[str, Any]) -> bool:
         """Record a milestone; return whether the trial must stop, its end recorded."""

@@ -28,6 +28,7 @@ from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
 from raygen.tune.cluster import check_shared, concurrency, connected, kill
 from raygen.tune.controller import Closing, Controller
+from raygen.tune.curves import Curves
 from raygen.tune.describe import check_same, describe
 from raygen.tune.full import measure_finalists
 from raygen.tune.journal import Journal
@@ -82,7 +83,10 @@ def run_study(
         check_same(folder, info)
     with connected(address, notify):
         resources = study.spec.resources
-        concurrent = concurrency(resources, ray.cluster_resources())
+        there = ray.cluster_resources()
+        concurrent = concurrency(resources, there)
+        text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {concurrent} at once"
+        notify({"kind": "machines", "text": text})
         notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
         assets = _prepare(study, data)
         taught = list(lessons(study, data, assets, warm_start))
@@ -96,7 +100,13 @@ def run_study(
             def delete(trial: int, role: str) -> None:
                 getattr(folder.trial(trial), role).unlink(missing_ok=True)
 
-            controller = Controller(study, journal, sampler, notify, delete)
+            curves = Curves(folder.curves)
+
+            def announce(record: dict[str, Any]) -> None:
+                curves(record)
+                notify(record)
+
+            controller = Controller(study, journal, sampler, announce, delete)
             _open(controller, journal, records, info, notify)
             folder.space.write_text(dump(study.raw), encoding="utf-8")
             save_grid(data.train.images[:64], folder.real)
@@ -117,6 +127,8 @@ def run_study(
                     seconds = time.time() - started
                     journal.append("close", state="failed", seconds=seconds, reason=str(error))
                 raise
+            finally:
+                curves.close()
             state, reason, full = controller.closing or Closing("finished", "")
             if state == "finished" and not reason and not controller.ended().get("completed"):
                 state, reason = "failed", "no trial was trained to its end"
