@@ -3,8 +3,8 @@
 Each trial is a process of its own, as under Ray. On a GPU all are on the first one (as with
 `resources.gpus=0.5` or `0.25`); on a CPU they divide its threads (as with `resources.cpus`). They
 start each recipe together and train for the same seconds; the gain is the sum of their speeds over
-the speed of one trial that has the device to itself. Every turn measures every number of trials. The
-last line is one JSON object.
+the speed of one trial that has the device to itself. Every turn measures every number of trials.
+The last line is one JSON object.
 """
 
 import argparse

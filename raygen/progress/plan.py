@@ -14,7 +14,7 @@ def plan(study: Study, folder: Path, fits: str) -> str:
     searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
     most = spec.budget.trials * spec.budget.kimg
     return (
-        f"study      {folder}{_free(folder)}\n"
+        f"study      {folder}\n"
         f"family     {spec.family}\n"
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
@@ -25,18 +25,19 @@ def plan(study: Study, folder: Path, fits: str) -> str:
         f"each trial {spec.resources.workers} worker(s) x {spec.resources.cpus:g} CPU, "
         f"{spec.resources.gpus:g} GPU\n"
         f"at once    {fits}\n"
+        f"{_free(folder)}"
         f"searched\n{searched}"
     )
 
 
 def _free(folder: Path) -> str:
-    """Room on the disk of a local folder."""
+    """A line on the room on the disk of a local folder."""
     if "://" in str(folder):
         return ""
     there = folder.absolute()
     while not there.exists():
         there = there.parent
-    return f" ({shutil.disk_usage(there).free / 1e9:.0f} GB free)"
+    return f"disk       {shutil.disk_usage(there).free / 1e9:.0f} GB free\n"
 
 
 def _samples(spec: StudySpec) -> str:
