@@ -192,6 +192,7 @@ def train(
 )
 @click.option("--shard", type=click.IntRange(1), help="Images in one .npz of several.")
 @click.option("--data", metavar="PATH", help="The real images, to check --class; if not known.")
+@JSON
 def generate(
     source: Path,
     out: Path,
@@ -205,6 +206,7 @@ def generate(
     tile: int | None,
     shard: int | None,
     data: str | None,
+    as_json: bool,
 ) -> None:
     """Draw images from noise: a grid (.png), an .npz, a folder, or a loop (.gif).
 
@@ -218,7 +220,8 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
-    click.echo(draw(source, out, number, seed, device, label, ways))
+    written = draw(source, out, number, seed, device, label, ways)
+    click.echo(json.dumps({"schema": 1, "out": str(written)}) if as_json else written)
 
 
 @main.command()

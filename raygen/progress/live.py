@@ -48,7 +48,9 @@ def counts(board: Board) -> str:
     reasons = ", ".join(f"{count} {reason}" for reason, count in board.reasons.most_common(3))
     if told:
         parts.append(": " + ", ".join(told) + (f" ({reasons})" if reasons else ""))
-    return "".join(parts) + (f"; {len(board.running)} running" if board.running else "")
+    again = sum(each.of is not None for each in board.running.values())
+    running = f"; {len(board.running)} running" if board.running else ""
+    return "".join(parts) + running + (f", {again} of them finalists again" if again else "")
 
 
 def left(board: Board) -> str:
