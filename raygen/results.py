@@ -368,8 +368,7 @@ def full_measurements(study: Study) -> pd.DataFrame:
                 {
                     "trial": int(trial),
                     "metric": metric,
-                    "value": found["value"],
-                    "sd": math.nan if found["sd"] is None else found["sd"],
+                    **{k: math.nan if found[k] is None else found[k] for k in ("value", "sd")},
                     "seeds": len(found["each"]),
                     "samples": protocols.get(digest, {}).get("samples"),
                     "protocol": digest,
