@@ -43,7 +43,23 @@ class Group(click.Group):
         return super().resolve_command(ctx, args)
 
 
-EXISTING = click.Path(exists=True, path_type=Path)
+class StudyPath(click.Path):
+    """A path, or the URI of a study on object storage, which is fetched."""
+
+    def __init__(self, weights: bool = False, exists: bool = False) -> None:
+        super().__init__(exists=exists, path_type=Path)
+        self.weights = weights
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            from raygen.storage import fetch
+
+            return fetch(value, self.weights)
+        return super().convert(value, param, ctx)
+
+
+EXISTING = StudyPath(weights=True, exists=True)
+STUDY = StudyPath()
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
@@ -61,7 +77,13 @@ def main(debug: bool) -> None:
 @main.command()
 @click.option("--space", required=True, type=click.Path(path_type=Path), help="The search space.")
 @click.option("--name", help="Name of the study; default: that of the file.")
-@click.option("--storage", default="runs", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--storage",
+    default="runs",
+    metavar="DIR_OR_URI",
+    show_default=True,
+    help="Where studies are kept: a folder that every node sees, s3://BUCKET/… or gs://BUCKET/….",
+)
 @SETTING
 @click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
 @click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
@@ -92,7 +114,7 @@ def main(debug: bool) -> None:
 def tune(
     space: Path,
     name: str | None,
-    storage: Path,
+    storage: str,
     settings: tuple[str, ...],
     trials: int | None,
     seed: int | None,
@@ -113,16 +135,18 @@ def tune(
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
-    folder = _study_folder(storage, name, space.stem, resume, journal)
+    folder, kept = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
-        click.echo(plan(study, folder.root))
+        click.echo(plan(study, kept.place if kept else folder.root))
         return
     from raygen.report.page import write_report
     from raygen.results import grace_advice
     from raygen.results import load_study as load_results
     from raygen.tune.search import run_study
 
-    again = ["raygen", "tune", "--space", folder.space, "--name", folder.root.name]
+    again = ["raygen", "tune", "--space", space if kept else folder.space]
+    again += [f"--set={each}" for each in (*settings, *short)] if kept else []
+    again += ["--name", folder.root.name]
     again += ["--storage", storage, "--resume", "must"]
     again += ["--journal", journal] if journal else []
     again += ["--address", address] if address else []
@@ -131,12 +155,14 @@ def tune(
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
     progress = StudyProgress(study, quiet)
     try:
-        outcome = run_study(study, folder, facts, address, progress, warm_start, journal)
+        outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
     except RaygenError:
-        if folder.space.exists():
+        if folder.journal.exists():
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
         raise
     report = write_report(folder.root)
+    if kept is not None:
+        kept.write("report.html", report.read_bytes())
     advice = grace_advice(load_results(folder.root))
     if advice is not None and advice.short:
         click.echo(f"{advice.text} {advice.action}", err=True)
@@ -145,7 +171,8 @@ def tune(
     if outcome.state != "finished":
         click.echo(f"go on with: {go_on}", err=True)
     if as_json:
-        result = {"schema": 1, "study": str(folder.root), "report": str(report)}
+        where = kept.place if kept else str(folder.root)
+        result = {"schema": 1, "study": where, "report": str(report)}
         click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
         click.echo(report)
@@ -350,7 +377,7 @@ def evaluate(
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
 def report(study: Path, output: Path | None) -> None:
     """Build the HTML report, e.g.: raygen report runs/quickstart"""
@@ -360,7 +387,7 @@ def report(study: Path, output: Path | None) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
 @click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
 @click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
@@ -388,7 +415,7 @@ def status(study: Path, at: str | None, why: int | None, check: bool, as_json: b
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("--repeats", default=30, type=click.IntRange(2), show_default=True)
 @JSON
 def replay(study: Path, repeats: int, as_json: bool) -> None:
@@ -400,7 +427,7 @@ def replay(study: Path, repeats: int, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
 @JSON
 def best(study: Path, trial: int | None, as_json: bool) -> None:
@@ -442,25 +469,44 @@ def validate(files: tuple[Path, ...]) -> None:
 
 
 def _study_folder(
-    storage: Path, name: str | None, stem: str, resume: str, journal: str | None
+    storage: str, name: str | None, stem: str, resume: str, journal: str | None
 ) -> Any:
-    """The folder of a study to go on with, or of a new one, as --resume says."""
+    """The folder of a study to go on with, or of a new one, as --resume says.
+
+    Also where it is kept, if that is on object storage; then the folder is a new, temporary one.
+    """
     from raygen.errors import InputError
     from raygen.folders import StudyFolder
+    from raygen.storage import JOURNAL, Storage, is_uri, scratch
 
-    root = storage / (name or stem)
-    there = StudyFolder(root).journal.exists()
+    kept = Storage(storage) if is_uri(storage) else None
+    if kept is not None and journal:
+        raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
+
+    def place(stem: str) -> str:
+        return f"{storage.rstrip('/')}/{stem}"
+
+    def exists(stem: str) -> bool:
+        return bool(kept.sizes(stem)) if kept else Path(place(stem)).exists()
+
+    chosen = name or stem
+    if kept is not None:
+        there = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
+    else:
+        there = StudyFolder(Path(place(chosen))).journal.exists()
     if resume == "must" and not there and not journal:
-        raise InputError(f"{root}: no study to go on with, as --resume must asks for")
-    if there and resume != "never":
-        return StudyFolder(root)
-    if name and root.exists():
-        raise InputError(f"{root}: exists already; choose another --name, or remove it")
-    number = 1
-    while root.exists():
-        number += 1
-        root = storage / f"{stem}-{number}"
-    return StudyFolder(root)
+        raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
+    if not (there and resume != "never"):
+        if name and exists(name):
+            said = f"{place(name)}: exists already"
+            raise InputError(f"{said}; choose another --name, or remove it")
+        number = 1
+        while exists(chosen):
+            number += 1
+            chosen = f"{stem}-{number}"
+    if kept is None:
+        return StudyFolder(Path(place(chosen))), None
+    return StudyFolder(scratch() / chosen), kept.under(chosen)
 
 
 def _exit_code(outcome: Any) -> int:
