@@ -451,7 +451,8 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
-    """Check search spaces and configurations, e.g.: raygen validate search_spaces/*.yaml"""
+    """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
+    from raygen.clusterfile import check_cluster, describes_cluster
     from raygen.config import load_study, load_train_job
     from raygen.document import load_document
     from raygen.errors import InputError
@@ -459,8 +460,11 @@ def validate(files: tuple[Path, ...]) -> None:
     mistakes = []
     for file in files:
         try:
-            single = "trial" in load_document(file).data
-            _ = load_train_job(file) if single else load_study(file)
+            data = load_document(file).data
+            if describes_cluster(data):
+                check_cluster(file)
+            else:
+                _ = load_train_job(file) if "trial" in data else load_study(file)
             click.echo(f"{file}: ok")
         except InputError as error:
             mistakes.append(str(error))

@@ -135,7 +135,7 @@ class Room:
 
 
 def growth(resources: Resources) -> int:
-    """How many trials the cluster can grow to hold: 0 unless `ray up` made this machine its head."""
+    """How many trials the cluster can grow to hold: 0 unless `ray up` made this its head."""
     launched = Path("~/ray_bootstrap_config.yaml").expanduser()
     if resources.concurrent is not None or started_here() is None or not launched.exists():
         return 0

@@ -1,11 +1,8 @@
 """Searches over several nodes: raylets of their own on this machine, and storage that speaks S3."""
 
-import os
+import logging
 import shutil
-import signal
-import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -35,6 +32,7 @@ class Nodes(NamedTuple):
 def s3() -> Iterator[str]:
     """A bucket on a server that speaks S3; the URI of a folder in it."""
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -80,36 +78,98 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+def home_of(pid: int, workers: dict[str, Any]) -> str:
+    """Return the worker whose raylet started a process."""
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    raylets = {n: w.all_processes["raylet"][0].process.pid for n, w in workers.items()}
+    return next(name for name, raylet in raylets.items() if raylet == parent)
+
+
 def test_a_node_lost_in_the_middle_costs_what_came_after_its_last_checkpoint(
     nodes: Nodes, s3: str, tmp_path: Path
 ) -> None:
-    study = make(tmp_path)
-    workers = {}
-    for name in ("a", "b"):
-        workers[name] = nodes.add(name, num_cpus=1)
+    workers = {name: nodes.add(name, num_cpus=1) for name in ("a", "b")}
+    homes: dict[tuple[int, int], str] = {}  # by trial and attempt
     lost: list[str] = []
 
-    def lose(record: Record) -> None:
-        if record["kind"] == "report" and not lost:
-            start = next(r for r in heard if r["kind"] == "start" and r["trial"] == record["trial"])
-            lost.append(start["node_id"])
-            node = next(n for n in workers.values() if n.node_id == start["node_id"])
-            nodes.cluster.remove_node(node, allow_graceful=False)
-
-    heard: list[Record] = []
-
     def hear(record: Record) -> None:
-        heard.append(record)
-        lose(record)
+        if record["kind"] == "start":
+            homes[record["trial"], record["attempt"]] = home_of(record["pid"], workers)
+        if record["kind"] == "checkpoint" and record["role"] == "last" and not lost:
+            lost.append(homes[record["trial"], 1])
+            nodes.cluster.remove_node(workers[lost[0]], allow_graceful=False)
 
     storage = Storage(f"{s3}/lost")
     folder = StudyFolder(tmp_path / "driver" / "lost")
-    outcome = run_study(study, folder, {"command": "x"}, None, hear, storage=storage)
+    outcome = run_study(make(tmp_path), folder, {"command": "x"}, None, hear, storage=storage)
 
     records = read_records(fetch(storage.place) / "journal.jsonl")
     retry = next(r for r in records if r["kind"] == "retry")
     again = [r for r in records if r["kind"] == "start" and r["trial"] == retry["trial"]][-1]
     assert outcome.state == "finished"
     assert list(load_results(folder.root).trials["state"]) == ["completed"] * 2
+    assert homes[retry["trial"], 1] != homes[retry["trial"], 2]  # on a disk that never saw it
     assert again["kimg"] >= retry["kimg"] > 0  # from its checkpoint, which came through S3
     measured(records)  # and nothing was told twice
+
+
+def test_a_search_goes_on_after_its_head_is_gone_with_all_of_its_disk(
+    nodes: Nodes, s3: str, tmp_path: Path
+) -> None:
+    nodes.add("a", num_cpus=2)
+    storage = Storage(f"{s3}/head")
+    facts = {"command": "x"}
+
+    def first(name: str, *settings: str) -> Any:
+        folder = StudyFolder(tmp_path / name / "head")
+        study = make(tmp_path, *settings)
+        return run_study(study, folder, facts, None, lambda record: None, storage=storage)
+
+    first("one", "budget.total_kimg=1")
+    shutil.rmtree(tmp_path / "one")
+    outcome = first("two")
+
+    records = read_records(fetch(storage.place) / "journal.jsonl")
+    went_on = [r["kimg"] for r in records if r["kind"] == "start"]
+    assert outcome.ended == {"completed": 2}
+    assert max(went_on) > 0
+    assert len(measured(records)) == 2 * 3
+
+
+def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    told: list[Record] = []
+    study = make(tmp_path, "resources.concurrent=2")  # no CPU is there: they are yet to come
+    folder = StudyFolder(tmp_path / "study")
+
+    with pytest.raises(ClusterError, match=r"is on a disk of this machine") as error:
+        run_study(study, folder, {"command": "x"}, None, told.append)
+
+    assert error.value.exit_code == 4
+    assert {record["kind"] for record in told} == {"phase"}
+    assert not folder.root.exists()
+
+
+def test_a_trial_of_two_workers_is_packed_onto_one_node_or_spans_two_if_it_must(
+    nodes: Nodes, s3: str, tmp_path: Path
+) -> None:
+    from ray.util import placement_group_table
+
+    spans = {}
+
+    def hear(record: Record) -> None:
+        if record["kind"] == "report":
+            groups = [g for g in placement_group_table().values() if len(g["bundles"]) == 2]
+            live = [g for g in groups if g["state"] == "CREATED"]
+            spans[name] = len(set(live[0]["bundles_to_node_id"].values()))
+
+    for name, sizes in (("spread", (1, 1)), ("packed", (1, 1, 2))):
+        for number, size in enumerate(sizes[2:] or sizes):
+            nodes.add(f"{name}{number}", num_cpus=size)
+        study = make(tmp_path, "resources.workers=2", "budget.trials=1", "budget.kimg=0.5")
+        folder, storage = StudyFolder(tmp_path / "driver" / name), Storage(f"{s3}/{name}")
+        outcome = run_study(study, folder, {"command": "x"}, None, hear, storage=storage)
+        assert outcome.ended == {"completed": 1}
+
+    assert spans == {"spread": 2, "packed": 1}
