@@ -107,7 +107,16 @@ def main(debug: bool) -> None:
     metavar="s3://BUCKET/PREFIX",
     help="Keep the journal there, too: any machine goes on.",
 )
-@click.option("--address", help="Ray cluster; default: RAY_ADDRESS, else a local one is started.")
+@click.option(
+    "--address", help="Ray cluster; default: RAY_ADDRESS, the one of this machine, or a new one."
+)
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    help="Run it as a job of that cluster (a file of ray up, or http://…), and follow it.",
+)
+@click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @JSON
@@ -123,6 +132,9 @@ def tune(
     warm_start: tuple[Path, ...],
     journal: str | None,
     address: str | None,
+    cluster: str | None,
+    detach: bool,
+    page: Path | None,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -135,6 +147,13 @@ def tune(
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
+    if cluster is not None and not dry_run:
+        given = {"--storage": storage, "--resume": resume, "--time": limit, "--journal": journal}
+        numbers = {"--trials": trials, "--seed": seed}
+        words = [f"{key}={v}" for key, v in (given | numbers).items() if v is not None]
+        words += [f"--set={each}" for each in settings]
+        words += [f"--warm-start={each}" for each in warm_start]
+        sys.exit(_far_away(cluster, study, space, name or space.stem, storage, words, detach))
     folder, kept = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
         click.echo(plan(study, kept.place if kept else folder.root))
@@ -160,7 +179,7 @@ def tune(
         if folder.journal.exists():
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
         raise
-    report = write_report(folder.root)
+    report = write_report(folder.root, page)
     if kept is not None:
         kept.write("report.html", report.read_bytes())
     advice = grace_advice(load_results(folder.root))
@@ -387,13 +406,29 @@ def report(study: Path, output: Path | None) -> None:
 
 
 @main.command()
-@click.argument("study", type=STUDY)
+@click.argument("study", type=STUDY, required=False)
+@click.option("--cluster", metavar="FILE", help="The searches that run there, or STUDY's.")
+@click.option("--follow", is_flag=True, help="With --cluster: show what it says until it ends.")
+@click.option("--stop", "end", is_flag=True, help="With --cluster: end it in order.")
 @click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
 @click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
 @click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
 @JSON
-def status(study: Path, at: str | None, why: int | None, check: bool, as_json: bool) -> None:
+def status(
+    study: Path | None,
+    cluster: str | None,
+    follow: bool,
+    end: bool,
+    at: str | None,
+    why: int | None,
+    check: bool,
+    as_json: bool,
+) -> None:
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
+    if cluster is not None:
+        sys.exit(_job_status(cluster, study.name if study else None, follow, end))
+    if study is None:
+        raise click.UsageError("give a STUDY, or --cluster")
     from raygen.status import status as read_status
     from raygen.status import status_text
     from raygen.status import why as story
@@ -449,6 +484,35 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--cluster", metavar="FILE", help="Look at every node of that cluster.")
+@click.option("--address", help="Look at every node of that Ray cluster.")
+@click.option("--storage", metavar="DIR_OR_URI", help="Also read and write there from every node.")
+@JSON
+def doctor(cluster: str | None, address: str | None, storage: str | None, as_json: bool) -> None:
+    """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
+    from raygen.doctor import local_checks, table
+
+    if cluster is not None:
+        from raygen.tune.jobs import follow, reach, run
+
+        words = ["raygen", "doctor", "--address", "auto", *(["--json"] if as_json else [])]
+        words += ["--storage", storage] if storage else []
+        with reach(cluster) as remote:
+            job = run(remote, "raygen-doctor", words)
+            sys.exit(follow(remote, job, partial(click.echo, nl=False)))
+    if address is not None:
+        from raygen.tune.nodes import cluster_checks
+
+        checks = cluster_checks(address, storage)
+    else:
+        checks = local_checks(Path(storage or "runs"))
+    found = [check._asdict() for check in checks]
+    click.echo(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
+    if any(check.state == "fail" for check in checks):
+        sys.exit(RaygenError.exit_code)
+
+
+@main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
     """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
@@ -470,6 +534,70 @@ def validate(files: tuple[Path, ...]) -> None:
             mistakes.append(str(error))
     if mistakes:
         raise InputError("\n".join(mistakes))
+
+
+def _far_away(
+    cluster: str,
+    study: Any,
+    space: Path,
+    name: str,
+    storage: str,
+    words: list[str],
+    detach: bool,
+) -> int:
+    """Run a search as a job of a cluster, and follow it unless told not to; its exit code."""
+    from raygen.clusterfile import most_trials
+    from raygen.errors import InputError
+    from raygen.storage import Storage, is_uri
+    from raygen.tune.jobs import attach, bring_home, follow, reach, submit
+
+    if not is_uri(storage) and not Path(storage).is_absolute():
+        rule = "must be s3://BUCKET/…, gs://BUCKET/…, or the absolute path of a folder there"
+        raise InputError(f"--storage {storage}: with --cluster it {rule}")
+    Storage(storage)
+    with reach(cluster) as remote:
+        resources = study.spec.resources
+        most = most_trials(remote.launched, resources) if remote.launched else 0
+        grows = most and resources.concurrent is None
+        words += [f"--set=resources.concurrent={most}"] if grows else []
+        command = ["raygen", "tune", "--space", "space.yaml", "--name", name, *words]
+        job = submit(remote, name, command, space)
+        click.echo(f"{job} runs on the head of {cluster}", err=True)
+        if detach:
+            click.echo(attach(remote, name))
+            return 0
+        try:
+            code = follow(remote, job, partial(click.echo, nl=False, err=True))
+        except KeyboardInterrupt:
+            again, end = attach(remote, name), attach(remote, name).replace("--follow", "--stop")
+            click.echo(f"\nleft alone; follow it with: {again}\nend it with: {end}", err=True)
+            return 0
+        if remote.launched and code in (0, BROKEN_TRIALS, 143):
+            click.echo(bring_home(remote, name))
+        return code
+
+
+def _job_status(cluster: str, name: str | None, follow_it: bool, end: bool) -> int:
+    """List the searches of a cluster, or follow or end one of them."""
+    from raygen.tune import jobs
+
+    with jobs.reach(cluster) as remote:
+        if not (follow_it or end):
+            for job in jobs.searches(remote):
+                if name in (None, jobs.study_of(job)):
+                    click.echo(jobs.job_line(job))
+            return 0
+        job = jobs.find(remote, name)
+        if end:
+            job = jobs.stop(remote, job)
+            click.echo(jobs.job_line(job))
+            code = 0
+        else:
+            show = partial(click.echo, nl=False, err=True)
+            code = jobs.follow(remote, job.submission_id or "", show)
+        if remote.launched:
+            click.echo(jobs.bring_home(remote, jobs.study_of(job)))
+        return code
 
 
 def _study_folder(

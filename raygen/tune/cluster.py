@@ -189,7 +189,7 @@ def check_storage(place: str, elsewhere: bool) -> None:
     token = f".probe-{uuid.uuid4().hex[:12]}"
     storage.write(token, token.encode())
     try:
-        asked = {n["NodeID"]: _on(n["NodeID"], _probe).remote(storage, token) for n in nodes}
+        asked = {n["NodeID"]: on_node(n["NodeID"], _probe).remote(storage, token) for n in nodes}
         for node in nodes:
             address = node["NodeManagerAddress"]
             try:
@@ -219,10 +219,11 @@ def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
 def kill(node_id: str, pid: int) -> None:
     """End a process on a node, whatever it is doing; nothing happens if either is gone."""
     with suppress(RayError):
-        _on(node_id, _kill).remote(pid)
+        on_node(node_id, _kill).remote(pid)
 
 
-def _on(node_id: str, function: Callable[..., Any]) -> Any:
+def on_node(node_id: str, function: Callable[..., Any]) -> Any:
+    """Return a function as a task of a node; it takes no CPU from trials."""
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(num_cpus=0)(function).options(scheduling_strategy=there)
 
