@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from tune.studies import make_study
 from tune.test_faults import make, measured
 
 from raygen.errors import ClusterError
@@ -15,7 +16,9 @@ from raygen.folders import StudyFolder
 from raygen.results import load_study as load_results
 from raygen.results import read_records
 from raygen.storage import Storage, fetch
-from raygen.tune.search import run_study
+from raygen.tune.controller import Controller
+from raygen.tune.sampler import Sampler
+from raygen.tune.search import drive, run_study
 
 pytestmark = pytest.mark.ray
 Record = dict[str, Any]
@@ -78,10 +81,9 @@ def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
     shutil.rmtree(root, ignore_errors=True)
 
 
-def home_of(pid: int, workers: dict[str, Any]) -> str:
+def home_of(pid: int, raylets: dict[str, int]) -> str:
     """Return the worker whose raylet started a process."""
     parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    raylets = {n: w.all_processes["raylet"][0].process.pid for n, w in workers.items()}
     return next(name for name, raylet in raylets.items() if raylet == parent)
 
 
@@ -89,12 +91,13 @@ def test_a_node_lost_in_the_middle_costs_what_came_after_its_last_checkpoint(
     nodes: Nodes, s3: str, tmp_path: Path
 ) -> None:
     workers = {name: nodes.add(name, num_cpus=1) for name in ("a", "b")}
+    raylets = {n: w.all_processes["raylet"][0].process.pid for n, w in workers.items()}
     homes: dict[tuple[int, int], str] = {}  # by trial and attempt
     lost: list[str] = []
 
     def hear(record: Record) -> None:
         if record["kind"] == "start":
-            homes[record["trial"], record["attempt"]] = home_of(record["pid"], workers)
+            homes[record["trial"], record["attempt"]] = home_of(record["pid"], raylets)
         if record["kind"] == "checkpoint" and record["role"] == "last" and not lost:
             lost.append(homes[record["trial"], 1])
             nodes.cluster.remove_node(workers[lost[0]], allow_graceful=False)
@@ -113,6 +116,7 @@ def test_a_node_lost_in_the_middle_costs_what_came_after_its_last_checkpoint(
     measured(records)  # and nothing was told twice
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_after_its_head_is_gone_with_all_of_its_disk(
     nodes: Nodes, s3: str, tmp_path: Path
 ) -> None:
@@ -133,7 +137,7 @@ def test_a_search_goes_on_after_its_head_is_gone_with_all_of_its_disk(
     went_on = [r["kimg"] for r in records if r["kind"] == "start"]
     assert outcome.ended == {"completed": 2}
     assert max(went_on) > 0
-    assert len(measured(records)) == 2 * 3
+    assert len(measured(records)) == 2 * len(make(tmp_path).spec.milestones)
 
 
 def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
@@ -151,25 +155,68 @@ def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
     assert not folder.root.exists()
 
 
-def test_a_trial_of_two_workers_is_packed_onto_one_node_or_spans_two_if_it_must(
+@pytest.mark.slow
+def test_a_trial_of_two_workers_is_packed_onto_the_one_node_that_holds_both(
     nodes: Nodes, s3: str, tmp_path: Path
 ) -> None:
     from ray.util import placement_group_table
 
-    spans = {}
+    spans: list[int] = []
 
     def hear(record: Record) -> None:
         if record["kind"] == "report":
             groups = [g for g in placement_group_table().values() if len(g["bundles"]) == 2]
-            live = [g for g in groups if g["state"] == "CREATED"]
-            spans[name] = len(set(live[0]["bundles_to_node_id"].values()))
+            live = next(group for group in groups if group["state"] == "CREATED")
+            spans.append(len(set(live["bundles_to_node_id"].values())))
 
-    for name, sizes in (("spread", (1, 1)), ("packed", (1, 1, 2))):
-        for number, size in enumerate(sizes[2:] or sizes):
-            nodes.add(f"{name}{number}", num_cpus=size)
-        study = make(tmp_path, "resources.workers=2", "budget.trials=1", "budget.kimg=0.5")
-        folder, storage = StudyFolder(tmp_path / "driver" / name), Storage(f"{s3}/{name}")
-        outcome = run_study(study, folder, {"command": "x"}, None, hear, storage=storage)
-        assert outcome.ended == {"completed": 1}
+    for name, cpus in (("a", 1), ("b", 1), ("c", 2)):
+        nodes.add(name, num_cpus=cpus)
+    study = make(tmp_path, "resources.workers=2", "budget.trials=1", "budget.kimg=0.5")
+    folder = StudyFolder(tmp_path / "driver" / "packed")
+    storage = Storage(f"{s3}/packed")
+    outcome = run_study(study, folder, {"command": "x"}, None, hear, storage=storage)
 
-    assert spans == {"spread": 2, "packed": 1}
+    assert outcome.ended == {"completed": 1}
+    assert set(spans) == {1}
+
+
+def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_wait(
+    nodes: Nodes, tmp_path: Path
+) -> None:
+    import ray
+    from ray import tune
+    from scale import Sleeper
+
+    from raygen.tune.cluster import Room
+    from raygen.tune.journal import Journal
+
+    nodes.add("a", num_cpus=4, num_gpus=1)
+    ray.init(nodes.cluster.address, log_to_driver=False)
+    study = make_study(tmp_path, "resources={cpus: 1, gpus: 0.5}", "budget.trials=12")
+    running: dict[int, str] = {}  # by trial: its GPU
+    most = {1: 0, 2: 0}  # at once, by number of nodes with a GPU
+
+    def hear(record: Record) -> None:
+        if record["kind"] == "start":
+            running[record["trial"]] = record["device"]
+            nodes_now = 1 + ("b" in joined)
+            most[nodes_now] = max(most[nodes_now], len(running))
+        if record["kind"] == "end":
+            running.pop(record["trial"])
+            if not joined:
+                nodes.add("b", num_cpus=4, num_gpus=1)
+                joined.append("b")
+
+    joined: list[str] = []
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        sampler = Sampler(study, "test", None)
+        controller = Controller(study, journal, sampler, hear)
+        room = Room(study.spec.resources)
+        room.EVERY = 0.5
+        sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, rest=1.0)
+        drive(controller, sleeper, {"CPU": 1, "GPU": 0.5}, room, tmp_path)
+
+    ended = controller.ended()
+    assert sum(ended.values()) == 12
+    assert set(ended) <= {"completed", "stopped"}
+    assert most == {1: 2, 2: 4}
