@@ -1,6 +1,5 @@
 """Searches over several nodes: raylets of their own on this machine, and storage that speaks S3."""
 
-import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from raygen.tune.search import drive, run_study
 
 pytestmark = pytest.mark.ray
 Record = dict[str, Any]
+STORE = 200_000_000  # bytes of object store of a node
 
 
 class Nodes(NamedTuple):
@@ -32,53 +32,41 @@ class Nodes(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """A bucket on a server that speaks S3; the URI of a folder in it."""
-    moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        for key, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            patch.setenv(key, value)
-        import boto3
-
-        boto3.client("s3").create_bucket(Bucket="nodes")
-        yield "s3://nodes/runs"
-    server.stop()
-
-
-@pytest.fixture
-def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nodes]:
-    """A head without CPUs; workers are added, each with a cache (its disk) of its own."""
+def head() -> Iterator[Any]:
+    """A head without CPUs, and no node beside it."""
     import ray
     from ray.cluster_utils import Cluster
 
     from raygen.tune.cluster import RAY_SETTINGS
 
-    if ray.is_initialized():
-        ray.shutdown()  # the session's own cluster: this one is another
+    ray.shutdown()  # the cluster of other tests: this one is another
     root = tempfile.mkdtemp(prefix="rg-", dir="/tmp")
-    for key, value in {**RAY_SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
-        monkeypatch.setenv(key, value)
-    memory = {"object_store_memory": 200_000_000}
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "temp_dir": root, **memory})
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {**RAY_SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
+            patch.setenv(key, value)
+        given = {"num_cpus": 0, "temp_dir": root, "object_store_memory": STORE}
+        cluster = Cluster(True, head_node_args=given)
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+        ray.shutdown()
+        cluster.shutdown()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture
+def nodes(head: Any, tmp_path: Path, repository: Path) -> Iterator[Nodes]:
+    """Workers are added by the test, each with a cache (its disk) of its own."""
+    import ray
 
     def add(name: str, **resources: Any) -> Any:
         env = {"RAYGEN_CACHE": str(tmp_path / "disks" / name)}
-        return cluster.add_node(env_vars=env, **memory, **resources)
+        env["PYTHONPATH"] = str(repository / "benchmarks")
+        return head.add_node(env_vars=env, object_store_memory=STORE, **resources)
 
-    monkeypatch.setenv("RAY_ADDRESS", cluster.address)
-    yield Nodes(cluster, add)
+    yield Nodes(head, add)
     ray.shutdown()
-    cluster.shutdown()
-    shutil.rmtree(root, ignore_errors=True)
+    for node in list(head.worker_nodes):
+        head.remove_node(node)
 
 
 def home_of(pid: int, raylets: dict[str, int]) -> str:
@@ -114,30 +102,6 @@ def test_a_node_lost_in_the_middle_costs_what_came_after_its_last_checkpoint(
     assert homes[retry["trial"], 1] != homes[retry["trial"], 2]  # on a disk that never saw it
     assert again["kimg"] >= retry["kimg"] > 0  # from its checkpoint, which came through S3
     measured(records)  # and nothing was told twice
-
-
-@pytest.mark.slow
-def test_a_search_goes_on_after_its_head_is_gone_with_all_of_its_disk(
-    nodes: Nodes, s3: str, tmp_path: Path
-) -> None:
-    nodes.add("a", num_cpus=2)
-    storage = Storage(f"{s3}/head")
-    facts = {"command": "x"}
-
-    def first(name: str, *settings: str) -> Any:
-        folder = StudyFolder(tmp_path / name / "head")
-        study = make(tmp_path, *settings)
-        return run_study(study, folder, facts, None, lambda record: None, storage=storage)
-
-    first("one", "budget.total_kimg=1")
-    shutil.rmtree(tmp_path / "one")
-    outcome = first("two")
-
-    records = read_records(fetch(storage.place) / "journal.jsonl")
-    went_on = [r["kimg"] for r in records if r["kind"] == "start"]
-    assert outcome.ended == {"completed": 2}
-    assert max(went_on) > 0
-    assert len(measured(records)) == 2 * len(make(tmp_path).spec.milestones)
 
 
 def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
