@@ -50,8 +50,6 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SETTINGS.items()})
     address = address or os.environ.get("RAY_ADDRESS") or started_here() or "local"
-    if address != "local":
-        use_token()
     where = "on this machine" if address == "local" else f"at {address}"
     notify({"kind": "phase", "text": f"starting Ray {where}"})
     # A lost trial is told in one line by raygen; Tune would print pages about it.
@@ -86,13 +84,6 @@ def started_here() -> str | None:
     except OSError:
         return None  # the file of a cluster that was killed stays behind
     return address
-
-
-def use_token() -> None:
-    """Authenticate with the token of this machine: Ray does so by itself only where it starts."""
-    path = os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")
-    if Path(path).expanduser().exists() or "RAY_AUTH_TOKEN" in os.environ:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 class Room:

@@ -114,6 +114,7 @@ sed 's#^root:.*#root:x:0:0:root:{self.home}:/bin/bash#' /etc/passwd > {self.home
 mount --bind {self.home}/passwd /etc/passwd
 hostname {self.name}
 mkdir -p /run/sshd {self.home}/.ssh {self.home}/.local/bin
+echo 'export {self.net.profile}' > {self.home}/.profile
 cp {self.net.key}.pub {self.home}/.ssh/authorized_keys
 chmod 700 {self.home} {self.home}/.ssh && chmod 600 {self.home}/.ssh/authorized_keys
 # What installs packages: there is no network here, so it makes the one environment that there is.
@@ -129,10 +130,12 @@ exec env -i HOME=$HOME PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin \\
 class Network:
     """A bridge, the hosts on it, and the keys that open them."""
 
-    def __init__(self, folder: Path, hosts: int) -> None:
+    def __init__(self, folder: Path, hosts: int, profile: dict[str, str] | None = None) -> None:
+        """`profile`: environment variables of everybody who logs in."""
         self.folder, self.tag = folder, f"rg{os.getpid() % 100000}"
         self.bridge, self.key = f"{self.tag}b", folder / "id"
         self.hosts = [Host(self, number) for number in range(hosts)]
+        self.profile = " ".join(f"{key}={value}" for key, value in (profile or {}).items())
 
     def __enter__(self) -> "Network":
         self.folder.mkdir(parents=True, exist_ok=True)
