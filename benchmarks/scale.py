@@ -111,7 +111,7 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=at_once))
     study, folder = load_study(root / "space.yaml"), StudyFolder(root / "study")
     folder.root.mkdir()
-    shown = Timed(StudyProgress(study, quiet=True))
+    shown = Timed(StudyProgress(study, "quiet"))
     moments: dict[str, list[float]] = {"start": [], "report": []}
 
     def notify(record: dict[str, Any]) -> None:

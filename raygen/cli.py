@@ -6,7 +6,6 @@ Nothing heavy is imported before the command that needs it: torch alone takes se
 import json
 import shlex
 import sys
-import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,33 +13,10 @@ from typing import Any
 import click
 
 from raygen import __version__
-from raygen.errors import RaygenError, StorageError, did_you_mean
+from raygen.commands import LOUDNESS, Group, Loudness, loudness, tell
+from raygen.errors import RaygenError, StorageError
 
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
-
-
-class Group(click.Group):
-    """Prints a RaygenError as one line and exits with its code; suggests misspelt commands."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(130)
-        except RaygenError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
-            ctx.exit(error.exit_code)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands:
-            hint = did_you_mean(args[0], self.commands)
-            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 class StudyPath(click.Path):
@@ -69,9 +45,13 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="More progress.")
 @click.option("--debug", is_flag=True, help="Print a traceback with every error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
     """Find the best configuration of an image generator, on one laptop or on a GPU cluster."""
+    ctx.meta[LOUDNESS] = Loudness(quiet, verbose, debug)
 
 
 @main.command()
@@ -118,7 +98,6 @@ def main(debug: bool) -> None:
 @click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @JSON
 def tune(
     space: Path,
@@ -136,7 +115,6 @@ def tune(
     detach: bool,
     page: Path | None,
     dry_run: bool,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
@@ -156,7 +134,10 @@ def tune(
         sys.exit(_far_away(cluster, study, space, name or space.stem, storage, words, detach))
     folder, kept = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
-        click.echo(plan(study, kept.place if kept else folder.root))
+        from raygen.tune.fit import fits
+
+        where = kept.place if kept else folder.root
+        click.echo(plan(study, where, fits(study.spec, address or cluster)))
         return
     from raygen.report.page import write_report
     from raygen.results import grace_advice
@@ -172,9 +153,9 @@ def tune(
     go_on = shlex.join(str(word) for word in again)
     command = shlex.join(["raygen", *sys.argv[1:]])
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
-    progress = StudyProgress(study, quiet)
     try:
-        outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
+        with StudyProgress(study, _how_loud()) as progress:
+            outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
     except RaygenError:
         if folder.journal.exists():
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
@@ -224,7 +205,7 @@ def train(
             name: score.value for name, score in progress.scores.items()
         }
         speed, seconds = progress.images_per_second, progress.seconds
-        click.echo(milestone_line(progress.kimg, metrics, speed, seconds), err=True)
+        tell(milestone_line(progress.kimg, metrics, speed, seconds))
         if progress.diverged is not None:
             raise RaygenError(f"diverged at {progress.kimg:g} kimg: {progress.diverged}")
         scores = metrics
@@ -259,6 +240,7 @@ def train(
 )
 @click.option("--shard", type=click.IntRange(1), help="Images in one .npz of several.")
 @click.option("--data", metavar="PATH", help="The real images, to check --class; if not known.")
+@JSON
 def generate(
     source: Path,
     out: Path,
@@ -272,6 +254,7 @@ def generate(
     tile: int | None,
     shard: int | None,
     data: str | None,
+    as_json: bool,
 ) -> None:
     """Draw images from noise: a grid (.png), an .npz, a folder, or a loop (.gif).
 
@@ -285,7 +268,8 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
-    click.echo(draw(source, out, number, seed, device, label, ways))
+    written = draw(source, out, number, seed, device, label, ways)
+    click.echo(json.dumps({"schema": 1, "out": str(written)}) if as_json else written)
 
 
 @main.command()
@@ -314,7 +298,6 @@ def augment(
     from raygen.apply.tables import augment_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tell = partial(click.echo, err=True)
     found = measure(source, data, Settings(samples, steps, seeds), device, tell)
     click.echo(json.dumps(found) if as_json else augment_table(found))
 
@@ -335,28 +318,61 @@ def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
     from raygen.apply.tables import audit_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = measure(source, data, samples, device, partial(click.echo, err=True))
+    found = measure(source, data, samples, device, tell)
     click.echo(json.dumps(found) if as_json else audit_table(found))
 
 
 @main.command()
 @click.argument("source", type=EXISTING)
-@click.option("--out", default="model.onnx", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["onnx", "pt2", "csv", "json", "parquet"]),
+    help="Default: what --out ends in, else onnx.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Default: model.onnx; stdout (tables)."
+)
 @click.option("--uint8", is_flag=True, help="Images as 0 to 255 instead of 0.0 to 1.0.")
+@click.option(
+    "--table",
+    default="trials",
+    type=click.Choice(["trials", "history", "rungs", "replicates", "finalists", "full"]),
+    show_default=True,
+    help="Of a study, for csv, json and parquet.",
+)
 @JSON
-def export(source: Path, out: Path, uint8: bool, as_json: bool) -> None:
-    """Write the generator as ONNX or .pt2 (torch.export), checked, with a model card.
+def export(
+    source: Path, form: str | None, out: Path | None, uint8: bool, table: str, as_json: bool
+) -> None:
+    r"""Write the generator (ONNX or torch.export, checked, with a model card), or a study's tables.
 
+    \b
     E.g.: raygen export runs/quickstart --out model.onnx
+          raygen export runs/quickstart -f csv --table history > history.csv
     """
+    ending = out.suffix.removeprefix(".") if out else ""
+    form = form or (ending if ending in ("csv", "json", "parquet") else None)
+    if form in ("csv", "json", "parquet"):
+        from raygen.results import load_study
+        from raygen.tables import table_text, write_table
+
+        study = load_study(source)
+        if out is None:
+            click.echo(table_text(study, table, form), nl=False)
+        else:
+            write_table(study, table, form, out)
+            click.echo(out)
+        return
     from raygen.apply.export import export as write
 
-    done = write(source, out, uint8)
+    done = write(source, out or Path(f"model.{form or 'onnx'}"), uint8)
     if as_json:
         result = {"file": str(done.path), "card": str(done.card), "difference": done.difference}
         click.echo(json.dumps({"schema": 1, **result}))
     else:
-        click.echo(f"largest difference of a pixel: {done.difference:.3g} of 1", err=True)
+        tell(f"largest difference of a pixel: {done.difference:.3g} of 1")
         click.echo(done.path)
 
 
@@ -413,6 +429,7 @@ def report(study: Path, output: Path | None) -> None:
 @click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
 @click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
 @click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until it has ended.")
 @JSON
 def status(
     study: Path | None,
@@ -422,6 +439,7 @@ def status(
     at: str | None,
     why: int | None,
     check: bool,
+    watch: bool,
     as_json: bool,
 ) -> None:
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
@@ -444,9 +462,49 @@ def status(
         click.echo(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
     elif why is not None:
         click.echo(story(study, why, at))
+    elif watch:
+        from raygen.progress.watch import watch as follow
+
+        click.echo(follow(study))
     else:
         facts = read_status(study, at)
         click.echo(json.dumps(facts) if as_json else status_text(facts))
+
+
+@main.command()
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@JSON
+def ls(folder: Path, as_json: bool) -> None:
+    """List the studies below a folder (default: runs), e.g.: raygen ls"""
+    from raygen.listing import listing_text, studies
+
+    found = studies(folder)
+    click.echo(json.dumps({"schema": 1, "studies": found}) if as_json else listing_text(found))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Begin a project: the shipped search spaces in a new folder, e.g.: raygen init my-project"""
+    from raygen.starter import start
+
+    for file in start(folder):
+        tell(str(file))
+    click.echo(f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml")
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what completes commands and options in a shell.
+
+    E.g., in ~/.bashrc: eval "$(raygen completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # one of click's own three
+    click.echo(kind(main, {}, "raygen", "_RAYGEN_COMPLETE").source())
 
 
 @main.command()
@@ -639,6 +697,11 @@ def _study_folder(
     if kept is None:
         return StudyFolder(Path(place(chosen))), None
     return StudyFolder(scratch() / chosen), kept.under(chosen)
+
+
+def _how_loud() -> Any:
+    chosen = loudness()
+    return "quiet" if chosen.quiet else "verbose" if chosen.verbose else "normal"
 
 
 def _exit_code(outcome: Any) -> int:

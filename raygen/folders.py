@@ -6,6 +6,7 @@ study.json                what was searched, how, where, and how it ended
 space.yaml                the search space after all overrides
 trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
+tensorboard/0007/         a trial's curves for TensorBoard (never read back)
 real.png                  64 real training images
 trials/0007/              best.pt, last.pt, samples-000012000.png, error.txt
 evaluation.json           metrics by raygen evaluate (here, or in a trial's folder)
@@ -42,6 +43,10 @@ class StudyFolder(NamedTuple):
     @property
     def optuna(self) -> Path:
         return self.root / "optuna.log"
+
+    @property
+    def curves(self) -> Path:
+        return self.root / "tensorboard"
 
     @property
     def real(self) -> Path:

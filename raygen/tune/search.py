@@ -29,7 +29,9 @@ from raygen.results import fold, read_records, write_tables
 from raygen.storage import JOURNAL, Storage
 from raygen.tune.cluster import Room, check_storage, connected, kill
 from raygen.tune.controller import Closing, Controller
+from raygen.tune.curves import Curves
 from raygen.tune.describe import check_same, describe
+from raygen.tune.full import measure_finalists
 from raygen.tune.journal import Journal
 from raygen.tune.remote import Records, RemoteJournal, records_at
 from raygen.tune.runner import DdpTrial, TrialActor
@@ -78,7 +80,7 @@ def run_study(
     started = time.time()
     notify({"kind": "phase", "text": "loading data"})
     data = load_data(study.spec.data)
-    require(study.spec.metrics)
+    require((*study.spec.metrics, *study.spec.final_metrics))
     if storage is not None:
         journal_uri = storage.under(JOURNAL).place
     bucket = records_at(journal_uri) if journal_uri else None
@@ -89,7 +91,9 @@ def run_study(
     if folder.journal.exists():
         check_same(folder, info)
     with connected(address, notify):
-        room = Room(study.spec.resources)
+        room, there = Room(study.spec.resources), ray.cluster_resources()
+        text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {room()} at once"
+        notify({"kind": "machines", "text": text})
         _make_folder(folder.root, storage, room.elsewhere)
         notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
         assets = _prepare(study, data)
@@ -106,7 +110,13 @@ def run_study(
                 if storage is not None:
                     storage.delete(path.relative_to(folder.root).as_posix())
 
-            controller = Controller(study, journal, sampler, notify, delete)
+            curves = Curves(folder.curves)
+
+            def announce(record: dict[str, Any]) -> None:
+                curves(record)
+                notify(record)
+
+            controller = Controller(study, journal, sampler, announce, delete)
             _open(controller, journal, records, info, notify)
             folder.space.write_text(dump(study.raw), encoding="utf-8")
             save_grid(data.train.images[:64], folder.real)
@@ -122,6 +132,7 @@ def run_study(
             try:
                 with _signals(controller, received):
                     drive(controller, *_trainable(shared), room, folder.root)
+                    measure_finalists(controller, shared)
                 for trial in controller.running:
                     controller.end(trial.number, "interrupted", "the search ended before it")
             except RaygenError as error:
@@ -129,6 +140,8 @@ def run_study(
                     seconds = time.time() - started
                     journal.append("close", state="failed", seconds=seconds, reason=str(error))
                 raise
+            finally:
+                curves.close()
             state, reason, full = controller.closing or Closing("finished", "")
             if state == "finished" and not reason and not controller.ended().get("completed"):
                 state, reason = "failed", "no trial was trained to its end"
@@ -170,9 +183,11 @@ def _journal(path: Path, bucket: Records | None) -> Journal:
 def _send_home(storage: Storage, folder: StudyFolder) -> None:
     """Keep the tables where the study is kept, and bring the sample grids that the report shows."""
     files = [folder.journal, folder.optuna, folder.study, *folder.root.glob("*.csv")]
-    storage.push(folder.root, *sorted(path.name for path in files if path.exists()))
-    there = storage.sizes("trials")
-    storage.pull(folder.root, [name for name in there if name.endswith((".png", ".txt"))])
+    files += [path for path in folder.curves.rglob("*") if path.is_file()]
+    there = [path for path in files if path.exists()]
+    storage.push(folder.root, *sorted(p.relative_to(folder.root).as_posix() for p in there))
+    kept = storage.sizes("trials")
+    storage.pull(folder.root, [name for name in kept if name.endswith((".png", ".txt"))])
 
 
 def _make_folder(root: Path, storage: Storage | None, elsewhere: bool) -> None:
@@ -391,7 +406,9 @@ def _signals(controller: Controller, received: list[int]) -> Iterator[None]:
 
 def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one."""
-    metrics, samples = study.spec.metrics, study.spec.evaluation.samples
+    spec = study.spec
+    metrics = tuple(dict.fromkeys((*spec.metrics, *spec.final_metrics)))
+    samples = max(spec.evaluation.samples, spec.finalists.samples or 0)
     if not study.spec.resources.gpus:
         return prepare(metrics, data, torch.device("cpu"), samples)
     task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
@@ -415,9 +432,10 @@ def _shared(
         folder=str(folder.root.resolve()),
         family=study.spec.family,
         metrics=study.spec.metrics,
-        samples=study.spec.evaluation.samples,
+        evaluation=study.spec.evaluation.model_dump(),
         compute=study.spec.compute,
         milestones=study.spec.milestones,
+        rungs=study.spec.rungs,
         resources=study.spec.resources.model_dump(),
         name=data.name,
         classes=tuple(data.classes),

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 
 from raygen.compute import Compute
-from raygen.config import Trial, parse_trial
+from raygen.config import Evaluation, Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
@@ -43,9 +43,10 @@ class Shared(NamedTuple):
     folder: str
     family: str
     metrics: tuple[str, ...]
-    samples: int
+    evaluation: dict[str, Any]
     compute: Compute
     milestones: tuple[float, ...]
+    rungs: tuple[float, ...]
     resources: dict[str, Any]
     name: str
     classes: tuple[str, ...]
@@ -81,7 +82,10 @@ class Workbench:
         # Once per process: every trial in it finds the training images on its device.
         train = Split(data.train.images.to(device), data.train.labels.to(device))
         self.shared, self.device, self.data = shared, device, data._replace(train=train)
-        self.evaluator = Evaluator(shared.metrics, self.data, shared.samples, device, shared.assets)
+        self.evaluation = Evaluation.model_validate(shared.evaluation)
+        self.evaluator = Evaluator(
+            shared.metrics, self.data, self.evaluation.samples, device, shared.assets
+        )
         self.ask = ask
         self.store = shared.storage
         self.study = StudyFolder(Path(shared.folder) if self.store is None else scratch())
@@ -128,7 +132,7 @@ class Workbench:
         pulse = _Pulse(self, folder, trial, seed)
         for progress in fit(
             trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
-            self.shared.compute,
+            self.shared.compute, self._samples_at,
         ):  # fmt: skip
             if rank() == 0:
                 record(folder, trial, seed, self.data.summary(), progress)
@@ -136,6 +140,9 @@ class Workbench:
             # Without its checkpoint a trial starts again; what is known of it is not told twice.
             if progress.kimg > reported or progress.diverged is not None:
                 yield told_of(progress, folder)
+
+    def _samples_at(self, kimg: float) -> int:
+        return self.evaluation.samples_at(kimg, self.shared.rungs)
 
     def _bring(self, folder: TrialFolder) -> TrialFolder:
         """Bring the checkpoints of a trial here, if they are kept elsewhere.
