@@ -463,9 +463,12 @@ def status(
     elif why is not None:
         click.echo(story(study, why, at))
     elif watch:
-        from raygen.progress.watch import watch as follow
+        from raygen.folders import StudyFolder
+        from raygen.progress.watch import watch as look
 
-        click.echo(follow(study))
+        if StudyFolder(study).origin.exists():
+            raise click.UsageError("--watch is for a folder; see --cluster FILE --follow")
+        click.echo(look(study))
     else:
         facts = read_status(study, at)
         click.echo(json.dumps(facts) if as_json else status_text(facts))
