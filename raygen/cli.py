@@ -6,7 +6,6 @@ Nothing heavy is imported before the command that needs it: torch alone takes se
 import json
 import shlex
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +130,10 @@ def tune(
         words = [f"{key}={v}" for key, v in (given | numbers).items() if v is not None]
         words += [f"--set={each}" for each in settings]
         words += [f"--warm-start={each}" for each in warm_start]
-        sys.exit(_far_away(cluster, study, space, name or space.stem, storage, words, detach))
+        from raygen.tune.errands import search
+
+        where = (storage, name or space.stem)
+        sys.exit(search(cluster, study.spec.resources, space, *where, words, detach))
     folder, kept = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
         from raygen.tune.fit import fits
@@ -444,7 +446,10 @@ def status(
 ) -> None:
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
     if cluster is not None:
-        sys.exit(_job_status(cluster, study.name if study else None, follow, end))
+        from raygen.tune.errands import end_search, follow_search, list_searches
+
+        act = end_search if end else follow_search if follow else list_searches
+        sys.exit(act(cluster, study.name if study else None))
     if study is None:
         raise click.UsageError("give a STUDY, or --cluster")
     from raygen.status import status as read_status
@@ -554,13 +559,9 @@ def doctor(cluster: str | None, address: str | None, storage: str | None, as_jso
     from raygen.doctor import local_checks, table
 
     if cluster is not None:
-        from raygen.tune.jobs import follow, reach, run
+        from raygen.tune.errands import look
 
-        words = ["raygen", "doctor", "--address", "auto", *(["--json"] if as_json else [])]
-        words += ["--storage", storage] if storage else []
-        with reach(cluster) as remote:
-            job = run(remote, "raygen-doctor", words)
-            sys.exit(follow(remote, job, partial(click.echo, nl=False)))
+        sys.exit(look(cluster, storage, as_json))
     if address is not None:
         from raygen.tune.nodes import cluster_checks
 
@@ -595,70 +596,6 @@ def validate(files: tuple[Path, ...]) -> None:
             mistakes.append(str(error))
     if mistakes:
         raise InputError("\n".join(mistakes))
-
-
-def _far_away(
-    cluster: str,
-    study: Any,
-    space: Path,
-    name: str,
-    storage: str,
-    words: list[str],
-    detach: bool,
-) -> int:
-    """Run a search as a job of a cluster, and follow it unless told not to; its exit code."""
-    from raygen.clusterfile import most_trials
-    from raygen.errors import InputError
-    from raygen.storage import Storage, is_uri
-    from raygen.tune.jobs import attach, bring_home, follow, reach, submit
-
-    if not is_uri(storage) and not Path(storage).is_absolute():
-        rule = "must be s3://BUCKET/…, gs://BUCKET/…, or the absolute path of a folder there"
-        raise InputError(f"--storage {storage}: with --cluster it {rule}")
-    Storage(storage)
-    with reach(cluster) as remote:
-        resources = study.spec.resources
-        most = most_trials(remote.launched, resources) if remote.launched else 0
-        grows = most and resources.concurrent is None
-        words += [f"--set=resources.concurrent={most}"] if grows else []
-        command = ["raygen", "tune", "--space", "space.yaml", "--name", name, *words]
-        job = submit(remote, name, command, space)
-        click.echo(f"{job} runs on the head of {cluster}", err=True)
-        if detach:
-            click.echo(attach(remote, name))
-            return 0
-        try:
-            code = follow(remote, job, partial(click.echo, nl=False, err=True))
-        except KeyboardInterrupt:
-            again, end = attach(remote, name), attach(remote, name).replace("--follow", "--stop")
-            click.echo(f"\nleft alone; follow it with: {again}\nend it with: {end}", err=True)
-            return 0
-        if remote.launched and code in (0, BROKEN_TRIALS, 143):
-            click.echo(bring_home(remote, name))
-        return code
-
-
-def _job_status(cluster: str, name: str | None, follow_it: bool, end: bool) -> int:
-    """List the searches of a cluster, or follow or end one of them."""
-    from raygen.tune import jobs
-
-    with jobs.reach(cluster) as remote:
-        if not (follow_it or end):
-            for job in jobs.searches(remote):
-                if name in (None, jobs.study_of(job)):
-                    click.echo(jobs.job_line(job))
-            return 0
-        job = jobs.find(remote, name)
-        if end:
-            job = jobs.stop(remote, job)
-            click.echo(jobs.job_line(job))
-            code = 0
-        else:
-            show = partial(click.echo, nl=False, err=True)
-            code = jobs.follow(remote, job.submission_id or "", show)
-        if remote.launched:
-            click.echo(jobs.bring_home(remote, jobs.study_of(job)))
-        return code
 
 
 def _study_folder(

@@ -178,7 +178,7 @@ def follow(remote: Remote, job: str, show: Callable[[str], None]) -> int:
             time.sleep(3)
             continue
         if info.status in ENDED:
-            return _code(info)
+            return exit_code(info)
         time.sleep(0.5)
 
 
@@ -251,7 +251,8 @@ def _settings(remote: Remote) -> str:
     return "".join(f"{key}={shlex.quote(value)}\n" for key, value in found.items())
 
 
-def _code(info: JobDetails) -> int:
+def exit_code(info: JobDetails) -> int:
+    """The exit code of a job that has ended."""
     if info.status == JobStatus.SUCCEEDED:
         return 0
     if info.status == JobStatus.STOPPED:
