@@ -18,7 +18,23 @@ from raygen.errors import RaygenError, StorageError
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
 
 
-EXISTING = click.Path(exists=True, path_type=Path)
+class StudyPath(click.Path):
+    """A path, or the URI of a study on object storage, which is fetched."""
+
+    def __init__(self, weights: bool = False, exists: bool = False) -> None:
+        super().__init__(exists=exists, path_type=Path)
+        self.weights = weights
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            from raygen.storage import fetch
+
+            return fetch(value, self.weights)
+        return super().convert(value, param, ctx)
+
+
+EXISTING = StudyPath(weights=True, exists=True)
+STUDY = StudyPath()
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
@@ -40,7 +56,13 @@ def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
 @main.command()
 @click.option("--space", required=True, type=click.Path(path_type=Path), help="The search space.")
 @click.option("--name", help="Name of the study; default: that of the file.")
-@click.option("--storage", default="runs", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--storage",
+    default="runs",
+    metavar="DIR_OR_URI",
+    show_default=True,
+    help="Where studies are kept: a folder that every node sees, s3://BUCKET/… or gs://BUCKET/….",
+)
 @SETTING
 @click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
 @click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
@@ -64,13 +86,22 @@ def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
     metavar="s3://BUCKET/PREFIX",
     help="Keep the journal there, too: any machine goes on.",
 )
-@click.option("--address", help="Ray cluster; default: RAY_ADDRESS, else a local one is started.")
+@click.option(
+    "--address", help="Ray cluster; default: RAY_ADDRESS, the one of this machine, or a new one."
+)
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    help="Run it as a job of that cluster (a file of ray up, or http://…), and follow it.",
+)
+@click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 @JSON
 def tune(
     space: Path,
     name: str | None,
-    storage: Path,
+    storage: str,
     settings: tuple[str, ...],
     trials: int | None,
     seed: int | None,
@@ -79,6 +110,9 @@ def tune(
     warm_start: tuple[Path, ...],
     journal: str | None,
     address: str | None,
+    cluster: str | None,
+    detach: bool,
+    page: Path | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -90,18 +124,31 @@ def tune(
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
-    folder = _study_folder(storage, name, space.stem, resume, journal)
+    if cluster is not None and not dry_run:
+        given = {"--storage": storage, "--resume": resume, "--time": limit, "--journal": journal}
+        numbers = {"--trials": trials, "--seed": seed}
+        words = [f"{key}={v}" for key, v in (given | numbers).items() if v is not None]
+        words += [f"--set={each}" for each in settings]
+        words += [f"--warm-start={each}" for each in warm_start]
+        from raygen.tune.errands import search
+
+        where = (storage, name or space.stem)
+        sys.exit(search(cluster, study.spec.resources, space, *where, words, detach))
+    folder, kept = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
         from raygen.tune.fit import fits
 
-        click.echo(plan(study, folder.root, fits(study.spec, address)))
+        where = kept.place if kept else folder.root
+        click.echo(plan(study, where, fits(study.spec, address or cluster)))
         return
     from raygen.report.page import write_report
     from raygen.results import grace_advice
     from raygen.results import load_study as load_results
     from raygen.tune.search import run_study
 
-    again = ["raygen", "tune", "--space", folder.space, "--name", folder.root.name]
+    again = ["raygen", "tune", "--space", space if kept else folder.space]
+    again += [f"--set={each}" for each in (*settings, *short)] if kept else []
+    again += ["--name", folder.root.name]
     again += ["--storage", storage, "--resume", "must"]
     again += ["--journal", journal] if journal else []
     again += ["--address", address] if address else []
@@ -110,12 +157,14 @@ def tune(
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
     try:
         with StudyProgress(study, _how_loud()) as progress:
-            outcome = run_study(study, folder, facts, address, progress, warm_start, journal)
+            outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
     except RaygenError:
-        if folder.space.exists():
+        if folder.journal.exists():
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
         raise
-    report = write_report(folder.root)
+    report = write_report(folder.root, page)
+    if kept is not None:
+        kept.write("report.html", report.read_bytes())
     advice = grace_advice(load_results(folder.root))
     if advice is not None and advice.short:
         click.echo(f"{advice.text} {advice.action}", err=True)
@@ -124,7 +173,8 @@ def tune(
     if outcome.state != "finished":
         click.echo(f"go on with: {go_on}", err=True)
     if as_json:
-        result = {"schema": 1, "study": str(folder.root), "report": str(report)}
+        where = kept.place if kept else str(folder.root)
+        result = {"schema": 1, "study": where, "report": str(report)}
         click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
         click.echo(report)
@@ -364,7 +414,7 @@ def evaluate(
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
 def report(study: Path, output: Path | None) -> None:
     """Build the HTML report, e.g.: raygen report runs/quickstart"""
@@ -374,16 +424,34 @@ def report(study: Path, output: Path | None) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY, required=False)
+@click.option("--cluster", metavar="FILE", help="The searches that run there, or STUDY's.")
+@click.option("--follow", is_flag=True, help="With --cluster: show what it says until it ends.")
+@click.option("--stop", "end", is_flag=True, help="With --cluster: end it in order.")
 @click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
 @click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
 @click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
 @click.option("--watch", is_flag=True, help="Look again every two seconds, until it has ended.")
 @JSON
 def status(
-    study: Path, at: str | None, why: int | None, check: bool, watch: bool, as_json: bool
+    study: Path | None,
+    cluster: str | None,
+    follow: bool,
+    end: bool,
+    at: str | None,
+    why: int | None,
+    check: bool,
+    watch: bool,
+    as_json: bool,
 ) -> None:
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
+    if cluster is not None:
+        from raygen.tune.errands import end_search, follow_search, list_searches
+
+        act = end_search if end else follow_search if follow else list_searches
+        sys.exit(act(cluster, study.name if study else None))
+    if study is None:
+        raise click.UsageError("give a STUDY, or --cluster")
     from raygen.status import status as read_status
     from raygen.status import status_text
     from raygen.status import why as story
@@ -400,9 +468,12 @@ def status(
     elif why is not None:
         click.echo(story(study, why, at))
     elif watch:
-        from raygen.progress.watch import watch as follow
+        from raygen.folders import StudyFolder
+        from raygen.progress.watch import watch as look
 
-        click.echo(follow(study))
+        if StudyFolder(study).origin.exists():
+            raise click.UsageError("--watch is for a folder; see --cluster FILE --follow")
+        click.echo(look(study))
     else:
         facts = read_status(study, at)
         click.echo(json.dumps(facts) if as_json else status_text(facts))
@@ -445,7 +516,7 @@ def completion(shell: str) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("--repeats", default=30, type=click.IntRange(2), show_default=True)
 @JSON
 def replay(study: Path, repeats: int, as_json: bool) -> None:
@@ -457,7 +528,7 @@ def replay(study: Path, repeats: int, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
 @JSON
 def best(study: Path, trial: int | None, as_json: bool) -> None:
@@ -479,9 +550,35 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--cluster", metavar="FILE", help="Look at every node of that cluster.")
+@click.option("--address", help="Look at every node of that Ray cluster.")
+@click.option("--storage", metavar="DIR_OR_URI", help="Also read and write there from every node.")
+@JSON
+def doctor(cluster: str | None, address: str | None, storage: str | None, as_json: bool) -> None:
+    """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
+    from raygen.doctor import local_checks, table
+
+    if cluster is not None:
+        from raygen.tune.errands import look
+
+        sys.exit(look(cluster, storage, as_json))
+    if address is not None:
+        from raygen.tune.nodes import cluster_checks
+
+        checks = cluster_checks(address, storage)
+    else:
+        checks = local_checks(Path(storage or "runs"))
+    found = [check._asdict() for check in checks]
+    click.echo(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
+    if any(check.state == "fail" for check in checks):
+        sys.exit(RaygenError.exit_code)
+
+
+@main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
-    """Check search spaces and configurations, e.g.: raygen validate search_spaces/*.yaml"""
+    """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
+    from raygen.clusterfile import check_cluster, describes_cluster
     from raygen.config import load_study, load_train_job
     from raygen.document import load_document
     from raygen.errors import InputError
@@ -489,8 +586,11 @@ def validate(files: tuple[Path, ...]) -> None:
     mistakes = []
     for file in files:
         try:
-            single = "trial" in load_document(file).data
-            _ = load_train_job(file) if single else load_study(file)
+            data = load_document(file).data
+            if describes_cluster(data):
+                check_cluster(file)
+            else:
+                _ = load_train_job(file) if "trial" in data else load_study(file)
             click.echo(f"{file}: ok")
         except InputError as error:
             mistakes.append(str(error))
@@ -499,25 +599,44 @@ def validate(files: tuple[Path, ...]) -> None:
 
 
 def _study_folder(
-    storage: Path, name: str | None, stem: str, resume: str, journal: str | None
+    storage: str, name: str | None, stem: str, resume: str, journal: str | None
 ) -> Any:
-    """The folder of a study to go on with, or of a new one, as --resume says."""
+    """The folder of a study to go on with, or of a new one, as --resume says.
+
+    Also where it is kept, if that is on object storage; then the folder is a new, temporary one.
+    """
     from raygen.errors import InputError
     from raygen.folders import StudyFolder
+    from raygen.storage import JOURNAL, Storage, is_uri, scratch
 
-    root = storage / (name or stem)
-    there = StudyFolder(root).journal.exists()
+    kept = Storage(storage) if is_uri(storage) else None
+    if kept is not None and journal:
+        raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
+
+    def place(stem: str) -> str:
+        return f"{storage.rstrip('/')}/{stem}"
+
+    def exists(stem: str) -> bool:
+        return bool(kept.sizes(stem)) if kept else Path(place(stem)).exists()
+
+    chosen = name or stem
+    if kept is not None:
+        there = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
+    else:
+        there = StudyFolder(Path(place(chosen))).journal.exists()
     if resume == "must" and not there and not journal:
-        raise InputError(f"{root}: no study to go on with, as --resume must asks for")
-    if there and resume != "never":
-        return StudyFolder(root)
-    if name and root.exists():
-        raise InputError(f"{root}: exists already; choose another --name, or remove it")
-    number = 1
-    while root.exists():
-        number += 1
-        root = storage / f"{stem}-{number}"
-    return StudyFolder(root)
+        raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
+    if not (there and resume != "never"):
+        if name and exists(name):
+            said = f"{place(name)}: exists already"
+            raise InputError(f"{said}; choose another --name, or remove it")
+        number = 1
+        while exists(chosen):
+            number += 1
+            chosen = f"{stem}-{number}"
+    if kept is None:
+        return StudyFolder(Path(place(chosen))), None
+    return StudyFolder(scratch() / chosen), kept.under(chosen)
 
 
 def _how_loud() -> Any:

@@ -11,6 +11,7 @@ real.png                  64 real training images
 trials/0007/              best.pt, last.pt, samples-000012000.png, error.txt
 evaluation.json           metrics by raygen evaluate (here, or in a trial's folder)
 augment.json              what generated images do for a classifier (here, or in a trial's folder)
+.origin                   only of a copy: the URI that it was fetched from
 audit.json audit.png      nearness of generated to training images; the nearest pairs
 """
 
@@ -34,6 +35,10 @@ class StudyFolder(NamedTuple):
     @property
     def space(self) -> Path:
         return self.root / "space.yaml"
+
+    @property
+    def origin(self) -> Path:
+        return self.root / ".origin"
 
     @property
     def optuna(self) -> Path:

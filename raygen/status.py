@@ -26,6 +26,7 @@ from raygen.results import (
 
 Record = dict[str, Any]
 ELAPSED = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
 MOST = 30  # trials of a rung that are named, the best first
 FORMS = (
     'a time ("2026-11-22T20:10:05"), the time since the study was opened ("90s", "12m", "1h30m") '
@@ -331,6 +332,10 @@ def _state(study: Study, later: Sequence[Record]) -> str:
         return study.info["state"]
     if later:
         return "crashed" if later[0]["kind"] == "reopen" else "running"
+    if study.folder.origin.exists():  # a copy: its writer is elsewhere, and known by its word only
+        session = study.info["sessions"][-1]
+        heard = (session["started"] or 0.0) + session["seconds"]
+        return "running" if time.time() - heard < SILENT else "crashed"
     return "running" if _held(study.folder.journal) else "crashed"
 
 

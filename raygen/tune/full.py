@@ -12,6 +12,7 @@ from raygen.errors import RaygenError
 from raygen.folders import StudyFolder
 from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator
 from raygen.metrics.repeated import repeated
+from raygen.storage import scratch
 from raygen.train.checkpoint import load_sampler
 from raygen.tune.controller import Controller
 from raygen.tune.workbench import Shared, headline
@@ -58,7 +59,11 @@ def _measure(
     resources = shared.resources
     torch.set_num_threads(max(1, int(resources["cpus"])))
     device = torch.device("cuda" if resources["gpus"] else "cpu")
-    learner, _ = load_sampler(StudyFolder(Path(shared.folder)).trial(number).best, device)
+    folder = StudyFolder(Path(shared.folder) if shared.storage is None else scratch())
+    best = folder.trial(number).best
+    if shared.storage is not None:
+        shared.storage.pull(folder.root, [best.relative_to(folder.root).as_posix()])
+    learner, _ = load_sampler(best, device)
     evaluator = Evaluator(metrics, shared.data(), samples, device, shared.assets)
     # Not the seed of the search, whose samples the trial was chosen by.
     seeds = range(SAMPLE_SEED + 1, SAMPLE_SEED + 1 + sample_seeds)
