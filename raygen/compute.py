@@ -45,8 +45,8 @@ class Arithmetic(NamedTuple):
 class Compute(Spec):
     """Precision and speed of training; "auto" chooses by device.
 
-    `channels_last` is on: on CPUs it made steps 1.1 to 1.3 times as fast. `precision` is bfloat16 on
-    CUDA (autocast; losses, penalties and last layers stay in float32) and float32 on CPUs: with
+    `channels_last` is on: on CPUs it made steps 1.1 to 1.3 times as fast. `precision` is bfloat16
+    on CUDA (autocast; losses, penalties and last layers stay in float32) and float32 on CPUs: with
     instructions for it bfloat16 doubles the speed of `sngan` and `biggan` there, but halves that
     of `conv_vae`. `tf32`, of what stays in float32, is on. `compile` is off until asked for: on
     CPUs it gained 0.97 and 1.14, and it costs up to minutes before the first step of every
