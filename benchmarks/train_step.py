@@ -4,8 +4,11 @@ The plain loop is what one writes first: a DataLoader over PIL images with ToTen
 Normalize, float32, Adam with its defaults, a loop over parameters for the average, and `.item()` of
 the losses in every step; the networks and the losses are the same. Both train in turns, and each
 pair of turns gives one ratio. Then, in the same way, every fast path against raygen's plain
-arithmetic, and every number of threads against one. The last line is one JSON object:
-`ratio_<recipe>` is {"median", "min", "max"} of raygen's images a second over the plain loop's.
+arithmetic, and every number of threads against one. `shares` are parts of a step's time, and an
+evaluation of 1,000 samples in steps; `of_ceiling` is the rate of multiplications and additions in
+convolutions and matrix products over that of one large matrix product on the same device, type and
+threads. The last line is one JSON object: `ratio_<recipe>` is {"median", "min", "max"} of raygen's
+images a second over the plain loop's.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from PIL import Image
 from recipes import RECIPES, cpu_name
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from raygen.compute import Compute
@@ -189,7 +193,7 @@ def wait(device: torch.device) -> None:
 
 
 def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.device) -> Any:
-    """Return the seconds of a step, of its parts, and of an evaluation of 1,000 samples."""
+    """Return the seconds of a step, the share of its parts, and an evaluation of 1,000 in steps."""
     adams = [part for part in vars(learner).values() if isinstance(part, torch.optim.Adam)]
     parts = {
         "step": lambda at: learner.step(batches, at * learner.images_per_step),
@@ -197,22 +201,60 @@ def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.de
         "optimiser": lambda at: [adam.step() for adam in adams],
         "average": lambda at: learner.average.update(trained(learner), 10_000, BATCH),
     }
-    found = {}
-    for name, part in parts.items():
-        part(0)
-        wait(device)
-        began, count = time.perf_counter(), 20
-        for at in range(count):
-            part(at)
-        wait(device)
-        found[name] = (time.perf_counter() - began) / count
+    seconds = {name: clocked(part, 20, device) for name, part in parts.items()}
+    step = seconds.pop("step")
+    found = {name: round(value / step, 4) for name, value in seconds.items()}
     metrics = ("elbo",) if isinstance(learner.trial, VaeTrial) else ("fd_classifier",)
     evaluator = Evaluator(metrics, data, 1000, device)
-    evaluator(learner)
+    evaluation = clocked(lambda _: evaluator(learner), 1, device)
+    return {
+        "seconds_per_step": round(step, 5),
+        "shares": {"forward_backward": round(1 - sum(found.values()), 4), **found},
+        "evaluation_of_1000_in_steps": round(evaluation / step, 1),
+    }
+
+
+def clocked(part: Callable[[int], Any], count: int, device: torch.device) -> float:
+    """Seconds of one call, after one that is not counted."""
+    part(0)
     wait(device)
     began = time.perf_counter()
-    evaluator(learner)
-    return {**found, "evaluation_of_1000": time.perf_counter() - began}
+    for at in range(count):
+        part(at)
+    wait(device)
+    return (time.perf_counter() - began) / count
+
+
+class Untracked:
+    """In the place of the counter's tracker of modules, whose hooks torch.func.grad refuses."""
+
+    parents = frozenset({"Global"})
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, *_: object) -> None:
+        """End."""
+
+
+def of_ceiling(learner: Learner, batches: Batches, device: torch.device) -> dict[str, float]:
+    """Return operations a second of a step, of a large matrix product, and their ratio."""
+    counter = FlopCounterMode(display=False)
+    counter.mod_tracker = Untracked()  # pyright: ignore[reportAttributeAccessIssue]
+    with counter:
+        learner.step(batches, 0)
+    operations = counter.get_total_flops()
+    seconds = clocked(lambda at: learner.step(batches, at * learner.images_per_step), 20, device)
+    size = 8192 if device.type == "cuda" else 2048
+    kind = torch.bfloat16 if learner.arithmetic.bfloat16 else torch.float32
+    matrix = torch.randn(size, size, device=device, dtype=kind)
+    product = clocked(lambda _: matrix @ matrix, 10, device)
+    reached, ceiling = operations / seconds / 1e9, 2 * size**3 / product / 1e9
+    return {
+        "gigaflops": round(reached, 1),
+        "matrix_product_gigaflops": round(ceiling, 1),
+        "share": round(reached / ceiling, 4),
+    }
 
 
 def trained(learner: Any) -> nn.Module:
@@ -252,9 +294,8 @@ def measure(trial: Trial, data: ImageData, device: torch.device, turns: int, sec
         plain = plain_vae(trial, learner, source, device)
     found = versus(ours(learner, batches), plain, turns, seconds, device)
     found["parameters"] = learner.parameters
-    parts = shares(learner, batches, data, device)
-    found["seconds"] = {name: round(value, 5) for name, value in parts.items()}
-    return found
+    found["of_ceiling"] = of_ceiling(learner, batches, device)
+    return found | shares(learner, batches, data, device)
 
 
 PATHS = {

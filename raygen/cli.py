@@ -6,44 +6,35 @@ Nothing heavy is imported before the command that needs it: torch alone takes se
 import json
 import shlex
 import sys
-import traceback
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from raygen import __version__
-from raygen.errors import RaygenError, StorageError, did_you_mean
+from raygen.commands import LOUDNESS, Group, Loudness, loudness, tell
+from raygen.errors import RaygenError, StorageError
 
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
 
 
-class Group(click.Group):
-    """Prints a RaygenError as one line and exits with its code; suggests misspelt commands."""
+class StudyPath(click.Path):
+    """A path, or the URI of a study on object storage, which is fetched."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            ctx.exit(130)
-        except RaygenError as error:
-            if ctx.params.get("debug"):
-                traceback.print_exc()
-            for line in str(error).splitlines():
-                click.echo(f"error: {line}", err=True)
-            ctx.exit(error.exit_code)
+    def __init__(self, weights: bool = False, exists: bool = False) -> None:
+        super().__init__(exists=exists, path_type=Path)
+        self.weights = weights
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands:
-            hint = did_you_mean(args[0], self.commands)
-            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            from raygen.storage import fetch
+
+            return fetch(value, self.weights)
+        return super().convert(value, param, ctx)
 
 
-EXISTING = click.Path(exists=True, path_type=Path)
+EXISTING = StudyPath(weights=True, exists=True)
+STUDY = StudyPath()
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
@@ -53,15 +44,25 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
+@click.option("-q", "--quiet", is_flag=True, help="No progress.")
+@click.option("-v", "--verbose", is_flag=True, help="More progress.")
 @click.option("--debug", is_flag=True, help="Print a traceback with every error.")
-def main(debug: bool) -> None:
+@click.pass_context
+def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
     """Find the best configuration of an image generator, on one laptop or on a GPU cluster."""
+    ctx.meta[LOUDNESS] = Loudness(quiet, verbose, debug)
 
 
 @main.command()
 @click.option("--space", required=True, type=click.Path(path_type=Path), help="The search space.")
 @click.option("--name", help="Name of the study; default: that of the file.")
-@click.option("--storage", default="runs", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "--storage",
+    default="runs",
+    metavar="DIR_OR_URI",
+    show_default=True,
+    help="Where studies are kept: a folder that every node sees, s3://BUCKET/… or gs://BUCKET/….",
+)
 @SETTING
 @click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
 @click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
@@ -85,14 +86,22 @@ def main(debug: bool) -> None:
     metavar="s3://BUCKET/PREFIX",
     help="Keep the journal there, too: any machine goes on.",
 )
-@click.option("--address", help="Ray cluster; default: RAY_ADDRESS, else a local one is started.")
+@click.option(
+    "--address", help="Ray cluster; default: RAY_ADDRESS, the one of this machine, or a new one."
+)
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    help="Run it as a job of that cluster (a file of ray up, or http://…), and follow it.",
+)
+@click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @JSON
 def tune(
     space: Path,
     name: str | None,
-    storage: Path,
+    storage: str,
     settings: tuple[str, ...],
     trials: int | None,
     seed: int | None,
@@ -101,8 +110,10 @@ def tune(
     warm_start: tuple[Path, ...],
     journal: str | None,
     address: str | None,
+    cluster: str | None,
+    detach: bool,
+    page: Path | None,
     dry_run: bool,
-    quiet: bool,
     as_json: bool,
 ) -> None:
     """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
@@ -113,30 +124,47 @@ def tune(
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
-    folder = _study_folder(storage, name, space.stem, resume, journal)
+    if cluster is not None and not dry_run:
+        given = {"--storage": storage, "--resume": resume, "--time": limit, "--journal": journal}
+        numbers = {"--trials": trials, "--seed": seed}
+        words = [f"{key}={v}" for key, v in (given | numbers).items() if v is not None]
+        words += [f"--set={each}" for each in settings]
+        words += [f"--warm-start={each}" for each in warm_start]
+        from raygen.tune.errands import search
+
+        where = (storage, name or space.stem)
+        sys.exit(search(cluster, study.spec.resources, space, *where, words, detach))
+    folder, kept = _study_folder(storage, name, space.stem, resume, journal)
     if dry_run:
-        click.echo(plan(study, folder.root))
+        from raygen.tune.fit import fits
+
+        where = kept.place if kept else folder.root
+        click.echo(plan(study, where, fits(study.spec, address or cluster)))
         return
     from raygen.report.page import write_report
     from raygen.results import grace_advice
     from raygen.results import load_study as load_results
     from raygen.tune.search import run_study
 
-    again = ["raygen", "tune", "--space", folder.space, "--name", folder.root.name]
+    again = ["raygen", "tune", "--space", space if kept else folder.space]
+    again += [f"--set={each}" for each in (*settings, *short)] if kept else []
+    again += ["--name", folder.root.name]
     again += ["--storage", storage, "--resume", "must"]
     again += ["--journal", journal] if journal else []
     again += ["--address", address] if address else []
     go_on = shlex.join(str(word) for word in again)
     command = shlex.join(["raygen", *sys.argv[1:]])
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
-    progress = StudyProgress(study, quiet)
     try:
-        outcome = run_study(study, folder, facts, address, progress, warm_start, journal)
+        with StudyProgress(study, _how_loud()) as progress:
+            outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
     except RaygenError:
-        if folder.space.exists():
+        if folder.journal.exists():
             click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
         raise
-    report = write_report(folder.root)
+    report = write_report(folder.root, page)
+    if kept is not None:
+        kept.write("report.html", report.read_bytes())
     advice = grace_advice(load_results(folder.root))
     if advice is not None and advice.short:
         click.echo(f"{advice.text} {advice.action}", err=True)
@@ -145,7 +173,8 @@ def tune(
     if outcome.state != "finished":
         click.echo(f"go on with: {go_on}", err=True)
     if as_json:
-        result = {"schema": 1, "study": str(folder.root), "report": str(report)}
+        where = kept.place if kept else str(folder.root)
+        result = {"schema": 1, "study": where, "report": str(report)}
         click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
         click.echo(report)
@@ -178,7 +207,7 @@ def train(
             name: score.value for name, score in progress.scores.items()
         }
         speed, seconds = progress.images_per_second, progress.seconds
-        click.echo(milestone_line(progress.kimg, metrics, speed, seconds), err=True)
+        tell(milestone_line(progress.kimg, metrics, speed, seconds))
         if progress.diverged is not None:
             raise RaygenError(f"diverged at {progress.kimg:g} kimg: {progress.diverged}")
         scores = metrics
@@ -213,6 +242,7 @@ def train(
 )
 @click.option("--shard", type=click.IntRange(1), help="Images in one .npz of several.")
 @click.option("--data", metavar="PATH", help="The real images, to check --class; if not known.")
+@JSON
 def generate(
     source: Path,
     out: Path,
@@ -226,6 +256,7 @@ def generate(
     tile: int | None,
     shard: int | None,
     data: str | None,
+    as_json: bool,
 ) -> None:
     """Draw images from noise: a grid (.png), an .npz, a folder, or a loop (.gif).
 
@@ -239,7 +270,8 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
-    click.echo(draw(source, out, number, seed, device, label, ways))
+    written = draw(source, out, number, seed, device, label, ways)
+    click.echo(json.dumps({"schema": 1, "out": str(written)}) if as_json else written)
 
 
 @main.command()
@@ -268,7 +300,6 @@ def augment(
     from raygen.apply.tables import augment_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    tell = partial(click.echo, err=True)
     found = measure(source, data, Settings(samples, steps, seeds), device, tell)
     click.echo(json.dumps(found) if as_json else augment_table(found))
 
@@ -289,28 +320,61 @@ def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
     from raygen.apply.tables import audit_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = measure(source, data, samples, device, partial(click.echo, err=True))
+    found = measure(source, data, samples, device, tell)
     click.echo(json.dumps(found) if as_json else audit_table(found))
 
 
 @main.command()
 @click.argument("source", type=EXISTING)
-@click.option("--out", default="model.onnx", type=click.Path(path_type=Path), show_default=True)
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["onnx", "pt2", "csv", "json", "parquet"]),
+    help="Default: what --out ends in, else onnx.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Default: model.onnx; stdout (tables)."
+)
 @click.option("--uint8", is_flag=True, help="Images as 0 to 255 instead of 0.0 to 1.0.")
+@click.option(
+    "--table",
+    default="trials",
+    type=click.Choice(["trials", "history", "rungs", "replicates", "finalists", "full"]),
+    show_default=True,
+    help="Of a study, for csv, json and parquet.",
+)
 @JSON
-def export(source: Path, out: Path, uint8: bool, as_json: bool) -> None:
-    """Write the generator as ONNX or .pt2 (torch.export), checked, with a model card.
+def export(
+    source: Path, form: str | None, out: Path | None, uint8: bool, table: str, as_json: bool
+) -> None:
+    r"""Write the generator (ONNX or torch.export, checked, with a model card), or a study's tables.
 
+    \b
     E.g.: raygen export runs/quickstart --out model.onnx
+          raygen export runs/quickstart -f csv --table history > history.csv
     """
+    ending = out.suffix.removeprefix(".") if out else ""
+    form = form or (ending if ending in ("csv", "json", "parquet") else None)
+    if form in ("csv", "json", "parquet"):
+        from raygen.results import load_study
+        from raygen.tables import table_text, write_table
+
+        study = load_study(source)
+        if out is None:
+            click.echo(table_text(study, table, form), nl=False)
+        else:
+            write_table(study, table, form, out)
+            click.echo(out)
+        return
     from raygen.apply.export import export as write
 
-    done = write(source, out, uint8)
+    done = write(source, out or Path(f"model.{form or 'onnx'}"), uint8)
     if as_json:
         result = {"file": str(done.path), "card": str(done.card), "difference": done.difference}
         click.echo(json.dumps({"schema": 1, **result}))
     else:
-        click.echo(f"largest difference of a pixel: {done.difference:.3g} of 1", err=True)
+        tell(f"largest difference of a pixel: {done.difference:.3g} of 1")
         click.echo(done.path)
 
 
@@ -350,7 +414,7 @@ def evaluate(
 
 
 @main.command()
-@click.argument("studies", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("studies", nargs=-1, type=STUDY)
 @click.option("--index", type=click.Path(path_type=Path), help="One page over the studies in it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
 def report(studies: tuple[Path, ...], index: Path | None, output: Path | None) -> None:
@@ -373,13 +437,34 @@ def report(studies: tuple[Path, ...], index: Path | None, output: Path | None) -
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY, required=False)
+@click.option("--cluster", metavar="FILE", help="The searches that run there, or STUDY's.")
+@click.option("--follow", is_flag=True, help="With --cluster: show what it says until it ends.")
+@click.option("--stop", "end", is_flag=True, help="With --cluster: end it in order.")
 @click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
 @click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
 @click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until it has ended.")
 @JSON
-def status(study: Path, at: str | None, why: int | None, check: bool, as_json: bool) -> None:
+def status(
+    study: Path | None,
+    cluster: str | None,
+    follow: bool,
+    end: bool,
+    at: str | None,
+    why: int | None,
+    check: bool,
+    watch: bool,
+    as_json: bool,
+) -> None:
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
+    if cluster is not None:
+        from raygen.tune.errands import end_search, follow_search, list_searches
+
+        act = end_search if end else follow_search if follow else list_searches
+        sys.exit(act(cluster, study.name if study else None))
+    if study is None:
+        raise click.UsageError("give a STUDY, or --cluster")
     from raygen.status import status as read_status
     from raygen.status import status_text
     from raygen.status import why as story
@@ -395,13 +480,56 @@ def status(study: Path, at: str | None, why: int | None, check: bool, as_json: b
         click.echo(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
     elif why is not None:
         click.echo(story(study, why, at))
+    elif watch:
+        from raygen.folders import StudyFolder
+        from raygen.progress.watch import watch as look
+
+        if StudyFolder(study).origin.exists():
+            raise click.UsageError("--watch is for a folder; see --cluster FILE --follow")
+        click.echo(look(study))
     else:
         facts = read_status(study, at)
         click.echo(json.dumps(facts) if as_json else status_text(facts))
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@JSON
+def ls(folder: Path, as_json: bool) -> None:
+    """List the studies below a folder (default: runs), e.g.: raygen ls"""
+    from raygen.listing import listing_text, studies
+
+    found = studies(folder)
+    click.echo(json.dumps({"schema": 1, "studies": found}) if as_json else listing_text(found))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def init(folder: Path) -> None:
+    """Begin a project: the shipped search spaces in a new folder, e.g.: raygen init my-project"""
+    from raygen.starter import start
+
+    for file in start(folder):
+        tell(str(file))
+    click.echo(f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml")
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what completes commands and options in a shell.
+
+    E.g., in ~/.bashrc: eval "$(raygen completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # one of click's own three
+    click.echo(kind(main, {}, "raygen", "_RAYGEN_COMPLETE").source())
+
+
+@main.command()
+@click.argument("study", type=STUDY)
 @click.option("--repeats", default=30, type=click.IntRange(2), show_default=True)
 @JSON
 def replay(study: Path, repeats: int, as_json: bool) -> None:
@@ -413,7 +541,7 @@ def replay(study: Path, repeats: int, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path(path_type=Path))
+@click.argument("study", type=STUDY)
 @click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
 @JSON
 def best(study: Path, trial: int | None, as_json: bool) -> None:
@@ -435,9 +563,35 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--cluster", metavar="FILE", help="Look at every node of that cluster.")
+@click.option("--address", help="Look at every node of that Ray cluster.")
+@click.option("--storage", metavar="DIR_OR_URI", help="Also read and write there from every node.")
+@JSON
+def doctor(cluster: str | None, address: str | None, storage: str | None, as_json: bool) -> None:
+    """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
+    from raygen.doctor import local_checks, table
+
+    if cluster is not None:
+        from raygen.tune.errands import look
+
+        sys.exit(look(cluster, storage, as_json))
+    if address is not None:
+        from raygen.tune.nodes import cluster_checks
+
+        checks = cluster_checks(address, storage)
+    else:
+        checks = local_checks(Path(storage or "runs"))
+    found = [check._asdict() for check in checks]
+    click.echo(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
+    if any(check.state == "fail" for check in checks):
+        sys.exit(RaygenError.exit_code)
+
+
+@main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def validate(files: tuple[Path, ...]) -> None:
-    """Check search spaces and configurations, e.g.: raygen validate search_spaces/*.yaml"""
+    """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
+    from raygen.clusterfile import check_cluster, describes_cluster
     from raygen.config import load_study, load_train_job
     from raygen.document import load_document
     from raygen.errors import InputError
@@ -445,8 +599,11 @@ def validate(files: tuple[Path, ...]) -> None:
     mistakes = []
     for file in files:
         try:
-            single = "trial" in load_document(file).data
-            _ = load_train_job(file) if single else load_study(file)
+            data = load_document(file).data
+            if describes_cluster(data):
+                check_cluster(file)
+            else:
+                _ = load_train_job(file) if "trial" in data else load_study(file)
             click.echo(f"{file}: ok")
         except InputError as error:
             mistakes.append(str(error))
@@ -455,25 +612,49 @@ def validate(files: tuple[Path, ...]) -> None:
 
 
 def _study_folder(
-    storage: Path, name: str | None, stem: str, resume: str, journal: str | None
+    storage: str, name: str | None, stem: str, resume: str, journal: str | None
 ) -> Any:
-    """The folder of a study to go on with, or of a new one, as --resume says."""
+    """The folder of a study to go on with, or of a new one, as --resume says.
+
+    Also where it is kept, if that is on object storage; then the folder is a new, temporary one.
+    """
     from raygen.errors import InputError
     from raygen.folders import StudyFolder
+    from raygen.storage import JOURNAL, Storage, is_uri, scratch
 
-    root = storage / (name or stem)
-    there = StudyFolder(root).journal.exists()
+    kept = Storage(storage) if is_uri(storage) else None
+    if kept is not None and journal:
+        raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
+
+    def place(stem: str) -> str:
+        return f"{storage.rstrip('/')}/{stem}"
+
+    def exists(stem: str) -> bool:
+        return bool(kept.sizes(stem)) if kept else Path(place(stem)).exists()
+
+    chosen = name or stem
+    if kept is not None:
+        there = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
+    else:
+        there = StudyFolder(Path(place(chosen))).journal.exists()
     if resume == "must" and not there and not journal:
-        raise InputError(f"{root}: no study to go on with, as --resume must asks for")
-    if there and resume != "never":
-        return StudyFolder(root)
-    if name and root.exists():
-        raise InputError(f"{root}: exists already; choose another --name, or remove it")
-    number = 1
-    while root.exists():
-        number += 1
-        root = storage / f"{stem}-{number}"
-    return StudyFolder(root)
+        raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
+    if not (there and resume != "never"):
+        if name and exists(name):
+            said = f"{place(name)}: exists already"
+            raise InputError(f"{said}; choose another --name, or remove it")
+        number = 1
+        while exists(chosen):
+            number += 1
+            chosen = f"{stem}-{number}"
+    if kept is None:
+        return StudyFolder(Path(place(chosen))), None
+    return StudyFolder(scratch() / chosen), kept.under(chosen)
+
+
+def _how_loud() -> Any:
+    chosen = loudness()
+    return "quiet" if chosen.quiet else "verbose" if chosen.verbose else "normal"
 
 
 def _exit_code(outcome: Any) -> int:

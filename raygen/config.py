@@ -2,6 +2,7 @@
 
 import math
 import random
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from raygen.spec import Spec, key_of
 
 CHECKED_DRAWS = 50
 Beta = Annotated[float, Field(ge=0, lt=1)]
+Samples = Annotated[int, Field(ge=16)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # torch and numpy take it, mixed with a position
 Family = Literal["gan", "vae"]
 Decay = Literal["none", "linear", "cosine"]
@@ -187,12 +189,23 @@ class Sampler(Spec):
 class Finalists(Spec):
     """After the search: the best `count` again at full budget, with up to `seeds` other seeds each.
 
-    The race ends early once one of them is the best with this `confidence`.
+    The race ends early once one of them is the best with this `confidence`. With `samples` the
+    best weights of each finalist are then measured in full: by every objective, against training
+    and test images, and by `metrics`, over `sample_seeds` draws of so many samples.
     """
 
     count: NonNegativeInt = 3
     seeds: PositiveInt = 3
     confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
+    samples: Samples | None = None
+    sample_seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    metrics: tuple[MetricName, ...] = ()
+
+    @model_validator(mode="after")
+    def _metrics_need_samples(self) -> "Finalists":
+        if self.metrics and self.samples is None:
+            raise ValueError("metrics need samples: how many to measure the finalists with")
+        return self
 
 
 class Recovery(Spec):
@@ -217,11 +230,36 @@ class Checkpoints(Spec):
 
 
 class Evaluation(Spec):
-    """What is measured at every milestone, beside the objective."""
+    """What is measured at every milestone, beside the objective.
+
+    From `samples` images; with `first_samples` from as many up to the first rung, and by the same
+    factor more from rung to rung: a cheap estimate where most trials end, a better one to promote.
+    A trial's best counts anew at every rung then, since values compare only at equal samples.
+    """
 
     metrics: tuple[MetricName, ...] = ()
-    samples: Annotated[int, Field(ge=16)] = 5000
+    samples: Samples = 5000
+    first_samples: Samples | None = None
     every_kimg: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _rising(self) -> "Evaluation":
+        if self.first_samples is not None and self.first_samples > self.samples:
+            raise ValueError(f"first_samples {self.first_samples} is above samples {self.samples}")
+        return self
+
+    @property
+    def fewest(self) -> int:
+        """Samples of the smallest evaluation."""
+        return self.first_samples or self.samples
+
+    def samples_at(self, kimg: float, rungs: Sequence[float]) -> int:
+        """Samples of the evaluation at a milestone: those of the first rung at or after it."""
+        if self.first_samples is None or len(rungs) < 2:
+            return self.samples
+        rung = min(bisect_left(rungs, kimg * (1 - 1e-9)), len(rungs) - 1)
+        growth = (self.samples / self.first_samples) ** (rung / (len(rungs) - 1))
+        return round(self.first_samples * growth)
 
 
 class Resources(Spec):
@@ -253,12 +291,14 @@ class TrainJob(Job):
     """The file of `raygen train --config`: a trial, its data and its budget.
 
     `threads` of the CPU: sums are rounded differently with another number, and GANs amplify that,
-    so a trial is repeated bit for bit only with as many as it had.
+    so a trial is repeated bit for bit only with as many as it had. `rungs`: where the samples of
+    the evaluation grow, if they do.
     """
 
     kimg: PositiveFloat
     threads: PositiveInt | None = None
     milestones: tuple[PositiveFloat, ...] = ()
+    rungs: tuple[PositiveFloat, ...] = ()
     trial: GanTrial | VaeTrial = Field(discriminator="family")
 
 
@@ -286,6 +326,15 @@ class StudySpec(Job):
     def metrics(self) -> tuple[str, ...]:
         """The objectives and every other metric, each once."""
         return tuple(dict.fromkeys((*self.objectives, *self.evaluation.metrics)))
+
+    @property
+    def final_metrics(self) -> tuple[str, ...]:
+        """What finalists are measured by in full; nothing if they are not."""
+        if self.finalists.samples is None:
+            return ()
+        tests = (f"{name}_test" for name in self.objectives)
+        twins = (name for name in tests if name in METRICS)
+        return tuple(dict.fromkeys((*self.objectives, *twins, *self.finalists.metrics)))
 
     @property
     def rungs(self) -> tuple[float, ...]:
@@ -410,6 +459,12 @@ def _check_metrics(job: Job, document: Document) -> None:
     places += [(m, ("evaluation", "metrics", i)) for i, m in enumerate(job.evaluation.metrics)]
     if isinstance(job, StudySpec):
         places += [(m, ("trade_off", i)) for i, m in enumerate(job.trade_off)]
+        final = [(m, ("finalists", "metrics", i)) for i, m in enumerate(job.finalists.metrics)]
+        places += final
+        for name in job.final_metrics:
+            problem = too_few(name, job.finalists.samples or 0)
+            if problem is not None:
+                document.fail(("finalists", "samples"), problem)
         for index, name in enumerate(job.trade_off):
             if name in job.objectives[: index + 1]:
                 document.fail(("trade_off", index), f"{name} is an objective already")
@@ -418,9 +473,10 @@ def _check_metrics(job: Job, document: Document) -> None:
         if job.family not in metric.families:
             choices = ", ".join(key for key, m in METRICS.items() if job.family in m.families)
             document.fail(at, f"a {job.family} has no {name}; choose from {choices}")
-        problem = too_few(name, job.evaluation.samples)
+        key = "first_samples" if job.evaluation.first_samples else "samples"
+        problem = too_few(name, job.evaluation.fewest)
         if problem is not None:
-            document.fail(("evaluation", "samples"), problem)
+            document.fail(("evaluation", key), problem)
 
 
 def _check_draws(

@@ -6,11 +6,13 @@ study.json                what was searched, how, where, and how it ended
 space.yaml                the search space after all overrides
 trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
+tensorboard/0007/         a trial's curves for TensorBoard (never read back)
 real.png                  64 real training images
 trials/0007/              best.pt, last.pt, error.txt; samples-, interpolation-000012000.png and
                           reconstructions- of a VAE, from the same latents and images in all trials
 evaluation.json           metrics by raygen evaluate (here, or in a trial's folder)
 augment.json              what generated images do for a classifier (here, or in a trial's folder)
+.origin                   only of a copy: the URI that it was fetched from
 audit.json audit.png      nearness of generated to training images; the nearest pairs
 """
 
@@ -36,8 +38,16 @@ class StudyFolder(NamedTuple):
         return self.root / "space.yaml"
 
     @property
+    def origin(self) -> Path:
+        return self.root / ".origin"
+
+    @property
     def optuna(self) -> Path:
         return self.root / "optuna.log"
+
+    @property
+    def curves(self) -> Path:
+        return self.root / "tensorboard"
 
     @property
     def real(self) -> Path:

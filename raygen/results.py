@@ -38,9 +38,11 @@ CHECKPOINT_COLUMNS = ["trial", "role", "kimg", "collected", "bytes"]
 FINALIST_COLUMNS = [
     "trial", "single", "seeds", "mean", "sd", "low", "high", "best", "collapsed",
 ]  # fmt: skip
+FULL_COLUMNS = ["trial", "metric", "value", "sd", "seeds", "samples", "protocol"]
 # What a journal adds to a study's facts, and so outlives the facts of a session.
 GATHERED = (
-    "started", "sessions", "retries_used", "warm", "finals", "race", "protocol_of", "protocols_of",
+    "started", "sessions", "retries_used", "warm", "finals", "race", "full", "protocol_of",
+    "protocols_of",
 )  # fmt: skip
 NEEDED = 5  # completed trials, for a rank correlation
 SHORT, LONG = 0.5, 0.7  # correlations: below, a rung decides blindly; from here, it can be trusted
@@ -179,6 +181,7 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
     configs: dict[int, dict[str, Any]] = {}
     repeated: dict[int, int] = {}  # replicate -> finalist
     history: list[dict[str, Any]] = []
+    measured: dict[int, str | None] = {}  # by which protocol a trial was last measured
     rungs: dict[tuple[int, float], dict[str, Any]] = {}
     checkpoints: dict[tuple[int, str], dict[str, Any]] = {}
     runs: list[dict[str, Any]] = []
@@ -210,6 +213,10 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
             case "report":
                 history.append(_reported(record))
                 _measured(info, record["protocols"])
+                protocol = record["protocols"].get(_objectives(info)[0]["metric"])
+                if measured.setdefault(record["trial"], protocol) != protocol:
+                    rows[record["trial"]].update(value=math.nan, best_kimg=math.nan)
+                    measured[record["trial"]] = protocol
                 _advance(rows[record["trial"]], history[-1], _objectives(info))
             case "decide":
                 rungs[record["trial"], record["kimg"]] = _decided(record)
@@ -233,6 +240,9 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
                 under_way.pop(record["trial"], {}).update(ended)
             case "finals":
                 info["finals"] = record["trials"]
+            case "final":
+                told = {"values": record["values"], "protocols": record["protocols"]}
+                info.setdefault("full", {})[str(record["trial"])] = told
             case "race":
                 info["race"] = {k: v for k, v in record.items() if k not in ("kind", "time")}
             case "close":
@@ -362,6 +372,30 @@ def finalists(study: Study) -> pd.DataFrame:
     return table.sort_values("mean", ascending=study.minimise, kind="stable", ignore_index=True)
 
 
+def full_measurements(study: Study) -> pd.DataFrame:
+    """One row per finalist and metric of the full protocol: what its best weights are worth.
+
+    `value` is the mean and `sd` the standard deviation over `seeds` draws of `samples` each;
+    `protocol` the short hash of how.
+    """
+    protocols = study.info.get("protocols") or {}
+    rows = []
+    for trial, told in study.info.get("full", {}).items():
+        for metric, found in told["values"].items():
+            digest = told["protocols"][metric]
+            rows.append(
+                {
+                    "trial": int(trial),
+                    "metric": metric,
+                    **{k: math.nan if found[k] is None else found[k] for k in ("value", "sd")},
+                    "seeds": len(found["each"]),
+                    "samples": protocols.get(digest, {}).get("samples"),
+                    "protocol": digest,
+                }
+            )
+    return pd.DataFrame(rows, columns=FULL_COLUMNS)
+
+
 def rung_agreement(study: Study) -> pd.DataFrame:
     """One row per rung below the full budget: kimg, trials, rho.
 
@@ -372,8 +406,12 @@ def rung_agreement(study: Study) -> pd.DataFrame:
     done = study.trials[study.trials["state"] == "completed"].set_index("trial")["value"]
     rows = []
     known = study.metric in study.history
+    start = 0.0
     for kimg in (study.info.get("rungs") or [])[:-1] if known else []:
-        seen = study.history[study.history["kimg"].astype(float) <= kimg * (1 + 1e-9)]
+        at = study.history["kimg"].astype(float)
+        seen = study.history[(at > start) & (at <= kimg * (1 + 1e-9))]
+        if _grows(study.info):
+            start = kimg * (1 + 1e-9)  # measured with fewer samples up to here
         values = seen[study.metric].astype(float).groupby(seen["trial"])
         early = values.min() if study.minimise else values.max()
         both = pd.concat([early, done], axis=1, keys=["early", "final"]).dropna()
@@ -415,9 +453,15 @@ def train_config(study: Study, trial: int) -> dict[str, Any]:
         "seed": int(seeds[trial]),
         "kimg": study.info["budget"]["kimg"],
         "milestones": study.info["milestones"],
+        **({"rungs": study.info["rungs"]} if _grows(study.info) else {}),
         "threads": max(1, int(study.info["resources"]["cpus"])),
         "trial": study.configs[trial],
     }
+
+
+def _grows(info: Mapping[str, Any]) -> bool:
+    """Whether trials are measured with more samples from rung to rung."""
+    return bool((info.get("evaluation") or {}).get("first_samples"))
 
 
 def _objectives(info: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -561,6 +605,7 @@ __all__ = [
     "better",
     "finalists",
     "fold",
+    "full_measurements",
     "grace_advice",
     "load_study",
     "pareto",

@@ -26,6 +26,7 @@ from raygen.results import (
 
 Record = dict[str, Any]
 ELAPSED = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
 MOST = 30  # trials of a rung that are named, the best first
 FORMS = (
     'a time ("2026-11-22T20:10:05"), the time since the study was opened ("90s", "12m", "1h30m") '
@@ -66,6 +67,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "started": info.get("started"),
         "seconds": seconds,
         "sessions": len(info["sessions"]),
+        "family": info.get("family", ""),
         "objective": info["objective"],
         "trials": study.trials["state"].value_counts().to_dict(),
         "running": running,
@@ -155,6 +157,7 @@ class _Story:
         self.objectives: list[dict[str, str]] = []
         self.scheduler: str | None = None
         self.best: dict[int, float] = {}  # of the first objective, by trial
+        self.protocols: dict[int, str | None] = {}  # how that was measured
         self.rungs: dict[float, dict[int, Any]] = {}  # kimg -> trial -> the value it was judged by
         self.repeats: dict[int, int] = {}  # the trial that a replicate repeats
         self.state = ""  # of this trial; "" before it was suggested
@@ -172,6 +175,8 @@ class _Story:
         mine = kind != "warm" and record.get("trial") == self.trial
         if kind == "decide":
             self.rungs.setdefault(record["kimg"], {})[record["trial"]] = record["value"]
+        if kind == "report":
+            self._forget(record)
         told = self._mine(record, place) if mine else self._others(record)
         if kind == "report":
             self._score(record)
@@ -199,6 +204,8 @@ class _Story:
             case "collect":
                 size = f"{record['bytes'] / 1e6:.1f} MB"
                 return [f"checkpoint deleted to save space: {record['role']} ({size})"]
+            case "final":
+                return [f"measured in full: {_full(record)}"]
             case "retry":
                 return [
                     f"lost: {record['reason']}; attempt {record['attempt']} is to go on from "
@@ -277,6 +284,13 @@ class _Story:
             text += ", out of the race"
         return text + (", the race is over" if record["settled"] else "")
 
+    def _forget(self, record: Record) -> None:
+        """Values from other samples than a trial's next one do not compare with it."""
+        trial, protocol = record["trial"], record["protocols"].get(self.objectives[0]["metric"])
+        if self.protocols.setdefault(trial, protocol) != protocol:
+            self.best.pop(trial, None)
+            self.protocols[trial] = protocol
+
     def _score(self, record: Record) -> None:
         value = record["metrics"].get(self.objectives[0]["metric"])
         trial = record["trial"]
@@ -318,6 +332,10 @@ def _state(study: Study, later: Sequence[Record]) -> str:
         return study.info["state"]
     if later:
         return "crashed" if later[0]["kind"] == "reopen" else "running"
+    if study.folder.origin.exists():  # a copy: its writer is elsewhere, and known by its word only
+        session = study.info["sessions"][-1]
+        heard = (session["started"] or 0.0) + session["seconds"]
+        return "running" if time.time() - heard < SILENT else "crashed"
     return "running" if _held(study.folder.journal) else "crashed"
 
 
@@ -476,6 +494,15 @@ def _known(study: Study) -> str:
         first = order.iloc[0]
         text += f", the best trial {first['trial']} with {_short(first['value'])}"
     return text
+
+
+def _full(record: Record) -> str:
+    parts = []
+    for metric, found in record["values"].items():
+        error = f" ± {found['sd']:.2g}" if found["sd"] else ""
+        parts.append(f"{metric} {_short(found['value'])}{error}")
+    seeds = max(len(found["each"]) for found in record["values"].values())
+    return f"{', '.join(parts)} over {seeds} draw{'s' * (seeds > 1)} of samples"
 
 
 def _start_line(record: Record) -> str:

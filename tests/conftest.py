@@ -1,8 +1,11 @@
 """What all tests share: a private cache, no threads beyond one, and at most one Ray cluster."""
 
+import logging
 import os
 import shutil
+import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,33 +25,69 @@ def private_places() -> Iterator[None]:
         patch.setenv("RAYGEN_CACHE", f"{root}/cache")
         patch.setenv("HOME", root)
         patch.delenv("RAY_ADDRESS", raising=False)
+        # Where a cluster that somebody started on this machine would be found.
+        patch.setenv("RAY_TMPDIR", root)
         yield
     shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[None]:
-    """One Ray cluster with two CPUs, started once for all tests that need it."""
+def ray_folder() -> Iterator[str]:
+    """Where Ray keeps its files; what still runs there ends with the session."""
+    # A short path: Ray's sockets live in it, and their names have a length limit.
+    root = tempfile.mkdtemp(prefix="rg-", dir="/tmp")
+    yield root
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def cluster(ray_folder: str) -> Iterator[None]:
+    """One Ray cluster with two CPUs, which stays for the next module that needs it."""
     import ray
 
     from raygen.tune.cluster import RAY_SETTINGS
 
-    # A short path: Ray's sockets live in it, and their names have a length limit.
-    root = tempfile.mkdtemp(prefix="rg-", dir="/tmp")
     with pytest.MonkeyPatch.context() as patch:
         for key, value in {**RAY_SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():
             patch.setenv(key, value)
-        ray.init(
-            address="local",
-            num_cpus=2,
-            log_to_driver=False,
-            logging_level="ERROR",
-            _temp_dir=root,
-            runtime_env={"env_vars": RAY_SETTINGS},
-        )
+        if not ray.is_initialized():
+            ray.init(
+                address="local",
+                num_cpus=2,
+                log_to_driver=False,
+                logging_level="ERROR",
+                _temp_dir=ray_folder,
+                runtime_env={"env_vars": RAY_SETTINGS},
+            )
         yield
-        ray.shutdown()
-    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """A bucket on a server that speaks S3; the URI of a folder in it."""
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in {
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }.items():
+            patch.setenv(key, value)
+        # Servers of one process share their buckets.
+        reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
+        urllib.request.urlopen(reset).close()
+        import boto3
+
+        boto3.client("s3").create_bucket(Bucket="raygen-tests")
+        yield "s3://raygen-tests/runs"
+    server.stop()
 
 
 @pytest.fixture

@@ -135,7 +135,8 @@ def test_missing_inception_weights_are_refused_before_ray_is_started(
     # A proxy that does not exist: the download fails here as it does without a network.
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
-    settings = ("--set", "objective=fid", "--set", "evaluation.samples=3000")
+    enough = ("--set", "evaluation.samples=3000", "--set", "finalists.samples=3000")
+    settings = ("--set", "objective=fid", *enough)
 
     result = raygen("tune", "--space", space, "--storage", tmp_path / "runs", *settings)
 

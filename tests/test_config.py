@@ -246,6 +246,69 @@ def test_as_many_samples_as_feature_dimensions_leave_no_covariance_of_full_rank(
     assert study.spec.evaluation.samples > few
 
 
+def test_samples_grow_by_one_factor_from_rung_to_rung(tmp_path: Path) -> None:
+    text = edited(GAN, "samples: 900", "samples: 6400, first_samples: 400, every_kimg: 1")
+    spec = load_study(write(tmp_path, edited(text, "kimg: 18", "kimg: 27"))).spec
+    assert spec.rungs == (3.0, 9.0, 27.0)
+
+    found = {kimg: spec.evaluation.samples_at(kimg, spec.rungs) for kimg in spec.milestones}
+
+    # 400 x 4 x 4; a milestone between two rungs is measured as the one that it leads to.
+    assert {kimg for kimg, samples in found.items() if samples == 400} == {1, 2, 3}
+    assert {kimg for kimg, samples in found.items() if samples == 1600} == {4, 5, 6, 7, 8, 9}
+    assert set(found.values()) == {400, 1600, 6400}
+
+
+def test_without_first_samples_every_milestone_is_measured_alike(tmp_path: Path) -> None:
+    spec = load_study(write(tmp_path, GAN)).spec
+
+    assert {spec.evaluation.samples_at(kimg, spec.rungs) for kimg in spec.rungs} == {900}
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (
+            "evaluation.first_samples=901",
+            "evaluation: first_samples 901 is above samples 900",
+        ),
+        (
+            "evaluation.first_samples=352",
+            "evaluation.first_samples: 352: fd_classifier needs 353 or more for a covariance of "
+            "full rank",
+        ),
+        (
+            "finalists.samples=352",
+            "finalists.samples: 352: fd_classifier needs 353 or more for a covariance of full rank",
+        ),
+        (
+            "finalists.metrics=[recall_classifier]",
+            "finalists: metrics need samples: how many to measure the finalists with",
+        ),
+        (
+            "finalists={samples: 900, metrics: [elbo]}",
+            "finalists.metrics.0: 'elbo': a gan has no elbo",
+        ),
+    ],
+)
+def test_samples_of_rungs_and_finalists_are_checked(
+    tmp_path: Path, settings: str, line: str
+) -> None:
+    assert line in refusal(tmp_path, GAN, settings)[0]
+
+
+def test_finalists_are_measured_by_each_objective_against_both_splits_and_by_what_is_asked(
+    tmp_path: Path,
+) -> None:
+    chosen = "finalists={samples: 1000, metrics: [recall_classifier, fd_classifier]}"
+    spec = load_study(write(tmp_path, GAN), [chosen, "trade_off=[million_parameters]"]).spec
+
+    assert spec.final_metrics == (
+        "fd_classifier", "million_parameters", "fd_classifier_test", "recall_classifier",
+    )  # fmt: skip
+    assert load_study(write(tmp_path, GAN)).spec.final_metrics == ()
+
+
 def test_a_first_rung_beyond_the_budget_is_refused(tmp_path: Path) -> None:
     text = edited(GAN, "space:", "scheduler: {grace_kimg: 19}\nspace:")
 

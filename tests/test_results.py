@@ -18,6 +18,7 @@ from raygen.results import (
     best_trial,
     better,
     finalists,
+    full_measurements,
     grace_advice,
     load_study,
     pareto,
@@ -125,6 +126,40 @@ def test_the_value_of_a_trial_is_its_best_in_the_direction_of_the_objective(
     row = load_study(write(opened(direction), *JOURNAL[1:])).trials.iloc[0]
 
     assert (row["value"], row["best_kimg"]) == (value, kimg)
+
+
+def test_a_value_from_fewer_samples_does_not_compete_with_one_from_more(write: Write) -> None:
+    few, more = ({"protocols": {"score": name}} for name in ("bb22", "cc33"))
+    reports = [report(0, 1, 2.0) | few, report(0, 3, 7.0) | more, report(0, 9, 8.0) | more]
+    study = load_study(
+        write(opened(), suggest(0, width=1), start(0), *reports, end(0, "completed"))
+    )
+
+    row = study.trials.iloc[0]
+
+    assert (row["value"], row["best_kimg"]) == (7.0, 3.0)
+    assert study.info["protocols_of"]["score"] == ["bb22", "cc33"]
+
+
+def test_full_measurements_are_read_back_with_their_samples(write: Write) -> None:
+    value = {"value": 4.5, "sd": 0.5, "spread": None, "each": [4.0, 5.0]}
+    final = {
+        "kind": "final",
+        "trial": 0,
+        "values": {"score": value},
+        "protocols": {"score": "aa11"},
+    }
+    study = load_study(write(*JOURNAL[:-1], final, CLOSE))
+
+    table = full_measurements(study)
+
+    assert table.to_dict("records") == [
+        {
+            "trial": 0, "metric": "score", "value": 4.5, "sd": 0.5, "seeds": 2, "samples": 500,
+            "protocol": "aa11",
+        }
+    ]  # fmt: skip
+    assert full_measurements(load_study(write(*JOURNAL))).empty
 
 
 def test_how_far_a_trial_came_is_its_last_report_and_not_its_best(study: Study) -> None:

@@ -1,8 +1,6 @@
 """Any metric of anything that has images: a study's winner, a checkpoint, a folder, an .npz."""
 
-import copy
 import json
-import statistics
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,32 +12,13 @@ from raygen.apply.written import write_json
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError, did_you_mean
 from raygen.folders import StudyFolder, TrialFolder, UseFolder
-from raygen.metrics import METRICS, Score, comparable, protocol_hash, too_few
+from raygen.metrics import METRICS, comparable, too_few
 from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator, require
 from raygen.metrics.model import Generative
+from raygen.metrics.repeated import Value, repeated
 from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
 
 SAMPLES = 10_000
-
-
-class Value(NamedTuple):
-    """One metric of one source.
-
-    With several seeds `value` is their mean and `sd` their standard deviation; with one, `sd` is
-    the standard error where it is known. `spread`: over the metric's own subsets or splits.
-    """
-
-    metric: str
-    value: float
-    sd: float | None
-    spread: float | None
-    each: list[float]
-    protocol: dict[str, Any]
-
-    @property
-    def hash(self) -> str:
-        """The protocol's."""
-        return protocol_hash(self.protocol)
 
 
 class Evaluated(NamedTuple):
@@ -54,7 +33,7 @@ class Evaluated(NamedTuple):
 
     def content(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        values = {value.metric: _entry(value) for value in self.values}
+        values = {value.metric: value.content() for value in self.values}
         return {"source": self.source, "samples": self.samples, **self.facts, "metrics": values}
 
 
@@ -191,14 +170,7 @@ def _evaluate(
     source: _Source, names: tuple[str, ...], samples: int, seeds: tuple[int, ...], device: Any
 ) -> Evaluated:
     evaluator = Evaluator(names, source.data, samples, device)
-    rounds = [evaluator(_drawn(source, samples, seed, device), seed=seed) for seed in seeds[:1]]
-    again = copy.copy(evaluator)
-    again.metrics = tuple(name for name in names if METRICS[name].features is not None)
-    for seed in seeds[1:]:
-        rounds.append(again(_drawn(source, samples, seed, device), seed=seed))
-    values = [
-        _value(name, [scores[name] for scores in rounds if name in scores], seeds) for name in names
-    ]
+    values = repeated(evaluator, lambda seed: _drawn(source, samples, seed, device), seeds)
     file = None if source.folder is None else source.folder.evaluation
     return Evaluated(source.name, samples, seeds, values, source.facts, file)
 
@@ -208,19 +180,6 @@ def _drawn(source: _Source, samples: int, seed: int, device: torch.device) -> Ge
         return source.model
     assert source.store is not None
     return StoredImages(source.store, device, samples, seed)
-
-
-def _value(name: str, scores: list[Score], seeds: tuple[int, ...]) -> Value:
-    each = [score.value for score in scores]
-    first = scores[0]
-    if len(scores) == 1:
-        return Value(name, first.value, first.sd, first.spread, each, first.protocol)
-    spreads = [score.spread for score in scores if score.spread is not None]
-    spread = statistics.mean(spreads) if spreads else None
-    protocol = first.protocol
-    if "sample_seed" in protocol:
-        protocol = {**protocol, "sample_seed": list(seeds)}
-    return Value(name, statistics.mean(each), statistics.stdev(each), spread, each, protocol)
 
 
 def _refuse_mixture(one: Evaluated, other: Evaluated) -> None:
@@ -247,11 +206,6 @@ def _write(file: Path, evaluated: Evaluated) -> None:
         content["metrics"] = {**old["metrics"], **content["metrics"]}
     del content["samples"]  # each metric's protocol says it
     write_json(file, {"schema": 1, **content})
-
-
-def _entry(value: Value) -> dict[str, Any]:
-    told = {"value": value.value, "sd": value.sd, "spread": value.spread, "each": value.each}
-    return {**told, "hash": value.hash, "protocol": value.protocol}
 
 
 __all__ = ["SAMPLES", "SAMPLE_SEED", "Evaluated", "Value", "evaluate", "table"]

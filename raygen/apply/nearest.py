@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from raygen.data.batches import to_model_range
+from raygen.ticks import ticking
 
 QUERIES, REFERENCES = 2000, 2500  # images compared at once
 
@@ -64,7 +65,8 @@ def nearest(
     `apart`: for each query the number of a reference that does not count: itself.
     """
     found = []
-    for start in range(0, len(queries), QUERIES):
+    starts = range(0, len(queries), QUERIES)
+    for start in ticking(starts, f"nearest of {len(references)} images", len(starts)):
         part = slice(start, start + QUERIES)
         best = _Best(queries[part], None if apart is None else apart[part], space)
         for number, chunk in enumerate(references.split(REFERENCES)):

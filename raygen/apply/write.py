@@ -1,17 +1,16 @@
 """A stream of images to disk: one chunk in memory at a time, however many there are."""
 
-import sys
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from raygen.data.pictures import save_grid, tile
+from raygen.metrics.model import CHUNK
+from raygen.ticks import ticking
 
 PER_FOLDER = 10_000
 FRAME_MS = 80
@@ -25,7 +24,7 @@ def write_folder(chunks: Chunks, folder: Path, total: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     width = len(str(total - 1))
     number = 0
-    for images, _ in _shown(chunks, total):
+    for images, _ in _counted(chunks, total):
         for image in images:
             place = folder
             if total > PER_FOLDER:
@@ -57,7 +56,7 @@ def write_gif(chunks: Chunks, path: Path) -> None:
 def write_npz(chunks: Chunks, path: Path, total: int, shard: int | None) -> Path:
     """Write one archive, or several of `shard` images each; return the (first) one's path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    stream = _shown(chunks, total)
+    stream = _counted(chunks, total)
     if shard is None:
         _archive(stream, path, total)
         return path
@@ -104,14 +103,5 @@ class _Cut:
             count -= min(count, len(images))
 
 
-def _shown(chunks: Chunks, total: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Show a bar of the images, if somebody looks at a terminal."""
-    if not sys.stderr.isatty() or total <= PER_FOLDER:
-        yield from chunks
-        return
-    console = Console(stderr=True)
-    stream = iter(chunks)
-    for _ in track(range(-(-total // 250)), description=f"{total} images", console=console):
-        chunk = next(stream, None)
-        if chunk is not None:
-            yield chunk
+def _counted(chunks: Chunks, total: int) -> Iterator[tuple[Tensor, Tensor]]:
+    return ticking(chunks, f"drawing {total} images", -(-total // CHUNK))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from raygen.cache import cached
 from raygen.data import ImageData, Split
 from raygen.data.batches import Batches, to_model_range
+from raygen.ticks import ticking
 
 WIDTHS = (32, 64, 128, 128)
 FEATURES = sum(WIDTHS)
@@ -87,7 +88,7 @@ def train_classifier(
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_LR, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
     classifier.train()
-    for step in range(steps):
+    for step in ticking(range(steps), "training a classifier", steps):
         images, labels = batches.at(step * BATCH)
         loss = F.cross_entropy(classifier(images), labels, label_smoothing=0.1)
         optimizer.zero_grad()

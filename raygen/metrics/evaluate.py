@@ -28,6 +28,7 @@ from raygen.metrics.mind import LINES, mind
 from raygen.metrics.model import CHUNK, Autoencoder, Generative, draw_latents
 from raygen.metrics.neighbours import DENSITY_K, MANIFOLD_K, Neighbourhoods, neighbourhoods
 from raygen.metrics.protocol import Record, Score
+from raygen.ticks import ticking
 
 SAMPLE_SEED = 20_140_610  # the same latents in every evaluation of every trial
 
@@ -59,8 +60,11 @@ class Evaluator:
         self.metrics, self.samples, self.device = metrics, samples, device
         self.test_images = data.test.images[:samples]
         self.data = {"data": data.name, "data_hash": data.fingerprint}
+        needed = {METRICS[metric].features for metric in metrics}
         self.extractors = {
-            name: load_extractor(name, asset, device) for name, asset in assets.items()
+            name: load_extractor(name, asset, device)
+            for name, asset in assets.items()
+            if name in needed
         }
 
     @torch.no_grad()
@@ -98,7 +102,8 @@ class Evaluator:
                 torch.zeros(size, device=self.device) if kinds - {*MOMENTS} else None,
             )
         # Nothing here waits for the device: generation, features and sums overlap.
-        for index in range(rank(), -(-samples // CHUNK), world_size()):
+        chunks = range(rank(), -(-samples // CHUNK), world_size())
+        for index in ticking(chunks, f"measuring {samples} samples", len(chunks)):
             start = index * CHUNK
             count = min(CHUNK, samples - start)
             images = model.sample(*draw_latents(model, seed, index, count))

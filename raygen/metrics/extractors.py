@@ -18,6 +18,7 @@ from raygen.metrics import inception as inception_module
 from raygen.metrics.frechet import FeatureMoments, FeatureStats, symmetric_root
 from raygen.metrics.model import CHUNK
 from raygen.metrics.protocol import Record
+from raygen.ticks import ticking
 
 Asset = dict[str, Any]
 
@@ -193,7 +194,8 @@ def _moments(network: Network, data: ImageData, split: str, device: torch.device
     def make() -> Asset:
         moments = FeatureMoments(network.dim, device)
         with torch.no_grad():
-            for chunk in getattr(data, split).images.split(CHUNK):
+            chunks = getattr(data, split).images.split(CHUNK)
+            for chunk in ticking(chunks, f"features of the {split} images", len(chunks)):
                 moments.add(network.features(chunk.to(device)))
         stats = moments.stats()
         return {"mean": stats.mean.cpu(), "cov": stats.cov.cpu(), "count": stats.count}

@@ -1,6 +1,7 @@
 """Signs that a trial is lost: each ends it with a reason that the report shows."""
 
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -50,6 +51,7 @@ class Health:
         self.chance, self.guess = chance, guess
         self.real_spread = spread(real)
         self.best = math.inf if minimise else -math.inf
+        self.protocol = ""
         self.worse = 0
         self.uniform = 0
         self.won = 0
@@ -61,6 +63,12 @@ class Health:
             if not math.isfinite(value):
                 return f"{name.replace('_', ' ')} is {value}"
         return None
+
+    def measured_by(self, protocol: str) -> None:
+        """Forget the best value if the next one is measured in another way."""
+        if self.protocol and protocol != self.protocol:
+            self.best = math.inf if self.minimise else -math.inf
+        self.protocol = protocol
 
     def evaluation(
         self, value: float, samples: Tensor, steps: int, losses: dict[str, float]
@@ -107,13 +115,14 @@ class Health:
             return False
         return abs(value - self.guess) > (1 - CLOSING) * abs(before - self.guess)
 
-    def state_dict(self) -> dict[str, float]:
+    def state_dict(self) -> dict[str, Any]:
         """What a resumed trial must remember."""
         counts = {"worse": self.worse, "uniform": self.uniform, "won": self.won}
-        return {"best": self.best, **counts, "empty": self.empty}
+        return {"best": self.best, "protocol": self.protocol, **counts, "empty": self.empty}
 
-    def load_state_dict(self, state: dict[str, float]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
+        self.protocol = state["protocol"]
         self.best, self.worse = state["best"], int(state["worse"])
         self.uniform, self.won = int(state["uniform"]), int(state["won"])
         self.empty = int(state["empty"])

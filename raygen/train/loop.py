@@ -14,7 +14,7 @@ from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.distributed import agree
 from raygen.losses.adversarial import ADVERSARIAL
-from raygen.metrics import METRICS, Score
+from raygen.metrics import METRICS, Score, protocol_hash
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.train.gan import GanLearner
@@ -94,11 +94,13 @@ def fit(
     resume: dict[str, Any] | None = None,
     pulse: Callable[[Position], bool] | None = None,
     compute: Compute | None = None,
+    samples_at: Callable[[float], int] | None = None,
 ) -> Iterator[Progress]:
     """Train, and yield at each milestone (kimg, ascending), the last of which is the budget.
 
     With `resume` (a checkpoint of the same trial), continue bit for bit as if never stopped.
     `pulse` is called every few steps; training ends where it returns true, on all ranks at once.
+    `samples_at` says how many samples a milestone is measured with, instead of the evaluator.
     """
     device = evaluator.device
     budget = milestones[-1] * 1000
@@ -132,7 +134,8 @@ def fit(
         diverged, scores, pictures, best = trained.diverged, {}, {}, False
         samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
         if diverged is None:
-            scores = evaluator(learner)
+            scores = evaluator(learner, samples_at(kimg)) if samples_at else evaluator(learner)
+            health.measured_by(protocol_hash(scores[objective].protocol))
             before = health.best
             steps = images // learner.images_per_step
             value = scores[objective].value

@@ -1,6 +1,7 @@
 """One configuration to its end, without Ray: the body of `raygen train`."""
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -38,7 +39,11 @@ def train(
                 raise InputError(f"{folder.last}: was trained with another {key}: {found[key]}")
     evaluator = Evaluator(job.metrics, data, job.evaluation.samples, device)
     milestones = between(job.milestones, job.evaluation.every_kimg, job.kimg)
-    training = fit(job.trial, data, evaluator, milestones, job.seed, state, compute=job.compute)
+    samples_at = partial(job.evaluation.samples_at, rungs=job.rungs)
+    training = fit(
+        job.trial, data, evaluator, milestones, job.seed, state,
+        compute=job.compute, samples_at=samples_at,
+    )  # fmt: skip
     for progress in training:
         record(folder, job.trial, job.seed, data.summary(), progress)
         yield progress

@@ -3,19 +3,29 @@
 import logging
 import os
 import signal
+import socket
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+import yaml
+from ray._private.utils import read_ray_address
+from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from raygen.clusterfile import most_trials
 from raygen.config import Resources
-from raygen.errors import ClusterError, InputError
+from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.storage import Storage, is_uri
 
 FOREVER = "1000000000"
+PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
+NETWORK = ("nfs", "cifs", "smb", "fuse.", "lustre", "gpfs", "ceph", "beegfs", "9p", "virtiofs")
+SHARED = "; use --storage s3://BUCKET/PREFIX, gs://…, or a folder that every node shares"
 # Read by Ray when it starts and by its workers: quiet, no files nobody reads, quick polling.
 RAY_SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -39,7 +49,7 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
         ClusterError: it cannot be reached.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SETTINGS.items()})
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
+    address = address or os.environ.get("RAY_ADDRESS") or started_here() or "local"
     where = "on this machine" if address == "local" else f"at {address}"
     notify({"kind": "phase", "text": f"starting Ray {where}"})
     # A lost trial is told in one line by raygen; Tune would print pages about it.
@@ -61,6 +71,66 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
     finally:
         if not already:
             ray.shutdown()
+
+
+def started_here() -> str | None:
+    """Return the address of the cluster that `ray start` joined this machine to, if it runs."""
+    address = read_ray_address()
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        return None
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return None  # the file of a cluster that was killed stays behind
+    return address
+
+
+class Room:
+    """How many trials may run or wait for a place: as many as fit, also when nodes come and go."""
+
+    EVERY = 5.0  # seconds between two looks at the cluster
+
+    def __init__(self, resources: Resources) -> None:
+        """Look at the cluster.
+
+        Raises:
+            InputError: not even one trial fits, and the cluster does not grow.
+        """
+        self.resources, self.grows_to = resources, growth(resources)
+        try:
+            self.size = concurrency(resources, ray.cluster_resources())
+        except InputError:
+            if not self.grows_to:
+                raise
+            self.size = 0
+        self.elsewhere = not self._fits_now()
+        self.size, self.looked = max(self.size, self.grows_to), time.monotonic()
+
+    def __call__(self) -> int:
+        if self.resources.concurrent is None and time.monotonic() - self.looked > self.EVERY:
+            self.looked = time.monotonic()
+            with suppress(InputError):  # nodes are gone: as many wait for others
+                fits = concurrency(self.resources, ray.cluster_resources())
+                self.size = max(fits, self.grows_to)
+        return self.size
+
+    def _fits_now(self) -> bool:
+        try:
+            concurrency(
+                self.resources.model_copy(update={"concurrent": None}), ray.cluster_resources()
+            )
+        except InputError:
+            return False
+        return True
+
+
+def growth(resources: Resources) -> int:
+    """How many trials the cluster can grow to hold: 0 unless `ray up` made this its head."""
+    launched = Path("~/ray_bootstrap_config.yaml").expanduser()
+    if resources.concurrent is not None or started_here() is None or not launched.exists():
+        return 0
+    return most_trials(yaml.safe_load(launched.read_text(encoding="utf-8")), resources)
 
 
 def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
@@ -92,36 +162,73 @@ def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
     return min(fits)
 
 
-def check_shared(folder: Path) -> None:
-    """Make sure that every node sees the study folder before a trial trains for nothing.
+def check_storage(place: str, elsewhere: bool) -> None:
+    """Make sure that every node reads and writes where the study is kept, before a trial trains.
+
+    `elsewhere`: trials do not fit on the nodes that are there, so they will run on others.
 
     Raises:
-        ClusterError: a node does not.
+        ClusterError: a node does not, or a node that is yet to come would not.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) < 2:
-        return
-    for node in nodes:
-        if not ray.get(_on(node["NodeID"], _sees).remote(str(folder))):
+    storage, nodes = Storage(place), [node for node in ray.nodes() if node["Alive"]]
+    if not is_uri(place) and len(nodes) < 2:
+        if elsewhere and not on_network(Path(place)):
             raise ClusterError(
-                f"{folder} is not visible from node {node['NodeManagerAddress']}: use "
-                "--storage with a folder that every node shares"
+                f"{place}: is on a disk of this machine, and trials run on others{SHARED}"
             )
+        return
+    token = f".probe-{uuid.uuid4().hex[:12]}"
+    storage.write(token, token.encode())
+    try:
+        asked = {n["NodeID"]: on_node(n["NodeID"], _probe).remote(storage, token) for n in nodes}
+        for node in nodes:
+            address = node["NodeManagerAddress"]
+            try:
+                problem = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
+            except (RayError, GetTimeoutError) as error:
+                reason = str(error).strip().rpartition("\n")[2]
+                raise ClusterError(f"node {address} does not answer: {reason}") from error
+            written = f"{token}-{node['NodeID']}"
+            if problem is None and storage.read(written) != token.encode():
+                problem = "what it writes there is not seen from here"
+            storage.delete(written)
+            if problem is not None:
+                hint = "" if is_uri(place) else SHARED
+                raise ClusterError(f"{place}: not usable from node {address}: {problem}{hint}")
+    finally:
+        storage.delete(token)
+
+
+def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
+    """Whether a folder is on a file system that other machines can have mounted, too."""
+    lines = Path(mounts).read_text(encoding="utf-8").splitlines()
+    kinds = {mount: kind for _, mount, kind, *_ in (line.split() for line in lines)}
+    nearest = next(str(p) for p in (path, *path.parents) if str(p) in kinds)
+    return kinds[nearest].startswith(NETWORK)
 
 
 def kill(node_id: str, pid: int) -> None:
     """End a process on a node, whatever it is doing; nothing happens if either is gone."""
     with suppress(RayError):
-        _on(node_id, _kill).remote(pid)
+        on_node(node_id, _kill).remote(pid)
 
 
-def _on(node_id: str, function: Callable[..., Any]) -> Any:
+def on_node(node_id: str, function: Callable[..., Any]) -> Any:
+    """Return a function as a task of a node; it takes no CPU from trials."""
     there = NodeAffinitySchedulingStrategy(node_id, soft=False)
     return ray.remote(num_cpus=0)(function).options(scheduling_strategy=there)
 
 
-def _sees(path: str) -> bool:
-    return Path(path).exists()
+def _probe(storage: Storage, token: str) -> str | None:
+    """Read and write the storage from here; return what is wrong with it."""
+    mine = f"{token}-{ray.get_runtime_context().get_node_id()}"
+    try:
+        if storage.read(token) != token.encode():
+            return "it does not see what the search wrote there"
+        storage.write(mine, token.encode())
+    except RaygenError as error:
+        return str(error)
+    return None
 
 
 def _kill(pid: int) -> None:

@@ -44,9 +44,11 @@ class Trial:
     state: str = "waiting"  # for a place to run; then running, then how it ended
     kimg: float = 0.0  # reported so far
     seconds: float = 0.0
-    values: list[float] | None = None  # the objectives at the best milestone of the first
+    # The objectives at the best milestone of the first, of those measured as the last one was.
+    values: list[float] | None = None
+    protocol: str | None = None
     sd: float | None = None
-    history: list[float] = field(default_factory=list)  # of the first objective
+    history: list[float] = field(default_factory=list)  # of the first objective, likewise
     diverged: str | None = None  # what the last report said
     decision: Record | None = None  # the last one
     attempt: int = 0
@@ -98,6 +100,7 @@ class Controller:
         self.points: list[dict[str, Any]] = []
         self.pointed = 0
         self.protocols: set[str] = set()
+        self.final: dict[int, Record] = {}  # finalists measured in full
         self.closing: Closing | None = None
         self.failures = 0  # in a row
         self.earlier = 0.0  # seconds of earlier sessions
@@ -189,6 +192,7 @@ class Controller:
         trial = self.trials[number]
         if images > trial.images:
             trial.images, trial.moved = images, time.monotonic()
+            self.notify({"kind": "alive", "trial": number, "images": images})
 
     def reported(self, number: int, event: Mapping[str, Any]) -> bool:
         """Record a milestone; return whether the trial must stop, its end recorded."""
@@ -196,11 +200,7 @@ class Controller:
         if missing and event["diverged"] is None:
             self.end(number, "failed", f"it reported no {missing[0]}")
             return True
-        protocols = {}
-        for name, record in event["protocols"].items():
-            protocols[name] = digest = protocol_hash(record)
-            if digest not in self.protocols:
-                self._write("protocol", hash=digest, record=record)
+        protocols = self._protocols(event["protocols"])
         kept = ("kimg", "seconds", "evaluation_seconds", "images_per_second", "metrics", "losses")
         told = {key: event[key] for key in kept} | {"sd": event.get("sd", {})}
         told |= {"protocols": protocols, "diverged": event["diverged"], "last": event["last"]}
@@ -208,6 +208,22 @@ class Controller:
         for role, size in dict(event["checkpoints"]).items():
             self._write("checkpoint", trial=number, kimg=event["kimg"], role=role, bytes=size)
         return self._conclude(self.trials[number])
+
+    def measured(self, number: int, values: Mapping[str, Mapping[str, Any]]) -> None:
+        """Record what a finalist's best weights are worth, measured in full."""
+        protocols = self._protocols({name: value["protocol"] for name, value in values.items()})
+        kept = ("value", "sd", "spread", "each")
+        told = {name: {key: value[key] for key in kept} for name, value in values.items()}
+        self._write("final", trial=number, values=told, protocols=protocols)
+
+    def _protocols(self, records: Mapping[str, Record]) -> dict[str, str]:
+        """Write the protocols that are new, and return the hash of each metric's."""
+        hashes = {}
+        for name, record in records.items():
+            hashes[name] = digest = protocol_hash(record)
+            if digest not in self.protocols:
+                self._write("protocol", hash=digest, record=record)
+        return hashes
 
     def end(self, number: int, state: str, reason: str) -> None:
         """Record how a trial ended; a second end of the same trial is ignored."""
@@ -399,6 +415,8 @@ class Controller:
                 self.protocols.add(record["hash"])
             case "finals":
                 self.race.start(record["trials"])
+            case "final":
+                self.final[record["trial"]] = dict(record)
             case "race":
                 self.race.settle(record)
             case "suggest":
@@ -449,6 +467,9 @@ class Controller:
             return
         if trial.of is None:
             self.sampler.report(trial.number, trial.kimg, values)
+        protocol = record["protocols"].get(self.spec.objective)
+        if protocol != trial.protocol:
+            trial.values, trial.history, trial.protocol = None, [], protocol
         trial.history.append(values[0])
         better = trial.values is None or (values[0] < trial.values[0]) == self.minimise
         if better and (trial.values is None or values[0] != trial.values[0]):

@@ -2,18 +2,67 @@
 
 Record n is put only if there is no object n (`If-None-Match: *`). So of two drivers of one study
 the first to write goes on, the other is refused at its next record, and a crash holds nothing up.
+Where storage knows no condition (gs://), record n is looked for before it is put: that refuses a
+second driver unless both put the same record at the same moment.
 """
 
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.storage import Storage
 from raygen.tune.journal import Journal
 
 READERS = 16  # objects read at once
+
+
+class Records(Protocol):
+    """Where a study's records are kept, numbered from 0."""
+
+    uri: str
+
+    def read(self) -> list[bytes]: ...
+
+    def put(self, number: int, line: bytes) -> None: ...
+
+
+def records_at(uri: str) -> Records:
+    """Return the records under a URI.
+
+    Raises:
+        InputError: it is not s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, or boto3 is not installed.
+    """
+    return Unconditional(uri) if uri.startswith("gs://") else Bucket(uri)
+
+
+class Unconditional:
+    """Records on storage that cannot refuse to replace an object."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri, self.storage = uri, Storage(uri)
+
+    def read(self) -> list[bytes]:
+        """Return every record as a line, in order.
+
+        Raises:
+            ClusterError: the storage cannot be reached.
+        """
+        return self.storage.records("")
+
+    def put(self, number: int, line: bytes) -> None:
+        """Write record `number` if there is none.
+
+        Raises:
+            RaygenError: another driver wrote it: this one must not go on.
+            ClusterError: the storage cannot be reached.
+        """
+        name = f"{number:08d}.json"
+        if self.storage.read(name) not in (None, line):
+            raise RaygenError(f"{self.uri}: another raygen goes on with this study")
+        self.storage.write(name, line)
 
 
 class Bucket:
@@ -82,7 +131,7 @@ class Bucket:
 class RemoteJournal(Journal):
     """A local journal whose every record is on object storage first."""
 
-    def __init__(self, path: Path, bucket: Bucket) -> None:
+    def __init__(self, path: Path, bucket: Records) -> None:
         """Bring the local copy up to what the bucket holds, or the other way round.
 
         Raises:

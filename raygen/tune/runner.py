@@ -22,6 +22,7 @@ from raygen.config import Resources
 from raygen.distributed import rank
 from raygen.folders import StudyFolder
 from raygen.tune.exchange import Exchange
+from raygen.tune.network import OverRaysNetwork
 from raygen.tune.workbench import (
     Event,
     Job,
@@ -189,10 +190,12 @@ class DdpTrial(tune.Trainable):
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"shared": self.shared_ref, "exchange": self.exchange},
+            torch_config=OverRaysNetwork(),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
                 use_gpu=bool(resources.gpus),
                 resources_per_worker=bundle,
+                placement_strategy="PACK",
             ),
             run_config=RunConfig(
                 name=f"{self.trial_id}-{self.turn}",

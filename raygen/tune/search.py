@@ -26,11 +26,14 @@ from raygen.errors import ClusterError, RaygenError, cannot_write
 from raygen.folders import StudyFolder
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
-from raygen.tune.cluster import check_shared, concurrency, connected, kill
+from raygen.storage import JOURNAL, Storage
+from raygen.tune.cluster import Room, check_storage, connected, kill
 from raygen.tune.controller import Closing, Controller
+from raygen.tune.curves import Curves
 from raygen.tune.describe import check_same, describe
+from raygen.tune.full import measure_finalists
 from raygen.tune.journal import Journal
-from raygen.tune.remote import Bucket, RemoteJournal
+from raygen.tune.remote import Records, RemoteJournal, records_at
 from raygen.tune.runner import DdpTrial, TrialActor
 from raygen.tune.sampler import Sampler
 from raygen.tune.warm import lessons
@@ -39,6 +42,7 @@ from raygen.tune.workbench import Shared
 Notify = Callable[[dict[str, Any]], None]
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
 BEAT, BEATS_PER_SECOND = 1.0, 50
+MOST_AT_ONCE = 10_000  # as Tune sees it; how many there really are follows from the cluster
 
 
 class Outcome(NamedTuple):
@@ -59,12 +63,14 @@ def run_study(
     notify: Notify,
     warm_start: Sequence[Path] = (),
     journal_uri: str | None = None,
+    storage: Storage | None = None,
 ) -> Outcome:
     """Search, or go on with the search in the folder, and leave a study that opens without Ray.
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
     `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
-    journal is kept, too.
+    journal is kept, too; `storage` is where all of the study is kept, and `folder` then a new one
+    that holds what this process needs of it.
 
     Raises:
         InputError: the data, the weights or the resources are not there, or the study in the
@@ -74,18 +80,24 @@ def run_study(
     started = time.time()
     notify({"kind": "phase", "text": "loading data"})
     data = load_data(study.spec.data)
-    require(study.spec.metrics)
-    bucket = Bucket(journal_uri) if journal_uri else None
+    require((*study.spec.metrics, *study.spec.final_metrics))
+    if storage is not None:
+        journal_uri = storage.under(JOURNAL).place
+    bucket = records_at(journal_uri) if journal_uri else None
     info = {**describe(study, data, folder.root.name), **facts, "started": started}
+    if storage is not None and bucket is not None and (lines := bucket.read()):
+        folder.root.mkdir(parents=True, exist_ok=True)
+        folder.journal.write_bytes(b"".join(lines))
     if folder.journal.exists():
         check_same(folder, info)
     with connected(address, notify):
-        resources = study.spec.resources
-        concurrent = concurrency(resources, ray.cluster_resources())
+        room, there = Room(study.spec.resources), ray.cluster_resources()
+        text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {room()} at once"
+        notify({"kind": "machines", "text": text})
+        _make_folder(folder.root, storage, room.elsewhere)
         notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
         assets = _prepare(study, data)
         taught = list(lessons(study, data, assets, warm_start))
-        _make_folder(folder.root)
         with _journal(folder.journal, bucket) as journal:
             records = read_records(folder.journal)
             if records:
@@ -93,21 +105,34 @@ def run_study(
             sampler = Sampler(study, folder.root.name, folder.optuna)
 
             def delete(trial: int, role: str) -> None:
-                getattr(folder.trial(trial), role).unlink(missing_ok=True)
+                path: Path = getattr(folder.trial(trial), role)
+                path.unlink(missing_ok=True)
+                if storage is not None:
+                    storage.delete(path.relative_to(folder.root).as_posix())
 
-            controller = Controller(study, journal, sampler, notify, delete)
+            curves = Curves(folder.curves)
+
+            def announce(record: dict[str, Any]) -> None:
+                curves(record)
+                notify(record)
+
+            controller = Controller(study, journal, sampler, announce, delete)
             _open(controller, journal, records, info, notify)
             folder.space.write_text(dump(study.raw), encoding="utf-8")
             save_grid(data.train.images[:64], folder.real)
+            if storage is not None:
+                storage.push(folder.root, folder.space.name, folder.real.name)
             told = {(r["study"], r["source"]) for r in records if r["kind"] == "warm"}
             for lesson in taught:
                 if (lesson["study"], lesson["source"]) not in told:
                     controller.warm(**lesson)
-            shared = _shared(study, data, assets, folder, concurrent)
+            shared = _shared(study, data, assets, folder, room())
+            shared = shared._replace(storage=storage)
             received: list[int] = []
             try:
                 with _signals(controller, received):
-                    _fit(controller, shared, concurrent, folder)
+                    drive(controller, *_trainable(shared), room, folder.root)
+                    measure_finalists(controller, shared)
                 for trial in controller.running:
                     controller.end(trial.number, "interrupted", "the search ended before it")
             except RaygenError as error:
@@ -115,12 +140,16 @@ def run_study(
                     seconds = time.time() - started
                     journal.append("close", state="failed", seconds=seconds, reason=str(error))
                 raise
+            finally:
+                curves.close()
             state, reason, full = controller.closing or Closing("finished", "")
             if state == "finished" and not reason and not controller.ended().get("completed"):
                 state, reason = "failed", "no trial was trained to its end"
             seconds = time.time() - started
             notify(journal.append("close", state=state, seconds=seconds, reason=reason))
     write_tables(fold(folder, read_records(folder.journal)))
+    if storage is not None:
+        _send_home(storage, folder)
     return Outcome(state, controller.ended(), received[0] if received else None, reason, full)
 
 
@@ -147,18 +176,29 @@ def _open(
     controller.recover()
 
 
-def _journal(path: Path, bucket: Bucket | None) -> Journal:
+def _journal(path: Path, bucket: Records | None) -> Journal:
     return RemoteJournal(path, bucket) if bucket else Journal(path)
 
 
-def _make_folder(root: Path) -> None:
+def _send_home(storage: Storage, folder: StudyFolder) -> None:
+    """Keep the tables where the study is kept, and bring the sample grids that the report shows."""
+    files = [folder.journal, folder.optuna, folder.study, *folder.root.glob("*.csv")]
+    files += [path for path in folder.curves.rglob("*") if path.is_file()]
+    there = [path for path in files if path.exists()]
+    storage.push(folder.root, *sorted(p.relative_to(folder.root).as_posix() for p in there))
+    kept = storage.sizes("trials")
+    storage.pull(folder.root, [name for name in kept if name.endswith((".png", ".txt"))])
+
+
+def _make_folder(root: Path, storage: Storage | None, elsewhere: bool) -> None:
     new = not root.exists()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(root, error) from error
     try:
-        check_shared(root.resolve())
+        place = storage.place if storage is not None else str(root.resolve())
+        check_storage(place, elsewhere)
     except ClusterError:
         if new:
             root.rmdir()
@@ -183,22 +223,29 @@ class _Place(NamedTuple):
 class _Ask(_Stateless, Searcher):
     """Tune's searcher: passes on what the controller suggests."""
 
-    def __init__(self, controller: Controller, places: dict[str, "_Place"]) -> None:
+    def __init__(
+        self, controller: Controller, places: dict[str, "_Place"], room: Callable[[], int]
+    ) -> None:
         super().__init__()
-        self.controller, self.places = controller, places
+        self.controller, self.places, self.room = controller, places, room
+        self.live: set[str] = set()  # until their processes are free for others
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.controller.done:
             return Searcher.FINISHED
+        if len(self.live) >= self.room():
+            return None
         job = self.controller.suggest()
         if job is None:  # not now: a trial may be lost and come again, or a race go on
             return Searcher.FINISHED if self.controller.done else None
+        self.live.add(trial_id)
         self.places[trial_id] = _Place(job["number"])
         return job
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
+        self.live.discard(trial_id)
         place = self.places.pop(trial_id, None)
         if place is not None:  # it did not end by its own word: its process is gone
             reason = "its process ended without a word" if error else "Tune ended it"
@@ -270,34 +317,41 @@ class _Watch(_Stateless, tune.Callback):
                 kill(place.node_id, place.pid)
 
 
-def _fit(controller: Controller, shared: Shared, concurrent: int, folder: StudyFolder) -> None:
+def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
+    """Return what runs a trial, and what Tune reserves for it."""
+    resources = Resources.model_validate(shared.resources)
+    if resources.workers == 1:
+        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        return tune.with_parameters(TrialActor, shared=shared), bundle
+    given = ([ray.put(shared)], shared.resources, shared.folder, shared.beat_seconds)
+    # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
+    # group of workers that wants every CPU of the node from ever starting.
+    return tune.with_parameters(DdpTrial, shared=given), {"node:__internal_head__": 0.001}
+
+
+def drive(
+    controller: Controller,
+    trainable: Any,
+    bundle: dict[str, float],
+    room: Callable[[], int],
+    root: Path,
+) -> None:
     """Run Tune until the controller has no more trials to run."""
     for name in (".tune", ".train"):  # of a driver that was killed
-        shutil.rmtree(folder.root / name, ignore_errors=True)
-    resources = Resources.model_validate(shared.resources)
-    reference = ray.put(shared)
-    if resources.workers == 1:
-        trainable = tune.with_parameters(TrialActor, shared=shared)
-        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
-    else:
-        given = ([reference], shared.resources, shared.folder, shared.beat_seconds)
-        trainable = tune.with_parameters(DdpTrial, shared=given)
-        # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
-        # group of workers that wants every CPU of the node from ever starting.
-        bundle = {"node:__internal_head__": 0.001}
+        shutil.rmtree(root / name, ignore_errors=True)
     places: dict[str, _Place] = {}  # by Tune's id of a trial
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Ask(controller, places),
+            search_alg=_Ask(controller, places, room),
             scheduler=_Judge(controller, places),
             num_samples=-1,
-            max_concurrent_trials=concurrent,
+            max_concurrent_trials=MOST_AT_ONCE,
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
             name=".tune",
-            storage_path=str(folder.root.resolve()),
+            storage_path=str(root.resolve()),
             verbose=0,
             callbacks=[_Watch(controller, places)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
@@ -309,7 +363,7 @@ def _fit(controller: Controller, shared: Shared, concurrent: int, folder: StudyF
     except TuneError as error:
         raise _own(error) from error
     for name in (".tune", ".train"):
-        shutil.rmtree(folder.root / name, ignore_errors=True)
+        shutil.rmtree(root / name, ignore_errors=True)
 
 
 def _own(error: BaseException) -> RaygenError:
@@ -352,7 +406,9 @@ def _signals(controller: Controller, received: list[int]) -> Iterator[None]:
 
 def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one."""
-    metrics, samples = study.spec.metrics, study.spec.evaluation.samples
+    spec = study.spec
+    metrics = tuple(dict.fromkeys((*spec.metrics, *spec.final_metrics)))
+    samples = max(spec.evaluation.samples, spec.finalists.samples or 0)
     if not study.spec.resources.gpus:
         return prepare(metrics, data, torch.device("cpu"), samples)
     task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
@@ -376,9 +432,10 @@ def _shared(
         folder=str(folder.root.resolve()),
         family=study.spec.family,
         metrics=study.spec.metrics,
-        samples=study.spec.evaluation.samples,
+        evaluation=study.spec.evaluation.model_dump(),
         compute=study.spec.compute,
         milestones=study.spec.milestones,
+        rungs=study.spec.rungs,
         resources=study.spec.resources.model_dump(),
         name=data.name,
         classes=tuple(data.classes),

@@ -105,6 +105,7 @@ def _comparable(study: Study, data: ImageData, assets: Mapping[str, Any], old: R
         and info["budget"]["kimg"] == spec.budget.kimg
         and info["data"]["fingerprint"] == data.fingerprint
         and info["evaluation"]["samples"] == spec.evaluation.samples
+        and info["evaluation"].get("first_samples") == spec.evaluation.first_samples
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import time
 import traceback
@@ -18,12 +19,13 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 
 from raygen.compute import Compute
-from raygen.config import Trial, parse_trial
+from raygen.config import Evaluation, Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
-from raygen.errors import InputError, RaygenError, StorageError
+from raygen.errors import ClusterError, InputError, RaygenError, StorageError
 from raygen.folders import StudyFolder, TrialFolder
 from raygen.metrics.evaluate import Evaluator
+from raygen.storage import Storage, scratch
 from raygen.train.checkpoint import checkpoint_between, load_full, save
 from raygen.train.loop import Position, Progress, fit
 from raygen.train.record import record
@@ -41,9 +43,10 @@ class Shared(NamedTuple):
     folder: str
     family: str
     metrics: tuple[str, ...]
-    samples: int
+    evaluation: dict[str, Any]
     compute: Compute
     milestones: tuple[float, ...]
+    rungs: tuple[float, ...]
     resources: dict[str, Any]
     name: str
     classes: tuple[str, ...]
@@ -52,6 +55,7 @@ class Shared(NamedTuple):
     assets: dict[str, Any]
     save_seconds: float  # between two checkpoints of a trial, at most
     beat_seconds: float  # between two signs of life of a trial
+    storage: Storage | None = None  # where the study is kept, if not in `folder`
 
     def data(self) -> ImageData:
         """Return the data set, its tensors views of the shared memory."""
@@ -78,29 +82,40 @@ class Workbench:
         # Once per process: every trial in it finds the training images on its device.
         train = Split(data.train.images.to(device), data.train.labels.to(device))
         self.shared, self.device, self.data = shared, device, data._replace(train=train)
-        self.evaluator = Evaluator(shared.metrics, self.data, shared.samples, device, shared.assets)
+        self.evaluation = Evaluation.model_validate(shared.evaluation)
+        self.evaluator = Evaluator(
+            shared.metrics, self.data, self.evaluation.samples, device, shared.assets
+        )
         self.ask = ask
-        self.study = StudyFolder(Path(shared.folder))
+        self.store = shared.storage
+        self.study = StudyFolder(Path(shared.folder) if self.store is None else scratch())
 
     def run(self, job: Job) -> Iterator[Event]:
         """Train one trial; every way in which it can end is an event, not an exception."""
         torch.set_num_threads(self.threads)  # of this thread: OpenMP keeps a number for each
         folder = self.study.trial(job["number"])
         node = socket.gethostname()
-        if not self.study.journal.exists():  # a node that joined later, without the shared folder
+        if (
+            self.store is None and not self.study.journal.exists()
+        ):  # a node that joined later, without the shared folder
             yield ended("failed", f"{self.study.root} is not visible on {node}: it must be shared")
             return
         try:
-            yield from self._train(job, folder)
+            yield from self._train(job, self._bring(folder))
         except (torch.OutOfMemoryError, MemoryError) as error:
             yield ended("out_of_memory", headline(error))
         except StorageError as error:
             yield {**ended("interrupted", str(error)), "storage": True}
+        except ClusterError as error:  # the storage, seen from this node: another may reach it
+            yield ended("lost", str(error))
         except RaygenError as error:
             yield ended("failed", str(error))
         except Exception as error:
             # The boundary of a trial: its own bug must not end the search, and is shown in full.
-            yield told_error(error, folder.error)
+            event = told_error(error, folder.error)
+            with suppress(ClusterError):  # its last line is in the journal anyway
+                self.keep(folder)
+            yield event
 
     def _train(self, job: Job, folder: TrialFolder) -> Iterator[Event]:
         trial = parse_trial({"family": self.shared.family, **job["config"]})
@@ -117,13 +132,47 @@ class Workbench:
         pulse = _Pulse(self, folder, trial, seed)
         for progress in fit(
             trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
-            self.shared.compute,
+            self.shared.compute, self._samples_at,
         ):  # fmt: skip
             if rank() == 0:
                 record(folder, trial, seed, self.data.summary(), progress)
+                self.keep(folder)
             # Without its checkpoint a trial starts again; what is known of it is not told twice.
             if progress.kimg > reported or progress.diverged is not None:
                 yield told_of(progress, folder)
+
+    def _samples_at(self, kimg: float) -> int:
+        return self.evaluation.samples_at(kimg, self.shared.rungs)
+
+    def _bring(self, folder: TrialFolder) -> TrialFolder:
+        """Bring the checkpoints of a trial here, if they are kept elsewhere.
+
+        Raises:
+            ClusterError: the storage cannot be reached.
+        """
+        if self.store is not None:
+            shutil.rmtree(self.study.root / "trials", ignore_errors=True)  # of the trial before
+            root = self.study.root
+            checkpoints = [folder.best, folder.last]
+            self.store.pull(root, [path.relative_to(root).as_posix() for path in checkpoints])
+            self.kept = _stamps(folder)
+        return folder
+
+    def keep(self, folder: TrialFolder) -> None:
+        """Send what a trial wrote since the last time to where the study is kept.
+
+        Raises:
+            ClusterError: the storage cannot be reached.
+        """
+        if self.store is None:
+            return
+        stamps = _stamps(folder)
+        fresh = [path for path, stamp in stamps.items() if self.kept.get(path) != stamp]
+        # The last checkpoint last: training goes on from it, so nothing before it may be missing.
+        fresh.sort(key=lambda path: (path == folder.last, path))
+        names = [path.relative_to(self.study.root).as_posix() for path in fresh]
+        self.store.push(self.study.root, *names)
+        self.kept = stamps
 
     def _resume(self, folder: TrialFolder) -> dict[str, Any] | None:
         """Return the last checkpoint, or None: then the trial starts from its beginning."""
@@ -148,8 +197,14 @@ class _Pulse:
         if rank() == 0 and (stop or due):
             data = self.bench.data.summary()
             save(self.folder.last, checkpoint_between(self.trial, self.seed, data, position))
+            self.bench.keep(self.folder)
             self.saved = time.monotonic()
         return stop
+
+
+def _stamps(folder: TrialFolder) -> dict[Path, int]:
+    files = (path for path in folder.root.glob("*") if not path.name.startswith("."))
+    return {path: path.stat().st_mtime_ns for path in files}
 
 
 def message(event: Event) -> dict[str, str]:

@@ -8,6 +8,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,6 +113,16 @@ class Facts(NamedTuple):
 @pytest.fixture(scope="module")
 def alone() -> Facts:
     """A single process, without a process group."""
+    return _alone()
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Facts]:
+    """Both processes of a group of two."""
+    return _pair(tmp_path_factory.mktemp("pair"))
+
+
+def _alone() -> Facts:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     facts = _facts(ranks=1)
@@ -119,10 +130,7 @@ def alone() -> Facts:
     return facts
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Facts, Facts]:
-    """Both processes of a group of two."""
-    folder = tmp_path_factory.mktemp("pair")
+def _pair(folder: Path) -> tuple[Facts, Facts]:
     # This file as a script, not multiprocessing's spawn: that must import it by its module name,
     # which depends on how pytest was configured to import tests.
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -145,6 +153,7 @@ def test_the_mean_loss_of_two_ranks_is_the_loss_of_one_process(
     for step, whole in enumerate(alone.losses[name]):
         mean = {key: (first[step][key] + second[step][key]) / 2 for key in whole}
         # The first step is a pure forward pass; Adam enlarges rounding noise in the later ones.
+        # Run this file as a script to see by how much.
         assert mean == pytest.approx(whole, rel=1e-3 if step else 1e-5, abs=3e-6)
 
 
@@ -298,5 +307,33 @@ def _tensors(state: dict[str, Any], prefix: str = "") -> dict[str, Tensor]:
     return flat
 
 
-if __name__ == "__main__":
+def _table() -> str:
+    """The largest relative difference of two ranks to one process, of losses and of weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        one, (first, second) = _alone(), _pair(Path(folder))
+    lines = [f"{'':58}  loss, step 1  loss, step {STEPS}    weights"]
+    for name in TRIALS:
+        steps = []
+        for step in (0, STEPS - 1):
+            whole, parts = one.losses[name][step], (first.losses[name], second.losses[name])
+            steps.append(
+                max(
+                    abs((parts[0][step][key] + parts[1][step][key]) / 2 - value)
+                    / max(abs(value), 1e-9)
+                    for key, value in whole.items()
+                )
+            )
+        ours, theirs = _tensors(first.weights[name]), _tensors(one.weights[name])
+        weights = max(
+            float((ours[key] - theirs[key]).double().norm() / theirs[key].double().norm())
+            for key in ours
+            if ours[key].dim() >= 2
+        )
+        lines.append(f"{name:58}  {steps[0]:12.1e}  {steps[1]:12.1e}  {weights:9.1e}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__" and len(sys.argv) == 1:
+    print(_table())
+elif __name__ == "__main__":
     _worker(int(sys.argv[1]), Path(sys.argv[2]))

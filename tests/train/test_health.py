@@ -73,6 +73,20 @@ def test_the_best_of_a_maximised_objective_is_its_largest_value() -> None:
     assert health.best == -1500
 
 
+def test_values_that_were_measured_differently_do_not_compete(health: Health) -> None:
+    """Few samples are biased upwards for distances, and downwards for others: 60 is no record."""
+    health.measured_by("of 500 samples")
+    health.evaluation(50.0, REAL, STEPS, {})
+    health.measured_by("of 5000 samples")
+
+    assert health.evaluation(60.0, REAL, STEPS, {}) is None
+    assert health.best == 60
+
+    health.measured_by("of 5000 samples")
+    health.evaluation(70.0, REAL, STEPS, {})
+    assert health.best == 60
+
+
 def test_identical_samples_twice_in_a_row_end_the_trial(health: Health) -> None:
     assert health.evaluation(10.0, SAME, STEPS, {}) is None
     assert (

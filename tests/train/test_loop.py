@@ -227,3 +227,21 @@ def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, list):
         return len(a) == len(b) and all(map(_equal, a, b))
     return a == b
+
+
+def test_each_milestone_is_measured_with_its_samples_and_its_best_counts_anew(
+    gan: Trial, data: ImageData
+) -> None:
+    """Distances that rise with the samples: else the first milestone would stay the best."""
+
+    class Rising:
+        metrics, device = ("fd_classifier",), CPU
+
+        def __call__(self, model: Any, samples: int) -> dict[str, Score]:
+            return {"fd_classifier": Score(float(samples), {"samples": samples})}
+
+    samples = {0.05: 100, 0.1: 200, 0.23: 200}
+    found = list(fit(gan, data, Rising(), MILESTONES, 0, samples_at=samples.__getitem__))  # pyright: ignore[reportArgumentType]
+
+    assert [each.scores["fd_classifier"].value for each in found] == [100, 200, 200]
+    assert [each.best for each in found] == [True, True, False]

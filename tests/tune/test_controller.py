@@ -177,6 +177,22 @@ def test_a_missing_objective_is_the_trials_own_failure(study: Study) -> None:
     assert journal[-1]["reason"] == "it reported no fd_classifier"
 
 
+def test_a_value_counts_beside_those_of_equal_samples_only(study: Study) -> None:
+    journal = Memory()
+    controller = make_controller(study, journal)
+    job = controller.suggest()
+    assert job is not None
+    controller.started(0, node="n", pid=1, device="cpu", kimg=0)
+    for kimg, value, samples in ((1, 2.0, 100), (3, 9.0, 200)):
+        protocols = {"fd_classifier": {"samples": samples}}
+        controller.reported(0, {**event(kimg, value, 9), "protocols": protocols})
+
+    again = make_controller(study, journal)
+
+    assert controller.trials[0].values == again.trials[0].values == [9.0]
+    assert [r["value"] for r in journal if r["kind"] == "decide"] == [2.0, 9.0]
+
+
 def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
     controller, _, number = start(study)
     for _ in range(5):

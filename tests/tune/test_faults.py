@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from raygen.apply.evaluate import evaluate
 from raygen.config import Study, load_study
 from raygen.errors import InputError, RaygenError
 from raygen.folders import StudyFolder
+from raygen.metrics.evaluate import SAMPLE_SEED
 from raygen.results import Study as Results
+from raygen.results import full_measurements, read_records
 from raygen.results import load_study as load_results
-from raygen.results import read_records
 from raygen.tune.journal import Journal
 from raygen.tune.search import Outcome, run_study
 from raygen.tune.verify import verify
@@ -228,9 +231,14 @@ def test_a_second_driver_of_one_study_is_refused_and_leaves_it_alone(
 
 @pytest.mark.ray
 def test_finalists_are_trained_again_with_other_seeds(cluster: None, tmp_path: Path) -> None:
-    study = make(tmp_path, "finalists={count: 2, seeds: 2}")
+    study = make(
+        tmp_path,
+        "finalists={count: 2, seeds: 2, samples: 64, sample_seeds: 2, metrics: [mind_classifier]}",
+        "finalists.samples=100",
+    )
+    folder = StudyFolder(tmp_path / "study")
 
-    outcome, _, records = search(study, StudyFolder(tmp_path / "study"))
+    outcome, results, records = search(study, folder)
 
     finals = next(r["trials"] for r in records if r["kind"] == "finals")
     repeats = [r for r in records if r["kind"] == "suggest" and r.get("of") is not None]
@@ -243,3 +251,19 @@ def test_finalists_are_trained_again_with_other_seeds(cluster: None, tmp_path: P
     assert len({r["seed"] for r in repeats}) == 2  # the same two for both finalists
     assert not {r["seed"] for r in repeats} & {seeds[number] for number in finals}
     assert set(race["means"]) == {str(number) for number in finals}
+
+    # In full: the numbers that `raygen evaluate` finds with the same seeds.
+    table = full_measurements(results)
+    assert sorted(set(table["trial"])) == sorted(finals)
+    seeds_of_samples = (SAMPLE_SEED + 1, SAMPLE_SEED + 2)
+    for number, mine in table.groupby("trial"):
+        place = folder.trial(int(number)).root
+        (found,) = evaluate(
+            [place], ["elbo", "mind_classifier"], 100, seeds_of_samples, None, torch.device("cpu")
+        )
+        assert dict(zip(mine["metric"], mine["value"], strict=True)) == pytest.approx(
+            {value.metric: value.value for value in found.values}, rel=1e-5
+        )
+        assert dict(zip(mine["metric"], mine["seeds"], strict=True)) == {
+            "elbo": 1, "mind_classifier": 2,
+        }  # fmt: skip

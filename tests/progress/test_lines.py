@@ -6,6 +6,7 @@ import pytest
 from raygen.config import Study, load_study
 from raygen.errors import InputError
 from raygen.progress import StudyProgress, parse_duration, plan
+from raygen.progress.lines import EVERY, Loudness
 
 
 @pytest.fixture
@@ -16,7 +17,7 @@ def study(repository: Path) -> Study:
 def report(trial: int, value: float | None) -> dict[str, Any]:
     return {
         "kind": "report", "trial": trial, "kimg": 2.0, "seconds": 3.0,
-        "images_per_second": 500.0, "metrics": {"fd_classifier": value},
+        "images_per_second": 500.0, "metrics": {"fd_classifier": value}, "losses": {},
     }  # fmt: skip
 
 
@@ -24,10 +25,15 @@ def end(trial: int, state: str) -> dict[str, Any]:
     return {"kind": "end", "trial": trial, "state": state, "reason": "because"}
 
 
-def shown(study: Study, records: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]) -> str:
-    progress = StudyProgress(study, quiet=False)
-    for record in records:
-        progress(record)
+def shown(
+    study: Study,
+    records: list[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    loudness: Loudness = "verbose",
+) -> str:
+    with StudyProgress(study, loudness) as progress:
+        for record in records:
+            progress(record)
     captured = capsys.readouterr()
     assert captured.out == ""  # stdout is for the result
     return captured.err
@@ -71,7 +77,51 @@ def test_markup_in_a_reason_is_shown_as_it_is(
 
 
 def test_the_plan_bounds_the_cost_by_trials_times_budget(study: Study) -> None:
-    assert "at most    180 kimg" in plan(study, Path("runs/x"))
+    text = plan(study, Path("runs/x"), "2 on this machine")
+
+    assert "at most    180 kimg" in text
+    assert "at once    2 on this machine" in text
+
+
+def test_without_a_wish_for_more_only_news_and_trouble_are_told(
+    study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [report(0, 30.0), end(0, "stopped"), report(1, 45.0), end(1, "completed")]
+    records += [end(2, "failed"), report(3, 29.0)]
+
+    lines = shown(study, records, capsys, "normal").splitlines()
+
+    assert [line.split()[:3] for line in lines] == [["0:00", "trial", n] for n in "023"]
+
+
+def test_quiet_is_quiet(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
+    records = [report(0, 30.0), end(0, "failed"), {"kind": "close"}]
+
+    assert shown(study, records, capsys, "quiet") == ""
+
+
+def test_without_a_terminal_a_line_of_counts_comes_every_few_seconds(
+    study: Study, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("raygen.progress.lines.time.monotonic", lambda: clock[0])
+    with StudyProgress(study) as progress:
+        progress(report(0, 30.0))
+        progress(end(0, "completed"))
+        progress({"kind": "suggest", "trial": 1, "config": {}})
+        progress({"kind": "start", "trial": 1, "kimg": 0.0})
+        capsys.readouterr()
+        seen = []
+        for _ in range(100):  # a sign of life a second
+            clock[0] += 1
+            progress({"kind": "alive", "trial": 1, "images": 10})
+            seen.append(capsys.readouterr().err)
+
+    lines = [text for text in seen if text]
+    assert len(lines) == 100 // (EVERY + 1)
+    assert "1/10 ended: 1 completed; 1 running; best 30 by trial 0" in lines[0]
+    # One of ten trials took 11 seconds so far, so nine more take 99.
+    assert "about 99s left by trend" in lines[0]
 
 
 def test_going_on_knows_what_an_earlier_session_found(
@@ -90,7 +140,7 @@ def test_the_race_of_the_finalists_decides_the_last_line(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
     race = {"kind": "race", "seeds": 2, "means": {"0": 45.0, "1": 41.5}, "settled": True}
-    repeat = {"kind": "suggest", "trial": 2, "of": 1}
+    repeat = {"kind": "suggest", "trial": 2, "of": 1, "config": {}}
     records = [report(0, 40.0), end(0, "completed"), report(1, 41.0), end(1, "completed")]
     records += [{"kind": "finals", "trials": [0, 1]}, repeat, report(2, 1.0), end(2, "completed")]
 

@@ -1,0 +1,212 @@
+"""uv run python benchmarks/scale.py [--quick] [--out FILE]: what one driver can hold.
+
+The search itself with trials that only sleep and report, once a second each, on fake resources: 10,
+100 and 1,000 trials, up to 100 at once (--quick: 16 at once and up to 100 trials). Everything but
+The search itself with trials that only sleep and report, each once a second, on fake resources: 10,
+tables. Each size runs in a process of its own, so that memory is its own.
+The last line is one JSON object; all values by number of trials.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+SIZES, QUICK_SIZES = (10, 100, 1000), (10, 100)
+AT_ONCE, QUICK_AT_ONCE = 100, 16
+REST = 1.0  # seconds between two reports of a trial
+SPACE = """
+family: gan
+data: {{source: shapes}}
+objective: fd_classifier
+evaluation: {{samples: 500}}
+budget: {{trials: {trials}, kimg: 27}}
+scheduler: {{name: asha, grace_kimg: 1, reduction_factor: 3}}
+finalists: {{count: 0}}
+resources: {{concurrent: {at_once}}}
+space:
+  loss:
+    one_of:
+      hinge: {{}}
+      wasserstein: {{penalty: gradient_penalty, penalty_weight: {{float: [1, 30], log: true}}}}
+  model: {{width: {{int: [32, 128], step: 32}}}}
+  optimizer:
+    generator_lr: {{float: [1.0e-4, 1.0e-2], log: true}}
+    discriminator_lr: {{float: [1.0e-4, 1.0e-2], log: true}}
+  batch_size: {{choice: [32, 64]}}
+"""
+
+
+class Sleeper(tune.Trainable):
+    """A trial without training: its value is better the nearer its rate is to 1e-3."""
+
+    def setup(
+        self, config: dict[str, Any], milestones: tuple[float, ...] = (), rest: float = REST
+    ) -> None:
+        self.milestones, self.rest = milestones, rest
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.job, self.told = new_config, -1
+        return True
+
+    def step(self) -> dict[str, str]:
+        self.told += 1
+        if self.told == 0:
+            gpus = ray.get_gpu_ids()
+            place = {"node": "here", "node_id": ray.get_runtime_context().get_node_id()}
+            facts = {**place, "pid": os.getpid(), "device": f"gpus {gpus}", "kimg": 0.0}
+            return {"message": json.dumps({"event": "started", **facts})}
+        time.sleep(self.rest)
+        kimg = self.milestones[self.told - 1]
+        rate = self.job["config"]["optimizer"]["generator_lr"]
+        value = 100 / kimg + 100 * abs(rate - 1e-3)
+        facts = {
+            "kimg": kimg, "seconds": self.told * self.rest, "evaluation_seconds": 0.1,
+            "images_per_second": 1000.0, "metrics": {"fd_classifier": value}, "sd": {},
+            "protocols": {"fd_classifier": {"metric": "fd_classifier"}}, "losses": {},
+            "diverged": None, "last": kimg == self.milestones[-1], "best": True,
+            "checkpoints": {"last": 100, "best": 50},
+        }  # fmt: skip
+        return {"message": json.dumps({"event": "progress", **facts})}
+
+
+class Timed:
+    """Counts the calls of a function and the seconds spent in it."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function, self.calls, self.seconds = function, 0, 0.0
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        started = time.perf_counter()
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - started
+
+
+def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
+    """Run one search and return its figures."""
+    from raygen.config import load_study
+    from raygen.folders import StudyFolder
+    from raygen.progress import StudyProgress
+    from raygen.results import fold, read_records, write_tables
+    from raygen.status import status
+    from raygen.tune.controller import Controller
+    from raygen.tune.journal import Journal
+    from raygen.tune.sampler import Sampler
+    from raygen.tune.search import drive
+
+    (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=at_once))
+    study, folder = load_study(root / "space.yaml"), StudyFolder(root / "study")
+    folder.root.mkdir()
+    shown = Timed(StudyProgress(study, "quiet"))
+    moments: dict[str, list[float]] = {"start": [], "report": []}
+
+    def notify(record: dict[str, Any]) -> None:
+        shown(record)
+        if record["kind"] in moments:
+            moments[record["kind"]].append(time.perf_counter())
+
+    with Journal(folder.journal) as journal:
+        journal.append = written = Timed(journal.append)  # pyright: ignore[reportAttributeAccessIssue]
+        sampler = Sampler(study, "scale", folder.optuna)
+        controller = Controller(study, journal, sampler, notify)
+        suggest = controller.suggest = Timed(controller.suggest)  # pyright: ignore[reportAttributeAccessIssue]
+        info = {"name": "scale", "objective": {"metric": "fd_classifier", "direction": "minimize"}}
+        journal.append("open", study={**info, "settings": {}, "started": time.time()})
+        sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, rest=REST)
+        cpu, began = time.process_time(), time.perf_counter()
+        drive(controller, sleeper, {"slot": 1}, lambda: at_once, folder.root)
+        busy, wall = time.process_time() - cpu, time.perf_counter() - began
+        journal.append("close", state="finished", seconds=wall, reason="")
+    records = read_records(folder.journal)
+    tables, told = Timed(write_tables), Timed(status)
+    tables(fold(folder, records))
+    told(folder.root)
+    reports = moments["report"]
+    ended = sum(record["kind"] == "end" for record in records)
+    assert ended == trials, f"{ended} of {trials} trials ended"
+    span = reports[-1] - reports[0]
+    return {
+        "at_once": min(at_once, trials),
+        "reports": len(reports),
+        "decisions_per_second": len(reports) / span,
+        # What the trials would have reached alone: the time that they slept, shared by all places.
+        "of_ideal": len(reports) * REST / min(at_once, trials) / span,
+        "driver_megabytes": megabytes(),
+        "driver_cpu_share": busy / wall,
+        "seconds_to_first_trial": moments["start"][0] - began,
+        "milliseconds_suggest": 1e3 * suggest.seconds / suggest.calls,
+        "milliseconds_journal_record": 1e3 * written.seconds / written.calls,
+        "milliseconds_shown_record": 1e3 * shown.seconds / shown.calls,
+        "seconds_tables": tables.seconds,
+        "seconds_status": told.seconds,
+        "journal_megabytes": folder.journal.stat().st_size / 1e6,
+        "seconds": wall,
+    }
+
+
+def megabytes() -> float:
+    """Resident memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def alone(trials: int, at_once: int) -> None:
+    """Measure one size on a Ray of its own; print the figures as JSON."""
+    from raygen.tune.cluster import RAY_SETTINGS
+
+    os.environ.update(RAY_SETTINGS)
+    with tempfile.TemporaryDirectory(prefix="rg-", dir="/tmp") as folder:
+        ray.init(
+            address="local", num_cpus=2, resources={"slot": at_once}, log_to_driver=False,
+            logging_level="ERROR", object_store_memory=200_000_000, _temp_dir=f"{folder}/ray",
+            runtime_env={"env_vars": {**RAY_SETTINGS, "OMP_NUM_THREADS": "1"}},
+        )  # fmt: skip
+        print(json.dumps(measure(trials, at_once, Path(folder))))
+        ray.shutdown()
+
+
+def main() -> None:
+    """Measure every size, print a line each and all figures last."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    at_once = QUICK_AT_ONCE if chosen.quick else AT_ONCE
+    if chosen.one:
+        alone(chosen.one, at_once)
+        return
+    found: dict[str, dict[str, float]] = {}
+    for size in QUICK_SIZES if chosen.quick else SIZES:
+        words = [sys.executable, __file__, "--one", str(size), *(["--quick"] * chosen.quick)]
+        env = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+        done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(done.stderr)
+        for key, value in json.loads(done.stdout.splitlines()[-1]).items():
+            found.setdefault(key, {})[str(size)] = round(value, 4)
+        print(f"{size} trials: {found['decisions_per_second'][str(size)]:.0f} decisions a second")
+    figures = {"benchmark": "scale", "quick": chosen.quick, **found}
+    figures["machine"] = f"{platform.platform()}, {os.cpu_count()} CPUs"
+    figures["date"] = datetime.date.today().isoformat()
+    if chosen.out:
+        chosen.out.write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

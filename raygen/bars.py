@@ -1,0 +1,56 @@
+"""A bar with an estimate for work that takes longer than a moment, on a terminal only."""
+
+import sys
+import time
+from typing import Any
+
+DELAY = 1.0  # seconds before a bar appears: most work is over by then
+
+
+class Bars:
+    """Listens to raygen.ticks; nothing is imported or shown before there is something to show."""
+
+    def __init__(self) -> None:
+        self.began: dict[str, float] = {}
+        self.bars: dict[str, Any] = {}
+        self.display: Any = None
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """Show how much of the work is done."""
+        now = time.monotonic()
+        if done == 0:
+            self.began[what] = now
+        elif done >= total:
+            self._finish(what)
+        elif what in self.bars:
+            self.display.update(self.bars[what], completed=done)
+        elif now - self.began.setdefault(what, now) > DELAY and sys.stderr.isatty():
+            self.bars[what] = self._display().add_task(what, total=total, completed=done)
+
+    def close(self) -> None:
+        """Take everything away, however far it was."""
+        for what in list(self.bars):
+            self._finish(what)
+
+    def _finish(self, what: str) -> None:
+        self.began.pop(what, None)
+        if what in self.bars:
+            self.display.remove_task(self.bars.pop(what))
+            if not self.bars:
+                self.display.stop()
+                self.display = None
+
+    def _display(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self.display is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed}/{task.total}"),
+                TimeRemainingColumn(),
+            )
+            self.display = Progress(*columns, console=Console(stderr=True), transient=True)
+            self.display.start()
+        return self.display

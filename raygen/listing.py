@@ -1,0 +1,60 @@
+"""Every study below a folder, in one table: what it is, how it stands, what its best is."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from raygen.errors import InputError
+from raygen.folders import StudyFolder
+from raygen.status import elapsed, status
+
+COLUMNS = ("study", "state", "family", "trials", "objective", "best", "took", "started")
+
+
+def studies(root: Path) -> list[dict[str, Any]]:
+    """The status of each study below a folder, the last started first; `error` if unreadable.
+
+    Raises:
+        InputError: the folder does not exist.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; studies are in runs/ unless --storage said else")
+    found = []
+    for journal in sorted(root.rglob(StudyFolder(root).journal.name)):
+        folder = journal.parent
+        try:
+            found.append(status(folder))
+        except InputError as error:
+            name = str(folder.relative_to(root))
+            found.append({"study": name, "folder": str(folder), "error": str(error)})
+    return sorted(found, key=lambda each: -(each.get("started") or 0.0))
+
+
+def listing_text(found: Sequence[Mapping[str, Any]]) -> str:
+    """What `studies` returned, for a terminal."""
+    rows = [COLUMNS, *map(_row, found)]
+    widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    broken = [each["error"] for each in found if "error" in each]
+    return "\n".join([*lines, *broken])
+
+
+def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
+    if "error" in each:
+        return (each["study"], "unreadable", *[""] * (len(COLUMNS) - 2))
+    counts, best = each["trials"], each["best"]
+    ended = sum(n for state, n in counts.items() if state not in ("running", "interrupted"))
+    limit = each["budget"].get("trials", {}).get("limit")
+    value = "" if best is None else f"{best.get('mean', best['value']):.5g}"
+    started = each["started"]
+    return (
+        each["study"],
+        each["state"],
+        each["family"],
+        f"{ended}/{limit:g}" if limit else str(ended),
+        each["objective"]["metric"],
+        f"{value} (trial {best['trial']})" if best else "",
+        elapsed(each["seconds"]),
+        f"{datetime.fromtimestamp(started):%Y-%m-%d %H:%M}" if started else "",
+    )

@@ -1,0 +1,134 @@
+"""The table of a running search: what leads, what runs, what has ended, and how long it takes."""
+
+import time
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from raygen.document import flatten
+from raygen.progress.board import Board, Running
+
+ROWS = 12  # running trials that are shown
+BLOCKS = "▁▂▃▄▅▆▇█"
+TREND = 24  # of the values that were the best so far
+
+
+def live_table(board: Board) -> RenderableType:
+    """Everything at a glance; fits a terminal of 80 columns and 24 lines."""
+    now = time.monotonic()
+    lines: list[RenderableType] = [_head(board, now)]
+    best = _best(board)
+    if best is not None:
+        lines.append(best)
+    lines.append(Text(f"trials  {counts(board)}"))
+    if board.machines:
+        lines.append(Text(f"on      {board.machines}", style="dim"))
+    if board.running:
+        lines.append(_running(board, now))
+    elif board.phase:
+        lines.append(Text(board.phase, style="dim"))
+    return Group(*lines)
+
+
+def sparkline(values: list[float], minimise: bool) -> str:
+    """One block a value, the tallest the best."""
+    if len(values) < 2:
+        return ""
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    heights = [(high - v if minimise else v - low) / span for v in values[-TREND:]]
+    return "".join(BLOCKS[round(height * (len(BLOCKS) - 1))] for height in heights)
+
+
+def counts(board: Board) -> str:
+    """Trials by state, and diverged ones by reason."""
+    parts = [f"{board.ended}/{board.spec.budget.trials} ended"]
+    told = [f"{count} {state.replace('_', ' ')}" for state, count in board.states.most_common()]
+    reasons = ", ".join(f"{count} {reason}" for reason, count in board.reasons.most_common(3))
+    if told:
+        parts.append(": " + ", ".join(told) + (f" ({reasons})" if reasons else ""))
+    again = sum(each.of is not None for each in board.running.values())
+    running = f"; {len(board.running)} running" if board.running else ""
+    return "".join(parts) + running + (f", {again} of them finalists again" if again else "")
+
+
+def left(board: Board) -> str:
+    """How long it takes from here, by trend and by budget; "" while nothing is known."""
+    trend, budget = board.left(), board.budget_left()
+    told = [] if trend is None else [f"about {short_time(trend)} left by trend"]
+    told += [] if budget is None else [f"{short_time(budget)} by budget"]
+    return ", ".join(told)
+
+
+def short_time(seconds: float) -> str:
+    """A duration in at most two units: 42s, 12m, 3h05m, 2d04h."""
+    minutes = int(seconds // 60)
+    if seconds < 100:
+        return f"{int(seconds)}s"
+    if minutes < 100:
+        return f"{minutes}m"
+    hours = minutes // 60
+    return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+
+
+def _head(board: Board, now: float) -> Text:
+    arrow = "↓" if board.minimise else "↑"
+    text = Text(f"{board.spec.family}  {board.metric} {arrow}  ", style="bold")
+    text.append(short_time(now - board.began), style="not bold")
+    estimate = left(board)
+    text.append(f"  {estimate}" if estimate else "", style="dim not bold")
+    return text
+
+
+def _best(board: Board) -> Text | None:
+    best = board.best()
+    if best is None:
+        return None
+    trial, value = best
+    kind = " over its new seeds" if board.means else ""
+    text = Text(f"best    {value:.5g}", style="green")
+    text.append(f"  trial {trial}{kind}  {sparkline(board.trend, board.minimise)}")
+    settings = flatten(board.configs.get(trial, {}))
+    told = ", ".join(
+        f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in settings.items()
+        if any(parameter.setting == key for parameter in board.study.parameters)
+    )
+    text.append(f"\n        {told}" if told else "", style="dim")
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
+
+
+def _running(board: Board, now: float) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("trial", justify="right")
+    table.add_column("rung", justify="right")
+    table.add_column("kimg", justify="right")
+    table.add_column("")
+    table.add_column("img/s", justify="right")
+    table.add_column(board.metric, justify="right")
+    table.add_column("for", justify="right")
+    shown = sorted(board.running.values(), key=lambda each: -each.kimg)
+    for each in shown[:ROWS]:
+        table.add_row(*_row(board, each, now))
+    if len(shown) > ROWS:
+        table.add_row("", "", f"and {len(shown) - ROWS} more")
+    return table
+
+
+def _row(board: Board, each: Running, now: float) -> tuple[str, ...]:
+    full = board.spec.budget.kimg
+    done = round(8 * min(each.kimg / full, 1.0))
+    speed = f"{each.speed:,.0f}" if each.speed == each.speed else ""
+    value = "" if each.value is None else f"{each.value:.5g}"
+    name = str(each.trial) if each.of is None else f"{each.trial} (again {each.of})"
+    return (
+        name,
+        f"{each.rung}/{len(board.spec.rungs)}",
+        f"{each.kimg:.4g}/{full:g}",
+        "━" * done + "·" * (8 - done),
+        speed,
+        value,
+        short_time(now - each.since),
+    )

@@ -1,0 +1,64 @@
+"""What a search would do: the text of --dry-run."""
+
+import shutil
+from pathlib import Path
+
+from raygen.config import Study, StudySpec
+from raygen.metrics import METRICS
+
+
+def plan(study: Study, folder: Path, fits: str) -> str:
+    """Return what would run: the space, the rungs, the cost at worst; `fits`: how many at once."""
+    spec = study.spec
+    rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
+    searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
+    most = spec.budget.trials * spec.budget.kimg
+    return (
+        f"study      {folder}\n"
+        f"family     {spec.family}\n"
+        f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
+        f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
+        f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
+        f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
+        f"at most    {most:g} kimg, if nothing is stopped{_limits(spec)}\n"
+        f"finalists  {_finalists(spec)}\n"
+        f"each trial {spec.resources.workers} worker(s) x {spec.resources.cpus:g} CPU, "
+        f"{spec.resources.gpus:g} GPU\n"
+        f"at once    {fits}\n"
+        f"{_free(folder)}"
+        f"searched\n{searched}"
+    )
+
+
+def _free(folder: Path) -> str:
+    """A line on the room on the disk of a local folder."""
+    if "://" in str(folder):
+        return ""
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    return f"disk       {shutil.disk_usage(there).free / 1e9:.0f} GB free\n"
+
+
+def _samples(spec: StudySpec) -> str:
+    counts = [spec.evaluation.samples_at(kimg, spec.rungs) for kimg in spec.rungs]
+    return ", ".join(str(count) for count in dict.fromkeys(counts))
+
+
+def _finalists(spec: StudySpec) -> str:
+    chosen = spec.finalists
+    if spec.trade_off or not chosen.count:
+        return "none"
+    most = chosen.count * chosen.seeds * spec.budget.kimg
+    full = (
+        f"; then {', '.join(spec.final_metrics)} of {chosen.samples} samples from "
+        f"{chosen.sample_seeds} seeds"
+    )
+    again = f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"
+    return again + full * bool(chosen.samples)
+
+
+def _limits(spec: StudySpec) -> str:
+    """The budgets beside that of trials, in words."""
+    limits = {k: v for k, v in spec.budget.model_dump().items() if k not in ("trials", "kimg")}
+    return "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in limits.items() if v is not None)

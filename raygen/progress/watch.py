@@ -1,0 +1,28 @@
+"""The status of a study, again and again until it has ended."""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from raygen.status import status, status_text
+
+EVERY = 2.0  # seconds
+
+
+def watch(study: Path) -> str:
+    """Show the status on stderr while the study runs; return its last one.
+
+    Raises:
+        InputError: the folder holds no readable study.
+    """
+    console = Console(stderr=True, highlight=False)
+    found = status(study)
+    with Live(Text(status_text(found)), console=console, transient=True) as live:
+        while found["state"] == "running":
+            time.sleep(EVERY)
+            found = status(study)
+            live.update(Text(status_text(found)))
+    return status_text(found)

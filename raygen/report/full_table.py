@@ -1,0 +1,39 @@
+"""The table of the finalists measured in full: many samples, several draws, both splits."""
+
+from html import escape
+
+from raygen.report.labels import number
+from raygen.results import Study, full_measurements
+
+
+def full_table(study: Study) -> str:
+    """One row per finalist, one column per metric: mean ± SD over draws; "" if none was measured.
+
+    A column holds values of one protocol: a finalist that was measured in another way, in another
+    session, has a column of its own.
+    """
+    table = full_measurements(study)
+    if table.empty:
+        return ""
+    columns = list(dict.fromkeys(zip(table["metric"], table["protocol"], strict=True)))
+    heads = []
+    for metric, protocol in columns:
+        mine = table[(table["metric"] == metric) & (table["protocol"] == protocol)].iloc[0]
+        samples = f"{mine['samples']:,.0f} samples, " if mine["samples"] == mine["samples"] else ""
+        draws = "1 draw" if mine["seeds"] == 1 else f"{mine['seeds']} draws"
+        how = f"{samples}{draws}, <code>{escape(str(protocol))}</code>"
+        heads.append(f'<th scope="col">{escape(metric)}<br><small>{how}</small></th>')
+    rows = []
+    for trial, mine in table.groupby("trial", sort=False):
+        cells = {
+            (row["metric"], row["protocol"]): number(row["value"])
+            + (f" ± {number(row['sd'], 2)}" if row["sd"] == row["sd"] else "")
+            for row in mine.to_dict("records")
+        }
+        text = "".join(f"<td>{cells.get(column, '')}</td>" for column in columns)
+        rows.append(f'<tr><td><a href="#trial-{trial}">{trial}</a></td>{text}</tr>')
+    return (
+        "<p>Their best weights, measured in full:</p>"
+        '<div class="scroll"><table><thead><tr><th scope="col">trial</th>'
+        f"{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )

@@ -1,0 +1,51 @@
+"""A folder to begin in: the shipped search spaces, and a page that says what to type."""
+
+from pathlib import Path
+
+from raygen.errors import InputError, cannot_write
+
+README = """# A raygen project
+
+```sh
+raygen tune --space search_spaces/quickstart.yaml   # no GPU, no download, minutes
+raygen tune --space search_spaces/gan.yaml          # CIFAR-10, GPUs
+raygen tune --space search_spaces/vae.yaml
+raygen ls
+```
+
+Line 1 of each search space is the command that runs it; `--dry-run` shows what it would do. Your
+own pictures: `--set data.path=FOLDER` (class folders of 32x32 images, Parquet, or .npz). Studies
+land in `runs/`, pages in `reports/`.
+"""
+IGNORED = "/runs/\n/reports/\n/data/\n"
+
+
+def start(folder: Path) -> list[Path]:
+    """Write the folder's files and return their paths.
+
+    Raises:
+        InputError: it exists and is not empty; nothing was written.
+        RaygenError: it cannot be written.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder}: exists already; choose an empty or a new folder")
+    texts = {
+        f"search_spaces/{file.name}": file.read_text(encoding="utf-8")
+        for file in sorted(shipped_spaces().glob("*.yaml"))
+    }
+    files = {folder / "README.md": README, folder / ".gitignore": IGNORED}
+    files |= {folder / name: text for name, text in texts.items()}
+    try:
+        for file, text in files.items():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return list(files)
+
+
+def shipped_spaces() -> Path:
+    """Where the search spaces are: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"

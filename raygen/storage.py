@@ -1,0 +1,210 @@
+"""What a study keeps where every node can reach it: a folder, or objects under a URI.
+
+s3:// (S3, or MinIO through AWS_ENDPOINT_URL) and gs:// go through pyarrow, which Ray brings. An
+object appears whole or not at all, and nothing here changes a part of one.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeVar
+
+from raygen.cache import cache_folder
+from raygen.errors import ClusterError, InputError
+from raygen.folders import StudyFolder
+
+SCHEMES = ("s3", "gs")
+AT_ONCE = 16  # transfers
+JOURNAL = "journal"  # the folder of its records, one object each
+REPORT = "report.html"
+# Where this process finds the storage and who it is: other nodes may not know. Sent through the
+# object store, not as a runtime environment, which the dashboard shows.
+PASSED = ("AWS_", "GOOGLE_APPLICATION_CREDENTIALS")
+T = TypeVar("T")
+
+
+def is_uri(place: str) -> bool:
+    """Whether a place is on object storage, and not a folder."""
+    return "://" in place
+
+
+class Storage:
+    """Files by name under one URI or folder; travels to other processes."""
+
+    def __init__(self, place: str) -> None:
+        """Take a place; nothing is reached yet.
+
+        Raises:
+            InputError: a URI that is neither s3:// nor gs://, or without a bucket.
+        """
+        scheme, _, rest = place.partition("://")
+        if is_uri(place) and (scheme not in SCHEMES or not rest.strip("/")):
+            raise InputError(f"{place}: must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+        self.place = place.rstrip("/")
+        self.settings = {k: v for k, v in os.environ.items() if k.startswith(PASSED)}
+        self._opened: tuple[Any, str] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.place.rpartition("/")[2]
+
+    def under(self, name: str) -> "Storage":
+        """The storage of a folder in this one."""
+        return Storage(f"{self.place}/{name}")
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file, or None if there is none."""
+        with self._asked("read", name) as (system, path):
+            try:
+                with system.open_input_stream(path) as stream:
+                    return bytes(stream.read())
+            except FileNotFoundError:
+                return None
+        return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file, whole or not at all."""
+        with self._asked("written", name) as (system, path):
+            if not is_uri(self.place):
+                system.create_dir(os.path.dirname(path), recursive=True)
+            with system.open_output_stream(path) as stream:
+                stream.write(content)
+
+    def delete(self, name: str) -> None:
+        """Delete a file; nothing happens if it is gone already."""
+        with self._asked("deleted", name) as (system, path), suppress(FileNotFoundError):
+            system.delete_file(path)
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """Bytes of every file by its name, those in folders included."""
+        from pyarrow.fs import FileSelector, FileType
+
+        with self._asked("read", folder) as (system, path):
+            chosen = FileSelector(path.rstrip("/"), allow_not_found=True, recursive=True)
+            root = self._open()[1]
+            found = [info for info in system.get_file_info(chosen) if info.type == FileType.File]
+            return {info.path[len(root) :].strip("/"): info.size for info in found}
+        return {}
+
+    def push(self, root: Path, *names: str) -> None:
+        """Copy files of a local folder here, one after another in the order of their names."""
+        for name in names:
+            self.write(name, (root / name).read_bytes())
+
+    def pull(self, root: Path, names: list[str]) -> None:
+        """Copy files from here into a local folder, each in one step."""
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda name: self._pull(root, name), names))
+
+    def records(self, folder: str = JOURNAL) -> list[bytes]:
+        """Return the journal of the study that is kept here: its lines, in order."""
+        names = sorted(name for name in self.sizes(folder) if name.endswith(".json"))
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            return [line for line in pool.map(self.read, names) if line]
+
+    def _pull(self, root: Path, name: str) -> None:
+        content = self.read(name)
+        if content is None:
+            return
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
+        partial.write_bytes(content)
+        os.replace(partial, path)
+
+    @contextmanager
+    def _asked(self, done: str, name: str) -> Iterator[tuple[Any, str]]:
+        """Name the place in an error.
+
+        Raises:
+            ClusterError: the storage cannot be reached, or refuses.
+        """
+        try:
+            system, root = self._open()
+            yield system, f"{root}/{name}" if name else root
+        except OSError as error:
+            where = f"{self.place}/{name}" if name else self.place
+            raise ClusterError(f"{where}: cannot be {done}: {short(error)}") from error
+
+    def _open(self) -> tuple[Any, str]:
+        if self._opened is None:
+            from pyarrow import ArrowInvalid
+            from pyarrow.fs import FileSystem, LocalFileSystem
+
+            for key, value in self.settings.items():
+                os.environ.setdefault(key, value)
+            if not is_uri(self.place):
+                self._opened = LocalFileSystem(), self.place
+            else:
+                try:
+                    self._opened = FileSystem.from_uri(self.place)
+                except (ArrowInvalid, NotImplementedError) as error:
+                    raise ClusterError(f"{self.place}: cannot be used: {short(error)}") from error
+        assert self._opened is not None
+        return self._opened
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_opened": None}
+
+
+def fetch(uri: str, weights: bool = False) -> Path:
+    """Bring the study at a URI here, to be read like any study folder; return the folder.
+
+    `weights`: with the checkpoints for sampling. What is here already is not brought again.
+
+    Raises:
+        InputError: there is no study.
+        ClusterError: the storage cannot be reached.
+    """
+    storage = Storage(uri)
+    lines = storage.records()
+    if not lines:
+        raise InputError(f"{uri}: no study there (no record in {JOURNAL}/)")
+    folder = StudyFolder(cache_folder() / "studies" / _digest(storage.place) / storage.name)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    folder.journal.write_bytes(b"".join(lines))
+    folder.origin.write_text(uri, encoding="utf-8")
+    there = storage.sizes()
+    for path in folder.root.glob("trials/*/*"):
+        if path.relative_to(folder.root).as_posix() not in there:
+            path.unlink()  # collected since, or of another study of that name
+    storage.pull(folder.root, [n for n, size in there.items() if _wanted(folder, n, size, weights)])
+    return folder.root
+
+
+def scratch() -> Path:
+    """Return a folder for this process; those of processes that are gone are deleted."""
+    root, node = cache_folder() / "scratch", os.uname().nodename
+    root.mkdir(parents=True, exist_ok=True)
+    for old in root.glob(f"{node}-*"):
+        if not Path("/proc", old.name.rpartition("-")[2]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    mine = root / f"{node}-{os.getpid()}"
+    mine.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=mine))
+
+
+def short(error: BaseException) -> str:
+    """The reason at the end of a storage error, which begins with what was tried."""
+    words = str(error).strip().partition("\n")[0]
+    return words.rpartition("AWS Error ")[2] or words
+
+
+def _wanted(folder: StudyFolder, name: str, size: int, weights: bool) -> bool:
+    if name.startswith(f"{JOURNAL}/") or name in (folder.journal.name, REPORT):
+        return False
+    path = folder.root / name
+    if path.suffix == ".pt":
+        # Whether weights changed cannot be told from their size; training goes on from no copy.
+        return weights and path.name == "best.pt"
+    grown = path.suffix != ".png"  # a picture is never written again
+    return grown or not path.exists() or path.stat().st_size != size
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,63 @@
+"""A study's tables for other programs: CSV, JSON lines of objects, or Parquet."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from raygen.errors import InputError, cannot_write
+from raygen.results import Study, finalists, full_measurements
+
+TABLES = {
+    "trials": lambda study: study.trials,
+    "history": lambda study: study.history,
+    "rungs": lambda study: study.rungs,
+    "replicates": lambda study: study.replicates,
+    "finalists": finalists,
+    "full": full_measurements,
+}
+FORMATS = ("csv", "json", "parquet")
+
+
+def table_text(study: Study, name: str, form: str) -> str:
+    """One of the tables as CSV, or as a JSON array of rows (null where nothing is known).
+
+    Raises:
+        InputError: Parquet is no text.
+    """
+    table: pd.DataFrame = TABLES[name](study)
+    if form == "csv":
+        return table.to_csv(index=False)
+    if form == "json":
+        return table.to_json(orient="records", indent=1) + "\n"
+    raise InputError("-f parquet: is no text; say where to with --out trials.parquet")
+
+
+def write_table(study: Study, name: str, form: str, out: Path) -> None:
+    """Write one of the tables to a file.
+
+    Raises:
+        RaygenError: it cannot be written.
+    """
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if form == "parquet":
+            _typed(TABLES[name](study)).to_parquet(partial, index=False)
+        else:
+            partial.write_text(table_text(study, name, form), encoding="utf-8")
+        partial.replace(out)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Columns of one type each: a setting that is 3 here and "none" there becomes text."""
+    typed = table.copy()
+    for column in (name for name, kind in typed.dtypes.items() if kind.kind == "O"):
+        known = typed[column].dropna()
+        numbers = known.map(lambda value: isinstance(value, int | float)).all()
+        if numbers and not known.map(lambda value: isinstance(value, bool)).any():
+            typed[column] = pd.to_numeric(typed[column])
+        elif known.map(type).nunique() > 1:
+            typed[column] = typed[column].map(str, na_action="ignore")
+    return typed

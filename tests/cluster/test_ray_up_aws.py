@@ -1,0 +1,118 @@
+"""`ray up cluster/gpu.yaml` by Ray's AWS provider: EC2 and S3 are moto, its instances hosts here.
+
+Each node type has one fixed private address, that of a host which waits for it.
+"""
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cluster.files import filled
+from cluster.hosts import NET, Network, require
+from cluster.laptop import Laptop
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+REGION = "us-west-2"
+
+
+@pytest.fixture
+def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
+    require()
+    moto = pytest.importorskip("moto.server", reason="moto is not installed")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    folder = tmp_path_factory.mktemp("aws")
+    # The port is known before the hosts are, which find EC2 and S3 there.
+    server = moto.ThreadedMotoServer(ip_address="0.0.0.0", port=0, verbose=False)
+    server.start()
+    endpoint = f"http://{NET}.1:{server.get_host_and_port()[1]}"
+    settings = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": REGION,
+    }
+    with Network(folder / "net", 3, settings) as net, pytest.MonkeyPatch.context() as patch:
+        user = Laptop(folder, net, endpoint, "gpu.yaml")
+        user.env |= settings
+        for key, value in settings.items():
+            patch.setenv(key, value)
+        (folder / "gpu.yaml").write_text(account(net))
+        user.run("ray", "get-auth-token", "--generate")
+        user.run("raygen", "validate", "gpu.yaml")
+        yield user
+    server.stop()
+
+
+def account(net: Network) -> str:
+    """Make what gpu.yaml asks its user for, and return the file with their names."""
+    import boto3
+
+    ec2, iam, s3 = (boto3.client(name, region_name=REGION) for name in ("ec2", "iam", "s3"))
+    s3.create_bucket(Bucket="raygen", CreateBucketConfiguration={"LocationConstraint": REGION})
+    vpc = ec2.create_vpc(CidrBlock=f"{NET}.0/24")["Vpc"]["VpcId"]
+    zone = {"CidrBlock": f"{NET}.0/24", "AvailabilityZone": f"{REGION}a"}
+    ec2.create_subnet(VpcId=vpc, **zone)
+    own = {"GroupName": "own", "Description": "own"}
+    group = ec2.create_security_group(VpcId=vpc, **own)["GroupId"]
+    ec2.create_key_pair(KeyName="raygen-key")
+    for name in ("raygen-head", "raygen-worker"):
+        iam.create_instance_profile(InstanceProfileName=name)
+    changes = [
+        ("ami-0a2b85e15b7c0ac34", ec2.describe_images()["Images"][0]["ImageId"]),
+        ("sg-0123456789", group),
+        ("  cache_stopped_nodes", "  use_internal_ips: true\n  cache_stopped_nodes"),
+        ("ssh_user: ubuntu", f"ssh_user: root\n  ssh_private_key: {net.key}"),
+        ("idle_timeout_minutes: 10 ", "idle_timeout_minutes: 0.3 "),
+        ("max_workers: 8\n    resources", "max_workers: 1\n    resources"),
+        ("max_workers: 2\n    resources", "max_workers: 1\n    resources"),
+    ]
+    for host, kind in zip(net.hosts, ("m6i.2xlarge", "g5.xlarge", "g6.xlarge"), strict=True):
+        lines = f"PrivateIpAddress: {host.address}\n      KeyName: raygen-key"
+        changes.append((f"InstanceType: {kind}", f"InstanceType: {kind}\n      {lines}"))
+    return filled("gpu.yaml", *changes)
+
+
+def instances() -> dict[str, list[tuple[str, str]]]:
+    """Market and state of every instance that there ever was, by its node type."""
+    import boto3
+
+    found: dict[str, list[tuple[str, str]]] = {}
+    reservations = boto3.client("ec2", region_name=REGION).describe_instances()["Reservations"]
+    for each in (instance for r in reservations for instance in r["Instances"]):
+        tags = {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+        market = each.get("InstanceLifecycle", "on-demand")
+        row = (market, each["State"]["Name"])
+        found.setdefault(tags["ray-user-node-type"], []).append(row)
+    return found
+
+
+def states(*names: str) -> set[str]:
+    return {state for name in names for _, state in instances().get(name, [])}
+
+
+def test_workers_come_with_demand_and_go_when_it_is_over(laptop: Laptop) -> None:
+    laptop.run("ray", "up", "-y", "gpu.yaml")
+    before: dict[str, Any] = instances()
+
+    with laptop.timed("search from zero nodes"):
+        settings = ("resources={cpus: 4}", "budget={trials: 2, kimg: 4}")
+        sets = [word for setting in settings for word in ("--set", setting)]
+        said = laptop.run(*laptop.tune("aws", *sets))
+    during = instances()
+    nodes = {r["node"] for r in laptop.records("aws") if r["kind"] == "start"}
+    ends = [r["state"] for r in laptop.records("aws") if r["kind"] == "end"]
+
+    with laptop.timed("workers gone again"):
+        deadline = time.monotonic() + 120
+        while states("gpu.spot", "gpu.ondemand") != {"terminated"}:
+            assert time.monotonic() < deadline, instances()
+            time.sleep(1)
+    laptop.run("ray", "down", "-y", "gpu.yaml")
+
+    assert before == {"head": [("on-demand", "running")]}
+    assert ends == ["completed"] * 2, said
+    assert nodes <= {"host1", "host2"}  # and not on the head
+    assert during["gpu.spot"][0][0] == "spot"
+    assert states("head", "gpu.spot", "gpu.ondemand") == {"terminated"}

@@ -1,0 +1,108 @@
+"""What raygen validate finds in cluster files that Ray's own schema accepts."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from cluster.files import filled
+
+from raygen.cli import main
+from raygen.clusterfile import check_cluster, most_trials
+from raygen.clusterfile.launcher import EC2, PROVIDER
+from raygen.config import Resources
+from raygen.errors import InputError
+
+MISTAKES: list[dict[str, Any]] = yaml.safe_load(
+    Path(__file__).with_name("mistakes.yaml").read_text()
+)
+HEAD_DOOR = ("--dashboard-host=127.0.0.1", "--dashboard-host=0.0.0.0")
+
+
+def ray_accepts(text: str) -> bool:
+    from jsonschema.exceptions import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    try:
+        validate_config(prepare_config(yaml.safe_load(text)))
+    except (ValidationError, ValueError, TypeError):
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    "case", MISTAKES, ids=[f"{c['file']}-{c['place']}-{c['answer'][:24]}" for c in MISTAKES]
+)
+def test_a_mistake_is_one_line_with_its_place_and_rule(
+    case: dict[str, Any], tmp_path: Path
+) -> None:
+    text = filled(case["file"], (case["old"], case["new"]))
+    path = tmp_path / case["file"]
+    path.write_text(text)
+
+    with pytest.raises(InputError) as error:
+        check_cluster(path)
+
+    lines = [line for line in str(error.value).splitlines() if case["answer"] in line]
+    assert lines, str(error.value)
+    assert re.match(rf"{re.escape(str(path))}:\d+:\d+: ", lines[0])
+    assert case["place"] in lines[0]
+    assert error.value.exit_code == 2
+    if case["schema"] is not None:
+        assert ray_accepts(text) == case["schema"]
+
+
+def test_every_mistake_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    text = filled("gpu.yaml", ("region:", "regoin:"), HEAD_DOOR)
+    (tmp_path / "gpu.yaml").write_text(text)
+
+    found = CliRunner().invoke(main, ["validate", str(tmp_path / "gpu.yaml")])
+
+    assert found.exit_code == 2
+    assert len(found.stderr.splitlines()) == 2
+    assert "Traceback" not in found.output
+
+
+def test_the_names_of_ec2_are_those_of_its_api_model() -> None:
+    session = pytest.importorskip("botocore.session", reason="boto3 is not installed")
+
+    model = session.get_session().get_service_model("ec2").operation_model("RunInstances")
+    assert set(model.input_shape.members) | {"SubnetIds"} == EC2
+
+
+@pytest.mark.parametrize("kind", ["aws", "local"])
+def test_the_names_of_a_provider_are_those_that_rays_source_reads(kind: str) -> None:
+    spec = find_spec("ray")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0]) / "autoscaler" / "_private"
+    files = [*folder.joinpath(kind).rglob("*.py"), folder / "commands.py"]
+    source = "\n".join(file.read_text() for file in files)
+    read = re.compile(r"""provider(?:_config|"\])(?:\["|\.get\(\s*")(\w+)""")
+    made_by_ray = {"list_of_node_ips"}
+
+    found = {name for name in read.findall(source) if name[0] != "_"} - made_by_ray
+
+    assert len(found) > 3
+    assert found <= PROVIDER[kind] | {"disable_launch_config_check", "security_group"}
+
+
+@pytest.mark.parametrize(
+    ("resources", "most"),
+    [({"gpus": 1}, 8), ({"gpus": 0.5}, 8), ({"gpus": 1, "workers": 2}, 4)],
+)
+def test_the_most_trials_are_as_many_as_the_file_lets_workers_come(
+    resources: dict[str, float], most: int
+) -> None:
+    config = yaml.safe_load(filled("gpu.yaml"))
+
+    assert most_trials(config, Resources.model_validate(resources)) == most
+
+
+def test_where_the_file_tells_the_gpus_of_a_node_they_count() -> None:
+    config = yaml.safe_load(filled("gpu.yaml", ("resources: {}", "resources: {GPU: 4}")))
+
+    assert most_trials(config, Resources(gpus=0.5)) == 8 * 8

@@ -1,0 +1,139 @@
+"""The board says of a running search what its records say, and the table shows all of it."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from raygen.config import Study, load_study
+from raygen.progress.board import Board
+from raygen.progress.live import ROWS, counts, left, live_table, short_time, sparkline
+
+
+@pytest.fixture
+def study(repository: Path) -> Study:
+    ladder = ["evaluation={samples: 900, first_samples: 400}", "budget.hours=1"]
+    return load_study(repository / "search_spaces" / "quickstart.yaml", ladder)
+
+
+def report(trial: int, kimg: float, value: float | None) -> dict[str, Any]:
+    return {
+        "kind": "report", "trial": trial, "kimg": kimg, "seconds": 3.0,
+        "images_per_second": 512.0, "metrics": {"fd_classifier": value},
+    }  # fmt: skip
+
+
+def begin(trial: int) -> list[dict[str, Any]]:
+    config = {"model": {"width": 8}, "optimizer": {"generator_lr": 1e-3}}
+    return [
+        {"kind": "suggest", "trial": trial, "config": config},
+        {"kind": "start", "trial": trial, "kimg": 0.0},
+    ]
+
+
+def end(trial: int, state: str, reason: str = "") -> dict[str, Any]:
+    return {"kind": "end", "trial": trial, "state": state, "reason": reason}
+
+
+def told(study: Study, records: list[dict[str, Any]], seconds: float = 10.0) -> Board:
+    board = Board(study, now=0.0)
+    for place, record in enumerate(records, start=1):
+        board.hear(record, seconds * place / len(records))
+    return board
+
+
+def drawn(board: Board, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width, height=24, color_system=None)
+    console.print(live_table(board))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_a_value_from_fewer_samples_never_beats_one_from_more(study: Study) -> None:
+    """At 2 kimg there are 400 samples, at 18 there are 900."""
+    board = told(study, [*begin(0), report(0, 18, 50.0), *begin(1)])
+
+    assert board.hear(report(1, 2, 10.0), 11.0) is False
+    assert board.best() == (0, 50.0)
+    assert board.hear(report(1, 18, 40.0), 12.0) is True
+    assert board.best() == (1, 40.0)
+    assert board.trend == [50.0, 40.0]
+
+
+def test_what_is_left_is_the_pace_so_far_times_the_trials_that_are_missing(study: Study) -> None:
+    records = [*begin(0), end(0, "completed"), *begin(1), end(1, "stopped")]
+    board = told(study, records, seconds=30)
+
+    assert board.left() == pytest.approx(8 * 30 / 2)
+    assert board.budget_left() == pytest.approx(3570)
+    assert left(board) == "about 2m left by trend, 59m by budget"
+
+
+def test_trials_of_an_earlier_session_say_nothing_of_the_pace_of_this_one(study: Study) -> None:
+    board = Board(study, now=0.0)
+    board.recall([*begin(0), end(0, "completed"), *begin(1), end(1, "interrupted")], 0.0)
+
+    assert (board.ended, board.left()) == (1, None)
+    board.hear(end(1, "completed"), 20.0)
+    assert board.left() == pytest.approx(8 * 20)
+
+
+def test_signs_of_life_move_a_trial_on_and_never_back(study: Study) -> None:
+    board = told(study, begin(0))
+    for images, kimg in ((1500, 1.5), (1200, 1.5), (4000, 4.0)):
+        board.hear({"kind": "alive", "trial": 0, "images": images}, 11.0)
+        assert board.running[0].kimg == kimg
+    board.hear({"kind": "retry", "trial": 0}, 12.0)
+    assert board.running == {}
+
+
+def test_reasons_are_counted_without_their_numbers(study: Study) -> None:
+    records = [
+        *begin(0), end(0, "diverged", "collapse: the objective rose from 3 to 9"),
+        *begin(1), end(1, "diverged", "collapse: samples vary 1% as much"),
+        *begin(2), end(2, "completed"), *begin(3),
+    ]  # fmt: skip
+
+    assert counts(told(study, records)) == (
+        "3/10 ended: 2 diverged, 1 completed (2 collapse); 1 running"
+    )
+
+
+def test_the_table_names_all_that_runs_and_what_leads(study: Study) -> None:
+    records = [*begin(0), report(0, 6, 31.5), {"kind": "machines", "text": "2 CPU, 0 GPU"}]
+    repeat = {"kind": "suggest", "trial": 1, "of": 0, "config": {}}
+
+    text = drawn(told(study, [*records, repeat, *begin(1)[1:]]))
+
+    assert "best    31.5  trial 0" in text
+    assert "optimizer.generator_lr 0.001" in text
+    assert "2 CPU, 0 GPU" in text
+    row = next(line for line in text.splitlines() if "6/18" in line)
+    assert row.split()[:2] == ["0", "2/3"]
+    assert "512" in row
+    assert "1 (again 0)" in text
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_hundred_running_trials_fit_on_the_screen(study: Study) -> None:
+    text = drawn(told(study, [record for trial in range(100) for record in begin(trial)]))
+
+    assert len(text.splitlines()) <= 24
+    assert f"and {100 - ROWS} more" in text
+
+
+def test_a_sparkline_is_tallest_at_the_best_in_either_direction() -> None:
+    assert sparkline([3.0, 2.0, 1.0], minimise=True) == "▁▅█"[0] + "▅█"
+    assert sparkline([1.0, 2.0, 3.0], minimise=False)[-1] == "█"
+    assert sparkline([1.0], minimise=True) == ""
+    assert set(sparkline([2.0, 2.0], minimise=True)) == {"▁"}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(42, "42s"), (99, "99s"), (100, "1m"), (3600, "60m"), (11_100, "3h05m"), (187_200, "2d04h")],
+)
+def test_a_short_time_has_at_most_two_units(seconds: float, text: str) -> None:
+    assert short_time(seconds) == text

@@ -1,0 +1,38 @@
+"""raygen init: a folder whose files work, and that overwrites nothing."""
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from raygen.cli import main
+from raygen.config import load_study
+
+
+def test_a_project_begins_with_every_shipped_space_and_each_is_valid(
+    tmp_path: Path, repository: Path
+) -> None:
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine")])
+
+    assert done.exit_code == 0
+    spaces = sorted((tmp_path / "mine" / "search_spaces").glob("*.yaml"))
+    shipped = sorted((repository / "search_spaces").glob("*.yaml"))
+    assert [file.name for file in spaces] == [file.name for file in shipped]
+    for file in spaces:
+        load_study(file)
+    assert done.stdout.startswith(f"cd {tmp_path / 'mine'} && raygen tune --space search_spaces/")
+
+
+def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+
+    done = CliRunner().invoke(main, ["init", str(tmp_path)])
+
+    assert done.exit_code == 2
+    assert done.stderr.count("\n") == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_every_shell_gets_a_script_that_asks_raygen_itself() -> None:
+    for shell in ("bash", "zsh", "fish"):
+        script = CliRunner().invoke(main, ["completion", shell]).stdout
+        assert f"_RAYGEN_COMPLETE={shell}_complete" in script

@@ -1,0 +1,78 @@
+"""Searches on clusters far away: what is refused before anything is sent, or does not answer."""
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+from cluster.files import FOLDER, filled
+
+from raygen.cli import main
+
+SPACE = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
+
+
+def tune(*words: str) -> Result:
+    return CliRunner().invoke(main, ["tune", "--space", str(SPACE), *words])
+
+
+def one_line(result: Result) -> str:
+    """The only line on stderr; no traceback is on either stream."""
+    assert "Traceback" not in result.output
+    (line,) = result.stderr.strip().splitlines()
+    return line
+
+
+def test_a_folder_of_the_laptop_is_no_storage_for_a_cluster() -> None:
+    result = tune("--cluster", "gpu.yaml", "--storage", "runs")
+
+    assert result.exit_code == 2
+    assert "--storage runs: with --cluster it must be s3://BUCKET/…" in one_line(result)
+
+
+def test_a_cluster_file_with_a_mistake_is_refused_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.yaml"
+    path.write_text("provider: {type: aws, regoin: x}\n")
+
+    result = tune("--cluster", str(path), "--storage", "s3://bucket/runs")
+
+    assert result.exit_code == 2
+    assert (
+        f"{path}:1:23: provider.regoin: 'x': unknown name; did you mean 'region'?" in result.stderr
+    )
+
+
+def test_kubernetes_runs_its_own_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "kuberay.yaml"
+    path.write_text(filled("kuberay.yaml"))
+
+    result = tune("--cluster", str(path), "--storage", "s3://bucket/runs")
+
+    assert result.exit_code == 2
+    assert "kubectl create -f" in one_line(result)
+
+
+def test_a_cluster_that_does_not_answer_is_one_line_and_exit_code_4() -> None:
+    result = tune("--cluster", "http://127.0.0.1:9", "--storage", "s3://bucket/runs")
+
+    assert result.exit_code == 4
+    assert one_line(result).startswith("error: http://127.0.0.1:9: ")
+
+
+def test_two_places_for_one_journal_are_refused() -> None:
+    result = tune("--storage", "s3://bucket/runs", "--journal", "s3://bucket/journal")
+
+    assert result.exit_code == 2
+    assert "keeps the journal already" in one_line(result)
+
+
+def test_status_wants_a_study_or_a_cluster() -> None:
+    result = CliRunner().invoke(main, ["status"])
+
+    assert result.exit_code == 2
+    assert "give a STUDY, or --cluster" in result.stderr
+
+
+def test_the_shipped_file_is_not_sent_anywhere_before_it_is_filled_in() -> None:
+    result = tune("--cluster", str(FOLDER / "local.yaml"), "--storage", "s3://bucket/runs")
+
+    assert result.exit_code == 2
+    assert all("is still to be filled in" in line for line in result.stderr.splitlines())
