@@ -4,6 +4,7 @@ from raygen.report import chart_leads
 from raygen.report.blocks import chart, data_table, note, table, toggle_button
 from raygen.report.budget import rung_pairs, rung_savings, word
 from raygen.report.finalists_table import finalists_table
+from raygen.report.full_table import full_table
 from raygen.report.importance import importance
 from raygen.report.labels import ABSENT, counted, duration, number, percent
 from raygen.report.leads import finals
@@ -23,7 +24,8 @@ def finalists_section(study: Study) -> tuple[str, str]:
         "finalists. Means are of runs that completed; &ldquo;diverged&rdquo; is the share that did "
         "not.</p>"
     )
-    return lead, chart("finalists", "Finalists", lead) + finalists_table(study) + remark
+    tables = finalists_table(study) + full_table(study)
+    return lead, chart("finalists", "Finalists", lead) + tables + remark
 
 
 def progress_section(study: Study) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from html import escape
 
+from raygen.report.blocks import scroll
 from raygen.report.labels import number
 from raygen.results import Study, full_measurements
 
@@ -32,8 +33,8 @@ def full_table(study: Study) -> str:
         }
         text = "".join(f"<td>{cells.get(column, '')}</td>" for column in columns)
         rows.append(f'<tr><td><a href="#trial-{trial}">{trial}</a></td>{text}</tr>')
-    return (
-        "<p>Their best weights, measured in full:</p>"
-        '<div class="scroll"><table><thead><tr><th scope="col">trial</th>'
-        f"{''.join(heads)}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    whole = (
+        f'<table><thead><tr><th scope="col">trial</th>{"".join(heads)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
     )
+    return "<p>Their best weights, measured in full:</p>" + scroll("finalists in full", whole)

@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from report.journals import end, make_info, report, suggest, write_study
-
 from raygen.report.full_table import full_table
 from raygen.results import load_study
+from report.journals import end, make_info, report, suggest, write_study
 
 
 def full(trial: int, value: float, protocol: str) -> dict[str, Any]:
