@@ -45,11 +45,12 @@ class Arithmetic(NamedTuple):
 class Compute(Spec):
     """Precision and speed of training; "auto" chooses by device.
 
-    `channels_last` is on: on CPUs it made steps of GANs 1.0 to 1.2 times as fast. `precision` is
-    bfloat16 on CUDA (autocast; losses, penalties and last layers stay in float32), and float32 on
-    the CPU, where bfloat16 is faster only with instructions for it. `tf32`, of what stays in
-    float32, is on. `compile` is off until asked for: on CPUs it gained nothing, and it costs up to
-    minutes before the first step of every architecture.
+    `channels_last` is on: on CPUs it made steps 1.1 to 1.3 times as fast. `precision` is bfloat16
+    on CUDA (autocast; losses, penalties and last layers stay in float32) and float32 on CPUs: with
+    instructions for it bfloat16 doubles the speed of `sngan` and `biggan` there, but halves that
+    of `conv_vae`. `tf32`, of what stays in float32, is on. `compile` is off until asked for: on
+    CPUs it gained 0.97 and 1.14, and it costs up to minutes before the first step of every
+    architecture (benchmarks/train_step.py).
     """
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
