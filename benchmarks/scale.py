@@ -197,7 +197,9 @@ def main() -> None:
         done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)
-        for key, value in json.loads(done.stdout.splitlines()[-1]).items():
+        # Ray prints empty lines as it ends.
+        last = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{"))
+        for key, value in json.loads(last).items():
             found.setdefault(key, {})[str(size)] = round(value, 4)
         print(f"{size} trials: {found['decisions_per_second'][str(size)]:.0f} decisions a second")
     figures = {"benchmark": "scale", "quick": chosen.quick, **found}

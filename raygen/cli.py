@@ -14,6 +14,7 @@ import click
 from raygen import __version__
 from raygen.commands import LOUDNESS, Group, Loudness, loudness, tell
 from raygen.errors import RaygenError, StorageError
+from raygen.tune import use_token
 
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
 
@@ -124,6 +125,7 @@ def tune(
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
     study = load_study(space, [*settings, *short])
+    use_token()
     if cluster is not None and not dry_run:
         given = {"--storage": storage, "--resume": resume, "--time": limit, "--journal": journal}
         numbers = {"--trials": trials, "--seed": seed}
@@ -459,6 +461,7 @@ def status(
 ) -> None:
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
     if cluster is not None:
+        use_token()
         from raygen.tune.errands import end_search, follow_search, list_searches
 
         act = end_search if end else follow_search if follow else list_searches
@@ -571,6 +574,7 @@ def doctor(cluster: str | None, address: str | None, storage: str | None, as_jso
     """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
     from raygen.doctor import local_checks, table
 
+    use_token()
     if cluster is not None:
         from raygen.tune.errands import look
 

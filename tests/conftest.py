@@ -27,6 +27,7 @@ def private_places() -> Iterator[None]:
         patch.delenv("RAY_ADDRESS", raising=False)
         # Where a cluster that somebody started on this machine would be found.
         patch.setenv("RAY_TMPDIR", root)
+        Path(root, "ray").mkdir()
         yield
     shutil.rmtree(root, ignore_errors=True)
 

@@ -7,8 +7,12 @@ from pathlib import Path
 # 20 s more for the first trials, and workers without Ray where the options of the two differ.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
-# Ray authenticates by itself with the cluster that it starts, but not with one that is there; it
-# reads this, too, as it is imported.
-_token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-if _token.exists() or "RAY_AUTH_TOKEN" in os.environ:
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+def use_token() -> None:
+    """Authenticate with the token of this machine; called before Ray is imported, which reads this.
+
+    Ray does so by itself with the cluster that it starts, but not with one that is there.
+    """
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
+    if path.exists() or "RAY_AUTH_TOKEN" in os.environ:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")

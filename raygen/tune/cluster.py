@@ -14,7 +14,7 @@ from typing import Any
 import ray
 import yaml
 from ray._private.utils import read_ray_address
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raygen.clusterfile import most_trials
@@ -185,18 +185,20 @@ def check_storage(place: str, elsewhere: bool) -> None:
             address = node["NodeManagerAddress"]
             try:
                 problem = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
+            except TaskUnschedulableError:
+                continue  # it left in the meantime
             except (RayError, GetTimeoutError) as error:
                 reason = str(error).strip().rpartition("\n")[2]
                 raise ClusterError(f"node {address} does not answer: {reason}") from error
             written = f"{token}-{node['NodeID']}"
             if problem is None and storage.read(written) != token.encode():
                 problem = "what it writes there is not seen from here"
-            storage.delete(written)
             if problem is not None:
                 hint = "" if is_uri(place) else SHARED
                 raise ClusterError(f"{place}: not usable from node {address}: {problem}{hint}")
     finally:
-        storage.delete(token)
+        for name in (token, *(f"{token}-{node['NodeID']}" for node in nodes)):
+            storage.delete(name)
 
 
 def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:

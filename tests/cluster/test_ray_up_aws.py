@@ -97,7 +97,7 @@ def test_workers_come_with_demand_and_go_when_it_is_over(laptop: Laptop) -> None
     before: dict[str, Any] = instances()
 
     with laptop.timed("search from zero nodes"):
-        settings = ("resources={cpus: 4}", "budget={trials: 2, kimg: 4}")
+        settings = ("resources={cpus: 4}", "budget={trials: 2, kimg: 1}")
         sets = [word for setting in settings for word in ("--set", setting)]
         said = laptop.run(*laptop.tune("aws", *sets))
     during = instances()

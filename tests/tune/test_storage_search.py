@@ -55,6 +55,7 @@ def test_the_commands_that_read_a_study_take_its_uri(
     tune = ("tune", "--space", "space.yaml", "--storage", s3, "--name", "uri", "-q", "--json")
     told = json.loads(raygen(*tune, "--set", "evaluation.every_kimg=0.5"))
     uri = told["study"]
+    assert Storage(uri).read("report.html") == Path(told["report"]).read_bytes()
     raygen("generate", uri, "--out", "grid.png")
 
     assert uri == f"{s3}/uri"
@@ -62,4 +63,3 @@ def test_the_commands_that_read_a_study_take_its_uri(
     assert "lr:" in raygen("best", uri)
     assert Path(raygen("report", uri).strip()).exists()
     assert (tmp_path / "grid.png").exists()
-    assert Storage(uri).read("report.html") == Path(told["report"]).read_bytes()
