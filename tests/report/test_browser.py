@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.chromium import CHROMIUM, DRIVER, Browser, chromium
-from report.journals import close, end, finals, replicate, report, suggest, write_demo
 
 from raygen.report import tables, trials_table
 from raygen.report.index import write_index
 from raygen.report.page import write_report
 from raygen.report.versus import write_versus
 from raygen.results import Study, best_trial, load_study
+from report.chromium import CHROMIUM, DRIVER, Browser, chromium
+from report.journals import close, end, finals, replicate, report, suggest, write_demo
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium or no chromedriver on PATH"

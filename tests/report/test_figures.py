@@ -5,7 +5,6 @@ from pathlib import Path
 
 import plotly.graph_objects as go
 import pytest
-from report.journals import end, finals, replicate, report, suggest
 
 from raygen.report.axes import axes, lines
 from raygen.report.figures import (
@@ -19,6 +18,7 @@ from raygen.report.figures import (
 from raygen.report.labels import STATE_LOOKS
 from raygen.report.tables import ABSENT_POSITION, curves, seed_values
 from raygen.results import STATES, Study, finalists, load_study
+from report.journals import end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]
 

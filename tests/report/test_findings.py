@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 
 import pytest
-from report.journals import checkpoint, collect, end, finals, replicate, report, suggest
 
 from raygen.report.findings import findings, verdict
 from raygen.report.gains import gain
 from raygen.report.health import health
 from raygen.results import Study
+from report.journals import checkpoint, collect, end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]
 WIDTH = [{"name": "width", "kind": "int", "low": 16, "high": 64, "log": False, "choices": None}]

@@ -9,6 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
+
+from raygen.errors import InputError
+from raygen.report.frame import embed, plain
+from raygen.report.page import render, write_report
+from raygen.report.sections import SECTIONS
+from raygen.results import Study, best_trial, load_study
 from report.journals import (
     START,
     at,
@@ -28,12 +34,6 @@ from report.journals import (
     write_demo,
     write_study,
 )
-
-from raygen.errors import InputError
-from raygen.report.frame import embed, plain
-from raygen.report.page import render, write_report
-from raygen.report.sections import SECTIONS
-from raygen.results import Study, best_trial, load_study
 
 Make = Callable[..., Study]
 
