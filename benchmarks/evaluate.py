@@ -12,10 +12,10 @@ it would with 10,000. Images are made in memory: no generator runs.
 """
 
 import argparse
+import datetime
 import hashlib
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from recipes import cpu_name
 from torch import Tensor, nn
 
 SIDES = ("raygen", "torch-fidelity", "torchmetrics")
@@ -35,6 +36,8 @@ REFERENCE = 500  # real images: their statistics are not what is timed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="75 pixels a side, 2 repeats")
+    parser.add_argument("--samples", type=int, nargs="+", help="instead of 250 and 500 on a CPU")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", nargs=3, metavar=("SIDE", "SAMPLES", "FOLDER"))
     parser.add_argument("--pixels", type=int, default=299)
@@ -44,16 +47,25 @@ def main() -> None:
         print(json.dumps(measure(side, int(samples), Path(folder), arguments.pixels)))
         return
     cuda = torch.cuda.is_available()
-    sizes, repeats, pixels = ([5000, 10_000] if cuda else [250, 500]), 3, 299
+    sizes = arguments.samples or ([5000, 10_000] if cuda else [250, 500])
+    repeats, pixels = arguments.repeats, 299
     if arguments.quick:
         # Inception at its least size costs a sixteenth.
         sizes, repeats, pixels = [500], 2, 75
     result = compare(sizes, repeats, pixels)
-    text = json.dumps(result, indent=1)
-    print(text)
+    last = result["summary"][-1]
+    figures = {
+        f"ratio_{side.replace('-', '_')}": dict(
+            zip(("min", "median", "max"), last["sides"][side]["times_raygen"], strict=True)
+        )
+        for side in SIDES[1:]
+    }
+    figures["max_relative_difference"] = max(each["fid_apart"] for each in result["summary"])
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        arguments.out.write_text(text + "\n")
+        whole = {"date": datetime.date.today().isoformat(), **result, **figures}
+        arguments.out.write_text(json.dumps(whole, indent=1) + "\n")
+    print(json.dumps(figures))
 
 
 def compare(sizes: list[int], repeats: int, pixels: int) -> dict[str, Any]:
@@ -68,9 +80,9 @@ def compare(sizes: list[int], repeats: int, pixels: int) -> dict[str, Any]:
                     row = run(side, samples, folder, pixels)
                     if turn:
                         found.append({"side": side, "samples": samples, **row})
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.processor()
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else cpu_name()
     facts = {
-        "device": device or "cpu",
+        "device": device,
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "pixels": pixels,
