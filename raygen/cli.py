@@ -584,7 +584,7 @@ def doctor(cluster: str | None, address: str | None, storage: str | None, as_jso
 
         checks = cluster_checks(address, storage)
     else:
-        checks = local_checks(Path(storage or "runs"))
+        checks = local_checks(storage or "runs")
     found = [check._asdict() for check in checks]
     click.echo(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
     if any(check.state == "fail" for check in checks):

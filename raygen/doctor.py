@@ -6,12 +6,15 @@ import resource
 import shutil
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
 from raygen.cache import cache_folder
+from raygen.errors import ClusterError
+from raygen.storage import Storage, is_uri
 
 OLDEST = (3, 11)
 DRIVER = 580  # of NVIDIA, for the CUDA 13 that torch's wheels bring
@@ -30,8 +33,12 @@ class Check(NamedTuple):
     advice: str = ""
 
 
-def local_checks(storage: Path = Path("runs")) -> list[Check]:
-    """Look at this machine; nothing is changed and nothing downloaded."""
+def local_checks(storage: str = "runs") -> list[Check]:
+    """Look at this machine; nothing is downloaded, and nothing stays changed.
+
+    Raises:
+        InputError: the storage is a URI that is none of s3:// and gs://.
+    """
     return [*_software(), *_devices(), *_room(storage), *_files()]
 
 
@@ -117,13 +124,29 @@ def _devices() -> Iterator[Check]:
     yield Check("cpus", "ok", f"{len(os.sched_getaffinity(0))} of {os.cpu_count()}")
 
 
-def _room(storage: Path) -> Iterator[Check]:
-    yield gigabytes("studies", storage, ROOM, "see checkpoints.gigabytes, or --storage elsewhere")
+def _room(storage: str) -> Iterator[Check]:
+    if is_uri(storage):
+        yield _probed(Storage(storage))
+    else:
+        advice = "see checkpoints.gigabytes, or --storage elsewhere"
+        yield gigabytes("studies", Path(storage), ROOM, advice)
     yield gigabytes("cache", cache_folder(), ROOM / 2, "set RAYGEN_CACHE to a larger disk")
     yield gigabytes("/dev/shm", Path("/dev/shm"), SHARED, "docker run --shm-size=8g")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     advice = "" if hard >= FILES else f"ulimit -n {FILES}, for searches with many workers"
     yield Check("open files", "ok" if hard >= FILES else "warn", f"{soft} of {hard}", advice)
+
+
+def _probed(storage: Storage) -> Check:
+    """Whether what is written to object storage from here can be read back."""
+    name, content = f".probe-{uuid.uuid4().hex[:12]}", b"raygen doctor"
+    try:
+        storage.write(name, content)
+        same = storage.read(name) == content
+        storage.delete(name)
+    except ClusterError as error:
+        return Check("studies", "fail", str(error))
+    return Check("studies", "ok" if same else "fail", f"{storage.place} written and read")
 
 
 def _files() -> Iterator[Check]:

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 
 from raygen.cli import main
 from raygen.doctor import Check, driver_check, gigabytes, local_checks, table
+from raygen.errors import InputError
+from raygen.storage import Storage
 
 L4 = ("NVIDIA L4", "580.82.07", "23034 MiB")
 
@@ -18,7 +20,7 @@ def test_it_tells_the_facts_of_this_machine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = {check.name: check for check in local_checks(tmp_path)}
+    found = {check.name: check for check in local_checks(str(tmp_path))}
 
     assert found["python"].value == platform.python_version()
     assert found["cpus"].value.startswith(f"{len(os.sched_getaffinity(0))} of ")
@@ -31,7 +33,7 @@ def test_nothing_is_downloaded_or_written(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
 
-    found = {check.name: check for check in local_checks(tmp_path / "runs")}
+    found = {check.name: check for check in local_checks(str(tmp_path / "runs"))}
 
     assert list(tmp_path.iterdir()) == []
     assert found["cifar10"].state == "warn"
@@ -66,3 +68,20 @@ def test_advice_is_given_only_where_something_is_to_be_done(tmp_path: Path) -> N
     assert (too_little.state, too_little.advice) == ("warn", "buy a disk")
     assert table([enough, too_little]).count("-> buy a disk") == 1
     assert table([Check("a", "ok", "1")]) == "ok    a  1"
+
+
+def test_object_storage_is_written_read_and_left_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A storage in memory, in the place of a bucket."""
+    kept: dict[str, bytes] = {}
+    monkeypatch.setattr(Storage, "write", lambda self, name, content: kept.update({name: content}))
+    monkeypatch.setattr(Storage, "read", lambda self, name: kept.get(name))
+    monkeypatch.setattr(Storage, "delete", lambda self, name: kept.pop(name))
+
+    found = {check.name: check for check in local_checks("s3://bucket/runs")}
+
+    assert found["studies"] == Check("studies", "ok", "s3://bucket/runs written and read")
+    assert kept == {}
+    with pytest.raises(InputError, match="must be a folder, s3://"):
+        local_checks("ftp://x")
