@@ -1,9 +1,11 @@
 """uv run python benchmarks/scale.py [--quick] [--out FILE]: what one driver can hold.
 
-The search itself with trials that only sleep and report, once a second each, on fake resources: 10,
-100 and 1,000 trials, up to 100 at once (--quick: 16 at once and up to 100 trials). Everything but
-The search itself with trials that only sleep and report, each once a second, on fake resources: 10,
-tables. Each size runs in a process of its own, so that memory is its own.
+The search itself with trials that only sleep and report on fake resources: 10, 100 and 1,000 trials
+(--quick: 10 and 100). Everything but the training is real: Ray Tune, TPE, ASHA, the journal on the
+disk, the lines of the terminal and the tables. 16 processes report 100 times a second together, as
+100 trials that report once a second do: more processes would measure how fast two cores start them.
+They begin together. Each size runs in a process of its own, so that memory
+is its own. `controller_per_second`: the same decisions without Ray, 100 trials at once.
 The last line is one JSON object; all values by number of trials.
 """
 
@@ -24,8 +26,9 @@ import ray
 from ray import tune
 
 SIZES, QUICK_SIZES = (10, 100, 1000), (10, 100)
-AT_ONCE, QUICK_AT_ONCE = 100, 16
-REST = 1.0  # seconds between two reports of a trial
+AT_ONCE, REPORTS = 16, 100.0  # processes, and reports a second of all of them together
+REST = AT_ONCE / REPORTS  # seconds between two reports of one
+SIMULATED = 100  # trials at once without Ray
 SPACE = """
 family: gan
 data: {{source: shapes}}
@@ -49,13 +52,23 @@ space:
 
 
 class Sleeper(tune.Trainable):
-    """A trial without training: its value is better the nearer its rate is to 1e-3."""
+    """A trial without training."""
 
     def setup(
-        self, config: dict[str, Any], milestones: tuple[float, ...] = (), rest: float = REST
+        self,
+        config: dict[str, Any],
+        milestones: tuple[float, ...] = (),
+        rest: float = REST,
+        meet: str = "",
+        others: int = 0,
     ) -> None:
+        """With `meet`, a folder, wait there until as many processes as `others` have started."""
         self.milestones, self.rest = milestones, rest
         self.reset_config(config)
+        if meet:
+            Path(meet, str(os.getpid())).touch()
+            while len(os.listdir(meet)) < others:
+                time.sleep(0.05)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.job, self.told = new_config, -1
@@ -69,16 +82,7 @@ class Sleeper(tune.Trainable):
             facts = {**place, "pid": os.getpid(), "device": f"gpus {gpus}", "kimg": 0.0}
             return {"message": json.dumps({"event": "started", **facts})}
         time.sleep(self.rest)
-        kimg = self.milestones[self.told - 1]
-        rate = self.job["config"]["optimizer"]["generator_lr"]
-        value = 100 / kimg + 100 * abs(rate - 1e-3)
-        facts = {
-            "kimg": kimg, "seconds": self.told * self.rest, "evaluation_seconds": 0.1,
-            "images_per_second": 1000.0, "metrics": {"fd_classifier": value}, "sd": {},
-            "protocols": {"fd_classifier": {"metric": "fd_classifier"}}, "losses": {},
-            "diverged": None, "last": kimg == self.milestones[-1], "best": True,
-            "checkpoints": {"last": 100, "best": 50},
-        }  # fmt: skip
+        facts = progress(self.job, self.milestones, self.told - 1)
         return {"message": json.dumps({"event": "progress", **facts})}
 
 
@@ -94,6 +98,45 @@ class Timed:
             return self.function(*args, **kwargs)
         finally:
             self.calls, self.seconds = self.calls + 1, self.seconds + time.perf_counter() - started
+
+
+def simulate(trials: int, root: Path) -> float:
+    """Let the controller decide for trials that report at once, without Ray: reports a second."""
+    from raygen.config import load_study
+    from raygen.tune.controller import Controller
+    from raygen.tune.journal import Journal
+    from raygen.tune.sampler import Sampler
+
+    (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=SIMULATED))
+    study, reports = load_study(root / "space.yaml"), 0
+    with Journal(root / "simulated.jsonl") as journal:
+        controller = Controller(study, journal, Sampler(study, "s", None), lambda record: None)
+        running: list[tuple[dict[str, Any], int]] = []
+        began = time.perf_counter()
+        while not controller.done:
+            while len(running) < SIMULATED and (job := controller.suggest()) is not None:
+                facts = {"node": "n", "pid": 1, "device": "cpu", "kimg": 0.0}
+                controller.started(job["number"], **facts)
+                running.append((job, 0))
+            if not running:
+                break
+            job, told = running.pop(0)
+            reports += 1
+            if not controller.reported(job["number"], progress(job, study.spec.milestones, told)):
+                running.append((job, told + 1))
+        return reports / (time.perf_counter() - began)
+
+
+def progress(job: dict[str, Any], milestones: tuple[float, ...], index: int) -> dict[str, Any]:
+    """What a trial says at a milestone: better the nearer its rate is to 1e-3."""
+    kimg, rate = milestones[index], job["config"]["optimizer"]["generator_lr"]
+    return {
+        "kimg": kimg, "seconds": kimg, "evaluation_seconds": 0.1, "images_per_second": 1000.0,
+        "metrics": {"fd_classifier": 100 / kimg + 100 * abs(rate - 1e-3)}, "sd": {},
+        "protocols": {"fd_classifier": {"metric": "fd_classifier"}}, "losses": {},
+        "diverged": None, "last": kimg == milestones[-1], "best": True,
+        "checkpoints": {"last": 100, "best": 50},
+    }  # fmt: skip
 
 
 def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
@@ -112,12 +155,16 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     study, folder = load_study(root / "space.yaml"), StudyFolder(root / "study")
     folder.root.mkdir()
     shown = Timed(StudyProgress(study, "quiet"))
-    moments: dict[str, list[float]] = {"start": [], "report": []}
+    moments: dict[str, list[float]] = {"start": [], "report": [], "end": []}
+    cpu: list[float] = []  # seconds that this process has computed, at each of these
+    meet = root / "meet"
+    meet.mkdir()
 
     def notify(record: dict[str, Any]) -> None:
         shown(record)
         if record["kind"] in moments:
             moments[record["kind"]].append(time.perf_counter())
+            cpu.append(time.process_time())
 
     with Journal(folder.journal) as journal:
         journal.append = written = Timed(journal.append)  # pyright: ignore[reportAttributeAccessIssue]
@@ -126,28 +173,34 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
         suggest = controller.suggest = Timed(controller.suggest)  # pyright: ignore[reportAttributeAccessIssue]
         info = {"name": "scale", "objective": {"metric": "fd_classifier", "direction": "minimize"}}
         journal.append("open", study={**info, "settings": {}, "started": time.time()})
-        sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, rest=REST)
-        cpu, began = time.process_time(), time.perf_counter()
+        given = {"meet": str(meet), "others": min(at_once, trials)}
+        sleeper = tune.with_parameters(
+            Sleeper, milestones=study.spec.milestones, rest=REST, **given
+        )
+        began, opened = time.perf_counter(), time.time()
         drive(controller, sleeper, {"slot": 1}, lambda: at_once, folder.root)
-        busy, wall = time.process_time() - cpu, time.perf_counter() - began
+        wall = time.perf_counter() - began
         journal.append("close", state="finished", seconds=wall, reason="")
     records = read_records(folder.journal)
     tables, told = Timed(write_tables), Timed(status)
     tables(fold(folder, records))
     told(folder.root)
     reports = moments["report"]
+    first_process = min(file.stat().st_mtime for file in meet.iterdir())
     ended = sum(record["kind"] == "end" for record in records)
     assert ended == trials, f"{ended} of {trials} trials ended"
-    span = reports[-1] - reports[0]
+    span = reports[-1] - moments["start"][0]
     return {
         "at_once": min(at_once, trials),
         "reports": len(reports),
+        "controller_per_second": simulate(trials, root),
         "decisions_per_second": len(reports) / span,
-        # What the trials would have reached alone: the time that they slept, shared by all places.
+        # The time that the trials slept, of what all processes had.
         "of_ideal": len(reports) * REST / min(at_once, trials) / span,
         "driver_megabytes": megabytes(),
-        "driver_cpu_share": busy / wall,
-        "seconds_to_first_trial": moments["start"][0] - began,
+        "driver_cpu_share": (cpu[-1] - cpu[0]) / span,
+        "seconds_to_first_trial": first_process - opened,
+        "seconds_to_all_processes": moments["start"][0] - began,
         "milliseconds_suggest": 1e3 * suggest.seconds / suggest.calls,
         "milliseconds_journal_record": 1e3 * written.seconds / written.calls,
         "milliseconds_shown_record": 1e3 * shown.seconds / shown.calls,
@@ -186,9 +239,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    at_once = QUICK_AT_ONCE if chosen.quick else AT_ONCE
     if chosen.one:
-        alone(chosen.one, at_once)
+        alone(chosen.one, AT_ONCE)
         return
     found: dict[str, dict[str, float]] = {}
     for size in QUICK_SIZES if chosen.quick else SIZES:

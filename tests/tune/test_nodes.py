@@ -121,7 +121,7 @@ def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
         run_study(study, folder, {"command": "x"}, None, told.append)
 
     assert error.value.exit_code == 4
-    assert {record["kind"] for record in told} == {"phase"}
+    assert {record["kind"] for record in told} == {"machines", "phase"}
     assert not folder.root.exists()
 
 

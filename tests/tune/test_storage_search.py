@@ -18,6 +18,7 @@ from raygen.tune.search import Outcome, run_study
 pytestmark = pytest.mark.ray
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_after_a_head_is_gone_with_all_of_its_disk(
     cluster: None, s3: str, tmp_path: Path
 ) -> None:
