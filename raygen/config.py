@@ -475,7 +475,7 @@ def _check_metrics(job: Job, document: Document) -> None:
             document.fail(at, f"a {job.family} has no {name}; choose from {choices}")
         key = "first_samples" if job.evaluation.first_samples else "samples"
         problem = too_few(name, job.evaluation.fewest)
-        if problem is not None:
+        if problem is not None and name in job.metrics:
             document.fail(("evaluation", key), problem)
 
 

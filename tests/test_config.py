@@ -297,6 +297,13 @@ def test_samples_of_rungs_and_finalists_are_checked(
     assert line in refusal(tmp_path, GAN, settings)[0]
 
 
+def test_what_only_finalists_are_measured_by_needs_only_their_samples(tmp_path: Path) -> None:
+    """The limit of the Fréchet distance needs 2000 samples, of which a rung has 900."""
+    chosen = "finalists={samples: 2000, metrics: [fd_classifier_infinity]}"
+
+    assert "fd_classifier_infinity" in load_study(write(tmp_path, GAN), [chosen]).spec.final_metrics
+
+
 def test_finalists_are_measured_by_each_objective_against_both_splits_and_by_what_is_asked(
     tmp_path: Path,
 ) -> None:
