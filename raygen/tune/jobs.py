@@ -50,7 +50,7 @@ def reach(cluster: str) -> Iterator[Remote]:
         InputError: the file has mistakes.
         ClusterError: the head cannot be reached, or refuses our token.
     """
-    logging.getLogger(JobSubmissionClient.__module__).setLevel(logging.ERROR)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     if cluster.startswith(("http://", "https://")):
         yield Remote(cluster, _client(cluster, cluster), None)
         return

@@ -17,7 +17,7 @@ family: vae
 data: {source: shapes, limit: 256}
 objective: elbo
 evaluation: {samples: 64, every_kimg: 1}
-budget: {trials: 3, kimg: 4}
+budget: {trials: 4, kimg: 8}
 scheduler: {name: none}
 sampler: {name: random}
 finalists: {count: 0}
