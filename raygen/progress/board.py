@@ -42,7 +42,6 @@ class Board:
         self.repeats: dict[int, int] = {}  # the finalist that a trial repeats
         self.means: dict[int, float] = {}  # of the finalists over their new seeds
         self.trend: list[float] = []  # each value that was the best so far
-        self.taught = 0
         self.earlier = 0  # trials that ended in earlier sessions
 
     @property
@@ -59,8 +58,6 @@ class Board:
                 self.phase = record["text"]
             case "machines":
                 self.machines = record["text"]
-            case "warm" if record["values"] is not None:
-                self.taught += 1
             case "suggest":
                 self.configs[number] = record["config"]
                 if record.get("of") is not None:
