@@ -15,9 +15,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from recipes import cpu_name
-
 from raygen.cli import main as cli
+from recipes import cpu_name
 
 BAD = {
     "tune": ["--space", "nope.yaml"],

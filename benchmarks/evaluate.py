@@ -26,8 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from recipes import cpu_name
 from torch import Tensor, nn
+
+from recipes import cpu_name
 
 SIDES = ("raygen", "torch-fidelity", "torchmetrics")
 REFERENCE = 500  # real images: their statistics are not what is timed

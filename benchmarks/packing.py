@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from recipes import RECIPES, cpu_name
-from train_step import FULL, steps, wait
 
 from raygen.compute import Compute
 from raygen.config import parse_trial
 from raygen.data import DataSpec, load_data
+from recipes import RECIPES, cpu_name
+from train_step import FULL, steps, wait
 
 TOGETHER = (1, 2, 4)
 

@@ -25,11 +25,10 @@ from typing import Any
 # The journals and the browser are those of the tests.
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from raygen.report.page import write_report
 from recipes import cpu_name
 from report.chromium import CHROMIUM, DRIVER, Browser, chromium
 from report.journals import write_demo
-
-from raygen.report.page import write_report
 
 SIZES = {8: 8, 400: 8, 5000: 20}  # trials -> reports of each
 PAINTED = (

@@ -25,7 +25,6 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from recipes import RECIPES, cpu_name
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
@@ -38,6 +37,7 @@ from raygen.data.batches import Batches
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics.evaluate import Evaluator
 from raygen.train.loop import Learner, make_learner
+from recipes import RECIPES, cpu_name
 
 R1_R2 = {"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.05}
 # At the size of their papers, for a GPU; on a CPU those of recipes.py, about a tenth as wide.

@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from recipes import RECIPES, cpu_name
 
 from raygen.config import parse_trial
 from raygen.data import DataSpec, load_data
 from raygen.data.batches import Batches
 from raygen.train.loop import make_learner
+from recipes import RECIPES, cpu_name
 
 BATCH = 64  # of each worker
 CHOSEN = ("dcgan", "sngan", "conv_vae", "ladder_vae, mixture, free bits")

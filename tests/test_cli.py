@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import pytest
 from click.testing import CliRunner
-from report.journals import end, make_info, report, suggest, write_study
 
 from raygen.cli import main
+from report.journals import end, make_info, report, suggest, write_study
 
 REPOSITORY = Path(__file__).parents[1]
 TRAIN = """

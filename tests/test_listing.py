@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 from click.testing import CliRunner
-from report.journals import end, make_info, report, suggest, write_study
 
 from raygen.cli import main
+from report.journals import end, make_info, report, suggest, write_study
 
 
 def run(*arguments: object) -> tuple[int, str, str]:

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from raygen.errors import InputError
+from raygen.results import StudyFolder
+from raygen.status import elapsed, status, status_text, why
 from report.journals import (
     START,
     Record,
@@ -30,10 +34,6 @@ from report.journals import (
     warm,
     write_study,
 )
-
-from raygen.errors import InputError
-from raygen.results import StudyFolder
-from raygen.status import elapsed, status, status_text, why
 
 Write = Callable[..., Path]
 LOSS = {"loss": {"name": "hinge"}, "width": 32}

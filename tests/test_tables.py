@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import CliRunner
-from report.journals import end, make_info, report, suggest, write_study
 
 from raygen.cli import main
 from raygen.results import load_study
 from raygen.tables import TABLES
+from report.journals import end, make_info, report, suggest, write_study
 
 
 @pytest.fixture

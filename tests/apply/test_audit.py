@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 import torch
-from apply.models import Fixed, shapes
 from torch import Tensor
 
+from apply.models import Fixed, shapes
 from raygen.apply.audit import PAIRS, Membership, measure
 from raygen.apply.nearest import nearest, pixel_space
 from raygen.data import ImageData, Split

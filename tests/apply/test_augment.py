@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import torch
-from apply.models import Fixed, Labelled
 
+from apply.models import Fixed, Labelled
 from raygen.apply.augment import Settings, measure
 from raygen.data import ImageData, Split
 from raygen.errors import InputError

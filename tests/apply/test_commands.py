@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from apply.models import shapes, write_checkpoint
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from apply.models import shapes, write_checkpoint
 from raygen.cli import main
 
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from apply.models import shapes, write_checkpoint
 from scipy import stats
 
+from apply.models import shapes, write_checkpoint
 from raygen.apply.explore import (
     around,
     mosaic,

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from apply.models import TINY, shapes, write_checkpoint
 from click.testing import CliRunner, Result
 
+from apply.models import TINY, shapes, write_checkpoint
 from raygen.apply import export as module
 from raygen.cli import main
 from raygen.metrics.model import draw_latents

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from apply.models import shapes, write_checkpoint
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from apply.models import shapes, write_checkpoint
 from raygen.apply.generate import sample_chunks
 from raygen.apply.write import write_folder, write_npz
 from raygen.cli import main

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from cluster.files import filled
 
 moto = pytest.importorskip("moto", reason="moto is not installed")

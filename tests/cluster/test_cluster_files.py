@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 import yaml
-from cluster.files import FOLDER, filled
 
+from cluster.files import FOLDER, filled
 from raygen.clusterfile import check_cluster
 from raygen.errors import InputError
 

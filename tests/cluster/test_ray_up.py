@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
-
 from raygen.config import load_study
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

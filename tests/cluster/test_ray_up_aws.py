@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from cluster.files import filled
 
+from cluster.files import filled
 from raygen.cli import main
 from raygen.clusterfile import check_cluster, most_trials
 from raygen.clusterfile.launcher import EC2, PROVIDER

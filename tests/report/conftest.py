@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.journals import Record, make_info, write_demo, write_study
 
 from raygen.results import Study, load_study
+from report.journals import Record, make_info, write_demo, write_study
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from report.journals import end, report, suggest
 
 from raygen.report.importance import NEEDED, divergence, importance, settled
 from raygen.results import Study
+from report.journals import end, report, suggest
 
 Make = Callable[..., Study]
 NUMERIC = {"kind": "float", "low": 0.0, "high": 1.0, "log": False, "choices": None}

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import pandas as pd
 import pytest
-from report.journals import close, end, finals, replicate, report, suggest
 
 from raygen.report.tables import (
     Parameter,
@@ -25,6 +24,7 @@ from raygen.report.tables import (
     varying,
 )
 from raygen.results import Study
+from report.journals import close, end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from report.journals import end, paint, report, suggest
 
 from raygen.folders import UseFolder
 from raygen.report.page import render
 from raygen.report.uses import audit_section, augment_section
 from raygen.results import Study
+from report.journals import end, paint, report, suggest
 
 Make = Callable[..., Study]
 MODEL = {"checkpoint": "best.pt", "checkpoint_hash": "0123456789abcdef", "trial": 0}

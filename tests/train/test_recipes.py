@@ -6,10 +6,10 @@ The recipes, the bad settings and what is asked of them stand in benchmarks/reci
 from pathlib import Path
 
 import pytest
-from recipes import BAD, LONGEST, RECIPES, learn
 
 from raygen.config import parse_trial
 from raygen.data import DataSpec, ImageData, load_data
+from recipes import BAD, LONGEST, RECIPES, learn
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
 pytestmark = [

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tune.studies import Memory, event, make_controller, make_study, run
 
 from raygen.config import Study
 from raygen.errors import RaygenError
 from raygen.tune.verify import verify
+from tune.studies import Memory, event, make_controller, make_study, run
 
 
 def curve(config: dict[str, Any], seed: int, kimg: float) -> float:

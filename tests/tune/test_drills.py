@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from drills import SPACE, kill_often, outcome, read, start
 
+from drills import SPACE, kill_often, outcome, read, start
 from raygen.config import load_study
 from raygen.tune.verify import verify
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from click.testing import CliRunner, Result
-from cluster.files import FOLDER, filled
 
+from cluster.files import FOLDER, filled
 from raygen.cli import main
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"

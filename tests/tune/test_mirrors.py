@@ -14,11 +14,11 @@ from urllib.request import urlopen
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tune.studies import Memory, make_study, run
 
 from raygen.tune.controller import Controller
 from raygen.tune.curves import Curves
 from raygen.tune.sampler import Sampler
+from tune.studies import Memory, make_study, run
 
 PATIENCE = 90  # seconds for a tool to answer
 

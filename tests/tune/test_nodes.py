@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from tune.studies import make_study
-from tune.test_faults import make, measured
 
 from raygen.errors import ClusterError
 from raygen.folders import StudyFolder
@@ -19,6 +17,8 @@ from raygen.storage import Storage, fetch
 from raygen.tune.controller import Controller
 from raygen.tune.sampler import Sampler
 from raygen.tune.search import drive, run_study
+from tune.studies import make_study
+from tune.test_faults import make, measured
 
 pytestmark = pytest.mark.ray
 Record = dict[str, Any]
@@ -154,10 +154,10 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
     nodes: Nodes, tmp_path: Path
 ) -> None:
     from ray import tune
-    from scale import Sleeper
 
     from raygen.tune.cluster import Room
     from raygen.tune.journal import Journal
+    from scale import Sleeper
 
     nodes.add("a", num_cpus=4, num_gpus=1)
     study = make_study(

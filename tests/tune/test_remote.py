@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tune.studies import Memory, make_controller, make_study, run
 
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.results import read_records
 from raygen.tune.controller import Controller
 from raygen.tune.remote import Bucket, RemoteJournal
 from raygen.tune.sampler import Sampler
+from tune.studies import Memory, make_controller, make_study, run
 
 moto = pytest.importorskip("moto.server", reason="moto is not installed")
 URI = "s3://studies/gan"

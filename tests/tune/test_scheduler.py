@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tune.studies import Memory, make_controller, make_study, run
 
 from raygen.tune.pareto import crowding, dominates, fronts, standing
 from raygen.tune.scheduler import Halving, Median, Standing
+from tune.studies import Memory, make_controller, make_study, run
 
 MINIMISE = ["minimize"]
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from tune.test_faults import make, measured
 
 from raygen.cli import main
 from raygen.folders import StudyFolder
 from raygen.results import read_records
 from raygen.storage import Storage, fetch
 from raygen.tune.search import Outcome, run_study
+from tune.test_faults import make, measured
 
 pytestmark = pytest.mark.ray
 

@@ -5,13 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tune.studies import Memory, make_controller, make_study, run
 
 from raygen.config import Study
 from raygen.data import ImageData, load_data
 from raygen.errors import InputError
 from raygen.tune.describe import describe
 from raygen.tune.warm import POINTS, lessons, project
+from tune.studies import Memory, make_controller, make_study, run
 
 HASH = "ab12cd34"
 ASSETS = {"classifier": {"hash": HASH}}
