@@ -1,11 +1,12 @@
 """uv run python benchmarks/scale.py [--quick] [--out FILE]: what one driver can hold.
 
-The search itself with trials that only sleep and report on fake resources: 10, 100 and 1,000 trials
-(--quick: 10 and 100). Everything but the training is real: Ray Tune, TPE, ASHA, the journal on the
-disk, the lines of the terminal and the tables. 16 processes report 100 times a second together, as
-100 trials that report once a second do: more processes would measure how fast two cores start them.
-They begin together. Each size runs in a process of its own, so that memory
-is its own. `controller_per_second`: the same decisions without Ray, 100 trials at once.
+The search itself with trials that only sleep and report, on fake resources: 10, 100 and 1,000
+trials (--quick: 10 and 100), up to 100 at once, each of which reports once a second; a milestone is
+reached at 1, 3, 9 and 27 seconds. Everything but the training is real: Ray Tune, TPE, ASHA, the
+journal on the disk, the lines of the terminal and the tables. The processes begin together, once
+all have started. What says whether the driver keeps up is how long a trial waits for it:
+`wait_*` after a report, `change_*` between two trials of a process. Each size runs in a process of
+its own, so that memory is its own. `controller_per_second`: the same decisions without Ray.
 The last line is one JSON object; all values by number of trials.
 """
 
@@ -14,6 +15,7 @@ import datetime
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -26,9 +28,7 @@ import ray
 from ray import tune
 
 SIZES, QUICK_SIZES = (10, 100, 1000), (10, 100)
-AT_ONCE, REPORTS = 16, 100.0  # processes, and reports a second of all of them together
-REST = AT_ONCE / REPORTS  # seconds between two reports of one
-SIMULATED = 100  # trials at once without Ray
+AT_ONCE = 100
 SPACE = """
 family: gan
 data: {{source: shapes}}
@@ -52,38 +52,48 @@ space:
 
 
 class Sleeper(tune.Trainable):
-    """A trial without training."""
+    """A trial without training: 1 kimg is a second, and every second it reports."""
 
     def setup(
         self,
         config: dict[str, Any],
         milestones: tuple[float, ...] = (),
-        rest: float = REST,
         meet: str = "",
         others: int = 0,
     ) -> None:
         """With `meet`, a folder, wait there until as many processes as `others` have started."""
-        self.milestones, self.rest = milestones, rest
+        self.milestones, self.left = milestones, 0.0
         self.reset_config(config)
         if meet:
             Path(meet, str(os.getpid())).touch()
             while len(os.listdir(meet)) < others:
-                time.sleep(0.05)
+                time.sleep(0.5)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.job, self.told = new_config, -1
+        self.job, self.second = new_config, -1
+        self.waits: list[float] = []  # of this trial since its last milestone
         return True
 
     def step(self) -> dict[str, str]:
-        self.told += 1
-        if self.told == 0:
+        """Sleep a second, and say what a trial would: what it waited for before, too."""
+        waited = time.perf_counter() - self.left if self.left else 0.0
+        self.second += 1
+        if self.second == 0:
+            self.changed = waited
             gpus = ray.get_gpu_ids()
             place = {"node": "here", "node_id": ray.get_runtime_context().get_node_id()}
             facts = {**place, "pid": os.getpid(), "device": f"gpus {gpus}", "kimg": 0.0}
-            return {"message": json.dumps({"event": "started", **facts})}
-        time.sleep(self.rest)
-        facts = progress(self.job, self.milestones, self.told - 1)
-        return {"message": json.dumps({"event": "progress", **facts})}
+            event = {"event": "started", **facts}
+        else:
+            self.waits.append(waited)
+            time.sleep(1)
+            event = {"event": "alive", "images": 1000 * self.second}
+            if self.second in self.milestones:
+                facts = progress(self.job, self.milestones, self.milestones.index(self.second))
+                event = {"event": "progress", **facts, "waits": self.waits, "changed": self.changed}
+                self.waits, self.changed = [], 0.0
+        self.left = time.perf_counter()
+        return {"message": json.dumps(event)}
 
 
 class Timed:
@@ -107,14 +117,14 @@ def simulate(trials: int, root: Path) -> float:
     from raygen.tune.journal import Journal
     from raygen.tune.sampler import Sampler
 
-    (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=SIMULATED))
+    (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=AT_ONCE))
     study, reports = load_study(root / "space.yaml"), 0
     with Journal(root / "simulated.jsonl") as journal:
         controller = Controller(study, journal, Sampler(study, "s", None), lambda record: None)
         running: list[tuple[dict[str, Any], int]] = []
         began = time.perf_counter()
         while not controller.done:
-            while len(running) < SIMULATED and (job := controller.suggest()) is not None:
+            while len(running) < AT_ONCE and (job := controller.suggest()) is not None:
                 facts = {"node": "n", "pid": 1, "device": "cpu", "kimg": 0.0}
                 controller.started(job["number"], **facts)
                 running.append((job, 0))
@@ -171,12 +181,18 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
         sampler = Sampler(study, "scale", folder.optuna)
         controller = Controller(study, journal, sampler, notify)
         suggest = controller.suggest = Timed(controller.suggest)  # pyright: ignore[reportAttributeAccessIssue]
+        reported, waits, changes = controller.reported, [], []
+
+        def hear(number: int, event: dict[str, Any]) -> bool:
+            waits.extend(event["waits"])
+            changes.extend([event["changed"]] if event["changed"] else [])
+            return reported(number, event)
+
+        controller.reported = hear  # pyright: ignore[reportAttributeAccessIssue]
         info = {"name": "scale", "objective": {"metric": "fd_classifier", "direction": "minimize"}}
         journal.append("open", study={**info, "settings": {}, "started": time.time()})
         given = {"meet": str(meet), "others": min(at_once, trials)}
-        sleeper = tune.with_parameters(
-            Sleeper, milestones=study.spec.milestones, rest=REST, **given
-        )
+        sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, **given)
         began, opened = time.perf_counter(), time.time()
         drive(controller, sleeper, {"slot": 1}, lambda: at_once, folder.root)
         wall = time.perf_counter() - began
@@ -195,8 +211,9 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
         "reports": len(reports),
         "controller_per_second": simulate(trials, root),
         "decisions_per_second": len(reports) / span,
-        # The time that the trials slept, of what all processes had.
-        "of_ideal": len(reports) * REST / min(at_once, trials) / span,
+        "messages_per_second": len(waits) / span,
+        **quantiles("wait", waits),
+        **quantiles("change", changes),
         "driver_megabytes": megabytes(),
         "driver_cpu_share": (cpu[-1] - cpu[0]) / span,
         "seconds_to_first_trial": first_process - opened,
@@ -209,6 +226,14 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
         "journal_megabytes": folder.journal.stat().st_size / 1e6,
         "seconds": wall,
     }
+
+
+def quantiles(name: str, seconds: list[float]) -> dict[str, float]:
+    """Return the median and the 95th and 99th of 100 parts of some waits, in milliseconds."""
+    if len(seconds) < 2:
+        return {}
+    parts = statistics.quantiles(seconds, n=100, method="inclusive")
+    return {f"{name}_milliseconds_{part}": 1e3 * parts[part - 1] for part in (50, 95, 99)}
 
 
 def megabytes() -> float:

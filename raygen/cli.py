@@ -7,32 +7,13 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from raygen import __version__
-from raygen.commands import LOUDNESS, Group, Loudness, loudness, tell
-from raygen.errors import RaygenError, StorageError
+from raygen.commands import LOUDNESS, Group, Loudness, StudyPath, loudness, tell
+from raygen.errors import RaygenError
 from raygen.tune import use_token
-
-BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
-
-
-class StudyPath(click.Path):
-    """A path, or the URI of a study on object storage, which is fetched."""
-
-    def __init__(self, weights: bool = False, exists: bool = False) -> None:
-        super().__init__(exists=exists, path_type=Path)
-        self.weights = weights
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, str) and "://" in value:
-            from raygen.storage import fetch
-
-            return fetch(value, self.weights)
-        return super().convert(value, param, ctx)
-
 
 EXISTING = StudyPath(weights=True, exists=True)
 STUDY = StudyPath()
@@ -136,7 +117,9 @@ def tune(
 
         where = (storage, name or space.stem)
         sys.exit(search(cluster, study.spec.resources, space, *where, words, detach))
-    folder, kept = _study_folder(storage, name, space.stem, resume, journal)
+    from raygen.tune.places import place_study
+
+    folder, kept = place_study(storage, name, space.stem, resume, journal)
     if dry_run:
         from raygen.tune.fit import fits
 
@@ -158,7 +141,7 @@ def tune(
     command = shlex.join(["raygen", *sys.argv[1:]])
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
     try:
-        with StudyProgress(study, _how_loud()) as progress:
+        with StudyProgress(study, loudness().level) as progress:
             outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
     except RaygenError:
         if folder.journal.exists():
@@ -180,7 +163,7 @@ def tune(
         click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
         click.echo(report)
-    sys.exit(_exit_code(outcome))
+    sys.exit(outcome.exit_code)
 
 
 @main.command()
@@ -419,7 +402,10 @@ def evaluate(
 @click.argument("studies", nargs=-1, type=STUDY)
 @click.option("--index", type=click.Path(path_type=Path), help="One page over the studies in it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
-def report(studies: tuple[Path, ...], index: Path | None, output: Path | None) -> None:
+@JSON
+def report(
+    studies: tuple[Path, ...], index: Path | None, output: Path | None, as_json: bool
+) -> None:
     """Build the HTML report of a study, compare several, or list all of a folder.
 
     E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
@@ -431,11 +417,12 @@ def report(studies: tuple[Path, ...], index: Path | None, output: Path | None) -
     if (index is None) == (not studies):
         raise click.UsageError("give a study, two or more to compare, or --index FOLDER")
     if index is not None:
-        click.echo(write_index(index, output))
+        page = write_index(index, output)
     elif len(studies) == 1:
-        click.echo(write_report(studies[0], output))
+        page = write_report(studies[0], output)
     else:
-        click.echo(write_versus(list(studies), output))
+        page = write_versus(list(studies), output)
+    click.echo(json.dumps({"schema": 1, "report": str(page)}) if as_json else page)
 
 
 @main.command()
@@ -508,12 +495,17 @@ def ls(folder: Path, as_json: bool) -> None:
 
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
-def init(folder: Path) -> None:
+@JSON
+def init(folder: Path, as_json: bool) -> None:
     """Begin a project: the shipped search spaces in a new folder, e.g.: raygen init my-project"""
     from raygen.starter import start
 
-    for file in start(folder):
-        tell(str(file))
+    files = [str(file) for file in start(folder)]
+    if as_json:
+        click.echo(json.dumps({"schema": 1, "folder": str(folder), "files": files}))
+        return
+    for file in files:
+        tell(file)
     click.echo(f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml")
 
 
@@ -593,77 +585,32 @@ def doctor(cluster: str | None, address: str | None, storage: str | None, as_jso
 
 @main.command()
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def validate(files: tuple[Path, ...]) -> None:
+@JSON
+def validate(files: tuple[Path, ...], as_json: bool) -> None:
     """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
     from raygen.clusterfile import check_cluster, describes_cluster
     from raygen.config import load_study, load_train_job
     from raygen.document import load_document
     from raygen.errors import InputError
 
-    mistakes = []
+    mistakes: dict[str, str | None] = {}
     for file in files:
+        mistakes[str(file)] = None
         try:
             data = load_document(file).data
             if describes_cluster(data):
                 check_cluster(file)
             else:
                 _ = load_train_job(file) if "trial" in data else load_study(file)
-            click.echo(f"{file}: ok")
+            if not as_json:
+                click.echo(f"{file}: ok")
         except InputError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise InputError("\n".join(mistakes))
-
-
-def _study_folder(
-    storage: str, name: str | None, stem: str, resume: str, journal: str | None
-) -> Any:
-    """The folder of a study to go on with, or of a new one, as --resume says.
-
-    Also where it is kept, if that is on object storage; then the folder is a new, temporary one.
-    """
-    from raygen.errors import InputError
-    from raygen.folders import StudyFolder
-    from raygen.storage import JOURNAL, Storage, is_uri, scratch
-
-    kept = Storage(storage) if is_uri(storage) else None
-    if kept is not None and journal:
-        raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
-
-    def place(stem: str) -> str:
-        return f"{storage.rstrip('/')}/{stem}"
-
-    def exists(stem: str) -> bool:
-        return bool(kept.sizes(stem)) if kept else Path(place(stem)).exists()
-
-    chosen = name or stem
-    if kept is not None:
-        there = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
-    else:
-        there = StudyFolder(Path(place(chosen))).journal.exists()
-    if resume == "must" and not there and not journal:
-        raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
-    if not (there and resume != "never"):
-        if name and exists(name):
-            said = f"{place(name)}: exists already"
-            raise InputError(f"{said}; choose another --name, or remove it")
-        number = 1
-        while exists(chosen):
-            number += 1
-            chosen = f"{stem}-{number}"
-    if kept is None:
-        return StudyFolder(Path(place(chosen))), None
-    return StudyFolder(scratch() / chosen), kept.under(chosen)
-
-
-def _how_loud() -> Any:
-    chosen = loudness()
-    return "quiet" if chosen.quiet else "verbose" if chosen.verbose else "normal"
-
-
-def _exit_code(outcome: Any) -> int:
-    if outcome.signal is not None:
-        return 128 + outcome.signal
-    if outcome.state == "failed":
-        return StorageError.exit_code if outcome.storage else RaygenError.exit_code
-    return BROKEN_TRIALS if outcome.ended.get("failed") or outcome.ended.get("lost") else 0
+            mistakes[str(file)] = str(error)
+    if as_json:
+        found = [
+            {"file": file, "mistakes": said.splitlines() if said else []}
+            for file, said in mistakes.items()
+        ]
+        click.echo(json.dumps({"schema": 1, "files": found}))
+    if told := [said for said in mistakes.values() if said]:
+        raise InputError("\n".join(told))

@@ -4,7 +4,8 @@ Only click is imported here, so that `raygen --help` answers at once.
 """
 
 import traceback
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import click
 
@@ -20,6 +21,10 @@ class Loudness(NamedTuple):
     verbose: bool = False
     debug: bool = False
 
+    @property
+    def level(self) -> Literal["quiet", "normal", "verbose"]:
+        return "quiet" if self.quiet else "verbose" if self.verbose else "normal"
+
 
 def loudness() -> Loudness:
     """Return the options of the running command."""
@@ -30,6 +35,21 @@ def tell(text: str) -> None:
     """Print a line of progress on stderr, unless the command is to be quiet."""
     if not loudness().quiet:
         click.echo(text, err=True)
+
+
+class StudyPath(click.Path):
+    """A path, or the URI of a study on object storage, which is fetched."""
+
+    def __init__(self, weights: bool = False, exists: bool = False) -> None:
+        super().__init__(exists=exists, path_type=Path)
+        self.weights = weights
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, str) and "://" in value:
+            from raygen.storage import fetch
+
+            return fetch(value, self.weights)
+        return super().convert(value, param, ctx)
 
 
 class Command(click.Command):

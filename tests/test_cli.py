@@ -217,6 +217,12 @@ def test_validate_accepts_what_is_shipped_and_lists_every_file_that_is_wrong(
     assert result.stdout.count(": ok") == len(good)
     assert "space.yaml:1:1: family: 'gna'" in result.stderr
 
+    told = raygen("validate", good[0], space, "--json")
+    assert told.returncode == 2
+    first, second = json.loads(told.stdout)["files"]
+    assert first == {"file": str(good[0]), "mistakes": []}
+    assert any("family: 'gna'" in mistake for mistake in second["mistakes"])
+
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -290,9 +296,10 @@ def study(root: Path, *records: dict[str, object], tail: str = "") -> Path:
 def test_a_report_of_a_study_without_trials_is_a_page_that_says_so(tmp_path: Path) -> None:
     root = study(tmp_path / "s", tail='{"kind":"sugg')
 
-    result = raygen("report", root, "-o", tmp_path / "page.html")
+    result = raygen("report", root, "-o", tmp_path / "page.html", "--json")
 
     assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout) == {"schema": 1, "report": str(tmp_path / "page.html")}
     assert "No trial" in (tmp_path / "page.html").read_text()
 
 

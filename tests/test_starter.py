@@ -1,5 +1,6 @@
 """raygen init: a folder whose files work, and that overwrites nothing."""
 
+import json
 from pathlib import Path
 
 from click.testing import CliRunner
@@ -11,15 +12,24 @@ from raygen.config import load_study
 def test_a_project_begins_with_every_shipped_space_and_each_is_valid(
     tmp_path: Path, repository: Path
 ) -> None:
-    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine")])
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine"), "--json"])
 
     assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert told["folder"] == str(tmp_path / "mine")
+    assert all(Path(file).is_file() for file in told["files"])
     spaces = sorted((tmp_path / "mine" / "search_spaces").glob("*.yaml"))
     shipped = sorted((repository / "search_spaces").glob("*.yaml"))
     assert [file.name for file in spaces] == [file.name for file in shipped]
     for file in spaces:
         load_study(file)
+
+
+def test_what_to_type_next_is_the_one_line_of_output(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine")])
+
     assert done.stdout.startswith(f"cd {tmp_path / 'mine'} && raygen tune --space search_spaces/")
+    assert done.stdout.count("\n") == 1
 
 
 def test_a_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from raygen.config import Study, StudySpec
 from raygen.metrics import METRICS
 
 
-def plan(study: Study, folder: Path, fits: str) -> str:
+def plan(study: Study, folder: Path | str, fits: str) -> str:
     """Return what would run: the space, the rungs, the cost at worst; `fits`: how many at once."""
     spec = study.spec
     rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
@@ -30,11 +30,11 @@ def plan(study: Study, folder: Path, fits: str) -> str:
     )
 
 
-def _free(folder: Path) -> str:
+def _free(folder: Path | str) -> str:
     """A line on the room on the disk of a local folder."""
     if "://" in str(folder):
         return ""
-    there = folder.absolute()
+    there = Path(folder).absolute()
     while not there.exists():
         there = there.parent
     return f"disk       {shutil.disk_usage(there).free / 1e9:.0f} GB free\n"

@@ -48,6 +48,13 @@ def curves_section(study: Study) -> tuple[str, str]:
         "Dashed lines are the rungs; a sign at the end of a curve says how the trial ended, and "
         "its hover why. Cut-offs are in the reasons of the table."
     )
+    evaluation = study.info.get("evaluation") or {}
+    if evaluation.get("first_samples"):
+        marks += (
+            f" The values on a curve are measured from {evaluation['first_samples']} to "
+            f"{evaluation['samples']} samples, more from rung to rung: compare trials at the same "
+            "kimg, and not a trial with its own past."
+        )
     return lead, chart("curves", "Learning curves", lead, button) + note(marks) + _thin(study)
 
 

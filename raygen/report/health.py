@@ -65,7 +65,9 @@ def at_the_edge(study: Study) -> Check | None:
     ends = []
     for parameter in numeric:
         unit = parameter.unit(best.get(parameter.name))
-        if unit <= EDGE or unit >= 1 - EDGE:
+        # No setting is negative, and no count below 1: such a range cannot be widened downwards.
+        fixed = parameter.low is not None and parameter.low <= (parameter.kind == "int")
+        if (unit <= EDGE and not fixed) or unit >= 1 - EDGE:
             end = "lower" if unit <= EDGE else "upper"
             span = f"{setting(parameter.low)} to {setting(parameter.high)}"
             value = setting(best[parameter.name])

@@ -22,7 +22,7 @@ from raygen.config import Resources, Study
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
-from raygen.errors import ClusterError, RaygenError, cannot_write
+from raygen.errors import ClusterError, RaygenError, StorageError, cannot_write
 from raygen.folders import StudyFolder
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
@@ -42,6 +42,7 @@ from raygen.tune.workbench import Shared
 Notify = Callable[[dict[str, Any]], None]
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
 BEAT, BEATS_PER_SECOND = 1.0, 50
+BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
 MOST_AT_ONCE = 10_000  # as Tune sees it; how many there really are follows from the cluster
 
 
@@ -53,6 +54,15 @@ class Outcome(NamedTuple):
     signal: int | None  # what interrupted it
     reason: str  # why it ended before its trials were spent, if it did
     storage: bool = False  # because nothing more could be written
+
+    @property
+    def exit_code(self) -> int:
+        """What `raygen tune` ends with: 0 if nothing failed, 3 if some of the trials did."""
+        if self.signal is not None:
+            return 128 + self.signal
+        if self.state == "failed":
+            return StorageError.exit_code if self.storage else RaygenError.exit_code
+        return BROKEN_TRIALS if self.ended.get("failed") or self.ended.get("lost") else 0
 
 
 def run_study(

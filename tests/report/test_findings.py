@@ -69,6 +69,12 @@ def test_a_best_value_on_the_bound_asks_for_a_wider_range(make_study: Make) -> N
     assert "Widen this range" in said(study)
 
 
+def test_a_count_of_one_is_no_edge_that_could_be_moved(make_study: Make) -> None:
+    steps = [{**WIDTH[0], "name": "width", "low": 1, "high": 5}]
+
+    assert "Widen" not in said(make_study(trials([9, 8, 7], width=-1), parameters=steps))
+
+
 def test_a_best_value_inside_asks_for_nothing(make_study: Make) -> None:
     assert "Widen" not in said(make_study(trials([9, 8, 7]), parameters=WIDTH))
 

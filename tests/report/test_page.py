@@ -302,6 +302,15 @@ def test_a_value_is_shown_with_its_standard_error(make_study: Make) -> None:
     assert "fd_classifier.sd</th>" not in html
 
 
+def test_values_of_growing_samples_are_said_to_be_no_curve_of_one_trial(make_study: Make) -> None:
+    records = [*suggest(0, {"width": 32}), report(0, 2.0, 9.0), end(0)]
+    grows = {"samples": 900, "first_samples": 400}
+    words = "from 400 to 900 samples, more from rung to rung"
+
+    assert words in render(make_study(records, evaluation=grows))
+    assert words not in render(make_study(records, folder="all", evaluation={"samples": 900}))
+
+
 def test_a_study_without_optional_facts_still_makes_a_page(tmp_path: Path) -> None:
     info = {
         "name": "old",

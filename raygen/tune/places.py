@@ -1,0 +1,49 @@
+"""Which study a search is: the one to go on with, or a new one under a name that is free."""
+
+from pathlib import Path
+
+from raygen.errors import InputError
+from raygen.folders import StudyFolder
+from raygen.storage import JOURNAL, Storage, is_uri, scratch
+
+
+def place_study(
+    storage: str, name: str | None, stem: str, resume: str, journal: str | None
+) -> tuple[StudyFolder, Storage | None]:
+    """Return the study's folder, and where it is kept if that is on object storage.
+
+    In the second case the folder is a new, temporary one. `storage` is a folder or a URI, `stem`
+    the default of `name`; `resume` is auto, never or must: go on with a study of that name if there
+    is one, never, or there must be one. `journal` is where else the journal is kept.
+
+    Raises:
+        InputError: the name is taken, there is no study to go on with, or both URIs are given.
+    """
+    kept = Storage(storage) if is_uri(storage) else None
+    if kept is not None and journal:
+        raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
+
+    def place(stem: str) -> str:
+        return f"{storage.rstrip('/')}/{stem}"
+
+    def exists(stem: str) -> bool:
+        return bool(kept.sizes(stem)) if kept else Path(place(stem)).exists()
+
+    chosen = name or stem
+    if kept is not None:
+        there = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
+    else:
+        there = StudyFolder(Path(place(chosen))).journal.exists()
+    if resume == "must" and not there and not journal:
+        raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
+    if not (there and resume != "never"):
+        if name and exists(name):
+            said = f"{place(name)}: exists already"
+            raise InputError(f"{said}; choose another --name, or remove it")
+        number = 1
+        while exists(chosen):
+            number += 1
+            chosen = f"{stem}-{number}"
+    if kept is None:
+        return StudyFolder(Path(place(chosen))), None
+    return StudyFolder(scratch() / chosen), kept.under(chosen)
