@@ -12,9 +12,9 @@ from typing import Any
 
 from raygen.document import flatten
 from raygen.errors import InputError
+from raygen.folders import StudyFolder
 from raygen.results import (
     Study,
-    StudyFolder,
     better,
     finalists,
     fold,

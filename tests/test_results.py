@@ -12,9 +12,9 @@ import pytest
 
 from raygen.document import flatten
 from raygen.errors import InputError
+from raygen.folders import StudyFolder
 from raygen.results import (
     Study,
-    StudyFolder,
     best_trial,
     better,
     finalists,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from raygen.errors import InputError
-from raygen.results import StudyFolder
+from raygen.folders import StudyFolder
 from raygen.status import elapsed, status, status_text, why
 from report.journals import (
     START,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raygen.results import StudyFolder, load_study
+from raygen.folders import StudyFolder
+from raygen.results import load_study
 
 Record = dict[str, Any]
 START = 1_795_370_000.0

@@ -1,0 +1,21 @@
+"""How a study's journal becomes tables, and what they say, without Ray, Optuna or torch."""
+
+from raygen.results.fold import fold, load_study
+from raygen.results.ranking import (
+    best_trial,
+    better,
+    finalists,
+    full_measurements,
+    pareto,
+    ranked,
+)
+from raygen.results.records import read_records, read_study
+from raygen.results.rungs import LONG, NEEDED, Advice, grace_advice, rung_agreement
+from raygen.results.study import ERROR, STATES, Study
+from raygen.results.write import train_config, write_tables
+
+__all__ = [
+    "ERROR", "LONG", "NEEDED", "STATES", "Advice", "Study", "best_trial", "better", "finalists",
+    "fold", "full_measurements", "grace_advice", "load_study", "pareto", "ranked", "read_records",
+    "read_study", "rung_agreement", "train_config", "write_tables",
+]  # fmt: skip

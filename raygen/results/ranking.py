@@ -1,0 +1,142 @@
+"""Which trials of a study are the best, and by what."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from raygen.errors import InputError
+from raygen.race import posterior
+from raygen.results.study import Study
+
+FINALIST_COLUMNS = [
+    "trial", "single", "seeds", "mean", "sd", "low", "high", "best", "collapsed",
+]  # fmt: skip
+FULL_COLUMNS = ["trial", "metric", "value", "sd", "seeds", "samples", "protocol"]
+
+
+def better(minimise: bool, value: float, than: float) -> bool:
+    """Whether `value` is better than another; any value is better than nan."""
+    return math.isnan(than) or (value < than if minimise else value > than)
+
+
+def ranked(study: Study) -> pd.DataFrame:
+    """Trials with a finite value, best first; those trained to the full budget before all others.
+
+    A value reached at a low rung is not comparable with one at the full budget, so a stopped
+    trial is the best only while nothing has completed. Finalists that other seeds have judged come
+    before everything else, by the mean over these: their own value got them chosen, and flatters.
+    One that failed with more than half of them does not: a mean of its lucky seeds flatters, too.
+    """
+    scored = study.trials[study.trials["value"].notna()]
+    ended = study.replicates[~study.replicates["state"].isin(["running", "interrupted"])]
+    tried = ended["of"].value_counts().to_dict()
+    means = {n: v for n, v in _replicated(study).items() if 2 * len(v) >= tried[n]}
+    return (
+        scored.assign(
+            _mean=scored["trial"].map({trial: sum(v) / len(v) for trial, v in means.items()}),
+            _full=scored["state"] != "completed",
+        )
+        .sort_values(
+            ["_mean", "_full", "value", "trial"],
+            ascending=[study.minimise, True, study.minimise, True],
+        )
+        .drop(columns=["_mean", "_full"])
+    )
+
+
+def best_trial(study: Study) -> int:
+    """Return the number of the best trial.
+
+    Raises:
+        InputError: no trial has a value yet.
+    """
+    order = ranked(study)
+    if order.empty:
+        raise InputError(f"{study.folder.root}: no trial has a value yet")
+    return int(order.iloc[0]["trial"])
+
+
+def pareto(study: Study) -> list[int]:
+    """Completed trials that no other completed one beats in all objectives, first objective first.
+
+    To beat is to be at least as good in each objective and better in one. A trial that lacks one
+    of the values is left out.
+    """
+    done = study.trials.loc[study.trials["state"] == "completed", "trial"]
+    table = study.values[study.values["trial"].isin(done)].dropna()
+    signs = [1 if each["direction"] == "minimize" else -1 for each in study.objectives]
+    points = table[[each["metric"] for each in study.objectives]].to_numpy(dtype=float) * signs
+    free = [
+        not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any() for point in points
+    ]
+    front = table.loc[np.array(free, dtype=bool)].sort_values(
+        [study.metric, "trial"], ascending=[study.minimise, True]
+    )
+    return front["trial"].astype(int).tolist()
+
+
+def finalists(study: Study) -> pd.DataFrame:
+    """One row per finalist, best first: what it got in the search, and with other seeds.
+
+    `single` is its value in the search; `seeds` how many replicates completed; `mean` and `sd` of
+    their values, without `single`, which is the best of many and so flatters; `low` to `high` the
+    95 % interval of the mean; `best` the probability that its mean is the best, as the last round
+    of the race saw it; `collapsed` the share of its replicates that diverged. nan where unknown.
+    """
+    values = _replicated(study)
+    chosen = [*study.info.get("finals", []), *study.replicates["of"]]
+    numbers = [int(trial) for trial in dict.fromkeys(chosen)]
+    found = posterior({trial: values.get(trial, []) for trial in numbers}, study.minimise)
+    raced = {int(trial): p for trial, p in study.info.get("race", {}).get("best", {}).items()}
+    single = dict(zip(study.trials["trial"], study.trials["value"], strict=True))
+    rows = []
+    for trial in numbers:
+        states = study.replicates.loc[study.replicates["of"] == trial, "state"]
+        judged = int(states.isin(["completed", "diverged"]).sum())
+        rows.append(
+            {
+                "trial": trial,
+                "single": single.get(trial, math.nan),
+                "seeds": len(values.get(trial, [])),
+                **{name: getattr(found, name)[trial] for name in ("mean", "sd", "low", "high")},
+                "best": raced.get(trial, found.best[trial]),
+                "collapsed": (states == "diverged").sum() / judged if judged else math.nan,
+            }
+        )
+    table = pd.DataFrame(rows, columns=FINALIST_COLUMNS)
+    return table.sort_values("mean", ascending=study.minimise, kind="stable", ignore_index=True)
+
+
+def full_measurements(study: Study) -> pd.DataFrame:
+    """One row per finalist and metric of the full protocol: what its best weights are worth.
+
+    `value` is the mean and `sd` the standard deviation over `seeds` draws of `samples` each;
+    `protocol` the short hash of how.
+    """
+    protocols = study.info.get("protocols") or {}
+    rows = []
+    for trial, told in study.info.get("full", {}).items():
+        for metric, found in told["values"].items():
+            digest = told["protocols"][metric]
+            rows.append(
+                {
+                    "trial": int(trial),
+                    "metric": metric,
+                    **{k: math.nan if found[k] is None else found[k] for k in ("value", "sd")},
+                    "seeds": len(found["each"]),
+                    "samples": protocols.get(digest, {}).get("samples"),
+                    "protocol": digest,
+                }
+            )
+    return pd.DataFrame(rows, columns=FULL_COLUMNS)
+
+
+def _replicated(study: Study) -> dict[int, list[float]]:
+    """Values of the replicates that completed, by finalist."""
+    table = study.replicates
+    done = table[(table["state"] == "completed") & table["value"].notna()]
+    values: dict[int, list[float]] = {}
+    for trial, value in zip(done["of"].tolist(), done["value"].tolist(), strict=True):
+        values.setdefault(int(trial), []).append(float(value))
+    return values

@@ -1,0 +1,83 @@
+"""A study read back: its facts and tables, without Ray, Optuna or torch."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from raygen.folders import StudyFolder
+
+STATES = (
+    "completed",
+    "stopped",
+    "diverged",
+    "out_of_memory",
+    "failed",
+    "lost",
+    "interrupted",
+    "running",
+)
+TRIAL_COLUMNS = [
+    "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",
+]  # fmt: skip
+HISTORY_COLUMNS = ["trial", "kimg", "seconds", "images_per_second"]
+ERROR = ".sd"  # ends the column of a metric's standard error in the history
+RUNG_COLUMNS = ["trial", "kimg", "value", "cutoff", "band", "peers", "decision"]
+REPLICATE_COLUMNS = [
+    "trial", "of", "seed", "state", "reason", "value", "best_kimg", "kimg", "seconds",
+]  # fmt: skip
+RUN_COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "start", "stop"]
+CHECKPOINT_COLUMNS = ["trial", "role", "kimg", "collected", "bytes"]
+
+
+class Study(NamedTuple):
+    """A study read back: what was asked, and one table per question.
+
+    `replicates` are the finalists trained again with other seeds: they are in no other table.
+    `values` has every objective of a trial at the milestone at which the first was best.
+    """
+
+    folder: StudyFolder
+    info: dict[str, Any]
+    trials: pd.DataFrame
+    history: pd.DataFrame
+    rungs: pd.DataFrame
+    configs: dict[int, dict[str, Any]]  # by trial, nested as they were sampled
+    replicates: pd.DataFrame
+    values: pd.DataFrame
+    checkpoints: pd.DataFrame  # of all trials; `collected`: deleted to save `bytes`
+    runs: pd.DataFrame  # every attempt of trials and replicates, from `start` to `stop` (time)
+
+    @property
+    def metric(self) -> str:
+        return self.info["objective"]["metric"]
+
+    @property
+    def minimise(self) -> bool:
+        return self.info["objective"]["direction"] == "minimize"
+
+    @property
+    def objectives(self) -> list[dict[str, str]]:
+        """Metric and direction of each objective; the first is the one that ranks."""
+        return objectives_of(self.info)
+
+    @property
+    def grows(self) -> bool:
+        """Whether trials are measured with more samples from rung to rung."""
+        return bool((self.info.get("evaluation") or {}).get("first_samples"))
+
+    @property
+    def metrics(self) -> list[str]:
+        """The columns of `history` that are metrics."""
+        columns = (c for c in self.history.columns if c not in HISTORY_COLUMNS)
+        return [column for column in columns if not column.endswith(ERROR)]
+
+    @property
+    def settings(self) -> list[str]:
+        """The columns of `trials` that are settings of the trial."""
+        return [column for column in self.trials.columns if column not in TRIAL_COLUMNS]
+
+
+def objectives_of(info: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Metric and direction of each objective of a study with these facts."""
+    return info.get("objectives") or [info["objective"]]

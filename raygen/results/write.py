@@ -1,0 +1,39 @@
+"""A study as files for others: study.json, CSV tables, and one trial as a configuration."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from raygen.results.study import Study
+
+
+def write_tables(study: Study) -> None:
+    """Write study.json and the CSV files, each replaced in one step."""
+    _replace(study.folder.study, json.dumps(study.info, indent=2, sort_keys=True) + "\n")
+    again = () if study.replicates.empty else ("replicates",)
+    for name in ("trials", "history", "rungs", *again):
+        _replace(study.folder.table(name), getattr(study, name).to_csv(index=False))
+
+
+def train_config(study: Study, trial: int) -> dict[str, Any]:
+    """Return one trial of a study as a configuration that `raygen train --config` accepts."""
+    seeds = study.trials.set_index("trial")["seed"]
+    return {
+        "family": study.info["family"],
+        "data": {k: v for k, v in study.info["data"]["source"].items() if v is not None},
+        "objective": study.info["objective"]["metric"],
+        "evaluation": {k: v for k, v in study.info["evaluation"].items() if v is not None},
+        "compute": study.info.get("compute", {}),
+        "seed": int(seeds[trial]),
+        "kimg": study.info["budget"]["kimg"],
+        "milestones": study.info["milestones"],
+        **({"rungs": study.info["rungs"]} if study.grows else {}),
+        "threads": max(1, int(study.info["resources"]["cpus"])),
+        "trial": study.configs[trial],
+    }
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
