@@ -37,7 +37,7 @@ REFERENCE = 500  # real images: their statistics are not what is timed
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="75 pixels a side, 2 repeats")
-    parser.add_argument("--samples", type=int, nargs="+", help="instead of 500 and 1000 on a CPU; not below 500")
+    parser.add_argument("--samples", type=int, nargs="+", help="at least 500")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", nargs=3, metavar=("SIDE", "SAMPLES", "FOLDER"))

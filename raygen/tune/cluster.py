@@ -24,6 +24,7 @@ from raygen.storage import Storage, is_uri
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
+KILL_SECONDS = 20.0  # for a process to be ended, or its node is gone, too
 NETWORK = ("nfs", "cifs", "smb", "fuse.", "lustre", "gpfs", "ceph", "beegfs", "9p", "virtiofs")
 SHARED = "; use --storage s3://BUCKET/PREFIX, gs://…, or a folder that every node shares"
 # Read by Ray when it starts and by its workers: quiet, no files nobody reads, quick polling.
@@ -210,9 +211,9 @@ def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
 
 
 def kill(node_id: str, pid: int) -> None:
-    """End a process on a node, whatever it is doing; nothing happens if either is gone."""
+    """End a process on a node, whatever it is doing, and wait until it has; either may be gone."""
     with suppress(RayError):
-        on_node(node_id, _kill).remote(pid)
+        ray.get(on_node(node_id, _kill).remote(pid), timeout=KILL_SECONDS)
 
 
 def on_node(node_id: str, function: Callable[..., Any]) -> Any:

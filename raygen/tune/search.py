@@ -278,9 +278,11 @@ class _Judge(_Stateless, FIFOScheduler):
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         event, number = json.loads(result["message"]), trial.config["number"]
         stop = False
-        if trial.trial_id not in self.places:  # given up as hung, and running elsewhere by now
-            return TrialScheduler.STOP
-        match event.pop("event"):
+        kind = event.pop("event")
+        if trial.trial_id not in self.places:
+            # Given up as hung, and killed: Tune must not give its process to another trial.
+            return TrialScheduler.STOP if kind == "ended" else TrialScheduler.CONTINUE
+        match kind:
             case "started":
                 place = _Place(number, event.pop("node_id"), event["pid"])
                 self.places[trial.trial_id] = place
@@ -322,9 +324,9 @@ class _Watch(_Stateless, tune.Callback):
         for trial_id, place in list(self.places.items()):
             if place.number in hung:
                 del self.places[trial_id]
+                kill(place.node_id, place.pid)  # before it is tried again from what it saved
                 minutes = self.controller.spec.recovery.hang_minutes
                 self.controller.lost(place.number, f"it did not advance for {minutes:g} minutes")
-                kill(place.node_id, place.pid)
 
 
 def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:

@@ -79,4 +79,5 @@ if __name__ == "__main__":
     dist.init_process_group("gloo", init_method=meet, rank=int(sys.argv[1]), world_size=2)
     found = scores()
     torch.save(found, folder / f"{rank()}.pt")
+    dist.barrier()  # gloo aborts a process whose peer leaves while it still listens
     dist.destroy_process_group()

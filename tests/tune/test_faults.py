@@ -18,6 +18,8 @@ from raygen.metrics.evaluate import SAMPLE_SEED
 from raygen.results import Study as Results
 from raygen.results import full_measurements, read_records
 from raygen.results import load_study as load_results
+from raygen.tune import search as search_module
+from raygen.tune.cluster import kill
 from raygen.tune.journal import Journal
 from raygen.tune.search import Outcome, run_study
 from raygen.tune.verify import verify
@@ -109,17 +111,29 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_with_the_same_numbers(
 
 @pytest.mark.ray
 def test_a_trial_that_hangs_is_ended_and_tried_again(
-    cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
+    cluster: None,
+    tmp_path: Path,
+    undisturbed: dict[tuple[int, float], float],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stop = Once(lambda pid: os.kill(pid, signal.SIGSTOP))
-    study = make(tmp_path, "recovery.hang_minutes=0.1")
+    study = make(tmp_path, "recovery.hang_minutes=0.2")
+
+    def wake_and_kill(node_id: str, pid: int) -> None:
+        os.kill(pid, signal.SIGCONT)  # it goes on just as it is given up
+        time.sleep(1)
+        kill(node_id, pid)
+
+    monkeypatch.setattr(search_module, "kill", wake_and_kill)
 
     outcome, results, records = search(study, StudyFolder(tmp_path / "study"), stop)
 
     retries = [r["reason"] for r in records if r["kind"] == "retry"]
+    starts = [r["pid"] for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
     assert list(results.trials["state"]) == ["completed"] * 2
-    assert retries == ["it did not advance for 0.1 minutes"]
+    assert retries == ["it did not advance for 0.2 minutes"]
+    assert len(set(starts)) == 2
     assert measured(records) == undisturbed
 
 
