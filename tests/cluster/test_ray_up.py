@@ -27,7 +27,8 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     moto = pytest.importorskip("moto.server", reason="moto is not installed")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     folder = tmp_path_factory.mktemp("up")
-    with Network(folder / "net", 3) as net, pytest.MonkeyPatch.context() as patch:
+    profile = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # 60, else, after the head is gone
+    with Network(folder / "net", 3, profile) as net, pytest.MonkeyPatch.context() as patch:
         server = moto.ThreadedMotoServer(ip_address=f"{NET}.1", port=0, verbose=False)
         server.start()
         user = Laptop(folder, net, "http://{}:{}".format(*server.get_host_and_port()), "local.yaml")
@@ -99,7 +100,8 @@ def test_a_trial_of_two_workers_spans_two_hosts(laptop: Laptop) -> None:
     settings = ("resources={workers: 2, cpus: 2}", "budget={trials: 1, kimg: 1}")
     sets = [word for setting in settings for word in ("--set", setting)]
 
-    said = laptop.run(*laptop.tune("pair", *sets))
+    with laptop.timed("a trial over two hosts"):
+        said = laptop.run(*laptop.tune("pair", *sets))
 
     states = [r["state"] for r in laptop.records("pair") if r["kind"] == "end"]
     assert states == ["completed"], said
@@ -125,16 +127,18 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
     laptop.times["trial goes on elsewhere after"] = time.monotonic() - killed
     start = next(r for r in records if went_on(r))
     assert start["node"] != victim.name
-    assert start["kimg"] >= lost["kimg"] >= 1  # from its last checkpoint
+    assert start["kimg"] >= lost["kimg"] > 0  # from its last checkpoint
 
     said = laptop.run("raygen", "status", "gan", "--cluster", "local.yaml")
     assert "gan  running" in said
-    said = laptop.run("raygen", "status", "gan", "--cluster", "local.yaml", "--stop")
+    with laptop.timed("stopped, all saved"):
+        said = laptop.run("raygen", "status", "gan", "--cluster", "local.yaml", "--stop")
     out, err = following.communicate(timeout=60)
     assert following.returncode == 143, out + err
     assert laptop.records("gan")[-1]["state"] == "interrupted"
 
-    said = laptop.run(*laptop.tune("gan"))
+    with laptop.timed("gone on to the end"):
+        said = laptop.run(*laptop.tune("gan"))
 
     records = laptop.records("gan")
     ends = {r["trial"]: r["state"] for r in records if r["kind"] == "end"}
@@ -150,13 +154,15 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
 
 
 def test_ray_down_leaves_nothing_running(laptop: Laptop) -> None:
+    down = time.monotonic()
     laptop.run("ray", "down", "-y", "local.yaml")
 
     alive = [host for host in laptop.net.hosts if host.process is not None]
-    deadline = time.monotonic() + 120  # the workers end a minute after their head
+    deadline = time.monotonic() + 120  # the workers end a while after their head
     while left := [(h.name, line) for h in alive for line in h.processes() if "ray" in line]:
         assert time.monotonic() < deadline, left
         time.sleep(0.5)
+    laptop.times["nothing left after"] = time.monotonic() - down
     assert len(alive) == 2
     print(json.dumps({what: round(took, 1) for what, took in laptop.times.items()}))
 
