@@ -70,7 +70,7 @@ class Sleeper(tune.Trainable):
                 time.sleep(0.5)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.job, self.second = new_config, -1
+        self.job, self.second, self.told = new_config, -1, 0
         self.waits: list[float] = []  # of this trial since its last milestone
         return True
 
@@ -88,8 +88,9 @@ class Sleeper(tune.Trainable):
             self.waits.append(waited)
             time.sleep(1)
             event = {"event": "alive", "images": 1000 * self.second}
-            if self.second in self.milestones:
-                facts = progress(self.job, self.milestones, self.milestones.index(self.second))
+            if self.second >= self.milestones[self.told]:
+                facts = progress(self.job, self.milestones, self.told)
+                self.told += 1
                 event = {"event": "progress", **facts, "waits": self.waits, "changed": self.changed}
                 self.waits, self.changed = [], 0.0
         self.left = time.perf_counter()

@@ -183,7 +183,7 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
         controller = Controller(study, journal, sampler, hear)
         room = Room(study.spec.resources)
         room.EVERY = 0.5
-        sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, rest=1.0)
+        sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones)
         drive(controller, sleeper, {"CPU": 1, "GPU": 0.5}, room, tmp_path)
 
     ended = controller.ended()
