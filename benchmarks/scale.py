@@ -248,7 +248,9 @@ def alone(trials: int, at_once: int) -> None:
     from raygen.tune.cluster import RAY_SETTINGS
 
     os.environ.update(RAY_SETTINGS)
-    with tempfile.TemporaryDirectory(prefix="rg-", dir="/tmp") as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="rg-", dir="/tmp", ignore_cleanup_errors=True
+    ) as folder:
         ray.init(
             address="local", num_cpus=2, resources={"slot": at_once}, log_to_driver=False,
             logging_level="ERROR", object_store_memory=200_000_000, _temp_dir=f"{folder}/ray",
@@ -279,7 +281,7 @@ def main() -> None:
         last = next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{"))
         for key, value in json.loads(last).items():
             found.setdefault(key, {})[str(size)] = round(value, 4)
-        print(f"{size} trials: {found['decisions_per_second'][str(size)]:.0f} decisions a second")
+        print(f"{size} trials: {found['messages_per_second'][str(size)]:.0f} messages a second")
     figures = {"benchmark": "scale", "quick": chosen.quick, **found}
     figures["machine"] = f"{platform.platform()}, {os.cpu_count()} CPUs"
     figures["date"] = datetime.date.today().isoformat()

@@ -56,7 +56,7 @@ class Laptop:
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             words, cwd=self.folder, env=self.env, text=True, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
 
     def run(self, *words: str, code: int = 0) -> str:

@@ -5,6 +5,8 @@ The tests run in the order of the file, on one cluster; `pytest -s` prints how l
 
 import json
 import logging
+import os
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -115,6 +117,13 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
         "gan", lambda rs: sum(r["kind"] == "checkpoint" and r["kimg"] >= 1 for r in rs) >= 4
     )
     laptop.times["first checkpoints"] = time.monotonic() - began
+
+    os.killpg(following.pid, signal.SIGINT)  # as Ctrl-C in a terminal does: also ssh gets it
+    out, err = following.communicate(timeout=30)
+    assert following.returncode == 0, out + err
+    assert "left alone; follow it with: raygen status gan --cluster local.yaml --follow" in err
+    follow = ("raygen", "status", "gan", "--cluster", "local.yaml", "--follow")
+    following = laptop.start(*follow)
 
     victim = next(host for host in laptop.workers if host.name == records_node(records))
     killed = time.monotonic()
