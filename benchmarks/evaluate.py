@@ -6,7 +6,7 @@ All three get the same images and the same randomly initialised Inception weight
 against reference images whose statistics they may keep: raygen and torch-fidelity in their caches
 on disk, torchmetrics in memory, filled before the clock starts. Loading Inception counts only for
 torch-fidelity, which does it in each call. Each measurement is a process of its own; its peak
-memory is the whole process's. On a CPU Inception does some 30 images a second, so fewer samples are
+memory is the whole process's. On a CPU Inception does some 10 images a second, so fewer samples are
 evaluated there (stated in the result), and what does not grow with them (the root) weighs more than
 it would with 10,000. Images are made in memory: no generator runs.
 """
@@ -31,13 +31,13 @@ from torch import Tensor, nn
 from recipes import cpu_name
 
 SIDES = ("raygen", "torch-fidelity", "torchmetrics")
-REFERENCE = 500  # real images: their statistics are not what is timed
+REFERENCE = 250  # real images: their statistics are not what is timed
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="75 pixels a side, 2 repeats")
-    parser.add_argument("--samples", type=int, nargs="+", help="at least 500")
+    parser.add_argument("--samples", type=int, nargs="+", help="at least 250")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path)
     parser.add_argument("--worker", nargs=3, metavar=("SIDE", "SAMPLES", "FOLDER"))
@@ -48,7 +48,7 @@ def main() -> None:
         print(json.dumps(measure(side, int(samples), Path(folder), arguments.pixels)))
         return
     cuda = torch.cuda.is_available()
-    sizes = arguments.samples or ([5000, 10_000] if cuda else [REFERENCE, 1000])
+    sizes = arguments.samples or ([5000, 10_000] if cuda else [REFERENCE, 500])
     repeats, pixels = arguments.repeats, 299
     if arguments.quick:
         # Inception at its least size costs a sixteenth.

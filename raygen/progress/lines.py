@@ -66,8 +66,10 @@ class StudyProgress:
             case "race":
                 self._race(record)
             case "final":
-                values = ", ".join(_measured(*each) for each in record["values"].items())
-                self._say(f"trial {record['trial']:>3}  in full: {values}", "bold")
+                from raygen.status import measured  # and with it pandas
+
+                text = measured(record["values"])
+                self._say(f"trial {record['trial']:>3}  in full: {text}", "bold")
             case "report" if not repeats and (news or self.verbose):
                 self._milestone(record, news)
             case "retry":
@@ -150,13 +152,6 @@ def milestone_line(
         for name, value in metrics.items()
     ]
     return f"{kimg:>6g} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
-
-
-def _measured(metric: str, found: dict[str, Any]) -> str:
-    value, sd = found["value"], found["sd"]
-    if value is None:
-        return f"{metric} not finite"
-    return f"{metric} {value:.5g}" + (f" ± {sd:.2g}" if sd else "")
 
 
 def _share(value: float | None) -> str:

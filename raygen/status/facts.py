@@ -1,0 +1,159 @@
+"""How a study stands or stood, as plain values."""
+
+import fcntl
+import re
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from raygen.folders import StudyFolder
+from raygen.results import Study, finalists, fold, grace_advice, pareto, ranked, read_study
+from raygen.status.moment import Record, until
+
+SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
+
+
+def status(path: Path, at: str | None = None) -> dict[str, Any]:
+    """How a study stands now or stood at a time, as plain JSON values; None where unknown.
+
+    `state` is finished, interrupted, failed (`reason` may say why), running, or crashed: never
+    closed, and no process on this machine has it open. `running` lists the trials that have not
+    ended, `silent` being the seconds since a trial's last record; `front` is that of several
+    objectives. `budget` has what is limited, with what was `used` of it (of the target: the best
+    value). Times are unix seconds, durations seconds.
+
+    Raises:
+        InputError: the folder holds no readable study, or `at` is not understood.
+    """
+    records = read_study(path)
+    kept, moment = until(records, at)
+    study = fold(StudyFolder(path), kept)
+    info = study.info
+    state = _state(study, records[len(kept) :])
+    running = _running(study, kept, moment)
+    live = state == "running"
+    seconds = info["seconds"] + live * max(0.0, moment - kept[-1]["time"])
+    training = live * sum(each["silent"] for each in running)
+    advice = grace_advice(study)
+    goes_on = state in ("interrupted", "failed", "crashed")
+    return {
+        "schema": 1,
+        "study": info.get("name", path.name),
+        "folder": str(path),
+        "state": state,
+        "reason": info["reason"],
+        "at": moment,
+        "started": info.get("started"),
+        "seconds": seconds,
+        "sessions": len(info["sessions"]),
+        "family": info.get("family", ""),
+        "objective": info["objective"],
+        "trials": study.trials["state"].value_counts().to_dict(),
+        "running": running,
+        "best": _best(study),
+        "front": pareto(study) if len(study.objectives) > 1 else None,
+        "budget": _budget(study, seconds, training),
+        "retries": {"used": info["retries_used"], "in_a_row": info.get("retries")},
+        "finalists": [
+            {key: None if value != value else value for key, value in row.items()}
+            for row in finalists(study).to_dict("records")
+        ],
+        "advice": advice and {"text": advice.text, "action": advice.action},
+        "command": _command(study) if goes_on else None,
+    }
+
+
+def _state(study: Study, later: Sequence[Record]) -> str:
+    if study.info["state"] != "running":
+        return study.info["state"]
+    if later:
+        return "crashed" if later[0]["kind"] == "reopen" else "running"
+    if study.folder.origin.exists():  # a copy: its writer is elsewhere, and known by its word only
+        session = study.info["sessions"][-1]
+        heard = (session["started"] or 0.0) + session["seconds"]
+        return "running" if time.time() - heard < SILENT else "crashed"
+    return "running" if _held(study.folder.journal) else "crashed"
+
+
+def _held(journal: Path) -> bool:
+    """Whether a process on this machine is writing the journal."""
+    with journal.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def _running(study: Study, records: Sequence[Record], moment: float) -> list[dict[str, Any]]:
+    heard, attempt = {}, {}
+    for record in records:
+        if record["kind"] != "warm" and "trial" in record:
+            heard[record["trial"]] = record["time"]
+            attempt[record["trial"]] = record.get("attempt", attempt.get(record["trial"], 1))
+    full = (study.info.get("budget") or {}).get("kimg")
+    nodes = dict(zip(study.trials["trial"], study.trials["node"], strict=True))
+    return [
+        {
+            "trial": row["trial"],
+            "of": row.get("of"),
+            "kimg": float(row["kimg"]),
+            "budget": full,
+            "silent": max(0.0, moment - heard[row["trial"]]),
+            "attempt": attempt[row["trial"]],
+            "node": nodes.get(row["trial"]),
+        }
+        for table in (study.trials, study.replicates)
+        for row in table[table["state"] == "running"].to_dict("records")
+    ]
+
+
+def _best(study: Study) -> dict[str, Any] | None:
+    order = ranked(study)
+    if order.empty:
+        return None
+    first = order.iloc[0]
+    found = {"trial": int(first["trial"]), "value": float(first["value"])}
+    found |= {"kimg": float(first["best_kimg"]), "state": str(first["state"])}
+    for row in finalists(study).to_dict("records"):
+        if row["trial"] == found["trial"] and row["seeds"]:
+            found |= {"mean": row["mean"], "seeds": row["seeds"]}
+    return found
+
+
+def _budget(study: Study, seconds: float, training: float) -> dict[str, dict[str, float | None]]:
+    limits = study.info.get("budget") or {}
+    resources = study.info.get("resources") or {}
+    trained, shown = (
+        float(study.trials[name].sum() + study.replicates[name].sum())
+        for name in ("seconds", "kimg")
+    )
+    gpus = float(resources.get("gpus") or 0) * float(resources.get("workers") or 1)
+    value = ranked(study)["value"]
+    used = {
+        "trials": len(study.trials),
+        "hours": seconds / 3600,
+        "gpu_hours": (trained + training) * gpus / 3600,
+        "total_kimg": shown,
+        "target": float(value.iloc[0]) if len(value) else None,
+    }
+    return {
+        name: {"used": amount, "limit": limits[name]}
+        for name, amount in used.items()
+        if limits.get(name) is not None
+    }
+
+
+def _command(study: Study) -> str | None:
+    """What to type to go on."""
+    if study.info.get("resume_command"):
+        return study.info["resume_command"]
+    command = study.info.get("command")
+    if not command:
+        return None
+    command = re.sub(r"\s--resume[=\s]\S+", "", command)
+    name, space = study.folder.root.resolve().name, study.info.get("space_file")
+    if not re.search(r"\s--name[=\s]", command) and (not space or Path(space).stem != name):
+        command += f" --name {name}"
+    return f"{command} --resume must"
