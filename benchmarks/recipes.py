@@ -95,11 +95,12 @@ RECIPES = {
     "r3gan": Recipe(
         {
             **GAN,
+            "batch_size": 8,  # its blocks begin as identities: it needs steps more than images
             "model": {"name": "r3gan", "width": 32, "group_width": 8, "blocks": 1},
             "loss": {"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.05},
             "optimizer": {**ADAM0, "beta2": 0.99, "decay": "cosine"},
         },
-        1.04,
+        1.1,
     ),
     "conv_vae": Recipe({**VAE, "model": CONV}, 1.1),
     "conv_vae, gaussian": Recipe({**VAE, "model": CONV, "loss": {"likelihood": "gaussian"}}, 1.03),

@@ -1,15 +1,15 @@
 """What all tests share: a private cache, no threads beyond one, and at most one Ray cluster."""
 
-import logging
 import os
 import shutil
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+import object_store
 
 # Before torch is imported: two cores are shared with browsers, Ray and other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -68,22 +68,10 @@ def cluster(ray_folder: str) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """A bucket on a server that speaks S3; the URI of a folder in it."""
-    moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    server = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
+    server = object_store.start()
     with pytest.MonkeyPatch.context() as patch:
-        for key, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
+        for key, value in object_store.access(object_store.endpoint(server)).items():
             patch.setenv(key, value)
-        # Servers of one process share their buckets.
-        reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-        urllib.request.urlopen(reset).close()
         import boto3
 
         boto3.client("s3").create_bucket(Bucket="raygen-tests")

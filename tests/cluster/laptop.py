@@ -33,7 +33,8 @@ BIN = Path(sys.executable).parent
 class Laptop:
     """The user's machine: a folder with a space and the cluster file, and a home of its own."""
 
-    def __init__(self, folder: Path, net: Network, endpoint: str, file: str) -> None:
+    def __init__(self, folder: Path, net: Network, access: dict[str, str], file: str) -> None:
+        """`access`: environment variables with which it reaches S3."""
         self.folder, self.net, self.file = folder, net, file
         self.workers = net.hosts[1:]
         self.env = {
@@ -43,10 +44,7 @@ class Laptop:
             "RAY_TMPDIR": str(folder / "tmp"),
             "RAYGEN_CACHE": str(folder / "cache"),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "AWS_ENDPOINT_URL": endpoint,
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_DEFAULT_REGION": "us-east-1",
+            **access,
         }
         self.times: dict[str, float] = {}
         for name in ("home/.ray", "tmp"):

@@ -4,7 +4,6 @@ The tests run in the order of the file, on one cluster; `pytest -s` prints how l
 """
 
 import json
-import logging
 import os
 import signal
 import time
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import object_store
 from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
@@ -26,17 +26,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.ray]
 @pytest.fixture(scope="module")
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     require()
-    moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     folder = tmp_path_factory.mktemp("up")
     profile = {"RAY_gcs_rpc_server_reconnect_timeout_s": "10"}  # 60, else, after the head is gone
     with Network(folder / "net", 3, profile) as net, pytest.MonkeyPatch.context() as patch:
-        server = moto.ThreadedMotoServer(ip_address=f"{NET}.1", port=0, verbose=False)
-        server.start()
-        user = Laptop(folder, net, "http://{}:{}".format(*server.get_host_and_port()), "local.yaml")
-        for key, value in user.env.items():
-            if key.startswith("AWS_"):
-                patch.setenv(key, value)
+        server = object_store.start(f"{NET}.1")
+        settings = object_store.access(object_store.endpoint(server))
+        user = Laptop(folder, net, settings, "local.yaml")
+        for key, value in settings.items():
+            patch.setenv(key, value)
         import boto3
 
         boto3.client("s3").create_bucket(Bucket="raygen")

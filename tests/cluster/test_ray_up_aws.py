@@ -3,13 +3,13 @@
 Each node type has one fixed private address, that of a host which waits for it.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+import object_store
 from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
@@ -21,22 +21,12 @@ REGION = "us-west-2"
 @pytest.fixture
 def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
     require()
-    moto = pytest.importorskip("moto.server", reason="moto is not installed")
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     folder = tmp_path_factory.mktemp("aws")
     # The port is known before the hosts are, which find EC2 and S3 there.
-    server = moto.ThreadedMotoServer(ip_address="0.0.0.0", port=0, verbose=False)
-    server.start()
-    endpoint = f"http://{NET}.1:{server.get_host_and_port()[1]}"
-    settings = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": REGION,
-    }
+    server = object_store.start("0.0.0.0")
+    settings = object_store.access(f"http://{NET}.1:{server.get_host_and_port()[1]}", REGION)
     with Network(folder / "net", 3, settings) as net, pytest.MonkeyPatch.context() as patch:
-        user = Laptop(folder, net, endpoint, "gpu.yaml")
-        user.env |= settings
+        user = Laptop(folder, net, settings, "gpu.yaml")
         for key, value in settings.items():
             patch.setenv(key, value)
         (folder / "gpu.yaml").write_text(account(net))

@@ -1,12 +1,12 @@
 """The journal on object storage, against a server that speaks S3."""
 
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import object_store
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.results import read_records
 from raygen.tune.controller import Controller
@@ -14,7 +14,6 @@ from raygen.tune.remote import Bucket, RemoteJournal
 from raygen.tune.sampler import Sampler
 from tune.studies import Memory, make_controller, make_study, run
 
-moto = pytest.importorskip("moto.server", reason="moto is not installed")
 URI = "s3://studies/gan"
 Open = Callable[[str], RemoteJournal]
 
@@ -23,20 +22,10 @@ Open = Callable[[str], RemoteJournal]
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import boto3
 
-    found = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    found.start()
-    host, port = found.get_host_and_port()
-    for key, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_MAX_ATTEMPTS": "1",
-    }.items():
+    found = object_store.start()
+    settings = object_store.access(object_store.endpoint(found))
+    for key, value in {**settings, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(key, value)
-    # Servers of one process share their buckets.
-    reset = urllib.request.Request(f"http://{host}:{port}/moto-api/reset", method="POST")
-    urllib.request.urlopen(reset).close()
     boto3.client("s3").create_bucket(Bucket="studies")
     yield found
     found.stop()
