@@ -20,7 +20,7 @@ from raygen.tune.search import drive, run_study
 from tune.studies import make_study
 from tune.test_faults import make, measured
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
 Record = dict[str, Any]
 STORE = 200_000_000  # bytes of object store of a node
 
@@ -125,7 +125,6 @@ def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
     assert not folder.root.exists()
 
 
-@pytest.mark.slow
 def test_a_trial_of_two_workers_is_packed_onto_the_one_node_that_holds_both(
     nodes: Nodes, s3: str, tmp_path: Path
 ) -> None:
@@ -161,7 +160,7 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
 
     nodes.add("a", num_cpus=4, num_gpus=1)
     study = make_study(
-        tmp_path, "resources={cpus: 1, gpus: 0.5}", "budget.trials=16", "scheduler={name: none}"
+        tmp_path, "resources={cpus: 1, gpus: 0.5}", "budget.trials=8", "scheduler={name: none}"
     )
     running: dict[int, str] = {}  # by trial: its GPU
     most = {1: 0, 2: 0}  # at once, by number of nodes with a GPU
@@ -187,5 +186,5 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
         drive(controller, sleeper, {"CPU": 1, "GPU": 0.5}, room, tmp_path)
 
     ended = controller.ended()
-    assert ended == {"completed": 16}
+    assert ended == {"completed": 8}
     assert most == {1: 2, 2: 4}
