@@ -54,10 +54,10 @@ def wait_for(records: Callable[[], list[dict[str, Any]]], kind: str, seconds: fl
         time.sleep(0.05)
 
 
-def test_a_driver_killed_at_ten_moments_loses_doubles_and_redoes_nothing(
+def test_a_driver_killed_at_five_moments_loses_doubles_and_redoes_nothing(
     tmp_path: Path, head: dict[str, str]
 ) -> None:
-    rows = kill_often(tmp_path, 10, head)  # benchmarks/drills.py: twenty
+    rows = kill_often(tmp_path, 5, head)  # benchmarks/drills.py: twenty
     start(tmp_path, "whole", env=head).wait()
     killed, whole = (read(tmp_path / name / "journal.jsonl") for name in ("killed", "whole"))
     found, expected = outcome(killed), outcome(whole)
