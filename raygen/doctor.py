@@ -76,10 +76,15 @@ def driver_check(name: str, found: list[tuple[str, str, str]]) -> Check:
     return Check(name, "ok", gpus)
 
 
+def free_at(path: Path) -> tuple[float, Path]:
+    """Gigabytes free where a path is, or would be, and the folder that is there already."""
+    there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+    return shutil.disk_usage(there).free / GIGABYTE, there
+
+
 def gigabytes(name: str, path: Path, least: float, advice: str) -> Check:
     """Room where a path is, or would be."""
-    there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
-    free = shutil.disk_usage(there).free / GIGABYTE
+    free, there = free_at(path)
     state = "ok" if free >= least else "warn"
     return Check(name, state, f"{free:.0f} GB free at {there}", "" if state == "ok" else advice)
 

@@ -143,6 +143,7 @@ class Storage:
             else:
                 try:
                     self._opened = FileSystem.from_uri(self.place)
+                # A URI that it cannot read, or a pyarrow that was built without this storage.
                 except (ArrowInvalid, NotImplementedError) as error:
                     raise ClusterError(f"{self.place}: cannot be used: {short(error)}") from error
         assert self._opened is not None

@@ -5,7 +5,6 @@ All on stderr. Without a terminal a line of counts comes every few seconds, and 
 
 import re
 import time
-from types import TracebackType
 from typing import Any, Literal
 
 from rich.console import Console
@@ -34,12 +33,7 @@ class StudyProgress:
     def __enter__(self) -> "StudyProgress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *ended: object) -> None:
         self._hide()
 
     def __call__(self, record: dict[str, Any]) -> None:

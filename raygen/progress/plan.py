@@ -1,10 +1,11 @@
 """What a search would do: the text of --dry-run."""
 
-import shutil
 from pathlib import Path
 
 from raygen.config import Study, StudySpec
+from raygen.doctor import free_at
 from raygen.metrics import METRICS
+from raygen.storage import is_uri
 
 
 def plan(study: Study, folder: Path | str, fits: str) -> str:
@@ -32,12 +33,9 @@ def plan(study: Study, folder: Path | str, fits: str) -> str:
 
 def _free(folder: Path | str) -> str:
     """A line on the room on the disk of a local folder."""
-    if "://" in str(folder):
+    if is_uri(str(folder)):
         return ""
-    there = Path(folder).absolute()
-    while not there.exists():
-        there = there.parent
-    return f"disk       {shutil.disk_usage(there).free / 1e9:.0f} GB free\n"
+    return f"disk       {free_at(Path(folder))[0]:.0f} GB free\n"
 
 
 def _samples(spec: StudySpec) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 import yaml
 from ray._private.utils import read_ray_address
-from ray.exceptions import GetTimeoutError, RayError, TaskUnschedulableError
+from ray.exceptions import RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raygen.clusterfile import most_trials
@@ -188,7 +188,7 @@ def check_storage(place: str, elsewhere: bool) -> None:
                 problem = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
             except TaskUnschedulableError:
                 continue  # it left in the meantime
-            except (RayError, GetTimeoutError) as error:
+            except RayError as error:
                 reason = str(error).strip().rpartition("\n")[2]
                 raise ClusterError(f"node {address} does not answer: {reason}") from error
             written = f"{token}-{node['NodeID']}"

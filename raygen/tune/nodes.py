@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from raygen.cache import cache_folder
 from raygen.doctor import Check, driver_check, drivers
@@ -32,13 +32,13 @@ def cluster_checks(address: str | None, storage: str | None) -> list[Check]:
         nodes = [node for node in ray.nodes() if node["Alive"]]
         mine = _versions()
         checks = [Check("nodes", "ok", f"{len(nodes)} alive, {_resources()}")]
+        sent = time.time()
         asked = {node["NodeID"]: on_node(node["NodeID"], facts).remote() for node in nodes}
         for node in nodes:
             name = node["NodeManagerAddress"]
-            sent = time.time()
             try:
                 found: Any = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
-            except (RayError, GetTimeoutError) as error:
+            except RayError as error:
                 reason = str(error).strip().rpartition("\n")[2]
                 checks.append(Check(name, "fail", f"does not answer: {reason}"))
                 continue

@@ -95,9 +95,8 @@ class Workbench:
         torch.set_num_threads(self.threads)  # of this thread: OpenMP keeps a number for each
         folder = self.study.trial(job["number"])
         node = socket.gethostname()
-        if (
-            self.store is None and not self.study.journal.exists()
-        ):  # a node that joined later, without the shared folder
+        # Not there: this node joined later, without the shared folder.
+        if self.store is None and not self.study.journal.exists():
             yield ended("failed", f"{self.study.root} is not visible on {node}: it must be shared")
             return
         try:
