@@ -1,6 +1,5 @@
 """Finalists measured in full: many samples, several seeds, against training and test images."""
 
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -9,10 +8,8 @@ from ray.exceptions import RayError
 
 from raygen.config import Resources
 from raygen.errors import RaygenError
-from raygen.folders import StudyFolder
 from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator
 from raygen.metrics.repeated import repeated
-from raygen.storage import scratch
 from raygen.train.checkpoint import load_sampler
 from raygen.tune.controller import Controller
 from raygen.tune.workbench import Shared, headline
@@ -59,7 +56,7 @@ def _measure(
     resources = shared.resources
     torch.set_num_threads(max(1, int(resources["cpus"])))
     device = torch.device("cuda" if resources["gpus"] else "cpu")
-    folder = StudyFolder(Path(shared.folder) if shared.storage is None else scratch())
+    folder = shared.open_folder()
     best = folder.trial(number).best
     if shared.storage is not None:
         shared.storage.pull(folder.root, [best.relative_to(folder.root).as_posix()])

@@ -99,37 +99,19 @@ def submit(remote: Remote, name: str, command: list[str], space: Path) -> str:
     line = (
         f"mkdir -p {REPORTS} && {shlex.join(command)} --report {REPORTS}/{shlex.quote(name)}.html"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "space.yaml").write_bytes(space.read_bytes())
-        settings = _settings(remote)
-        if settings:
-            # A file that only the job reads: the dashboard shows its environment variables.
-            (Path(folder) / "storage.env").write_text(settings, encoding="utf-8")
-            line = f"set -a && . ./storage.env && set +a && {line}"
-        try:
-            return remote.client.submit_job(
-                entrypoint=line,
-                submission_id=job,
-                metadata={"study": name},
-                runtime_env={
-                    "working_dir": folder,
-                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)},
-                },
-            )
-        except (RuntimeError, ValueError) as error:
-            raise ClusterError(f"{remote.name}: {_reason(str(error))}") from error
+    return _start(
+        remote, job, line, {"space.yaml": space.read_bytes()},
+        metadata={"study": name}, RAY_JOB_STOP_WAIT_TIME_S=str(STOP_SECONDS),
+    )  # fmt: skip
 
 
 def run(remote: Remote, name: str, command: list[str]) -> str:
-    """Start another command of raygen on the head and return the name of its job."""
-    line, settings = shlex.join(command), _settings(remote)
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "storage.env").write_text(settings, encoding="utf-8")
-        return remote.client.submit_job(
-            entrypoint=f"set -a && . ./storage.env && set +a && {line}",
-            submission_id=f"{name}-{int(time.time())}",
-            runtime_env={"working_dir": folder},
-        )
+    """Start another command of raygen on the head and return the name of its job.
+
+    Raises:
+        ClusterError: it cannot be started.
+    """
+    return _start(remote, f"{name}-{int(time.time())}", shlex.join(command), {})
 
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -230,6 +212,30 @@ def job_line(job: JobDetails) -> str:
     return (
         f"{study_of(job)}  {job.status.value.lower()}{code}  since {started}  {job.submission_id}"
     )
+
+
+def _start(
+    remote: Remote,
+    job: str,
+    line: str,
+    files: dict[str, bytes],
+    metadata: dict[str, str] | None = None,
+    **env_vars: str,
+) -> str:
+    """Start a job that finds the storage and, in its folder, some files; return its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        # A file that only the job reads: the dashboard shows its environment variables.
+        for name, content in {**files, "storage.env": _settings(remote).encode()}.items():
+            (Path(folder) / name).write_bytes(content)
+        try:
+            return remote.client.submit_job(
+                entrypoint=f"set -a && . ./storage.env && set +a && {line}",
+                submission_id=job,
+                metadata=metadata,
+                runtime_env={"working_dir": folder, "env_vars": env_vars},
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ClusterError(f"{remote.name}: {_reason(str(error))}") from error
 
 
 async def _tail(remote: Remote, job: str, shown: int, show: Callable[[str], None]) -> int:

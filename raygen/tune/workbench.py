@@ -57,6 +57,10 @@ class Shared(NamedTuple):
     beat_seconds: float  # between two signs of life of a trial
     storage: Storage | None = None  # where the study is kept, if not in `folder`
 
+    def open_folder(self) -> StudyFolder:
+        """Return where this process has the study: its folder, or a new one for what it fetches."""
+        return StudyFolder(Path(self.folder) if self.storage is None else scratch())
+
     def data(self) -> ImageData:
         """Return the data set, its tensors views of the shared memory."""
         with warnings.catch_warnings():
@@ -88,7 +92,7 @@ class Workbench:
         )
         self.ask = ask
         self.store = shared.storage
-        self.study = StudyFolder(Path(shared.folder) if self.store is None else scratch())
+        self.study = shared.open_folder()
 
     def run(self, job: Job) -> Iterator[Event]:
         """Train one trial; every way in which it can end is an event, not an exception."""
