@@ -199,20 +199,31 @@ def samples(study: Study) -> Check | None:
 
 
 def protocols(study: Study) -> Check | None:
-    """Whether all values were measured in the same way."""
-    records = study.info.get("protocols") or {}
-    mine = [key for key, record in records.items() if record.get("metric") == study.metric]
+    """Whether all values that are compared were measured in the same way.
+
+    Not among them: finalists measured in full, whose table has a column for each way, and where
+    samples grow from rung to rung values of another number of samples.
+    """
+    full = [told["protocols"].get(study.metric) for told in study.info.get("full", {}).values()]
+    apart = {*full} - {*study.info.get("protocols_of", {}).get(study.metric, [])}
+    mine = {
+        key: record
+        for key, record in (study.info.get("protocols") or {}).items()
+        if record.get("metric") == study.metric and key not in apart
+    }
     if not mine:
         return None
+    names = ", ".join(sorted(mine))
     if len(mine) < 2:
-        return Check(
-            "Protocol", "pass", f"All values were measured under one protocol ({mine[0]})."
-        )
+        return Check("Protocol", "pass", f"All values were measured under one protocol ({names}).")
+    if study.grows and len({record.get("samples") for record in mine.values()}) == len(mine):
+        text = "All values of a rung were measured under one protocol, later ones with more samples"
+        return Check("Protocol", "pass", f"{text} ({names}).")
     return Check(
         "Protocol",
         "warn",
-        f"Values were measured under {len(mine)} protocols ({', '.join(sorted(mine))}) and are not "
-        "comparable across them.",
+        f"Values were measured under {len(mine)} protocols ({names}) and are not comparable across "
+        "them.",
         "Re-evaluate the finalists under one protocol.",
     )
 

@@ -9,7 +9,7 @@ from raygen.report.findings import findings, verdict
 from raygen.report.gains import gain
 from raygen.report.health import health
 from raygen.results import Study
-from report.journals import checkpoint, collect, end, finals, replicate, report, suggest
+from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]
 WIDTH = [{"name": "width", "kind": "int", "low": 16, "high": 64, "log": False, "choices": None}]
@@ -160,6 +160,37 @@ def test_deleted_checkpoints_are_counted_with_what_they_freed(make_study: Make) 
     records = [*trials([1]), checkpoint(0, 16, "last"), collect(0, "last", 3_000_000)]
 
     assert "1 checkpoint of ended trials deleted to save space: 3 MB" in said(make_study(records))
+
+
+def known(**samples: int) -> list[dict]:
+    """Records of protocols by their hash."""
+    record = {"metric": "fd_classifier"}
+    return [
+        {"kind": "protocol", "hash": key, "record": {**record, "samples": n}, "time": START}
+        for key, n in samples.items()
+    ]
+
+
+def test_finalists_measured_in_full_are_no_second_protocol_of_the_search(make_study: Make) -> None:
+    value = {"value": 7.5, "sd": 0.1, "spread": None, "each": [7.4, 7.6]}
+    full = {"kind": "final", "trial": 0, "values": {"fd_classifier": value}, "time": START}
+    full |= {"protocols": {"fd_classifier": "ff00ff00"}}
+
+    text = said(make_study([*known(ab12cd34=1000, ff00ff00=2000), *trials([8]), full]))
+
+    assert "under one protocol (ab12cd34)" in text
+    assert "not comparable" not in text
+
+
+@pytest.mark.parametrize(("last", "fair"), [(1000, True), (500, False)])
+def test_more_samples_from_rung_to_rung_are_no_mixture_but_two_ways_of_one_number_are(
+    make_study: Make, last: int, fair: bool
+) -> None:
+    records = [*known(aa=500, bb=last), *trials([8])]
+    text = said(make_study(records, evaluation={"samples": 1000, "first_samples": 500}))
+
+    assert ("later ones with more samples (aa, bb)" in text) == fair
+    assert ("2 protocols (aa, bb)" in text) != fair
 
 
 def test_values_under_two_protocols_are_a_warning(make_study: Make) -> None:
