@@ -11,7 +11,9 @@ A mapping with one of four keys is a parameter, everything else is a fixed value
         wasserstein: {penalty: gradient_penalty, penalty_weight: {float: [1, 30]}}
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from raygen.document import Document, Keys, dotted
@@ -44,7 +46,8 @@ class Parameter(NamedTuple):
     """One thing to search.
 
     `name` is unique in the space and tells its branches ("loss.wasserstein.penalty_weight");
-    `setting` is the column it ends in ("loss.penalty_weight").
+    `setting` is the column it ends in ("loss.penalty_weight"). `high` is a whole number of steps
+    above `low`.
     """
 
     name: str
@@ -67,7 +70,11 @@ class Parameter(NamedTuple):
             return suggest.suggest_int(self.name, low, high, step=int(self.step or 1), log=self.log)
         assert self.low is not None
         assert self.high is not None
-        return suggest.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        value = suggest.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        if self.step is None:
+            return value
+        # Samplers add steps in binary: 0.29999999999999993 and 0.3 would be two settings.
+        return _on_grid(self.low, self.step, round((value - self.low) / self.step))
 
     def admits(self, value: Any) -> bool:
         """Whether the search could choose this value."""
@@ -90,10 +97,8 @@ class Parameter(NamedTuple):
             return self.choices
         assert self.low is not None
         assert self.high is not None
-        step = self.step or (1 if self.kind == "int" else None)
-        if step is None:
-            return self.low, self.high
-        return self.low, self.low + step * int((self.high - self.low) / step + 1e-9)
+        assert self.high is not None
+        return self.low, self.high
 
     def rule(self) -> str:
         """The admitted values in words."""
@@ -215,6 +220,8 @@ def _parse_range(
     for index, bound in enumerate(bounds):
         if isinstance(bound, bool) or not isinstance(bound, number):
             document.fail((*at, kind, index), f"is not a{'n' if kind == 'int' else ''} {kind}")
+        if isinstance(bound, float) and not math.isfinite(bound):
+            document.fail((*at, kind, index), "a range must end somewhere")
     low, high = bounds
     if low > high:
         document.fail((*at, kind), f"low {low:g} is above high {high:g}")
@@ -224,11 +231,26 @@ def _parse_range(
     if log and low <= 0:
         document.fail((*at, kind, 0), "a log range must start above 0")
     if step is not None:
-        if isinstance(step, bool) or not isinstance(step, number) or step <= 0:
+        if isinstance(step, bool) or not isinstance(step, number) or not 0 < step < math.inf:
             document.fail((*at, "step"), f"must be a positive {kind}")
         if log:
             document.fail((*at, "step"), "a log range has no step")
+        high = _last_step(low, high, step)
     return Parameter(name, dotted(setting), kind, at, condition, low, high, log, step)
+
+
+def _last_step(low: float, high: float, step: float) -> float:
+    """The highest value up to `high` that steps from `low` reach: nothing above it is ever drawn.
+
+    In decimal, as the file has it: in binary, 0.3 is less than three steps of 0.1.
+    """
+    if isinstance(low, int) and isinstance(high, int) and isinstance(step, int):
+        return high - (high - low) % step
+    return _on_grid(low, step, int((Decimal(str(high)) - Decimal(str(low))) / Decimal(str(step))))
+
+
+def _on_grid(low: float, step: float, steps: int) -> float:
+    return float(Decimal(str(low)) + steps * Decimal(str(step)))
 
 
 def _parse_choice(

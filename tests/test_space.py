@@ -1,5 +1,6 @@
 """Search spaces: parameters, branches, what sampling draws, and starting points."""
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,41 @@ def test_a_parameter_keeps_its_kind_bounds_step_scale_and_choices(tmp_path: Path
     assert found["loss.game.name"].choices == ("hinge", "plain", "wasserstein", "relativistic")
 
 
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("float: [0.0, 0.5], step: 0.1", [0.0, 0.1, 0.2, 0.3, 0.4, 0.5]),
+        ("float: [0.1, 0.7], step: 0.1", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+        ("float: [0, 1], step: 0.3", [0.0, 0.3, 0.6, 0.9]),
+        ("float: [1e-4, 5.5e-4], step: 1e-4", [1e-4, 2e-4, 3e-4, 4e-4, 5e-4]),
+        ("int: [1, 10], step: 4", [1, 5, 9]),
+        ("int: [32, 128], step: 32", [32, 64, 96, 128]),
+    ],
+)
+@pytest.mark.parametrize("name", ["random", "tpe", "gp"])
+def test_a_range_with_a_step_is_the_values_that_a_reader_counts_and_no_others(
+    tmp_path: Path, text: str, values: list[float], name: str
+) -> None:
+    space = space_of(tmp_path, f"space: {{x: {{{text}}}}}\n")
+    samplers = {
+        "random": optuna.samplers.RandomSampler(seed=0),
+        "tpe": optuna.samplers.TPESampler(seed=0, n_startup_trials=5),
+        "gp": optuna.samplers.GPSampler(seed=0, n_startup_trials=18),
+    }
+    study = optuna.create_study(sampler=samplers[name])
+    drawn = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of a range that its step does not divide
+        for _ in range(20 if name == "gp" else 60):
+            trial = study.ask()
+            drawn.add(sample(space, trial).config["x"])
+            study.tell(trial, 1.0)
+
+    assert drawn <= set(values)
+    assert name != "random" or drawn == set(values)
+    assert parameters(space)[0].ends() == (values[0], values[-1])
+
+
 def test_settings_of_two_branches_share_a_column_but_not_a_name(tmp_path: Path) -> None:
     found = by_name(space_of(tmp_path))
     one = found["loss.game.wasserstein.weight"]
@@ -150,6 +186,8 @@ def test_branches_inside_of_a_branch_carry_both_conditions(tmp_path: Path) -> No
         ("lr: {float: ['1', 2]}", "2:16: space.lr.float.0: '1'", "is not a float"),
         ("lr: {float: [1, 2], log: on}", "2:23: space.lr.log: 'on'", "true or false"),
         ("lr: {float: [1, 2], step: 0}", "2:23: space.lr.step: 0", "positive"),
+        ("lr: {float: [1, 2], step: 1e999}", "2:23: space.lr.step: inf", "positive"),
+        ("lr: {float: [1, 1e999]}", "2:19: space.lr.float.1: inf", "must end somewhere"),
         ("lr: {float: [1, 2], step: -1}", "2:23: space.lr.step: -1", "positive"),
         ("n: {int: [1, 9], step: 0.5}", "2:20: space.n.step: 0.5", "positive int"),
         ("n: {int: [1, 9], step: true}", "2:20: space.n.step: True", "positive int"),

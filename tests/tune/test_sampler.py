@@ -201,6 +201,17 @@ def test_quasi_random_points_give_every_discrete_value_the_same_share(
     assert all(distribution._contains(distribution.to_internal_repr(one)) for one in shares)
 
 
+def test_quasi_random_trials_name_each_step_of_a_range_as_the_file_would(tmp_path: Path) -> None:
+    text = SPACE.replace("{startup_trials: 5}", "{name: quasi_random}")
+    text = text.replace("1e-4, 1e-2], log: true", "0.1, 0.75], step: 0.1")
+    (tmp_path / "space.yaml").write_text(text[: text.index("start:")])
+    sampler = Sampler(load_study(tmp_path / "space.yaml"), "test", None)
+
+    rates = {suggest(sampler, n).parameters["optimizer.generator_lr"] for n in range(64)}
+
+    assert rates == {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7}
+
+
 def test_quasi_random_points_on_a_log_scale_are_even_in_the_logarithm() -> None:
     for distribution in (
         FloatDistribution(1e-4, 1e-2, log=True),
