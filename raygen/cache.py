@@ -14,10 +14,20 @@ from typing import Any
 
 import torch
 
+from raygen.errors import RaygenError
+from raygen.files import write_bytes
+from raygen.home import home
+
 
 def cache_folder() -> Path:
-    """Return `$RAYGEN_CACHE`, or `~/.cache/raygen`."""
-    return Path(os.environ.get("RAYGEN_CACHE", "~/.cache/raygen")).expanduser()
+    """Return `$RAYGEN_CACHE`, or `~/.cache/raygen`; without a home one of this user's in /tmp."""
+    given = os.environ.get("RAYGEN_CACHE")
+    if given:
+        return Path(os.path.expanduser(given))
+    folder = home()
+    if folder is None:
+        return Path(tempfile.gettempdir()) / f"raygen-cache-{os.getuid()}"
+    return folder / ".cache" / "raygen"
 
 
 def cached(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -31,10 +41,8 @@ def cached(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         with contextlib.suppress(Exception):
             return torch.load(path, weights_only=True)
     entry = make()
-    try:
+    with contextlib.suppress(RaygenError):
         replace_file(path, entry)
-    except OSError:
-        return entry
     return entry
 
 
@@ -42,19 +50,10 @@ def replace_file(path: Path, content: Any) -> None:
     """Write tensors and plain values to `path` so that a reader sees the old file or the new.
 
     Raises:
-        OSError: the disk is full or the folder cannot be written; `path` is as it was.
+        StorageError: the disk is full; `path` is as it was.
+        RaygenError: the folder cannot be written.
     """
     # Through memory: torch's own file writer turns a full disk into an opaque RuntimeError.
     buffer = io.BytesIO()
     torch.save(content, buffer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+    write_bytes(path, buffer.getbuffer(), flush=True)

@@ -3,17 +3,31 @@
 Nothing heavy is imported before the command that needs it: torch alone takes seconds.
 """
 
+import functools
 import json
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from raygen import __version__
-from raygen.commands import LOUDNESS, Group, Loudness, StudyPath, loudness, tell
+from raygen.commands import (
+    LOUDNESS,
+    Group,
+    Loudness,
+    StudyPath,
+    lasting_output,
+    loudness,
+    say,
+    tell,
+)
 from raygen.errors import RaygenError
 from raygen.tune import use_token
+from raygen.tune.interrupts import Interrupted, Interrupts
+from raygen.untrusted import visible
 
 EXISTING = StudyPath(weights=True, exists=True)
 STUDY = StudyPath()
@@ -21,7 +35,33 @@ SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
 DATA = click.option("--data", metavar="PATH", help="The images it learnt from, if not known.")
+PLAIN_HTTP = click.option(
+    "--plain-http",
+    metavar="HOST",
+    help="With --cluster http://HOST: send Ray's token there in clear text.",
+)
+SEND_KEYS = click.option(
+    "--send-keys",
+    is_flag=True,
+    help="With --cluster: send this machine's keys of the storage, for a cluster without its own.",
+)
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
+    """Give a command its Interrupts, exit with the code that it returns, and outlast its output."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        with lasting_output(), Interrupts() as interrupts:
+            try:
+                code = command(interrupts, **given)
+            except Interrupted as error:
+                say(f"{error}: ended before the search began", err=True)
+                code = error.exit_code
+            sys.exit(code)
+
+    return run
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -77,10 +117,14 @@ def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
     help="Run it as a job of that cluster (a file of ray up, or http://…), and follow it.",
 )
 @click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
+@PLAIN_HTTP
+@SEND_KEYS
 @click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 @JSON
+@ends_in_order
 def tune(
+    interrupts: Interrupts,
     space: Path,
     name: str | None,
     storage: str,
@@ -94,13 +138,17 @@ def tune(
     address: str | None,
     cluster: str | None,
     detach: bool,
+    plain_http: str | None,
+    send_keys: bool,
     page: Path | None,
     dry_run: bool,
     as_json: bool,
-) -> None:
+) -> int:
     """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
     from raygen.config import load_study
+    from raygen.files import check_target
     from raygen.progress import StudyProgress, parse_duration, plan
+    from raygen.report.page import page_path
 
     hours = None if limit is None else parse_duration(limit) / 3600
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
@@ -116,19 +164,22 @@ def tune(
         from raygen.tune.errands import search
 
         where = (storage, name or space.stem)
-        sys.exit(search(cluster, study.spec.resources, space, *where, words, detach))
+        more = (words, detach, plain_http, send_keys, journal)
+        return search(cluster, study.spec.resources, space, *where, *more)
     from raygen.tune.places import place_study
 
     folder, kept = place_study(storage, name, space.stem, resume, journal)
+    page = page or page_path(folder.root)
+    check_target(page, "--report")
     if dry_run:
         from raygen.tune.fit import fits
 
         where = kept.place if kept else folder.root
-        click.echo(plan(study, where, fits(study.spec, address or cluster)))
-        return
-    from raygen.report.page import write_report
+        say(plan(study, where, fits(study.spec, address or cluster)))
+        return 0
     from raygen.results import grace_advice
     from raygen.results import load_study as load_results
+    from raygen.storage import REPORT
     from raygen.tune.search import run_study
 
     again = ["raygen", "tune", "--space", space if kept else folder.space]
@@ -142,28 +193,51 @@ def tune(
     facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
     try:
         with StudyProgress(study, loudness().level) as progress:
-            outcome = run_study(study, folder, facts, address, progress, warm_start, journal, kept)
+            outcome = run_study(
+                study, folder, facts, address, progress, warm_start, journal, kept, interrupts
+            )
     except RaygenError:
         if folder.journal.exists():
-            click.echo(f"what was reported is saved; go on with: {go_on}", err=True)
+            say(f"what was reported is saved; go on with: {go_on}", err=True)
         raise
-    report = write_report(folder.root, page)
-    if kept is not None:
-        kept.write("report.html", report.read_bytes())
+    made = _make_page(folder.root, page)
+    code = outcome.exit_code or made
+    if kept is not None and page.is_file():
+        kept.write(REPORT, page.read_bytes())
     advice = grace_advice(load_results(folder.root))
     if advice is not None and advice.short:
-        click.echo(f"{advice.text} {advice.action}", err=True)
+        say(f"{advice.text} {advice.action}", err=True)
     if outcome.reason:
-        click.echo(f"{outcome.state}: {outcome.reason}", err=True)
+        say(f"{outcome.state}: {outcome.reason}", err=True)
     if outcome.state != "finished":
-        click.echo(f"go on with: {go_on}", err=True)
+        say(f"go on with: {go_on}", err=True)
     if as_json:
         where = kept.place if kept else str(folder.root)
-        result = {"schema": 1, "study": where, "report": str(report)}
-        click.echo(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
+        result = {"schema": 1, "study": where, "report": str(page)}
+        say(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
-        click.echo(report)
-    sys.exit(outcome.exit_code)
+        say(page)
+    return code
+
+
+def _make_page(study: Path, page: Path) -> int:
+    """Write the page of a study that is complete; a page that fails costs it nothing.
+
+    Returns 0, or the exit code of a page that could not be written.
+    """
+    from raygen.report.page import write_report
+
+    try:
+        write_report(study, page)
+    except RaygenError as error:
+        reason, code = str(error), error.exit_code
+    except Exception as error:  # a bug of ours, after hours of training: the study is what counts
+        reason, code = f"{type(error).__name__}: {error} (please report this)", 0
+    else:
+        return 0
+    again = shlex.join(["raygen", "report", str(study)])
+    say(f"no page: {reason}\nthe study is complete; try again with: {again}", err=True)
+    return code
 
 
 @main.command()
@@ -197,7 +271,7 @@ def train(
             raise RaygenError(f"diverged at {progress.kimg:g} kimg: {progress.diverged}")
         scores = metrics
     best = str(folder.best)
-    click.echo(json.dumps({"schema": 1, "checkpoint": best, **scores}) if as_json else best)
+    say(json.dumps({"schema": 1, "checkpoint": best, **scores}) if as_json else best)
 
 
 @main.command()
@@ -256,7 +330,7 @@ def generate(
     ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
     written = draw(source, out, number, seed, device, label, ways)
-    click.echo(json.dumps({"schema": 1, "out": str(written)}) if as_json else written)
+    say(json.dumps({"schema": 1, "out": str(written)}) if as_json else written)
 
 
 @main.command()
@@ -286,7 +360,7 @@ def augment(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = measure(source, data, Settings(samples, steps, seeds), device, tell)
-    click.echo(json.dumps(found) if as_json else augment_table(found))
+    say(json.dumps(found) if as_json else augment_table(found))
 
 
 @main.command()
@@ -306,7 +380,7 @@ def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     found = measure(source, data, samples, device, tell)
-    click.echo(json.dumps(found) if as_json else audit_table(found))
+    say(json.dumps(found) if as_json else audit_table(found))
 
 
 @main.command()
@@ -347,20 +421,22 @@ def export(
 
         study = load_study(source)
         if out is None:
-            click.echo(table_text(study, table, form), nl=False)
+            text = table_text(study, table, form)
+            # Data for a program, byte for byte; for a terminal what can be seen.
+            click.echo(visible(text) if sys.stdout.isatty() else text, nl=False)
         else:
             write_table(study, table, form, out)
-            click.echo(out)
+            say(out)
         return
     from raygen.apply.export import export as write
 
     done = write(source, out or Path(f"model.{form or 'onnx'}"), uint8)
     if as_json:
         result = {"file": str(done.path), "card": str(done.card), "difference": done.difference}
-        click.echo(json.dumps({"schema": 1, **result}))
+        say(json.dumps({"schema": 1, **result}))
     else:
         tell(f"largest difference of a pixel: {done.difference:.3g} of 1")
-        click.echo(done.path)
+        say(done.path)
 
 
 @main.command()
@@ -393,9 +469,9 @@ def evaluate(
     names = [name.strip() for name in metrics.split(",")]
     found = measure(sources, names, samples, seeds or (SAMPLE_SEED,), data, device)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "evaluations": [one.content() for one in found]}))
+        say(json.dumps({"schema": 1, "evaluations": [one.content() for one in found]}))
     else:
-        click.echo(table(found))
+        say(table(found))
 
 
 @main.command()
@@ -422,12 +498,13 @@ def report(
         page = write_report(studies[0], output)
     else:
         page = write_versus(list(studies), output)
-    click.echo(json.dumps({"schema": 1, "report": str(page)}) if as_json else page)
+    say(json.dumps({"schema": 1, "report": str(page)}) if as_json else page)
 
 
 @main.command()
 @click.argument("study", type=STUDY, required=False)
 @click.option("--cluster", metavar="FILE", help="The searches that run there, or STUDY's.")
+@PLAIN_HTTP
 @click.option("--follow", is_flag=True, help="With --cluster: show what it says until it ends.")
 @click.option("--stop", "end", is_flag=True, help="With --cluster: end it in order.")
 @click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
@@ -438,6 +515,7 @@ def report(
 def status(
     study: Path | None,
     cluster: str | None,
+    plain_http: str | None,
     follow: bool,
     end: bool,
     at: str | None,
@@ -452,7 +530,7 @@ def status(
         from raygen.tune.errands import end_search, follow_search, list_searches
 
         act = end_search if end else follow_search if follow else list_searches
-        sys.exit(act(cluster, study.name if study else None))
+        sys.exit(act(cluster, study.name if study else None, plain_http))
     if study is None:
         raise click.UsageError("give a STUDY, or --cluster")
     from raygen.status import status as read_status
@@ -467,19 +545,19 @@ def status(
 
         found = verify(load_study(StudyFolder(study).space), read_study(study))
         text = f"{found.suggestions} suggestions and {found.decisions} decisions"
-        click.echo(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
+        say(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
     elif why is not None:
-        click.echo(story(study, why, at))
+        say(story(study, why, at))
     elif watch:
         from raygen.folders import StudyFolder
         from raygen.progress.watch import watch as look
 
         if StudyFolder(study).origin.exists():
             raise click.UsageError("--watch is for a folder; see --cluster FILE --follow")
-        click.echo(look(study))
+        say(look(study))
     else:
         facts = read_status(study, at)
-        click.echo(json.dumps(facts) if as_json else status_text(facts))
+        say(json.dumps(facts) if as_json else status_text(facts))
 
 
 @main.command()
@@ -490,7 +568,7 @@ def ls(folder: Path, as_json: bool) -> None:
     from raygen.listing import listing_text, studies
 
     found = studies(folder)
-    click.echo(json.dumps({"schema": 1, "studies": found}) if as_json else listing_text(found))
+    say(json.dumps({"schema": 1, "studies": found}) if as_json else listing_text(found))
 
 
 @main.command()
@@ -502,11 +580,11 @@ def init(folder: Path, as_json: bool) -> None:
 
     files = [str(file) for file in start(folder)]
     if as_json:
-        click.echo(json.dumps({"schema": 1, "folder": str(folder), "files": files}))
+        say(json.dumps({"schema": 1, "folder": str(folder), "files": files}))
         return
     for file in files:
         tell(file)
-    click.echo(f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml")
+    say(f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml")
 
 
 @main.command()
@@ -520,7 +598,7 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None  # one of click's own three
-    click.echo(kind(main, {}, "raygen", "_RAYGEN_COMPLETE").source())
+    say(kind(main, {}, "raygen", "_RAYGEN_COMPLETE").source())
 
 
 @main.command()
@@ -532,7 +610,7 @@ def replay(study: Path, repeats: int, as_json: bool) -> None:
     from raygen.tune.replay import compare
 
     table = compare(study, repeats)
-    click.echo(table.to_json(orient="records") if as_json else table.to_string(index=False))
+    say(table.to_json(orient="records") if as_json else table.to_string(index=False))
 
 
 @main.command()
@@ -551,9 +629,9 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
         raise InputError(f"--trial {number}: {study} has no such trial")
     config = train_config(found, number)
     if as_json:
-        click.echo(json.dumps({"schema": 1, "trial": number, "config": config}))
+        say(json.dumps({"schema": 1, "trial": number, "config": config}))
     else:
-        click.echo(f"# trial {number} of {study}: raygen train --config THIS_FILE")
+        say(f"# trial {number} of {study}: raygen train --config THIS_FILE")
         click.echo(dump(config), nl=False)
 
 
@@ -561,8 +639,17 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
 @click.option("--cluster", metavar="FILE", help="Look at every node of that cluster.")
 @click.option("--address", help="Look at every node of that Ray cluster.")
 @click.option("--storage", metavar="DIR_OR_URI", help="Also read and write there from every node.")
+@PLAIN_HTTP
+@SEND_KEYS
 @JSON
-def doctor(cluster: str | None, address: str | None, storage: str | None, as_json: bool) -> None:
+def doctor(
+    cluster: str | None,
+    address: str | None,
+    storage: str | None,
+    plain_http: str | None,
+    send_keys: bool,
+    as_json: bool,
+) -> None:
     """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
     from raygen.doctor import local_checks, table
 
@@ -570,7 +657,7 @@ def doctor(cluster: str | None, address: str | None, storage: str | None, as_jso
     if cluster is not None:
         from raygen.tune.errands import look
 
-        sys.exit(look(cluster, storage, as_json))
+        sys.exit(look(cluster, storage, as_json, plain_http, send_keys))
     if address is not None:
         from raygen.tune.nodes import cluster_checks
 
@@ -578,7 +665,7 @@ def doctor(cluster: str | None, address: str | None, storage: str | None, as_jso
     else:
         checks = local_checks(storage or "runs")
     found = [check._asdict() for check in checks]
-    click.echo(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
+    say(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
     if any(check.state == "fail" for check in checks):
         sys.exit(RaygenError.exit_code)
 
@@ -603,7 +690,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
             else:
                 _ = load_train_job(file) if "trial" in data else load_study(file)
             if not as_json:
-                click.echo(f"{file}: ok")
+                say(f"{file}: ok")
         except InputError as error:
             mistakes[str(file)] = str(error)
     if as_json:
@@ -611,6 +698,6 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
             {"file": file, "mistakes": said.splitlines() if said else []}
             for file, said in mistakes.items()
         ]
-        click.echo(json.dumps({"schema": 1, "files": found}))
+        say(json.dumps({"schema": 1, "files": found}))
     if told := [said for said in mistakes.values() if said]:
         raise InputError("\n".join(told))

@@ -16,21 +16,36 @@ from typing import Any, TypeVar
 
 from raygen.cache import cache_folder
 from raygen.errors import ClusterError, InputError
+from raygen.files import write_bytes, write_text
 from raygen.folders import StudyFolder
+from raygen.untrusted import check_name, inside
 
 SCHEMES = ("s3", "gs")
 AT_ONCE = 16  # transfers
 JOURNAL = "journal"  # the folder of its records, one object each
 REPORT = "report.html"
 # Where this process finds the storage and who it is: other nodes may not know. Sent through the
-# object store, not as a runtime environment, which the dashboard shows.
-PASSED = ("AWS_", "GOOGLE_APPLICATION_CREDENTIALS")
+# object store, not as a runtime environment, which Ray writes into a log that everybody can read.
+PASSED = {
+    "s3": (
+        "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
+        "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
+    ),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
+}  # fmt: skip
 T = TypeVar("T")
 
 
 def is_uri(place: str) -> bool:
     """Whether a place is on object storage, and not a folder."""
     return "://" in place
+
+
+def access_of(*places: str) -> dict[str, str]:
+    """Return the environment variables with which this process reaches these places, if any."""
+    schemes = {place.partition("://")[0] for place in places if is_uri(place)}
+    names = [name for scheme in sorted(schemes) for name in PASSED.get(scheme, ())]
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 class Storage:
@@ -46,7 +61,7 @@ class Storage:
         if is_uri(place) and (scheme not in SCHEMES or not rest.strip("/")):
             raise InputError(f"{place}: must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
         self.place = place.rstrip("/")
-        self.settings = {k: v for k, v in os.environ.items() if k.startswith(PASSED)}
+        self.settings = access_of(place)
         self._opened: tuple[Any, str] | None = None
 
     @property
@@ -97,7 +112,13 @@ class Storage:
             self.write(name, (root / name).read_bytes())
 
     def pull(self, root: Path, names: list[str]) -> None:
-        """Copy files from here into a local folder, each in one step."""
+        """Copy files from here into a local folder, each in one step.
+
+        Raises:
+            InputError: a name leads out of the folder; nothing was written.
+        """
+        for name in names:
+            inside(root, name, self.place)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             list(pool.map(lambda name: self._pull(root, name), names))
 
@@ -111,11 +132,7 @@ class Storage:
         content = self.read(name)
         if content is None:
             return
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        partial.write_bytes(content)
-        os.replace(partial, path)
+        write_bytes(inside(root, name, self.place), content)
 
     @contextmanager
     def _asked(self, done: str, name: str) -> Iterator[tuple[Any, str]]:
@@ -159,18 +176,22 @@ def fetch(uri: str, weights: bool = False) -> Path:
     `weights`: with the checkpoints for sampling. What is here already is not brought again.
 
     Raises:
-        InputError: there is no study.
+        InputError: there is no study, or a name in it leads out of its folder; nothing
+            was written.
         ClusterError: the storage cannot be reached.
     """
     storage = Storage(uri)
+    check_name(storage.name, uri)
     lines = storage.records()
     if not lines:
         raise InputError(f"{uri}: no study there (no record in {JOURNAL}/)")
     folder = StudyFolder(cache_folder() / "studies" / _digest(storage.place) / storage.name)
-    folder.root.mkdir(parents=True, exist_ok=True)
-    folder.journal.write_bytes(b"".join(lines))
-    folder.origin.write_text(uri, encoding="utf-8")
     there = storage.sizes()
+    for name in there:
+        inside(folder.root, name, uri)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder.journal, b"".join(lines))
+    write_text(folder.origin, uri)
     for path in folder.root.glob("trials/*/*"):
         if path.relative_to(folder.root).as_posix() not in there:
             path.unlink()  # collected since, or of another study of that name

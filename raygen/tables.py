@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from raygen.errors import InputError, cannot_write
+from raygen.errors import InputError
+from raygen.files import replacing, write_text
 from raygen.results import Study, finalists, full_measurements
 
 TABLES = {
@@ -38,16 +39,11 @@ def write_table(study: Study, name: str, form: str, out: Path) -> None:
     Raises:
         RaygenError: it cannot be written.
     """
-    partial = out.with_name(f".{out.name}.partial")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if form == "parquet":
+    if form == "parquet":
+        with replacing(out) as partial:
             _typed(TABLES[name](study)).to_parquet(partial, index=False)
-        else:
-            partial.write_text(table_text(study, name, form), encoding="utf-8")
-        partial.replace(out)
-    except OSError as error:
-        raise cannot_write(out, error) from error
+    else:
+        write_text(out, table_text(study, name, form))
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

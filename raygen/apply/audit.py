@@ -28,7 +28,7 @@ from raygen.apply.written import write_json
 from raygen.data import ImageData
 from raygen.data.batches import to_model_range
 from raygen.data.pictures import save_grid
-from raygen.errors import InputError, cannot_write
+from raygen.errors import InputError
 from raygen.folders import TrialFolder
 from raygen.metrics.classifier import load_classifier, restore
 from raygen.metrics.model import Autoencoder, Generative
@@ -86,10 +86,7 @@ def audit(
         "pairs": found.folder.audit_pairs.name,
         "raygen": __version__,
     }
-    try:
-        save_grid(result.pairs, found.folder.audit_pairs)
-    except OSError as error:
-        raise cannot_write(found.folder.audit_pairs, error) from error
+    save_grid(result.pairs, found.folder.audit_pairs)
     write_json(found.folder.audit, written)
     return written
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from raygen.apply.card import model_card
 from raygen.apply.network import Pixels, Unlabelled, network_of
 from raygen.apply.source import Source, file_hash, open_source
-from raygen.apply.written import write_text
-from raygen.errors import InputError, RaygenError, cannot_write
+from raygen.errors import InputError, RaygenError
+from raygen.files import check_target, write_bytes, write_text
 from raygen.folders import UseFolder
 from raygen.metrics.model import draw_latents
 
@@ -52,6 +52,7 @@ def export(source: Path, output: Path, uint8: bool = False) -> Exported:
         raise InputError(f"{output}: must end in .onnx or .pt2 (torch.export)")
     if output.suffix == ".onnx":
         _require("onnx", "onnxscript", "onnxruntime")
+    check_target(output, "--out")
     found = open_source(source, torch.device("cpu"))
     network = _network(found, uint8)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +68,7 @@ def export(source: Path, output: Path, uint8: bool = False) -> Exported:
                 f"{output}: its images differ from those of the checkpoint by {difference:.3g} of "
                 f"1, more than one level of 255; not written"
             )
-        _place(partial, output)
+        write_bytes(output, partial.read_bytes())
     card = output.with_suffix(".md")
     interface = {
         "pixels": "uint8" if uint8 else "float32 in [0, 1]",
@@ -162,16 +163,6 @@ def _difference(found: Source, run: Run, uint8: bool) -> float:
             return float(rounding)
         worst = max(worst, float(error))
     return worst
-
-
-def _place(partial: Path, output: Path) -> None:
-    whole = output.with_name(f".{output.name}.partial")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        whole.write_bytes(partial.read_bytes())
-        whole.replace(output)
-    except OSError as error:
-        raise cannot_write(output, error) from error
 
 
 def _audit(found: Source) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from raygen.data.pictures import save_grid, tile
+from raygen.files import replacing
 from raygen.metrics.model import CHUNK
 from raygen.ticks import ticking
 
@@ -44,18 +45,15 @@ def write_gif(chunks: Chunks, path: Path) -> None:
     images = torch.cat([images for images, _ in chunks])
     frames = [tile(image.unsqueeze(0), 1) for image in images]
     large = [frame.resize((frame.width * ENLARGE, frame.height * ENLARGE), 0) for frame in frames]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     first, *others = large
-    first.save(
-        partial, format="GIF", save_all=True, append_images=others, duration=FRAME_MS, loop=0
-    )
-    partial.replace(path)
+    with replacing(path) as partial:
+        first.save(
+            partial, format="GIF", save_all=True, append_images=others, duration=FRAME_MS, loop=0
+        )
 
 
 def write_npz(chunks: Chunks, path: Path, total: int, shard: int | None) -> Path:
     """Write one archive, or several of `shard` images each; return the (first) one's path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     stream = _counted(chunks, total)
     if shard is None:
         _archive(stream, path, total)
@@ -72,8 +70,8 @@ def write_npz(chunks: Chunks, path: Path, total: int, shard: int | None) -> Path
 def _archive(chunks: Chunks, path: Path, total: int) -> None:
     """What numpy.savez_compressed(images=..., labels=...) writes, without holding the images."""
     labels = []
-    partial = path.with_name(f".{path.name}.partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED, allowZip64=True) as archive:
+    zipped = zipfile.ZIP_DEFLATED
+    with replacing(path) as partial, zipfile.ZipFile(partial, "w", zipped) as archive:
         with archive.open("images.npy", "w", force_zip64=True) as file:
             header = {"descr": "|u1", "fortran_order": False}
             for images, of in chunks:
@@ -85,7 +83,6 @@ def _archive(chunks: Chunks, path: Path, total: int) -> None:
                 labels.append(of.numpy())
         with archive.open("labels.npy", "w", force_zip64=True) as file:
             np.lib.format.write_array(file, np.concatenate(labels))  # pyright: ignore
-    partial.replace(path)
 
 
 class _Cut:

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from raygen.errors import cannot_write
+from raygen.files import write_text
 
 
 def write_json(path: Path, result: dict[str, Any]) -> None:
@@ -15,21 +15,6 @@ def write_json(path: Path, result: dict[str, Any]) -> None:
         RaygenError: the folder cannot be written.
     """
     write_text(path, json.dumps(_plain(result), indent=1, sort_keys=True) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text in one step.
-
-    Raises:
-        RaygenError: the folder cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    except OSError as error:
-        raise cannot_write(path, error) from error
 
 
 def _plain(value: Any) -> Any:

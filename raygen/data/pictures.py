@@ -6,6 +6,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from raygen.files import replacing
+
 
 def tile(images: Tensor, columns: int = 8) -> Image.Image:
     """Lay images (n, 3, h, w) uint8 out row by row; the last row may end in black."""
@@ -18,8 +20,10 @@ def tile(images: Tensor, columns: int = 8) -> Image.Image:
 
 
 def save_grid(images: Tensor, path: Path, columns: int = 8) -> None:
-    """Save one PNG with all images; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    tile(images, columns).save(partial, format="PNG")
-    partial.replace(path)
+    """Save one PNG with all images.
+
+    Raises:
+        StorageError, RaygenError: it cannot be written.
+    """
+    with replacing(path) as partial:
+        tile(images, columns).save(partial, format="PNG")

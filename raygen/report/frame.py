@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -33,14 +32,6 @@ def document(
         f'<body>{body}<script type="application/json" id="data">{embed(data)}</script>{library}'
         f'<script>(() => {{\n"use strict";\n{code}}})();\n</script></body></html>\n'
     )
-
-
-def write(target: Path, text: str) -> None:
-    """Write a file that appears in one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(target.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(target)
 
 
 def figure_data(figure: Any) -> dict[str, Any]:

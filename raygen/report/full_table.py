@@ -2,6 +2,8 @@
 
 from html import escape
 
+import pandas as pd
+
 from raygen.report.blocks import scroll
 from raygen.report.labels import number
 from raygen.results import Study, full_measurements
@@ -20,7 +22,8 @@ def full_table(study: Study) -> str:
     heads = []
     for metric, protocol in columns:
         mine = table[(table["metric"] == metric) & (table["protocol"] == protocol)].iloc[0]
-        samples = f"{mine['samples']:,.0f} samples, " if mine["samples"] == mine["samples"] else ""
+        # Bounds of the likelihood have no samples: None where no metric of the table has any.
+        samples = f"{mine['samples']:,.0f} samples, " if pd.notna(mine["samples"]) else ""
         draws = "1 draw" if mine["seeds"] == 1 else f"{mine['seeds']} draws"
         how = f"{samples}{draws}, <code>{escape(str(protocol))}</code>"
         heads.append(f'<th scope="col">{escape(metric)}<br><small>{how}</small></th>')

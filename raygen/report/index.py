@@ -5,8 +5,9 @@ from html import escape
 from pathlib import Path
 
 from raygen.errors import InputError
+from raygen.files import write_text
 from raygen.folders import StudyFolder
-from raygen.report.frame import document, write
+from raygen.report.frame import document
 from raygen.report.header import badge
 from raygen.report.labels import (
     ABSENT,
@@ -62,7 +63,7 @@ def write_index(root: Path, output: Path | None = None) -> Path:
             pages[folder] = page.name
         except InputError as error:
             broken.append(str(error))
-    write(target, render(found, broken, pages))
+    write_text(target, render(found, broken, pages))
     return target
 
 

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from raygen.files import write_text
 from raygen.report.figures import FIGURES
 from raygen.report.filter_bar import filter_bar
-from raygen.report.frame import document, figure_data, plain, write
+from raygen.report.frame import document, figure_data, plain
 from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
 from raygen.report.sections import SECTIONS
@@ -28,9 +29,14 @@ def write_report(study_path: Path, output: Path | None = None) -> Path:
         InputError: the folder holds no readable study.
     """
     study = load_study(study_path)
-    target = output or Path("reports") / f"{study_path.resolve().name}.html"
-    write(target, render(study))
+    target = output or page_path(study_path)
+    write_text(target, render(study))
     return target
+
+
+def page_path(study_path: Path) -> Path:
+    """Where the page of a study lies unless told otherwise."""
+    return Path("reports") / f"{study_path.resolve().name}.html"
 
 
 def render(study: Study) -> str:

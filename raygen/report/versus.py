@@ -9,10 +9,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raygen.errors import InputError
+from raygen.files import write_text
 from raygen.report.blocks import chart, table
 from raygen.report.comparison import picture_html
 from raygen.report.drawing import BEST, axis_title, layout, plain, time_unit
-from raygen.report.frame import document, figure_data, write
+from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
 from raygen.report.labels import ABSENT, counted, duration, number, setting, short_metric
 from raygen.report.pictures import sample_picture
@@ -33,7 +34,7 @@ def write_versus(paths: list[Path], output: Path | None = None) -> Path:
     found = [standing(load_study(path)) for path in paths]
     name = "-".join(path.resolve().name for path in paths)
     target = output or Path("reports") / f"{name}.html"
-    write(target, render(found))
+    write_text(target, render(found))
     return target
 
 

@@ -1,18 +1,18 @@
 """A study as files for others: study.json, CSV tables, and one trial as a configuration."""
 
 import json
-from pathlib import Path
 from typing import Any
 
+from raygen.files import write_text
 from raygen.results.study import Study
 
 
 def write_tables(study: Study) -> None:
     """Write study.json and the CSV files, each replaced in one step."""
-    _replace(study.folder.study, json.dumps(study.info, indent=2, sort_keys=True) + "\n")
+    write_text(study.folder.study, json.dumps(study.info, indent=2, sort_keys=True) + "\n")
     again = () if study.replicates.empty else ("replicates",)
     for name in ("trials", "history", "rungs", *again):
-        _replace(study.folder.table(name), getattr(study, name).to_csv(index=False))
+        write_text(study.folder.table(name), getattr(study, name).to_csv(index=False))
 
 
 def train_config(study: Study, trial: int) -> dict[str, Any]:
@@ -31,9 +31,3 @@ def train_config(study: Study, trial: int) -> dict[str, Any]:
         "threads": max(1, int(study.info["resources"]["cpus"])),
         "trial": study.configs[trial],
     }
-
-
-def _replace(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

@@ -4,7 +4,6 @@ from typing import Any
 
 from raygen.config import Trial
 from raygen.data.pictures import save_grid
-from raygen.errors import cannot_write
 from raygen.folders import TrialFolder
 from raygen.train.checkpoint import checkpoint, save
 from raygen.train.loop import Progress
@@ -20,12 +19,9 @@ def record(
     Raises:
         StorageError: the disk is full; what was there before is intact.
     """
-    try:
-        save_grid(progress.samples, folder.samples(progress.kimg))
-        for name, images in progress.views.items():
-            save_grid(images, folder.picture(name, progress.kimg))
-    except OSError as error:
-        raise cannot_write(folder.samples(progress.kimg), error) from error
+    save_grid(progress.samples, folder.samples(progress.kimg))
+    for name, images in progress.views.items():
+        save_grid(images, folder.picture(name, progress.kimg))
     if progress.diverged is not None:
         return
     # The best first: training goes on from the last one, so nothing before it may be missing.

@@ -1,7 +1,8 @@
 """The search: the only package that imports Ray and Optuna."""
 
 import os
-from pathlib import Path
+
+from raygen.home import token_file
 
 # Read by Ray as it is imported. Under `uv run`, Ray would start every worker with another `uv run`:
 # 20 s more for the first trials, and workers without Ray where the options of the two differ.
@@ -13,6 +14,6 @@ def use_token() -> None:
 
     Ray does so by itself with the cluster that it starts, but not with one that is there.
     """
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH", "~/.ray/auth_token")).expanduser()
-    if path.exists() or "RAY_AUTH_TOKEN" in os.environ:
+    path = token_file()
+    if (path is not None and path.exists()) or "RAY_AUTH_TOKEN" in os.environ:
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -4,10 +4,11 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raygen.clusterfile import most_trials
 from raygen.config import Resources
 from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.home import home
 from raygen.storage import Storage, is_uri
+from raygen.tune.local import empty_folder, on_loopback, protect_token, temporary_folder
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
+ANSWER_SECONDS = 20.0  # for a Ray to answer its address
+SAY_SECONDS = 20.0  # between two lines on what is waited for
+REASON = 300  # characters of what Ray says of itself
+# Opens a connection to any gRPC server, which answers with its settings (RFC 9113, section 3.4).
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 KILL_SECONDS = 20.0  # for a process to be ended, or its node is gone, too
 NETWORK = ("nfs", "cifs", "smb", "fuse.", "lustre", "gpfs", "ceph", "beegfs", "9p", "virtiofs")
 SHARED = "; use --storage s3://BUCKET/PREFIX, gs://…, or a folder that every node shares"
@@ -51,27 +59,89 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SETTINGS.items()})
     address = address or os.environ.get("RAY_ADDRESS") or started_here() or "local"
-    where = "on this machine" if address == "local" else f"at {address}"
-    notify({"kind": "phase", "text": f"starting Ray {where}"})
     # A lost trial is told in one line by raygen; Tune would print pages about it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     already = ray.is_initialized()
-    try:
-        ray.init(
-            address=address,
-            ignore_reinit_error=True,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": RAY_SETTINGS},
-        )
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ClusterError(f"Ray {where} cannot be reached: {reason}") from error
+    if not already:
+        _start(address, notify)
     try:
         yield
     finally:
         if not already:
             ray.shutdown()
+
+
+def _start(address: str, notify: Callable[[dict[str, Any]], None]) -> None:
+    here = address == "local"
+    where = "on this machine" if here else f"at {address}"
+    logs = ""
+    notify({"kind": "phase", "text": f"starting Ray {where}"})
+    own: dict[str, Any] = {}
+    if here:
+        protect_token()
+        own = {"_temp_dir": temporary_folder()}
+        logs = f"; its logs are in {own['_temp_dir'] or os.environ['RAY_TMPDIR']}"
+    else:
+        _ask(address)
+    try:
+        with (
+            waiting(notify, f"still starting Ray {where}{logs}"),
+            empty_folder(),
+            on_loopback() if here else nullcontext(),
+        ):
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": RAY_SETTINGS},
+                **own,
+            )
+    # What Ray raises when it cannot start or connect has no common class: RuntimeError and OSError
+    # among them, and bare Exceptions for a node that died as it started.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:REASON] or type(error).__name__
+        hint = "" if here else "; a Ray of its own for this search: --address local"
+        raise ClusterError(f"Ray {where} cannot be reached: {reason}{hint}{logs}") from error
+
+
+def _ask(address: str) -> None:
+    """Make sure that a Ray answers at an address: Ray itself tries for a quarter of an hour.
+
+    Raises:
+        ClusterError: nothing answers in 20 s.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, or what Ray itself refuses
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(HTTP2_HELLO)
+            if not connection.recv(1):
+                raise ConnectionError("it hung up")
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Ray at {address} cannot be reached: {error or 'no answer'}; see RAY_ADDRESS and "
+            "--address, or start one for this search with --address local"
+        ) from error
+
+
+@contextmanager
+def waiting(notify: Callable[[dict[str, Any]], None], text: str) -> Iterator[None]:
+    """Say every 20 seconds that something is waited for, and for how long by now."""
+    over, began = threading.Event(), time.monotonic()
+
+    def remind() -> None:
+        while not over.wait(SAY_SECONDS):
+            notify({"kind": "phase", "text": f"{text} ({time.monotonic() - began:.0f} s)"})
+
+    thread = threading.Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def started_here() -> str | None:
@@ -128,8 +198,11 @@ class Room:
 
 def growth(resources: Resources) -> int:
     """How many trials the cluster can grow to hold: 0 unless `ray up` made this its head."""
-    launched = Path("~/ray_bootstrap_config.yaml").expanduser()
-    if resources.concurrent is not None or started_here() is None or not launched.exists():
+    folder = home()
+    if resources.concurrent is not None or folder is None or started_here() is None:
+        return 0
+    launched = folder / "ray_bootstrap_config.yaml"
+    if not launched.exists():
         return 0
     return most_trials(yaml.safe_load(launched.read_text(encoding="utf-8")), resources)
 

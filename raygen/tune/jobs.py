@@ -7,7 +7,6 @@ the SSH connection of Ray's launcher, and no port is opened.
 import asyncio
 import json
 import logging
-import os
 import shlex
 import socket
 import subprocess
@@ -17,15 +16,20 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
+from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from raygen.clusterfile import check_cluster
 from raygen.errors import ClusterError, InputError, RaygenError
-from raygen.storage import PASSED
+from raygen.files import check_plain
+from raygen.storage import access_of
+from raygen.untrusted import inside
 
 PREFIX = "raygen-"  # of the names of our jobs
 REPORTS = "~/.raygen/reports"  # on the head
@@ -40,19 +44,25 @@ class Remote(NamedTuple):
     name: str  # its file or its address
     client: JobSubmissionClient
     launched: dict[str, Any] | None  # the file of `ray up`, if it was made by one
+    words: tuple[str, ...] = ()  # how a command reaches it again
 
 
 @contextmanager
-def reach(cluster: str) -> Iterator[Remote]:
+def reach(cluster: str, plain_http: str | None = None) -> Iterator[Remote]:
     """Connect to the head of a cluster: a file of `ray up`, or the http:// address of its jobs.
 
+    The token of this machine goes to loopback and through https only, unless the user names the
+    host to which it may go in clear text (`plain_http`).
+
     Raises:
-        InputError: the file has mistakes.
+        InputError: the file has mistakes, or the token would travel in clear text.
         ClusterError: the head cannot be reached, or refuses our token.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
+    again = ("--cluster", cluster, *(("--plain-http", plain_http) if plain_http else ()))
     if cluster.startswith(("http://", "https://")):
-        yield Remote(cluster, _client(cluster, cluster), None)
+        _check_address(cluster, plain_http)
+        yield Remote(cluster, _client(cluster, cluster), None, again)
         return
     launched = check_cluster(Path(cluster)).data
     if "provider" not in launched:
@@ -74,17 +84,18 @@ def reach(cluster: str) -> Iterator[Remote]:
                     said.seek(0)
                     raise ClusterError(f"{cluster}: {_reason(said.read().decode())}")
                 time.sleep(0.3)
-            yield Remote(cluster, _client(address, cluster), launched)
+            yield Remote(cluster, _client(address, cluster), launched, again)
         finally:
             # It and the ssh that it started.
             subprocess.run(["pkill", "-TERM", "-s", str(forward.pid)], check=False)
             forward.wait(timeout=10)
 
 
-def submit(remote: Remote, name: str, command: list[str], space: Path) -> str:
+def submit(remote: Remote, name: str, command: list[str], space: Path, keys: dict[str, str]) -> str:
     """Start a search on the cluster and return the name of its job.
 
-    `command`: of raygen, with `space.yaml` for the file of the space, which is sent along.
+    `command`: of raygen, with `space.yaml` for the file of the space, which is sent along; `keys`:
+    environment variables with which it reaches its storage.
 
     Raises:
         RaygenError: a search of that name runs already.
@@ -100,18 +111,18 @@ def submit(remote: Remote, name: str, command: list[str], space: Path) -> str:
         f"mkdir -p {REPORTS} && {shlex.join(command)} --report {REPORTS}/{shlex.quote(name)}.html"
     )
     return _start(
-        remote, job, line, {"space.yaml": space.read_bytes()},
+        remote, job, line, {"space.yaml": space.read_bytes()}, keys,
         metadata={"study": name}, RAY_JOB_STOP_WAIT_TIME_S=str(STOP_SECONDS),
     )  # fmt: skip
 
 
-def run(remote: Remote, name: str, command: list[str]) -> str:
-    """Start another command of raygen on the head and return the name of its job.
+def run(remote: Remote, name: str, command: list[str], keys: dict[str, str]) -> str:
+    """Start another command of raygen on the head and return the name of its job; `keys` as above.
 
     Raises:
         ClusterError: it cannot be started.
     """
-    return _start(remote, f"{name}-{int(time.time())}", shlex.join(command), {})
+    return _start(remote, f"{name}-{int(time.time())}", shlex.join(command), {}, keys)
 
 
 ENDED = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED)
@@ -185,9 +196,11 @@ def bring_home(remote: Remote, name: str) -> Path:
     """Copy the report of a study from the head into reports/ and return where it is.
 
     Raises:
+        InputError: the name, which the cluster gave, leads out of reports/.
         ClusterError: it cannot be copied.
     """
-    path = Path("reports") / f"{name}.html"
+    path = inside(Path("reports"), f"{name}.html", remote.name)
+    check_plain(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     words = [_ray(), "rsync-down", remote.name, f"{REPORTS}/{name}.html", str(path)]
     done = subprocess.run(
@@ -200,9 +213,7 @@ def bring_home(remote: Remote, name: str) -> Path:
 
 def attach(remote: Remote, name: str | None) -> str:
     """The command that follows a search."""
-    return shlex.join(
-        ["raygen", "status", *([name] if name else []), "--cluster", remote.name, "--follow"]
-    )
+    return shlex.join(["raygen", "status", *([name] if name else []), *remote.words, "--follow"])
 
 
 def job_line(job: JobDetails) -> str:
@@ -219,17 +230,20 @@ def _start(
     job: str,
     line: str,
     files: dict[str, bytes],
+    keys: dict[str, str],
     metadata: dict[str, str] | None = None,
     **env_vars: str,
 ) -> str:
     """Start a job that finds the storage and, in its folder, some files; return its name."""
     with tempfile.TemporaryDirectory() as folder:
-        # A file that only the job reads: the dashboard shows its environment variables.
-        for name, content in {**files, "storage.env": _settings(remote).encode()}.items():
+        # A file that only the job reads, and deletes: the dashboard shows environment variables.
+        access = "".join(f"{key}={shlex.quote(value)}\n" for key, value in keys.items())
+        for name, content in {**files, "storage.env": access.encode()}.items():
             (Path(folder) / name).write_bytes(content)
+        read = "umask 077 && set -a && . ./storage.env && set +a && rm -f storage.env"
         try:
             return remote.client.submit_job(
-                entrypoint=f"set -a && . ./storage.env && set +a && {line}",
+                entrypoint=f"{read} && {line}",
                 submission_id=job,
                 metadata=metadata,
                 runtime_env={"working_dir": folder, "env_vars": env_vars},
@@ -249,12 +263,48 @@ async def _tail(remote: Remote, job: str, shown: int, show: Callable[[str], None
     return max(shown, seen)
 
 
-def _settings(remote: Remote) -> str:
-    """How to reach the storage, as this machine does; on AWS the nodes have rights of their own."""
-    if remote.launched is not None and remote.launched["provider"]["type"] == "aws":
-        return ""
-    found = {key: value for key, value in os.environ.items() if key.startswith(PASSED)}
-    return "".join(f"{key}={shlex.quote(value)}\n" for key, value in found.items())
+def keys_for(remote: Remote, asked: bool, *places: str) -> dict[str, str]:
+    """Return the keys that a job needs to reach its storage: what is sent, and nothing else.
+
+    Machines of one's own, which `ray up` reaches through SSH, get this machine's. Nodes of a cloud
+    have rights of their own, and who is behind an address is known to the user only: those get them
+    if `asked` (--send-keys).
+    """
+    own = remote.launched is not None and remote.launched["provider"]["type"] == "local"
+    return access_of(*places) if own or asked else {}
+
+
+def _check_address(address: str, plain_http: str | None) -> None:
+    """Refuse to send the token in clear text to a host that the user did not name for that.
+
+    Raises:
+        InputError: it would be.
+    """
+    try:
+        parts = urlsplit(address)
+        host = parts.hostname
+    except ValueError as error:
+        raise InputError(f"--cluster {address}: is no address ({error})") from error
+    if not host:
+        raise InputError(f"--cluster {address}: names no host")
+    if parts.username or parts.password:
+        raise InputError(
+            f"--cluster {host}: must hold no password: Ray's token is sent as a header"
+        )
+    if parts.scheme == "https" or _is_loopback(host) or host == plain_http:
+        return
+    if is_token_auth_enabled():
+        raise InputError(
+            f"--cluster {address}: your Ray token would travel to {host} in clear text; use https, "
+            f"forward its port (ssh -L 8265:127.0.0.1:8265 {host}) and give http://127.0.0.1:8265, "
+            f"or allow it with --plain-http {host}"
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 def exit_code(info: JobDetails) -> int:

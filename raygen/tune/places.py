@@ -5,6 +5,7 @@ from pathlib import Path
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
 from raygen.storage import JOURNAL, Storage, is_uri, scratch
+from raygen.untrusted import check_links, check_name
 
 
 def place_study(
@@ -17,8 +18,10 @@ def place_study(
     is one, never, or there must be one. `journal` is where else the journal is kept.
 
     Raises:
-        InputError: the name is taken, there is no study to go on with, or both URIs are given.
+        InputError: the name is taken or none of a folder, a link leads out of the study, there is
+            no study to go on with, or both URIs are given.
     """
+    check_name(name if name is not None else stem, "--name")
     kept = Storage(storage) if is_uri(storage) else None
     if kept is not None and journal:
         raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
@@ -45,5 +48,7 @@ def place_study(
             number += 1
             chosen = f"{stem}-{number}"
     if kept is None:
-        return StudyFolder(Path(place(chosen))), None
+        folder = StudyFolder(Path(place(chosen)))
+        check_links(folder.root)
+        return folder, None
     return StudyFolder(scratch() / chosen), kept.under(chosen)

@@ -113,10 +113,11 @@ class DdpTrial(tune.Trainable):
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
         self.shared_ref, self.resources, self.folder, self.beat_seconds = shared
         self.turn, self.group, self.exchange = 0, None, None
+        self.placed = False  # whether the workers of the group have said anything yet
         self._begin(config)
 
     def reset_config(self, new_config: Job) -> bool:
-        if self.healthy and self.thread.is_alive():
+        if self.healthy and self.placed and self.thread.is_alive():
             self._order({"do": "stop"}, cancel=True)
         else:
             self._release()
@@ -133,7 +134,7 @@ class DdpTrial(tune.Trainable):
             finished = not self.thread.is_alive()
             event = self.exchange.hear(0.2)
             if event is not None and event["event"] == "group":
-                self.group = event["group"]
+                self.group, self.placed = event["group"], True
             elif event is not None and event["turn"] == self.turn:
                 return message(self._note(event))
             elif finished:
@@ -144,7 +145,8 @@ class DdpTrial(tune.Trainable):
                 return message({"event": "alive", "images": self.images})
 
     def cleanup(self) -> None:
-        if self.healthy and self.thread.is_alive():
+        # Workers that wait for a place have nothing to save, and would not hear of it.
+        if self.healthy and self.placed and self.thread.is_alive():
             # Saved at the next pulse; then the workers leave, and Ray Train ends the group.
             self._order({"do": "stop"}, cancel=True)
             self._order({"do": "quit"}, cancel=True)
@@ -220,6 +222,7 @@ class DdpTrial(tune.Trainable):
             remove_placement_group(self.group)
         self.exchange.shut()
         self.exchange = self.group = None
+        self.placed = False
 
 
 def _fit(trainer: TorchTrainer, failure: list[Exception]) -> None:

@@ -1,13 +1,10 @@
 """Build, run, resume and close a search on Ray."""
 
 import json
-import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +12,7 @@ import ray
 import torch
 from ray import tune
 from ray.tune.error import TuneError
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -23,15 +21,17 @@ from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
 from raygen.errors import ClusterError, RaygenError, StorageError, cannot_write
+from raygen.files import write_bytes, write_text
 from raygen.folders import StudyFolder
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
 from raygen.storage import JOURNAL, Storage
-from raygen.tune.cluster import Room, check_storage, connected, kill
+from raygen.tune.cluster import SAY_SECONDS, Room, check_storage, connected, kill, waiting
 from raygen.tune.controller import Closing, Controller
 from raygen.tune.curves import Curves
 from raygen.tune.describe import check_same, describe
 from raygen.tune.full import measure_finalists
+from raygen.tune.interrupts import Interrupts
 from raygen.tune.journal import Journal
 from raygen.tune.remote import Records, RemoteJournal, records_at
 from raygen.tune.runner import DdpTrial, TrialActor
@@ -74,13 +74,14 @@ def run_study(
     warm_start: Sequence[Path] = (),
     journal_uri: str | None = None,
     storage: Storage | None = None,
+    interrupts: Interrupts | None = None,
 ) -> Outcome:
     """Search, or go on with the search in the folder, and leave a study that opens without Ray.
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
     `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
     journal is kept, too; `storage` is where all of the study is kept, and `folder` then a new one
-    that holds what this process needs of it.
+    that holds what this process needs of it; `interrupts` hears the signals that end it in order.
 
     Raises:
         InputError: the data, the weights or the resources are not there, or the study in the
@@ -97,7 +98,7 @@ def run_study(
     info = {**describe(study, data, folder.root.name), **facts, "started": started}
     if storage is not None and bucket is not None and (lines := bucket.read()):
         folder.root.mkdir(parents=True, exist_ok=True)
-        folder.journal.write_bytes(b"".join(lines))
+        write_bytes(folder.journal, b"".join(lines))
     if folder.journal.exists():
         check_same(folder, info)
     with connected(address, notify):
@@ -106,7 +107,7 @@ def run_study(
         notify({"kind": "machines", "text": text})
         _make_folder(folder.root, storage, room.elsewhere)
         notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
-        assets = _prepare(study, data)
+        assets = _prepare(study, data, notify)
         taught = list(lessons(study, data, assets, warm_start))
         with _journal(folder.journal, bucket) as journal:
             records = read_records(folder.journal)
@@ -128,7 +129,7 @@ def run_study(
 
             controller = Controller(study, journal, sampler, announce, delete)
             _open(controller, journal, records, info, notify)
-            folder.space.write_text(dump(study.raw), encoding="utf-8")
+            write_text(folder.space, dump(study.raw))
             save_grid(data.train.images[:64], folder.real)
             if storage is not None:
                 storage.push(folder.root, folder.space.name, folder.real.name)
@@ -138,9 +139,13 @@ def run_study(
                     controller.warm(**lesson)
             shared = _shared(study, data, assets, folder, room())
             shared = shared._replace(storage=storage)
-            received: list[int] = []
+            interrupts = interrupts or Interrupts()
+
+            def end(name: str) -> None:
+                controller.close("interrupted", f"the search was interrupted by {name}")
+
             try:
-                with _signals(controller, received):
+                with interrupts.ended_by(end):
                     drive(controller, *_trainable(shared), room, folder.root)
                     measure_finalists(controller, shared)
                 for trial in controller.running:
@@ -160,7 +165,7 @@ def run_study(
     write_tables(fold(folder, read_records(folder.journal)))
     if storage is not None:
         _send_home(storage, folder)
-    return Outcome(state, controller.ended(), received[0] if received else None, reason, full)
+    return Outcome(state, controller.ended(), interrupts.received, reason, full)
 
 
 def _open(
@@ -274,6 +279,10 @@ class _Judge(_Stateless, FIFOScheduler):
     def __init__(self, controller: Controller, places: dict[str, _Place]) -> None:
         super().__init__()
         self.controller, self.places = controller, places
+        self.tune: Any = None  # Tune's own controller, as soon as it has a trial
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.tune = tune_controller
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         event, number = json.loads(result["message"]), trial.config["number"]
@@ -313,13 +322,22 @@ class _Judge(_Stateless, FIFOScheduler):
 
 
 class _Watch(_Stateless, tune.Callback):
-    """Looks at the clock when nobody reports: budgets run out, and trials hang."""
+    """Looks at the clock when nobody reports: budgets run out, trials hang, or cannot be placed."""
 
-    def __init__(self, controller: Controller, places: dict[str, _Place]) -> None:
-        self.controller, self.places = controller, places
+    def __init__(
+        self, controller: Controller, places: dict[str, _Place], judge: _Judge, wanted: str
+    ) -> None:
+        """`wanted`: what a trial reserves, in words."""
+        self.controller, self.places, self.judge, self.wanted = controller, places, judge, wanted
+        self.idle_since = self.said = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self.controller.tick()
+        if self.controller.closing:
+            for trial in list(trials):  # nobody would hear of one that never starts
+                if trial.status == Trial.PENDING:
+                    self.judge.tune.stop_trial(trial)
+        self._tell_of_waiting()
         hung = set(self.controller.hung())
         for trial_id, place in list(self.places.items()):
             if place.number in hung:
@@ -327,6 +345,23 @@ class _Watch(_Stateless, tune.Callback):
                 kill(place.node_id, place.pid)  # before it is tried again from what it saved
                 minutes = self.controller.spec.recovery.hang_minutes
                 self.controller.lost(place.number, f"it did not advance for {minutes:g} minutes")
+
+    def _tell_of_waiting(self) -> None:
+        """Say now and then that trials wait for a place and none runs, for how long, for what."""
+        now = time.monotonic()
+        if not self.places or any(place.pid for place in self.places.values()):
+            self.idle_since = now
+        elif now - max(self.idle_since, self.said) > SAY_SECONDS:
+            self.said = now
+            total, free = ray.cluster_resources(), ray.available_resources()
+            there = ", ".join(
+                f"{free.get(key, 0.0):g} of {total[key]:g} {key} are free"
+                for key in ("CPU", "GPU")
+                if key in total
+            )
+            text = f"waiting for {self.wanted}: {there or 'no node is there'}"
+            waited = f"({now - self.idle_since:.0f} s; Ctrl-C ends)"
+            self.controller.notify({"kind": "phase", "text": f"{text} {waited}"})
 
 
 def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
@@ -352,11 +387,12 @@ def drive(
     for name in (".tune", ".train"):  # of a driver that was killed
         shutil.rmtree(root / name, ignore_errors=True)
     places: dict[str, _Place] = {}  # by Tune's id of a trial
+    judge = _Judge(controller, places)
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
             search_alg=_Ask(controller, places, room),
-            scheduler=_Judge(controller, places),
+            scheduler=judge,
             num_samples=-1,
             max_concurrent_trials=MOST_AT_ONCE,
             reuse_actors=True,
@@ -365,7 +401,7 @@ def drive(
             name=".tune",
             storage_path=str(root.resolve()),
             verbose=0,
-            callbacks=[_Watch(controller, places)],
+            callbacks=[_Watch(controller, places, judge, _in_words(controller.spec.resources))],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
         ),
@@ -378,6 +414,13 @@ def drive(
         shutil.rmtree(root / name, ignore_errors=True)
 
 
+def _in_words(resources: Resources) -> str:
+    """What a trial reserves."""
+    parts = [f"{resources.cpus:g} CPU"] + [f"{resources.gpus:g} GPU"] * bool(resources.gpus)
+    each = " and ".join(parts)
+    return f"{resources.workers} times {each}" if resources.workers > 1 else each
+
+
 def _own(error: BaseException) -> RaygenError:
     """Find what raygen itself raised inside of Tune's loop, such as a full disk."""
     while not isinstance(error, RaygenError):
@@ -388,36 +431,12 @@ def _own(error: BaseException) -> RaygenError:
     return error
 
 
-@contextmanager
-def _signals(controller: Controller, received: list[int]) -> Iterator[None]:
-    """Let the first SIGINT or SIGTERM end the search in order, and the second one at once.
+def _prepare(study: Study, data: ImageData, notify: Notify) -> dict[str, Any]:
+    """Make the shared parts of the evaluation: here, or on a GPU if trials have one.
 
-    Nothing that was reported is lost either way: the journal is on the disk. Ray's processes are
-    children that end with this one.
+    Raises:
+        RaygenError: no GPU became free within the hours of the budget.
     """
-
-    def handle(number: int, frame: Any) -> None:
-        name = signal.Signals(number).name
-        if received:
-            os.write(2, f"\n{name} again: ended at once\n".encode())
-            os._exit(128 + number)
-        received.append(number)
-        os.write(2, f"\n{name}: saving and ending; once more ends at once\n".encode())
-        controller.close("interrupted", f"the search was interrupted by {name}")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
-    """Make the shared parts of the evaluation: here, or on a GPU if trials have one."""
     spec = study.spec
     metrics = tuple(dict.fromkeys((*spec.metrics, *spec.final_metrics)))
     samples = max(spec.evaluation.samples, spec.finalists.samples or 0)
@@ -426,6 +445,14 @@ def _prepare(study: Study, data: ImageData) -> dict[str, Any]:
     task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
     device = torch.device("cuda")
     made = task.remote(metrics, data, device, samples)  # pyright: ignore[reportCallIssue]
+    began, hours = time.monotonic(), spec.budget.hours
+    with waiting(
+        notify, f"waiting for {spec.resources.gpus:g} GPU, or measuring real images on it"
+    ):
+        while not ray.wait([made], timeout=1.0)[0]:  # a signal is heard between two looks
+            if hours is not None and time.monotonic() - began > hours * 3600:
+                ray.cancel(made, force=True)
+                raise RaygenError(f"the budget of {hours:g} hours was spent on waiting for a GPU")
     assets: dict[str, Any] = ray.get(made)  # pyright: ignore
     return {name: {k: _to_cpu(v) for k, v in asset.items()} for name, asset in assets.items()}
 

@@ -1,0 +1,98 @@
+"""The way in which every file is written: it appears whole or not at all, or says why it cannot."""
+
+import os
+import stat
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from raygen.errors import InputError, cannot_write
+
+
+@contextmanager
+def replacing(path: Path, flush: bool = False) -> Iterator[Path]:
+    """Yield an empty file beside `path`, which takes its place when the block has ended well.
+
+    It has the rights of any new file (those of the umask). With `flush` its content is on the disk
+    before its name is, so that it survives the machine.
+
+    Raises:
+        InputError: `path` is a link, a folder or a device: only a plain file is ever replaced.
+        StorageError: the disk is full; `path` is as it was.
+        RaygenError: the folder cannot be written.
+    """
+    check_plain(path)
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Exclusive: a link that somebody put there is not followed.
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+        yield partial
+        if flush:
+            _flush(partial)
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise cannot_write(path, error) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in one step.
+
+    Raises:
+        InputError, StorageError, RaygenError: as `replacing`.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes | memoryview, flush: bool = False) -> None:
+    """Write a file in one step.
+
+    Raises:
+        InputError, StorageError, RaygenError: as `replacing`.
+    """
+    with replacing(path, flush) as partial:
+        partial.write_bytes(content)
+
+
+def check_plain(path: Path, option: str = "") -> None:
+    """Make sure that a path is that of a plain file or of none; `option` is what named it.
+
+    Raises:
+        InputError: it is a link, a folder or a device.
+    """
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return  # nothing there, or said by what writes it
+    if stat.S_ISREG(mode):
+        return
+    kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device"
+    named = f"{option} {path}".strip()
+    raise InputError(f"{named}: is {kind}; give the name of a file")
+
+
+def check_target(path: Path, option: str) -> None:
+    """Make sure, before long work, that a file can be written; nothing is.
+
+    Raises:
+        InputError: it is not a plain file, or its folder cannot be made or written.
+    """
+    check_plain(path, option)
+    folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+    if not folder.is_dir():
+        raise InputError(f"{option} {path}: {folder} is no folder")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: {folder} cannot be written")
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

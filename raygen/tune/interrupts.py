@@ -1,0 +1,70 @@
+"""SIGINT, SIGTERM and SIGHUP (a closed terminal) from a command's first second to its last.
+
+The first ends a search in order: its trials save, its page is made. Before there is a search to end
+it is an exception. The second ends at once; nothing that was reported is lost by that, for the
+journal is on the disk.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal came while there was no search to end; the exit code says which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class Interrupts:
+    """Hears the signals of this process; a context, at whose end others hear them again."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self._end: Callable[[str], None] | None = None
+        self._before: dict[int, Any] = {}
+
+    @contextmanager
+    def ended_by(self, end: Callable[[str], None]) -> Iterator[None]:
+        """Call `end` with the name of the first signal inside, instead of raising Interrupted."""
+        self._end = end
+        try:
+            yield
+        finally:
+            self._end = None
+
+    def __enter__(self) -> "Interrupts":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                # nohup: who started this wants a closed terminal to be ignored.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._hear)
+        return self
+
+    def __exit__(self, *ended: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        name = signal.Signals(number).name
+        if self.received is not None:
+            _say(f"{name} again: ended at once")
+            os._exit(128 + number)
+        self.received = number
+        if self._end is None:
+            raise Interrupted(number)
+        _say(f"{name}: saving and ending; once more ends at once")
+        self._end(name)
+
+
+def _say(text: str) -> None:
+    with suppress(OSError):  # the terminal may be what is gone
+        os.write(2, f"\n{text}\n".encode())
