@@ -12,7 +12,6 @@ from pydantic import (
     AfterValidator,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     TypeAdapter,
@@ -32,8 +31,12 @@ from raygen.space import Draw, Group, Parameter, assign, parameters, parse_space
 from raygen.spec import Spec, key_of
 
 CHECKED_DRAWS = 50
+IMAGE = 0.001  # kimg: nothing happens more often than once an image
+MOST_MILESTONES = 10_000
 Beta = Annotated[float, Field(ge=0, lt=1)]
-Samples = Annotated[int, Field(ge=16)]
+Samples = Annotated[int, Field(ge=16, le=1_000_000)]  # beyond, features fill the memory
+Kimg = Annotated[float, Field(ge=IMAGE, le=1e9)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # torch and numpy take it, mixed with a position
 Family = Literal["gan", "vae"]
 Decay = Literal["none", "linear", "cosine"]
@@ -50,7 +53,7 @@ class GanOptimizer(Spec):
     discriminator_lr: PositiveFloat = 2e-4
     beta1: Beta = 0.5
     beta2: Beta = 0.999
-    discriminator_steps: Annotated[int, Field(ge=1, le=20)] = 1
+    discriminator_steps: Annotated[int, Field(gt=0, le=20)] = 1
     decay: Decay = "none"
     clip: NonNegativeFloat = 0.0
 
@@ -153,8 +156,8 @@ class Budget(Spec):
     `gpu_hours` and `total_kimg` over all trials; `target`: a value of the objective to reach.
     """
 
-    trials: PositiveInt = 32
-    kimg: PositiveFloat
+    trials: Annotated[int, Field(gt=0, le=1_000_000)] = 32
+    kimg: Kimg
     hours: PositiveFloat | None = None
     gpu_hours: PositiveFloat | None = None
     total_kimg: PositiveFloat | None = None
@@ -170,8 +173,8 @@ class Scheduler(Spec):
     """
 
     name: Literal["asha", "median", "none"] = "asha"
-    grace_kimg: PositiveFloat | None = None
-    reduction_factor: Annotated[float, Field(ge=2)] = 3.0
+    grace_kimg: Kimg | None = None
+    reduction_factor: Annotated[float, Field(ge=2, le=1000)] = 3.0
     noise: NonNegativeFloat = 1.0
 
 
@@ -182,8 +185,8 @@ class Sampler(Spec):
     """
 
     name: Literal["tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "tpe"
-    startup_trials: NonNegativeInt = 20
-    population: Annotated[int, Field(ge=4)] = 24
+    startup_trials: Count = 20
+    population: Annotated[int, Field(ge=4, le=10_000)] = 24
 
 
 class Finalists(Spec):
@@ -194,11 +197,11 @@ class Finalists(Spec):
     and test images, and by `metrics`, over `sample_seeds` draws of so many samples.
     """
 
-    count: NonNegativeInt = 3
-    seeds: PositiveInt = 3
+    count: Annotated[int, Field(ge=0, le=1000)] = 3
+    seeds: Annotated[int, Field(gt=0, le=1000)] = 3
     confidence: Annotated[float, Field(gt=0.5, le=1)] = 0.95
     samples: Samples | None = None
-    sample_seeds: Annotated[int, Field(ge=1, le=100)] = 3
+    sample_seeds: Annotated[int, Field(gt=0, le=100)] = 3
     metrics: tuple[MetricName, ...] = ()
 
     @model_validator(mode="after")
@@ -214,8 +217,9 @@ class Recovery(Spec):
     One that has not advanced for `hang_minutes` is ended and counts as lost.
     """
 
-    retries: NonNegativeInt = 3
-    hang_minutes: PositiveFloat = 30.0
+    retries: Annotated[int, Field(ge=0, le=1000)] = 3
+    # Not below 3 s: a trial gives a sign of life every second, and every trial would be hung.
+    hang_minutes: Annotated[float, Field(ge=0.05)] = 30.0
 
 
 class Checkpoints(Spec):
@@ -224,9 +228,9 @@ class Checkpoints(Spec):
     A running trial writes one at every milestone, and between them every `every_minutes`.
     """
 
-    keep: PositiveInt = 10
+    keep: Annotated[int, Field(gt=0, le=1_000_000)] = 10
     gigabytes: PositiveFloat | None = None
-    every_minutes: PositiveFloat = 10.0
+    every_minutes: Annotated[float, Field(ge=0.001)] = 10.0  # below, it only ever saves
 
 
 class Evaluation(Spec):
@@ -240,7 +244,7 @@ class Evaluation(Spec):
     metrics: tuple[MetricName, ...] = ()
     samples: Samples = 5000
     first_samples: Samples | None = None
-    every_kimg: PositiveFloat | None = None
+    every_kimg: Kimg | None = None
 
     @model_validator(mode="after")
     def _rising(self) -> "Evaluation":
@@ -265,10 +269,10 @@ class Evaluation(Spec):
 class Resources(Spec):
     """What one trial needs; `workers` > 1 trains it with DDP, each worker with these resources."""
 
-    workers: PositiveInt = 1
-    cpus: PositiveFloat = 1.0
-    gpus: NonNegativeFloat = 0.0
-    concurrent: PositiveInt | None = None
+    workers: Annotated[int, Field(gt=0, le=10_000)] = 1
+    cpus: Annotated[float, Field(gt=0, le=10_000)] = 1.0
+    gpus: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    concurrent: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
 
 
 class Job(Spec):
@@ -295,10 +299,10 @@ class TrainJob(Job):
     the evaluation grow, if they do.
     """
 
-    kimg: PositiveFloat
-    threads: PositiveInt | None = None
-    milestones: tuple[PositiveFloat, ...] = ()
-    rungs: tuple[PositiveFloat, ...] = ()
+    kimg: Kimg
+    threads: Annotated[int, Field(gt=0, le=1024)] | None = None
+    milestones: tuple[Kimg, ...] = ()
+    rungs: tuple[Kimg, ...] = ()
     trial: GanTrial | VaeTrial = Field(discriminator="family")
 
 
@@ -429,6 +433,7 @@ def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
         raw["trial"] = {"family": family, **trial}
     job = checked(TrainJob, raw, document)
     _check_metrics(job, document)
+    _check_milestones(job.evaluation.every_kimg, job.kimg, document)
     return job
 
 
@@ -440,8 +445,19 @@ def parse_trial(raw: dict[str, Any]) -> Trial:
     return adapter.validate_python(raw)
 
 
+def _check_milestones(every: float | None, budget: float, document: Document) -> None:
+    """An evaluation costs seconds, and each is a row of every table."""
+    if every is not None and budget / every > MOST_MILESTONES:
+        document.fail(
+            ("evaluation", "every_kimg"),
+            f"makes {budget / every:,.0f} milestones of {budget:g} kimg, at most "
+            f"{MOST_MILESTONES:,} are evaluated",
+        )
+
+
 def _check_study(spec: StudySpec, document: Document) -> None:
     _check_metrics(spec, document)
+    _check_milestones(spec.evaluation.every_kimg, spec.budget.kimg, document)
     grace = spec.scheduler.grace_kimg
     if grace is not None and grace > spec.budget.kimg:
         document.fail(

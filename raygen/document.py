@@ -2,15 +2,20 @@
 
 PyYAML follows YAML 1.1, where `1e-4` is a text, `on` a boolean, `12:30` the number 750 and a
 repeated key silently wins; so only its composer is used here, and scalars are read by YAML 1.2's
-core schema.
+core schema. A file comes from anywhere, so its size, its depth and what its aliases stand for are
+bounded: nine lines of aliases can mean a billion values.
 """
 
+import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from yaml.composer import ComposerError
+from yaml.reader import ReaderError
 
 from raygen.errors import InputError
 
@@ -20,6 +25,12 @@ INT = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+")
 FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 NULL = {"", "~", "null", "Null", "NULL"}
 TRUE, FALSE = {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
+# The files that raygen ships have at most 500 values, 10 deep, in 12 kB.
+MOST_BYTES, MOST_VALUES, MOST_DEPTH = 1_000_000, 20_000, 50
+LONGEST = 120  # characters of a value, a name or an override that a message repeats
+# A text that cannot be written, as a file or as the name of a file.
+NO_TEXT = "no text: it has a null byte or half of a surrogate pair"
+UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
 class Document:
@@ -62,8 +73,8 @@ class Document:
     def describe(self, at: Keys, rule: str) -> str:
         """Return "file:line:col: path: value: rule"; containers are not printed."""
         value = self.get(at)
-        shown = f"{value!r}: " if value is not None and not isinstance(value, dict) else ""
-        return f"{self.mark(at)}: {dotted(at)}: {shown}{rule}"
+        known = value is not None and not isinstance(value, dict)
+        return f"{self.mark(at)}: {spoken(at)}: {f'{shown(value)}: ' if known else ''}{rule}"
 
     def override(self, assignment: str) -> None:
         """Apply one "a.b.c=value"; the value is read as YAML.
@@ -72,22 +83,30 @@ class Document:
             InputError: no "=", or the path goes through a plain value.
         """
         name, equals, text = assignment.partition("=")
-        where = f"--set {assignment}"
+        where = f"--set {one_line(assignment)}"
         if not equals or not name.strip():
             raise InputError(f"{where}: must be a.b.c=value")
-        path = tuple(int(p) if p.isdigit() else p for p in name.strip().split("."))
+        if UNWRITABLE.search(name):
+            raise InputError(f"{where}: no setting has such a name")
+        names = name.strip().split(".")
+        if len(names) > MOST_DEPTH:
+            raise InputError(f"{where}: is nested more than {MOST_DEPTH} deep")
         value, marks = _compose(where, text)
+        path: Keys = ()
         target: Any = self.data
-        for depth, part in enumerate(path[:-1]):
-            if isinstance(target, dict) and target.get(part) is None:
-                target[part] = {}
-                self._marks[path[: depth + 1]] = where
-            if not _has(target, part):
-                raise InputError(f"{where}: {dotted(path[: depth + 1])} cannot hold settings")
-            target = target[part]
-        if not (isinstance(target, dict) or _has(target, path[-1])):
-            raise InputError(f"{where}: {dotted(path[:-1])} cannot hold settings")
-        target[path[-1]] = value
+        for part in names[:-1]:
+            path = (*path, _key(target, part))
+            if isinstance(target, dict) and target.get(path[-1]) is None:
+                target[path[-1]] = {}
+                self._marks[path] = where
+            if not _has(target, path[-1]):
+                raise InputError(f"{where}: {spoken(path)} cannot hold settings")
+            target = target[path[-1]]
+        key = _key(target, names[-1])
+        if not (isinstance(target, dict) or _has(target, key)):
+            raise InputError(f"{where}: {spoken(path)} cannot hold settings")
+        target[key] = value
+        path = (*path, key)
         self._marks = {k: v for k, v in self._marks.items() if k[: len(path)] != path}
         self._marks |= {path + inside: where for inside in marks} | {path: where}
 
@@ -96,14 +115,15 @@ def load_document(file: Path, overrides: Iterable[str] = ()) -> Document:
     """Read a YAML file and apply overrides.
 
     Raises:
-        InputError: the file is missing, is not YAML, repeats a key, or is not a mapping.
+        InputError: the file is missing, no plain file, too large, is not YAML, repeats a key, or
+            is not a mapping.
     """
+    content = read_bounded(file, MOST_BYTES)
     try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: cannot be read ({error})") from error
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        before = content[: error.start].decode("utf-8")
+        raise InputError(f"{_place(str(file), before)}: is not UTF-8 ({error.reason})") from error
     data, marks = _compose(str(file), text)
     if not isinstance(data, dict):
         raise InputError(f"{file}:1:1: must be a mapping of settings")
@@ -111,6 +131,32 @@ def load_document(file: Path, overrides: Iterable[str] = ()) -> Document:
     for assignment in overrides:
         document.override(assignment)
     return document
+
+
+def read_bounded(file: Path, most: int) -> bytes:
+    """Return what a plain file of at most `most` bytes holds.
+
+    A pipe may never end and a device has no end at all, so neither is opened.
+
+    Raises:
+        InputError: there is no such file, it is of another kind, too large, or cannot be read.
+    """
+    try:
+        # Not to wait for a writer, should a pipe have come in its place since it was looked at.
+        kind = os.stat(file).st_mode
+        if stat.S_ISDIR(kind):
+            raise InputError(f"{file}: is a folder, not a file")
+        if not stat.S_ISREG(kind):
+            raise InputError(f"{file}: is a pipe, a socket or a device, not a file")
+        with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
+            content = opened.read(most + 1)
+    except FileNotFoundError as error:
+        raise InputError(f"{file}: no such file") from error
+    except OSError as error:
+        raise InputError(f"{one_line(str(file))}: cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise InputError(f"{file}: is larger than {most:,} bytes: not a file of settings")
+    return content
 
 
 def dump(data: Any) -> str:
@@ -134,12 +180,33 @@ def dotted(at: Keys) -> str:
     return ".".join(str(part) for part in at) or "file"
 
 
+def spoken(at: Keys) -> str:
+    """A path as a message says it: as `dotted`, on one line and not too long."""
+    return one_line(dotted(at))
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: as Python writes it, on one line and not too long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
+
+
+def one_line(text: str, most: int = LONGEST) -> str:
+    """A text as a message repeats it: with no line feeds, and not too long."""
+    if len(text) > most:
+        text = f"{text[:most]}…"
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
 class _Dumper(yaml.SafeDumper):
     """Quotes what PyYAML would leave plain but YAML 1.2 reads as a number."""
 
 
 def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
-    plain = _scalar(value)
+    try:
+        plain = _scalar(value)
+    except ValueError:  # digits that would be too large a number
+        plain = None
     style = None if plain == value and isinstance(plain, str) else "'"
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -147,58 +214,126 @@ def _text(dumper: yaml.SafeDumper, value: str) -> yaml.Node:
 _Dumper.add_representer(str, _text)
 
 
+class _Loader(yaml.SafeLoader):
+    """A composer that goes only so deep: each level takes some of Python's stack."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.depth > MOST_DEPTH:
+            mark = self.peek_event().start_mark
+            problem = f"is nested more than {MOST_DEPTH} deep"
+            raise ComposerError(None, None, problem, mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
 def _compose(source: str, text: str) -> tuple[Any, dict[Keys, str]]:
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        loader = _Loader(text)
+    except ReaderError as error:
+        sign = f"a control character, {chr(error.character)!r}"
+        raise InputError(f"{_place(source, text[: error.position])}: holds {sign}") from error
+    try:
+        node = loader.get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        problem = (error.problem or "not YAML").strip()
+        problem = one_line((error.problem or "not YAML").strip())
         raise InputError(f"{where}: not valid YAML: {problem}") from error
-    except yaml.YAMLError as error:
-        problem = str(error).partition("\n")[0]
-        raise InputError(f"{source}: not valid YAML: {problem}") from error
-    marks: dict[Keys, str] = {}
-    try:
-        return (_build(source, node, (), marks) if node else None), marks
-    except RecursionError:  # an alias inside of what it stands for
-        raise InputError(f"{source}:1:1: not valid settings: a value holds itself") from None
+    except (ValueError, OverflowError) as error:  # "\\Uffffffff", or a version of 5,000 digits
+        where = f"{source}:{loader.line + 1}:{loader.column + 1}"
+        raise InputError(f"{where}: not valid YAML: no such character or version") from error
+    builder = _Builder(source)
+    return (builder.build(node, ()) if node else None), builder.marks
 
 
-def _build(source: str, node: yaml.Node, at: Keys, marks: dict[Keys, str]) -> Any:
-    where = f"{source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-    marks.setdefault(at, where)
-    if isinstance(node, yaml.SequenceNode):
-        return [_build(source, item, (*at, i), marks) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
+class _Builder:
+    """Composed nodes as plain data; an alias is built as often as it stands somewhere."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.marks: dict[Keys, str] = {}
+        self.values = 0
+
+    def build(self, node: yaml.Node, at: Keys) -> Any:
+        where = f"{self.source}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise InputError(
+                f"{where}: more than {MOST_VALUES:,} values, those of aliases included"
+            )
+        if len(at) > MOST_DEPTH:  # deeper than what was composed: an alias inside of its own value
+            raise InputError(f"{where}: not valid settings: a value holds itself")
+        self.marks.setdefault(at, where)
+        if isinstance(node, yaml.SequenceNode):
+            return [self.build(item, (*at, i)) for i, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return self._mapping(node, at)
+        if UNWRITABLE.search(node.value):
+            raise InputError(f"{where}: {spoken(at)}: {shown(node.value)}: {NO_TEXT}")
+        if getattr(node, "style", None) in ("'", '"', "|", ">"):
+            return node.value
+        try:
+            return _scalar(node.value)
+        except ValueError as error:
+            text = one_line(node.value)
+            raise InputError(f"{where}: {spoken(at)}: {text}: {error}") from None
+
+    def _mapping(self, node: yaml.MappingNode, at: Keys) -> dict[str, Any]:
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line, column = key_node.start_mark.line + 1, key_node.start_mark.column + 1
-            here = f"{source}:{line}:{column}"
+            here = f"{self.source}:{line}:{column}"
             if not isinstance(key_node, yaml.ScalarNode):
                 raise InputError(f"{here}: a key must be a plain name")
             key = key_node.value
+            if UNWRITABLE.search(key):
+                raise InputError(f"{here}: {shown(key)}: {NO_TEXT}")
             if key in mapping:
-                first = marks[*at, key]
-                raise InputError(f"{here}: {dotted((*at, key))}: stands twice, first at {first}")
-            marks[*at, key] = here
-            mapping[key] = _build(source, value_node, (*at, key), marks)
+                first = self.marks[*at, key]
+                raise InputError(f"{here}: {spoken((*at, key))}: stands twice, first at {first}")
+            self.marks[*at, key] = here
+            mapping[key] = self.build(value_node, (*at, key))
         return mapping
-    return (
-        node.value if getattr(node, "style", None) in ("'", '"', "|", ">") else _scalar(node.value)
-    )
+
+
+def _place(source: str, before: str) -> str:
+    """Where a text goes on: "file:line:column", both from 1."""
+    line = before.count("\n") + 1
+    return f"{source}:{line}:{len(before) - before.rfind(chr(10))}"
 
 
 def _scalar(text: str) -> Any:
+    """Return what a plain scalar is.
+
+    Raises:
+        ValueError: a number that no setting can have.
+    """
     if text in NULL:
         return None
     if text in TRUE or text in FALSE:
         return text in TRUE
     if INT.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        # The length first: Python reads no more than 4,300 digits.
+        based = text[:2] in ("0x", "0o")
+        number = 2**64 if len(text) > 1000 else int(text, 0) if based else int(text)
+        if not -(2**63) <= number < 2**63:
+            raise ValueError("is beyond the whole numbers of 64 bits")
+        return number
     if FLOAT.fullmatch(text):
         return float(text)
     return text
+
+
+def _key(target: Any, part: str) -> str | int:
+    """A part of an override's path: a position in a list, else a name."""
+    plain = isinstance(target, list) and part.isascii() and part.isdigit() and len(part) < 10
+    return int(part) if plain else part
 
 
 def _has(container: Any, part: str | int) -> bool:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from raygen.document import Document, Keys, dotted
+from raygen.document import Document, Keys, shown, spoken
 from raygen.errors import InputError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -50,22 +50,22 @@ def checked(
 
 def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
     value = mistake["input"]
-    shown = "" if isinstance(value, dict | list | BaseModel) else f"{value!r}: "
+    said = "" if isinstance(value, dict | list | BaseModel) else f"{shown(value)}: "
     rule = str(mistake["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
     if mistake["type"] == "union_tag_invalid":
         tag, known = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"].replace("'", "")
         hint = did_you_mean(tag, known.split(", "))
-        shown, rule = f"{tag!r}: ", f"unknown name, choose from {known}{hint}"
+        said, rule = f"{shown(tag)}: ", f"unknown name, choose from {known}{hint}"
     elif mistake["type"] == "extra_forbidden":
         hint = did_you_mean(str(at[-1]), names)
         rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
     elif mistake["type"] == "missing":
-        shown, rule = "", "is needed and not there"
+        said, rule = "", "is needed and not there"
     elif isinstance(value, dict) and mistake["type"].endswith("_type"):
         hint = did_you_mean(str(next(iter(value), "")), ("float", "int", "choice", "one_of"))
         rule += f", or a parameter such as {{float: [low, high]}}{hint}"
-    return f"{document.mark(at)}: {dotted(at)}: {shown}{rule}"
+    return f"{document.mark(at)}: {spoken(at)}: {said}{rule}"
 
 
 def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[str]]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from pydantic import BaseModel, ConfigDict
 
+from raygen.document import shown
 from raygen.errors import did_you_mean
 
 
@@ -22,7 +23,7 @@ def key_of(names: Iterable[str]) -> Callable[[str], str]:
     def check(name: str) -> str:
         if name not in known:
             hint = did_you_mean(name, known)
-            raise ValueError(f"unknown name {name!r}, choose from {', '.join(known)}{hint}")
+            raise ValueError(f"unknown name {shown(name)}, choose from {', '.join(known)}{hint}")
         return name
 
     return check

@@ -114,7 +114,7 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
          "objective: 'fd_clasifier'", "did you mean 'fd_classifier'?"),
         ("trials: 4", "trials: 0", "budget.trials: 0", "greater than 0"),
         ("trials: 4", "trials: four", "budget.trials: 'four'", "integer"),
-        ("kimg: 18", "kimg: -1", "budget.kimg: -1", "greater than 0"),
+        ("kimg: 18", "kimg: -1", "budget.kimg: -1", "greater than or equal to 0.001"),
         ("kimg: 18", "kimg: .inf", "budget.kimg: '.inf'", ""),
         ("kimg: 18", "kimg: 1e999", "budget.kimg: inf", "finite"),
         ("samples: 900", "samples: 3", "evaluation.samples: 3", "greater than or equal to 16"),

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 
 from raygen.clusterfile.versions import PLACEHOLDER, commands, image, placeholders
-from raygen.document import Document, Keys
+from raygen.document import Document, Keys, one_line
 from raygen.errors import did_you_mean
 
 # What Ray's code reads of `provider`, by its type; other types are not checked.
@@ -40,6 +40,7 @@ EC2 = {
 STARTS = ("head_start_ray_commands", "worker_start_ray_commands")
 WORLD = ("0.0.0.0/0", "::/0")
 TOKEN = ".ray/auth_token"
+MOST_SAID = 300  # characters of what the schema says: it repeats whole values
 LOOPBACK = ("--dashboard-host=127.0.0.1", "--dashboard-host=localhost")
 
 
@@ -72,7 +73,7 @@ def _schema(document: Document) -> Iterator[str]:
             for name in sorted(set(error.instance) - known):
                 yield _unknown(document, (*at, name), known)
         else:
-            yield document.describe(at, str(error.message).partition("\n")[0])
+            yield document.describe(at, one_line(str(error.message), MOST_SAID))
 
 
 def _names(document: Document) -> Iterator[str]:
