@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from raygen.compute import tf32
 from raygen.errors import InputError
 
 NAME = "dinov2-vit-l-14"
@@ -61,4 +62,5 @@ def weights_hash() -> str:
 
 def dinov2_features(extractor: nn.Module, images: Tensor) -> Tensor:
     """Return the class token (n, 1024) of uint8 images."""
-    return extractor(images)[0]
+    with tf32(False):
+        return extractor(images)[0]

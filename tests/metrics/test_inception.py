@@ -15,7 +15,8 @@ from torch.utils.data import Subset
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
-from raygen.metrics import inception
+from raygen.metrics import extractors, inception
+from raygen.metrics.dinov2 import dinov2_features
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.extractors import real_order
 from raygen.metrics.frechet import FeatureMoments, frechet_distance
@@ -153,6 +154,41 @@ def test_the_features_are_those_of_torch_fidelity(installed: Path, random_weight
     assert features.std() > 0.01
     # The same arithmetic in another order of the memory.
     assert (features - known).abs().max() <= 1e-6 * known.abs().max()
+
+
+class Recorder(nn.Module):
+    """Notes what cuDNN may do while it is called."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        cudnn: Any = torch.backends.cudnn
+        self.flags = cudnn.enabled, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+        return (images.flatten(1).float(),)
+
+
+@pytest.mark.parametrize("features", [inception_features, dinov2_features])
+def test_features_are_made_by_cudnn_and_without_tf32(features: Any) -> None:
+    recorder = Recorder()
+    cudnn: Any = torch.backends.cudnn
+    before = cudnn.enabled, cudnn.allow_tf32
+
+    features(recorder, torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+
+    assert recorder.flags == (True, False, False)
+    assert (cudnn.enabled, cudnn.allow_tf32) == before == (True, True)
+
+
+def test_real_images_are_measured_by_cudnn_and_without_tf32_as_generated_ones_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recorder = Recorder()
+    network = extractors.Network(lambda x: recorder(x)[0][:, :4], 4, "recorded", {})
+    kind = extractors.Kind(4, lambda *_: {}, lambda *_: network)
+    monkeypatch.setitem(extractors.EXTRACTORS, "inception", kind)
+    images = torch.from_numpy(draw_shapes(8, seed=0)[0])
+
+    extractors.prepare(("fid",), image_data(images, images), CPU)
+
+    assert recorder.flags == (True, False, False)
 
 
 @pytest.fixture
