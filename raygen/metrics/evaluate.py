@@ -20,12 +20,27 @@ from raygen.metrics.elbo import (
     test_iwae,
     test_rate_distortion,
 )
-from raygen.metrics.extractors import MOMENTS, Asset, Extractor, load_extractor, prepare, require
+from raygen.metrics.extractors import (
+    MOMENTS,
+    Asset,
+    Extractor,
+    load_extractor,
+    prepare,
+    require,
+    too_few_real,
+)
 from raygen.metrics.frechet import Grouped, frechet_distance, frechet_error, frechet_infinity
 from raygen.metrics.inception_score import SPLITS, inception_score
 from raygen.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
 from raygen.metrics.mind import LINES, mind
-from raygen.metrics.model import CHUNK, Autoencoder, Generative, draw_latents
+from raygen.metrics.model import (
+    CHUNK,
+    Autoencoder,
+    Generative,
+    draw_latents,
+    even,
+    labels_in_shares,
+)
 from raygen.metrics.neighbours import DENSITY_K, MANIFOLD_K, Neighbourhoods, neighbourhoods
 from raygen.metrics.protocol import Record, Score
 from raygen.ticks import ticking
@@ -54,12 +69,14 @@ class Evaluator:
         """Load the extractors; `assets` comes from `prepare`, which is called if it is not given.
 
         Raises:
-            InputError: the weights of an extractor cannot be had.
+            InputError: the weights of an extractor cannot be had, or too few real images.
         """
         assets = prepare(metrics, data, device, samples) if assets is None else assets
         self.metrics, self.samples, self.device = metrics, samples, device
         self.test_images = data.test.images[:samples]
         self.data = {"data": data.name, "data_hash": data.fingerprint}
+        self.counts = torch.bincount(data.train.labels, minlength=len(data.classes))
+        self.labels = torch.empty(0, dtype=torch.int64)
         needed = {METRICS[metric].features for metric in metrics}
         self.extractors = {
             name: load_extractor(name, asset, device)
@@ -101,12 +118,13 @@ class Evaluator:
                 Grouped(extractor.dim, self.device) if kinds & {*MOMENTS} else None,
                 torch.zeros(size, device=self.device) if kinds - {*MOMENTS} else None,
             )
+        labels = self._labels(samples) if self._in_shares(model) else None
         # Nothing here waits for the device: generation, features and sums overlap.
         chunks = range(rank(), -(-samples // CHUNK), world_size())
         for index in ticking(chunks, f"measuring {samples} samples", len(chunks)):
             start = index * CHUNK
             count = min(CHUNK, samples - start)
-            images = model.sample(*draw_latents(model, seed, index, count))
+            images = model.sample(*draw_latents(model, seed, index, count, labels))
             for name, extractor in self.extractors.items():
                 features = extractor.features(images)
                 moments, rows = found[name]
@@ -116,6 +134,16 @@ class Evaluator:
                     rows[start : start + count] = features
         return {name: _merged(part) for name, part in found.items()}
 
+    def _in_shares(self, model: Generative) -> bool:
+        """Whether the labels of a model's samples follow the data's: classes in turn do if even."""
+        return getattr(model, "conditional", False) and not even(self.counts)
+
+    def _labels(self, samples: int) -> Tensor:
+        """The labels of at least so many samples, made once: fewer samples take their first."""
+        if len(self.labels) < samples:
+            self.labels = labels_in_shares(self.counts, samples)
+        return self.labels
+
     def _sample_protocol(
         self, metric: str, measured: "_Measured", model: Generative, seed: int
     ) -> Record:
@@ -123,6 +151,8 @@ class Evaluator:
         record = {"metric": metric, **measured.extractor.protocol, **measured.details(metric)}
         if METRICS[metric].statistic != "inception_score":  # which knows no real images
             record |= self.data
+        if self._in_shares(model):
+            record["labels"] = "in the training data's class shares"
         return {**record, "samples": measured.samples, **origin, "raygen": __version__}
 
     def _bounds(self, model: Generative, samples: int) -> dict[str, Score]:
@@ -252,4 +282,12 @@ def _autoencoder(model: Generative) -> Autoencoder:
     return model  # pyright: ignore[reportReturnType]
 
 
-__all__ = ["IMPORTANCE_SAMPLES", "SAMPLE_SEED", "Asset", "Evaluator", "prepare", "require"]
+__all__ = [
+    "IMPORTANCE_SAMPLES",
+    "SAMPLE_SEED",
+    "Asset",
+    "Evaluator",
+    "prepare",
+    "require",
+    "too_few_real",
+]

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from raygen.cache import cached
-from raygen.data import ImageData
+from raygen.compute import tf32
+from raygen.data import ImageData, Split
 from raygen.data.batches import to_model_range
+from raygen.errors import InputError
 from raygen.metrics import METRICS
 from raygen.metrics import classifier as classifier_module
 from raygen.metrics import dinov2 as dinov2_module
@@ -23,6 +25,7 @@ from raygen.ticks import ticking
 Asset = dict[str, Any]
 
 MOMENTS = ("frechet", "frechet_infinity")  # the statistics that need no features, only their sums
+FEW = 100  # real images whose features are compared one by one, as many as generated ones
 
 
 class Network(NamedTuple):
@@ -62,6 +65,7 @@ class Extractor(NamedTuple):
 class Kind(NamedTuple):
     """How an extractor is made once per study, and built by every evaluator."""
 
+    dim: int
     prepare: Callable[[ImageData, torch.device], Asset]
     build: Callable[[Asset, torch.device], Network]
 
@@ -79,6 +83,7 @@ def require(metrics: tuple[str, ...]) -> None:
         dinov2_module.find_weights()
 
 
+@tf32(False)  # the features of real images are made as those of generated ones
 def prepare(
     metrics: tuple[str, ...], data: ImageData, device: torch.device, samples: int | None = None
 ) -> dict[str, Asset]:
@@ -88,8 +93,12 @@ def prepare(
     Real features are kept of as many images as there are `samples`, by default of all.
 
     Raises:
-        InputError: the weights of an extractor cannot be had.
+        InputError: the weights of an extractor cannot be had, or a metric needs more real images.
     """
+    for name in metrics:
+        problem = too_few_real(name, data)
+        if problem is not None:
+            raise InputError(problem)
     assets: dict[str, Asset] = {}
     for name in sorted({METRICS[metric].features or "" for metric in metrics} - {""}):
         asset = EXTRACTORS[name].prepare(data, device)
@@ -106,6 +115,42 @@ def prepare(
             asset["real"] = _real(network, data, samples, device)
         assets[name] = asset
     return assets
+
+
+def too_few_real(metric: str, data: ImageData) -> str | None:
+    """Say how many real images a metric needs, if the split it compares with has too few.
+
+    With fewer than one more than there are features, their covariance has no full rank, and a
+    distance to it says more about how few they are than about the model.
+    """
+    least, images = _least_real(metric), _real_images(metric, data)
+    if images >= least:
+        return None
+    split = {"train": "training", "test": "test"}[METRICS[metric].against]
+    instead = [
+        name
+        for name, other in METRICS.items()
+        if other.features in (METRICS[metric].features, "classifier")
+        and other.statistic in ("frechet", "kernel")
+        and _real_images(name, data) >= _least_real(name)
+    ]
+    return (
+        f"{metric} needs {least} or more real images, {data.name} has {images} {split} "
+        f"image{'' if images == 1 else 's'}; give more"
+        + (f", or use {' or '.join(instead)}" if instead else "")
+    )
+
+
+def _least_real(metric: str) -> int:
+    asked = METRICS[metric]
+    if asked.features is None or asked.statistic == "inception_score":
+        return 0
+    return EXTRACTORS[asked.features].dim + 1 if asked.statistic in MOMENTS else FEW
+
+
+def _real_images(metric: str, data: ImageData) -> int:
+    split: Split = getattr(data, METRICS[metric].against)
+    return len(split.labels)
 
 
 def load_extractor(name: str, asset: Asset, device: torch.device) -> Extractor:
@@ -182,9 +227,9 @@ def _build_dinov2(asset: Asset, device: torch.device) -> Network:
 
 
 EXTRACTORS = {
-    "classifier": Kind(_prepare_classifier, _build_classifier),
-    "inception": Kind(lambda *_: {}, _build_inception),
-    "dinov2": Kind(_prepare_dinov2, _build_dinov2),
+    "classifier": Kind(classifier_module.FEATURES, _prepare_classifier, _build_classifier),
+    "inception": Kind(inception_module.FEATURES, lambda *_: {}, _build_inception),
+    "dinov2": Kind(dinov2_module.FEATURES, _prepare_dinov2, _build_dinov2),
 }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,7 +11,10 @@ MAX_LATENT = 1024
 
 
 class Generative(Protocol):
-    """A model that makes images from latents."""
+    """A model that makes images from latents.
+
+    One whose images follow the label says so by an attribute `conditional`, which is True.
+    """
 
     device: torch.device
     latent_dim: int
@@ -46,14 +50,58 @@ class Autoencoder(Generative, Protocol):
         ...
 
 
-def draw_latents(model: Generative, seed: int, index: int, count: int) -> tuple[Tensor, Tensor]:
+def draw_latents(
+    model: Generative, seed: int, index: int, count: int, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the latents (count, latent_dim) and labels of chunk `index` of a seed's stream.
 
     Models with different latent sizes get the same numbers as far as they go, so that their
-    pictures can be compared.
+    pictures can be compared. `labels` (n,) are those of the whole stream, such as
+    `labels_in_shares`; by default the classes take turns.
     """
     random = torch.Generator().manual_seed(seed * 1_000_003 + index)
     width = max(MAX_LATENT, model.latent_dim)
     latents = torch.randn(count, width, generator=random)[:, : model.latent_dim]
-    labels = torch.arange(index * CHUNK, index * CHUNK + count) % model.classes
-    return latents.to(model.device), labels.to(model.device)
+    start = index * CHUNK
+    if labels is None:
+        chosen = torch.arange(start, start + count) % model.classes
+    else:
+        chosen = labels[start : start + count]
+    return latents.to(model.device), chosen.to(model.device)
+
+
+def labels_in_shares(counts: Tensor, total: int) -> Tensor:
+    """Labels (total,) int64 in the shares of `counts` (classes,), so mixed that every prefix is.
+
+    In no prefix is a class a whole image off its share. Tijdeman 1980, "The chairman assignment
+    problem": of the classes that are behind, the one that will be off by a whole image first. No
+    chance: it depends on nothing but the shares. With equal ones the classes take turns, and a
+    class without images never comes.
+
+    Raises:
+        ValueError: no class has an image.
+    """
+    share = counts.cpu().numpy().astype(np.int64)
+    whole = int(share.sum())
+    if whole == 0:
+        raise ValueError("no class has an image")
+    period = whole // int(np.gcd.reduce(share))  # then each class has had its share exactly
+    share, whole = share * period // whole, period
+    labels = np.empty(min(total, period), np.int64)
+    classes = int((share > 0).sum())
+    # In units of 1 / (period * slack): how far each class is behind, and where it may go up to.
+    slack = max(2 * classes - 2, 1)
+    behind = np.zeros(len(share), np.int64)
+    rate = np.where(share > 0, share, 1)
+    for position in range(len(labels)):
+        behind += share * slack
+        urgency = np.where(behind >= whole, (whole * (slack - 1) - behind) / rate, np.inf)
+        labels[position] = chosen = int(urgency.argmin())
+        behind[chosen] -= whole * slack
+    return torch.from_numpy(np.resize(labels, total))
+
+
+def even(counts: Tensor) -> bool:
+    """Whether all classes have as many images as each other, as far as their total allows."""
+    least, most = int(counts.min()), int(counts.max())
+    return least > 0 and most - least <= 1

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 
 Record = dict[str, Any]
 
-# Who was measured, not how: the samples of another project have no seed and no average.
-ORIGIN = ("sample_seed", "weights", "source")
+# Who was measured, not how: the samples of another project have no seed and no average, and those
+# of an unconditional model no labels.
+ORIGIN = ("sample_seed", "weights", "source", "labels")
 
 
 class Score(NamedTuple):

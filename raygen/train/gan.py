@@ -78,6 +78,11 @@ class GanLearner:
         return fast if wrapped is network else self.arithmetic.compile(wrapped)
 
     @property
+    def conditional(self) -> bool:
+        """Whether images follow the label."""
+        return self.trial.model.conditional
+
+    @property
     def parameters(self) -> int:
         """Numbers in the averaged weights, those of sampling."""
         return sum(parameter.numel() for parameter in self.average.network.parameters())

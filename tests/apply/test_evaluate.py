@@ -171,7 +171,7 @@ def test_stored_samples_of_a_model_score_as_the_model_does(
         Image.fromarray(image).save(tmp_path / "folder" / f"{number:03d}.png")
 
     found = measured(gan, tmp_path / "x.npz", tmp_path / "folder", "--metrics",
-                     "fd_classifier,fd_classifier_test,coverage_classifier",
+                     "fd_classifier,coverage_classifier",
                      "--samples", COUNT, "--data", place / "real.npz")  # fmt: skip
 
     for name in found[0]["metrics"]:

@@ -2,22 +2,26 @@
 
 import math
 from collections.abc import Iterator
+from typing import ClassVar
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
+from raygen.errors import InputError
 from raygen.metrics import comparable, protocol_hash
 from raygen.metrics.elbo import bits_per_dim
-from raygen.metrics.evaluate import Evaluator, prepare
+from raygen.metrics.evaluate import Evaluator, prepare, too_few_real
+from raygen.metrics.model import labels_in_shares
 from raygen.models.conv_vae import ConvVae
 from raygen.train.vae import VaeLearner
 
 CPU = torch.device("cpu")
-TRAIN = 600
+TRAIN = TEST = 600
 FD = ("fd_classifier",)
 
 
@@ -49,7 +53,7 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def data() -> ImageData:
     train, test = (
-        Split(*map(torch.from_numpy, draw_shapes(n, seed))) for n, seed in ((TRAIN, 0), (300, 1))
+        Split(*map(torch.from_numpy, draw_shapes(n, seed))) for n, seed in ((TRAIN, 0), (TEST, 1))
     )
     return ImageData("shapes", tuple(SHAPES), train, test, fingerprint(train, test))
 
@@ -159,7 +163,7 @@ def test_the_elbo_is_the_mean_over_the_first_test_images(data: ImageData, vae: V
     scores = Evaluator(("elbo",), data, 300, CPU)(vae)
 
     # Other noise, so equal only up to the spread of one posterior sample.
-    other = vae.elbo(data.test.images, torch.Generator().manual_seed(99)).mean()
+    other = vae.elbo(data.test.images[:300], torch.Generator().manual_seed(99)).mean()
     assert scores["elbo"].value == pytest.approx(float(other), rel=0.01)
     assert scores["elbo"].protocol["reference"] == "first 300 of test"
 
@@ -187,14 +191,174 @@ def test_a_distance_to_test_images_is_that_of_another_training_set(
     fresh = torch.from_numpy(draw_shapes(TRAIN, seed=2)[0])
     names = ("fd_classifier", "fd_classifier_test", "precision_classifier")
 
-    scores = Evaluator(names, data, TRAIN, CPU)(Replay(data.test.images.repeat(2, 1, 1, 1)))
+    scores = Evaluator(names, data, TRAIN, CPU)(Replay(data.test.images))
 
     assert scores["fd_classifier_test"].value < 0.01 * scores["fd_classifier"].value
-    assert scores["fd_classifier_test"].protocol["reference"] == "test, 300 images"
+    assert scores["fd_classifier_test"].protocol["reference"] == f"test, {TEST} images"
     assert (
         scores["precision_classifier"].protocol["reference"] == f"train, {TRAIN} of {TRAIN} images"
     )
     assert evaluator(Replay(fresh))["fd_classifier"].value > 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "train", "test", "said"),
+    [
+        ("fd_classifier_test", 600, 12, "needs 353 or more real images, bits has 12 test images; "
+         "give more, or use fd_classifier or kd_classifier"),
+        ("fd_classifier_test", 600, 352, "needs 353"),
+        ("fd_classifier_test", 600, 1, "bits has 1 test image; give more"),
+        ("fd_classifier", 352, 600, "needs 353 or more real images, bits has 352 training images; "
+         "give more, or use fd_classifier_test or kd_classifier"),
+        ("fd_classifier_infinity", 1, 1, "bits has 1 training image; give more"),
+        ("kd_classifier", 99, 600, "needs 100 or more real images"),
+        ("coverage_classifier", 99, 600, "needs 100 or more real images"),
+        ("fid_test", 3000, 2048, "needs 2049 or more real images, bits has 2048 test images; "
+         "give more, or use fd_classifier or fd_classifier_test or kd_classifier or fid or kid"),
+        ("fd_dinov2", 1024, 9, "needs 1025 or more real images, bits has 1024 training images"),
+    ],
+)  # fmt: skip
+def test_too_few_real_images_are_refused_before_anything_is_trained(
+    metric: str, train: int, test: int, said: str
+) -> None:
+    data = blank(train, test)
+
+    with pytest.raises(InputError) as caught:
+        prepare((metric,), data, CPU)
+
+    assert str(caught.value).startswith(f"{metric} needs ")
+    assert said in str(caught.value)
+    assert str(caught.value) == too_few_real(metric, data)
+
+
+def test_just_enough_real_images_are_enough() -> None:
+    enough = {"fd_classifier": (353, 0), "fd_classifier_test": (1, 353), "fid": (2049, 0),
+              "inception_score": (1, 0), "kd_classifier": (100, 0), "elbo": (1, 1)}  # fmt: skip
+
+    assert [too_few_real(name, blank(*counts)) for name, counts in enough.items()] == [None] * 6
+
+
+class Painter:
+    """A conditional model that paints an image of the class that it is asked for."""
+
+    device, latent_dim, parameters, conditional = CPU, 4, 0, True
+
+    def __init__(self, split: Split) -> None:
+        self.classes = 2
+        self.rows = [(split.labels == label).nonzero().squeeze(1) for label in range(2)]
+        self.images, self.drawn = split.images, torch.zeros(2, dtype=torch.int64)
+
+    def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
+        found = []
+        for label in labels.tolist():
+            rows = self.rows[label]
+            found.append(self.images[rows[self.drawn[label] % len(rows)]])
+            self.drawn[label] += 1
+        return torch.stack(found)
+
+
+@pytest.fixture(scope="module")
+def uneven() -> ImageData:
+    """Two classes, 9 to 1: dark shapes and bright ones."""
+
+    def split(seed: int) -> Split:
+        images = torch.from_numpy(draw_shapes(1000, seed)[0])
+        rare = torch.arange(1000) % 10 == 9
+        images[rare], images[~rare] = images[rare] // 4 + 190, images[~rare] // 4
+        return Split(images, rare.long())
+
+    train, test = split(0), split(1)
+    return ImageData("uneven", ("dark", "bright"), train, test, fingerprint(train, test))
+
+
+def test_a_conditional_model_as_good_as_real_images_scores_as_they_do_in_uneven_classes(
+    uneven: ImageData,
+) -> None:
+    evaluator = Evaluator(FD, uneven, 1000, CPU)
+    real = _distance(evaluator, uneven.test.images)
+    painter = Painter(uneven.test)
+
+    score = evaluator(painter)["fd_classifier"]
+
+    assert painter.drawn.tolist() == [900, 100]
+    assert score.value == pytest.approx(real, rel=1e-4)
+    assert score.protocol["labels"] == "in the training data's class shares"
+
+
+def test_classes_in_turn_would_have_scored_far_worse(uneven: ImageData) -> None:
+    evaluator = Evaluator(FD, uneven, 1000, CPU)
+    painter = Painter(uneven.test)
+    painter.conditional = False  # so that its labels take turns
+
+    score = evaluator(painter)["fd_classifier"]
+
+    assert painter.drawn.tolist() == [500, 500]
+    assert score.value > 10 * _distance(evaluator, uneven.test.images)
+    assert "labels" not in score.protocol
+
+
+def test_a_class_without_training_images_is_never_asked_for(uneven: ImageData) -> None:
+    data = uneven._replace(classes=("dark", "bright", "nobody's"))
+    asked: list[int] = []
+
+    class Listener(Painter):
+        def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
+            asked.extend(labels.tolist())
+            return super().sample(latents, labels)
+
+    listener = Listener(uneven.test)
+    listener.classes = 3
+    Evaluator(FD, data, 400, CPU)(listener)
+
+    assert (asked.count(0), asked.count(1), len(asked)) == (360, 40, 400)
+
+
+def test_who_was_asked_for_classes_still_compares_with_who_was_not(uneven: ImageData) -> None:
+    evaluator = Evaluator(FD, uneven, 1000, CPU)
+    conditional = evaluator(Painter(uneven.test))["fd_classifier"].protocol
+    unconditional = evaluator(Replay(uneven.test.images))["fd_classifier"].protocol
+
+    assert comparable(conditional) == comparable(unconditional)
+
+
+def test_even_classes_take_turns_and_the_protocol_stays_as_it_was(
+    data: ImageData, evaluator: Evaluator
+) -> None:
+    class Recorder(Replay):
+        conditional = True
+        asked: ClassVar[list[int]] = []
+
+        def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
+            self.asked.extend(labels.tolist())
+            return super().sample(latents, labels)
+
+    recorder = Recorder(data.train.images[:10])
+    score = evaluator(recorder)["fd_classifier"]
+
+    assert recorder.asked == [k % 10 for k in range(TRAIN)]
+    assert score.protocol == evaluator(Replay(data.train.images))["fd_classifier"].protocol
+
+
+@pytest.mark.parametrize(
+    "counts", [[1800, 200], [1, 0, 2, 0], [7], [0, 7], [5000, 1, 1], [3, 1, 4, 1, 5, 9, 2, 6]]
+)
+def test_in_no_prefix_of_the_labels_is_a_class_a_whole_image_off_its_share(
+    counts: list[int],
+) -> None:
+    labels = labels_in_shares(torch.tensor(counts), 3000)
+
+    seen = F.one_hot(labels, len(counts)).cumsum(dim=0).double()
+    share = torch.tensor(counts).double() / sum(counts)
+    wanted = torch.arange(1, 3001)[:, None] * share
+    assert len(labels) == 3000
+    assert (seen - wanted).abs().max() < 1
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 100])
+def test_equal_shares_make_the_classes_take_turns(classes: int) -> None:
+    labels = labels_in_shares(torch.full((classes,), 7), 3 * classes)
+
+    assert labels.tolist() == [*range(classes)] * 3
 
 
 def test_an_evaluation_leaves_no_autograd_graph(data: ImageData, evaluator: Evaluator) -> None:
@@ -216,6 +380,14 @@ def test_an_evaluation_leaves_the_global_generator_as_it_was(
     evaluator(vae)
 
     assert torch.equal(before, torch.get_rng_state())
+
+
+def blank(train: int, test: int) -> ImageData:
+    splits = [
+        Split(torch.zeros(n, 3, 32, 32, dtype=torch.uint8), torch.zeros(n, dtype=torch.int64))
+        for n in (train, test)
+    ]
+    return ImageData("bits", ("zero",), *splits, "0" * 16)
 
 
 def _distance(evaluator: Evaluator, images: Tensor) -> float:
