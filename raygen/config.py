@@ -27,7 +27,16 @@ from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS, too_few
 from raygen.models import ConvVae, Dcgan, GanModel, VaeModel
-from raygen.space import Draw, Group, Parameter, assign, parameters, parse_space, sample
+from raygen.space import (
+    Draw,
+    Group,
+    Parameter,
+    assign,
+    parameters,
+    parse_space,
+    sample,
+    settings_of,
+)
 from raygen.spec import Spec, key_of
 
 CHECKED_DRAWS = 50
@@ -380,6 +389,15 @@ class Study(NamedTuple):
         kept = {key: value for key, value in flat.items() if not key.startswith(FREE)}
         return {**kept, "budget.kimg": self.spec.budget.kimg}
 
+    def points(self, starts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Starting points as values by parameter; what lies outside of the space is left out.
+
+        Raises:
+            InputError: one of them is no mapping of settings.
+        """
+        document = Document("start", {"start": list(starts)}, {(): "--set start"})
+        return [assign(self.space, document, ("start", i)) for i in range(len(starts))]
+
     def trial(self, config: dict[str, Any]) -> Trial:
         """Turn one sampled configuration into a trial."""
         return TRIALS[self.spec.family].model_validate({"family": self.spec.family, **config})
@@ -414,6 +432,9 @@ def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:
         document.fail(("start",), "must be a list of starting points")
     _check_draws(spec, space, (), document)
     start = tuple(assign(space, document, ("start", index)) for index in range(len(starts)))
+    if overrides and starts:
+        # What --set left of them: the study's own file must be read without the --set.
+        raw["start"] = [settings_of(space, point) for point in start]
     _check_draws(spec, space, start, document)
     return Study(spec, space, start, raw)
 

@@ -181,6 +181,22 @@ def assign(space: Group, document: Document, at: Keys) -> dict[str, Any]:
     return point
 
 
+def settings_of(space: Group, point: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the values of some parameters as the settings that `assign` reads them from."""
+    settings: dict[str, Any] = {}
+    for key, node in space.children.items():
+        match node:
+            case Parameter() if node.name in point:
+                settings[key] = point[node.name]
+            case Group():
+                if inside := settings_of(node, point):
+                    settings[key] = inside
+            case Branches() if node.choice.name in point:
+                branch = point[node.choice.name]
+                settings[key] = {"name": branch, **settings_of(node.groups[branch], point)}
+    return settings
+
+
 def _parse_group(
     document: Document, at: Keys, setting: Keys, branch: str, condition: dict[str, str]
 ) -> Group:

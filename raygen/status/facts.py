@@ -83,6 +83,8 @@ def _held(journal: Path) -> bool:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:  # a file system without locks: known by its last record only
+            return time.time() - journal.stat().st_mtime < SILENT
     return False
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -23,7 +24,7 @@ from raygen.config import Resources
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.home import home
 from raygen.storage import Storage, is_uri
-from raygen.tune.local import empty_folder, on_loopback, protect_token, temporary_folder
+from raygen.tune.local import as_a_library, inside_of, on_loopback, protect_token, temporary_folder
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
@@ -61,17 +62,19 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
     address = address or os.environ.get("RAY_ADDRESS") or started_here() or "local"
     # A lost trial is told in one line by raygen; Tune would print pages about it.
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-    already = ray.is_initialized()
-    if not already:
-        _start(address, notify)
-    try:
+    if ray.is_initialized():
         yield
-    finally:
-        if not already:
+        return
+    with tempfile.TemporaryDirectory(prefix="raygen-") as folder, as_a_library():
+        try:
+            _start(address, folder, notify)
+            yield
+        finally:
             ray.shutdown()
 
 
-def _start(address: str, notify: Callable[[dict[str, Any]], None]) -> None:
+def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) -> None:
+    """Start or reach Ray, whose processes then work in a folder."""
     here = address == "local"
     where = "on this machine" if here else f"at {address}"
     logs = ""
@@ -86,7 +89,7 @@ def _start(address: str, notify: Callable[[dict[str, Any]], None]) -> None:
     try:
         with (
             waiting(notify, f"still starting Ray {where}{logs}"),
-            empty_folder(),
+            inside_of(folder),
             on_loopback() if here else nullcontext(),
         ):
             ray.init(

@@ -1,5 +1,6 @@
 """Learning curves for TensorBoard, written as trials report; never read back."""
 
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
@@ -9,11 +10,12 @@ from typing import Any
 class Curves:
     """One run per trial below a folder: its metrics, losses and speed over the images seen.
 
-    In a thread of its own: the loop that hears of trials must not wait for an import or a disk.
+    In a thread of its own: the loop that hears of trials must not wait for an import or a disk. On
+    a full disk it gives up, and the search goes on.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> None:
+        self.folder, self.tell = folder, tell
         self.records: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
         self.thread = Thread(target=self._write, daemon=True)
         self.thread.start()
@@ -29,6 +31,14 @@ class Curves:
         self.thread.join()
 
     def _write(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:  # of tensorboardX, of a full disk, of a folder that is gone
+            self.tell(f"{self.folder}: given up, the search goes on: {error}")
+            while self.records.get() is not None:
+                pass
+
+    def _follow(self) -> None:
         writers: dict[int, Any] = {}
         while (record := self.records.get()) is not None:
             trial = record["trial"]

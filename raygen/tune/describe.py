@@ -54,7 +54,7 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
     }
 
 
-def check_same(folder: StudyFolder, info: dict[str, Any]) -> None:
+def check_same(study: Study, folder: StudyFolder, info: dict[str, Any]) -> None:
     """Make sure that a study goes on with what it compared so far.
 
     Raises:
@@ -70,7 +70,7 @@ def check_same(folder: StudyFolder, info: dict[str, Any]) -> None:
     lines = []
     for key in sorted({*before, *now}):
         was, is_now = before.get(key, "not set"), now.get(key, "not set")
-        if was != is_now:
+        if was != is_now and not (key == "start" and _same_points(study, was)):
             lines.append(f"{folder.root}: {key}: was {_short(was)}, is {_short(is_now)}")
     was, is_now = (f"{d['name']} ({d['fingerprint']})" for d in (old["data"], info["data"]))
     if was != is_now:
@@ -78,6 +78,14 @@ def check_same(folder: StudyFolder, info: dict[str, Any]) -> None:
     if lines:
         lines.append("a study goes on only as it began: choose another --name, or --resume never")
         raise InputError("\n".join(lines))
+
+
+def _same_points(study: Study, starts: Any) -> bool:
+    """Whether starting points mean those of this study: --set may have left out parts of them."""
+    try:
+        return study.points(starts) == list(study.start)
+    except InputError:
+        return False
 
 
 def _short(value: Any) -> str:

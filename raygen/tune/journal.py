@@ -25,7 +25,7 @@ class Journal:
             RaygenError: another process is writing this study.
             StorageError: the disk is full.
         """
-        self.path = path
+        self.path, self.locked = path, True
         try:
             self._file = path.open("ab+", buffering=0)
         except OSError as error:
@@ -35,6 +35,10 @@ class Journal:
         except BlockingIOError as error:
             self._file.close()
             raise RaygenError(f"{path}: another raygen is running this study") from error
+        except OSError:
+            # A file system without locks, such as Lustre mounted without flock. Two searches of one
+            # study are then kept apart by their user only; `raygen doctor` says so.
+            self.locked = False
         self._length = self._mend()
 
     def append(self, kind: str, **fields: Any) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from unittest.mock import patch
 
+import ray._private.utils
+import ray._private.worker
 from ray._private import ray_constants
 from ray.tune.execution import class_cache
 
@@ -20,7 +22,7 @@ from raygen.errors import ClusterError
 from raygen.home import home, token_file
 
 # A Unix socket's path holds 107 bytes; this is what Ray adds to its temporary folder.
-SOCKET = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.12345")
+SOCKET = len("/r/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.12345")
 LONGEST = 107 - SOCKET
 
 # Ray Tune puts these into the runtime environment of its actors, which is logged. Processes of this
@@ -38,19 +40,28 @@ def on_loopback() -> Iterator[None]:
 
 
 @contextmanager
-def empty_folder() -> Iterator[None]:
-    """Be in an empty folder for a while.
+def as_a_library() -> Iterator[None]:
+    """Keep Ray from what is its caller's: it would exit on SIGTERM, and print to stdout."""
+    with (
+        patch.object(ray._private.utils, "set_sigterm_handler", lambda handler: None),
+        patch.object(ray._private.worker, "print_to_stdstream", lambda *_, **__: None),
+    ):
+        yield
 
-    Ray's workers import from the folder that their driver was in first: a random.py or a raygen/
-    there would take the place of the real one.
+
+@contextmanager
+def inside_of(folder: str) -> Iterator[None]:
+    """Work in another folder for a while.
+
+    Ray's processes stay where their driver was as it started them, and import from there first: a
+    random.py or a raygen/ among the user's files would take the place of the real one.
     """
     before = os.getcwd()
-    with tempfile.TemporaryDirectory(prefix="raygen-") as folder:
-        os.chdir(folder)
-        try:
-            yield
-        finally:
-            os.chdir(before)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def protect_token() -> None:
@@ -102,5 +113,6 @@ def temporary_folder() -> str | None:
         except OSError as error:
             tried.append(f"{folder}: {error.strerror}")
             continue
-        return str(folder)
+        # Below it, because Ray lets everybody into its own folder.
+        return str(folder / "r")
     raise ClusterError(f"no temporary folder for Ray: {'; '.join(tried)}; set RAY_TMPDIR")

@@ -6,7 +6,8 @@ trial's number. So it is a function of the journal so far, and the same after an
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,14 @@ REDRAWS, OWN_REDRAWS = 100, 5
 class Sampler:
     """An Optuna study in memory, and a copy on disk that optuna-dashboard can open live."""
 
-    def __init__(self, study: Study, name: str, mirror: Path | None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        name: str,
+        mirror: Path | None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`mirror` is where the copy goes; `tell` hears that it could not be written."""
         self.space, self.spec, self.seed = study.space, study.spec.sampler, study.spec.seed
         self.start = study.start
         self.directions: list[Direction] = [METRICS[m].direction for m in study.spec.objectives]
@@ -50,7 +58,7 @@ class Sampler:
         self.trials: dict[int, optuna.Trial] = {}  # those that run
         self.drawn: set[tuple[Any, ...]] = set()
         self.worst: list[float] | None = None
-        self._mirror = _Mirror(mirror, name, self.directions) if mirror else None
+        self._mirror = _Mirror(mirror, name, self.directions, tell) if mirror else None
 
     def draw(self, number: int, point: dict[str, Any] | None = None) -> tuple[Draw, str]:
         """Draw the configuration of a trial, and say by what: start, startup, or the sampler.
@@ -185,6 +193,8 @@ class QuasiRandom(optuna.samplers.BaseSampler):
 
     def __init__(self, searched: list[Parameter], seed: int, number: int) -> None:
         self.names = [parameter.name for parameter in searched]
+        if not self.names:
+            return  # nothing is ever asked
         engine = torch.quasirandom.SobolEngine(len(self.names), scramble=True, seed=seed)
         self.point = engine.fast_forward(number).draw(1, dtype=torch.float64)[0].tolist()
 
@@ -264,30 +274,66 @@ def _key(params: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(sorted((name, repr(value)) for name, value in params.items()))
 
 
-class _Mirror:
-    """A write-only copy of the study: nothing ever reads it back."""
+class _NoLock:
+    """The only writer is this process: the journal's own lock keeps others out of the folder.
 
-    def __init__(self, path: Path, name: str, directions: Sequence[str]) -> None:
-        path.unlink(missing_ok=True)  # written again from the journal
-        self.storage = JournalStorage(JournalFileBackend(str(path)))
-        ways = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
-        self.study = self.storage.create_new_study(ways, name)
+    Optuna's lock would be waited for without end if a killed process left its own behind.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+class _Mirror:
+    """A write-only copy of the study: nothing ever reads it back, so it may never stop a search."""
+
+    def __init__(
+        self, path: Path, name: str, directions: Sequence[str], tell: Callable[[str], None]
+    ) -> None:
+        self.path, self.tell = path, tell
+        self.storage: JournalStorage | None = None
         self.ids: dict[int, int] = {}
+        with self._given_up():
+            path.unlink(missing_ok=True)  # written again from the journal
+            backend = JournalFileBackend(str(path), lock_obj=_NoLock())  # pyright: ignore[reportArgumentType]
+            storage = JournalStorage(backend)
+            ways = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
+            self.study = storage.create_new_study(ways, name)
+            self.storage = storage
 
     def start(self, number: int, trial: optuna.Trial) -> None:
-        template = create_trial(
-            state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
-        )
-        self.ids[number] = self.storage.create_new_trial(self.study, template)
+        with self._given_up():
+            if self.storage is not None:
+                template = create_trial(
+                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
+                )
+                self.ids[number] = self.storage.create_new_trial(self.study, template)
 
     def report(self, number: int, kimg: float, value: float) -> None:
-        self.storage.set_trial_intermediate_value(self.ids[number], int(kimg * 1000), value)
+        with self._given_up():
+            if self.storage is not None:
+                step = int(kimg * 1000)
+                self.storage.set_trial_intermediate_value(self.ids[number], step, value)
 
     def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
-        identity = self.ids.pop(number)
-        self.storage.set_trial_user_attr(identity, "state", state)
-        told = TrialState.FAIL
-        if values is not None and state in ("completed", "stopped"):
-            told = TrialState.COMPLETE if state == "completed" else TrialState.PRUNED
-        done = list(values) if told == TrialState.COMPLETE and values is not None else None
-        self.storage.set_trial_state_values(identity, told, done)
+        with self._given_up():
+            if self.storage is not None:
+                identity = self.ids.pop(number)
+                self.storage.set_trial_user_attr(identity, "state", state)
+                told = TrialState.FAIL
+                if values is not None and state in ("completed", "stopped"):
+                    told = TrialState.COMPLETE if state == "completed" else TrialState.PRUNED
+                done = list(values) if told == TrialState.COMPLETE and values is not None else None
+                self.storage.set_trial_state_values(identity, told, done)
+
+    @contextmanager
+    def _given_up(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever Optuna raises of a full disk or a file cut short
+            self.storage = None
+            reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            self.tell(f"{self.path}: given up, the search goes on: {reason}")

@@ -100,7 +100,7 @@ def run_study(
         folder.root.mkdir(parents=True, exist_ok=True)
         write_bytes(folder.journal, b"".join(lines))
     if folder.journal.exists():
-        check_same(folder, info)
+        check_same(study, folder, info)
     with connected(address, notify):
         room, there = Room(study.spec.resources), ray.cluster_resources()
         text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {room()} at once"
@@ -110,10 +110,19 @@ def run_study(
         assets = _prepare(study, data, notify)
         taught = list(lessons(study, data, assets, warm_start))
         with _journal(folder.journal, bucket) as journal:
+            if not journal.locked:
+                text = (
+                    "its file system has no locks: make sure that no other raygen runs this study"
+                )
+                notify({"kind": "phase", "text": f"{folder.root}: {text}"})
             records = read_records(folder.journal)
             if records:
-                check_same(folder, info)  # again: it is ours only now
-            sampler = Sampler(study, folder.root.name, folder.optuna)
+                check_same(study, folder, info)  # again: it is ours only now
+
+            def tell(text: str) -> None:
+                notify({"kind": "phase", "text": text})
+
+            sampler = Sampler(study, folder.root.name, folder.optuna, tell)
 
             def delete(trial: int, role: str) -> None:
                 path: Path = getattr(folder.trial(trial), role)
@@ -121,7 +130,7 @@ def run_study(
                 if storage is not None:
                     storage.delete(path.relative_to(folder.root).as_posix())
 
-            curves = Curves(folder.curves)
+            curves = Curves(folder.curves, tell)
 
             def announce(record: dict[str, Any]) -> None:
                 curves(record)
