@@ -62,7 +62,7 @@ def decide(trial: int, kimg: float, decision: str) -> Record:
     }  # fmt: skip
 
 
-CLOSE = {"kind": "close", "state": "completed", "time": 99.0, "seconds": 50.0}
+CLOSE = {"kind": "close", "state": "finished", "time": 99.0, "seconds": 50.0}
 PROTOCOL = {"kind": "protocol", "hash": "aa11", "record": {"metric": "score", "samples": 500}}
 JOURNAL = [
     opened(),
@@ -94,7 +94,9 @@ def write(tmp_path: Path) -> Write:
     """Write a journal of records (or of raw text) and return its study's folder."""
 
     def write(*records: Record | str) -> Path:
-        lines = [r if isinstance(r, str) else json.dumps(r) + "\n" for r in records]
+        # Times and parameters are in every record; here they stand for nothing.
+        rest = {"time": 0.0, "params": {}}
+        lines = [r if isinstance(r, str) else json.dumps(rest | r) + "\n" for r in records]
         StudyFolder(tmp_path).journal.write_text("".join(lines), encoding="utf-8")
         return tmp_path
 
@@ -196,7 +198,7 @@ def test_the_rungs_table_has_one_row_per_decision(study: Study) -> None:
 
 
 def test_the_end_of_the_study_and_its_protocols_are_in_its_facts(study: Study) -> None:
-    assert study.info["state"] == "completed"
+    assert study.info["state"] == "finished"
     assert (study.info["finished"], study.info["seconds"]) == (99.0, 50.0)
     assert study.info["protocols"] == {"aa11": PROTOCOL["record"]}
     assert study.info["protocol_of"] == {"score": "aa11"}
@@ -209,7 +211,7 @@ def test_a_study_that_was_never_closed_is_running(write: Write) -> None:
 def test_a_second_protocol_of_a_metric_is_seen(write: Write) -> None:
     other = {**report(0, 10, 3.0), "protocols": {"score": "bb22"}}
 
-    info = load_study(write(*JOURNAL, other)).info
+    info = load_study(write(*JOURNAL[:12], other)).info
 
     assert info["protocols_of"] == {"score": ["aa11", "bb22"]}
 
@@ -227,11 +229,11 @@ def test_a_torn_line_in_the_middle_is_named_by_its_number(write: Write) -> None:
         load_study(folder)
 
 
-@pytest.mark.parametrize("last", [report(0, 9, 2.0), end(0, "completed", "ünïcödé"), CLOSE])
+@pytest.mark.parametrize("last", [report(0, 10, 2.0), end(0, "completed", "ünïcödé"), CLOSE])
 def test_a_journal_cut_at_any_byte_of_its_last_record_still_loads(
     write: Write, last: Record
 ) -> None:
-    folder = write(*JOURNAL[:12], json.dumps(last, ensure_ascii=False) + "\n")
+    folder = write(*JOURNAL[:12], json.dumps({"time": 0.0, **last}, ensure_ascii=False) + "\n")
     journal = StudyFolder(folder).journal
     whole = journal.read_bytes()
     before = len(whole[:-1].rpartition(b"\n")[0]) + 1
@@ -303,8 +305,9 @@ def test_a_maximised_objective_ranks_the_largest_value_first(write: Write) -> No
 
 def test_equal_values_rank_by_age(write: Write) -> None:
     records = [opened()]
+    records += [suggest(0), suggest(1)]
     for trial in (1, 0):
-        records += [suggest(trial), report(trial, 1, 2.0), end(trial, "completed")]
+        records += [report(trial, 1, 2.0), end(trial, "completed")]
 
     assert ranked(load_study(write(*records)))["trial"].tolist() == [0, 1]
 
@@ -387,11 +390,11 @@ def test_replicates_have_a_file_only_if_there_are_any(write: Write, study: Study
     write_tables(study)
     assert not study.folder.table("replicates").exists()
 
-    again = load_study(write(*JOURNAL, *run(9, 4.0, of=0)))
+    again = load_study(write(*JOURNAL[:-1], *run(4, 4.0, of=0)))
     write_tables(again)
 
     back = pd.read_csv(again.folder.table("replicates"))
-    assert back[["trial", "of", "value"]].to_numpy().tolist() == [[9, 0, 4.0]]
+    assert back[["trial", "of", "value"]].to_numpy().tolist() == [[4, 0, 4.0]]
 
 
 def test_finalists_rank_by_other_seeds_and_not_by_the_value_that_got_them_chosen(
@@ -416,8 +419,8 @@ def test_a_finalist_whose_replicates_have_not_completed_gives_way(write: Write) 
 
 def test_a_finalist_that_fails_with_most_seeds_does_not_win_by_the_lucky_one(write: Write) -> None:
     records = [opened(), *run(0, 1.0), *run(1, 2.0), {"kind": "finals", "trials": [0, 1]}]
-    records += [*run(2, 1.1, of=0), *run(5, 2.0, of=1)]
-    records += [line for n in (3, 4) for line in run(n, 9.0, of=0, state="diverged")]
+    records += [*run(2, 1.1, of=0), *run(3, 2.0, of=1)]
+    records += [line for n in (4, 5) for line in run(n, 9.0, of=0, state="diverged")]
 
     assert ranked(load_study(write(*records)))["trial"].tolist() == [1, 0]
 
@@ -504,7 +507,8 @@ def test_equal_trials_are_both_on_the_front_and_one_objective_has_one(write: Wri
 
 def test_a_decision_on_several_objectives_says_the_place_and_not_a_cut_off(write: Write) -> None:
     record = {**decide(0, 1, "continue"), "value": [5.0, 1.0], "cutoff": None, "rank": 2, "kept": 3}
-    (row,) = load_study(write(two(), suggest(0), record)).rungs.to_dict("records")
+    records = [suggest(0), report(0, 1, 5.0, size=1.0), record]
+    (row,) = load_study(write(two(), *records)).rungs.to_dict("records")
 
     assert (row["value"], row["rank"], row["kept"]) == (5.0, 2, 3)
     assert row["cutoff"] is None or math.isnan(row["cutoff"])
@@ -563,6 +567,7 @@ def test_a_session_without_an_end_counts_until_its_last_record(write: Write) -> 
 
 def test_an_interrupted_trial_that_goes_on_is_running_again(write: Write) -> None:
     records = [suggest(0), start(0), report(0, 1, 5.0), end(0, "interrupted", "Ctrl-C")]
+    records += [closed("interrupted", 30.0), reopened()]
     on = {**start(0), "node": "node-9", "attempt": 2, "kimg": 1}
 
     (row,) = load_study(write(opened(), *records, on)).trials.to_dict("records")

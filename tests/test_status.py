@@ -193,7 +193,7 @@ def test_the_command_goes_on_with_this_study(
 
 def test_the_result_is_plain_json(write: Write) -> None:
     records = simulate(12)
-    folder = write(*records, finals(0, 1), *replicate(20, 0, None, "diverged"))
+    folder = write(*records, finals(0, 1), *replicate(12, 0, None, "diverged"))
 
     assert json.loads(json.dumps(status(folder), allow_nan=False))["schema"] == 1
 
@@ -321,6 +321,7 @@ def test_what_the_sampler_knew_is_what_had_ended_and_not_what_came_later(write: 
 def test_a_decision_shows_the_rung_as_it_was_then(write: Write) -> None:
     folder = write(
         *suggest(0, LOSS), *suggest(1, LOSS), *suggest(2, LOSS),
+        report(0, 2, 7.0), report(1, 2, 5.0), report(2, 2, 1.0),
         decide(0, 2, 7.0, None), decide(1, 2, 5.0, 5.0, peers=2), decide(2, 2, 1.0, 1.0, peers=3),
     )  # fmt: skip
 
@@ -332,7 +333,8 @@ def test_a_decision_shows_the_rung_as_it_was_then(write: Write) -> None:
 def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Write) -> None:
     records = []
     for number in range(40):
-        records += [*suggest(number, LOSS), decide(number, 2, 100.0 - number, 9.0)]
+        value = 100.0 - number
+        records += [*suggest(number, LOSS), report(number, 2, value), decide(number, 2, value, 9.0)]
     text = why(write(*records), 39)
 
     assert "by then: trial 39 61, trial 38 62, " in text
@@ -340,14 +342,16 @@ def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Writ
 
 
 def test_a_trial_kept_by_the_noise_band_says_so(write: Write) -> None:
-    records = [*suggest(0, LOSS), decide(0, 2, 5.5, 5.0, band=1.0)]
+    records = [*suggest(0, LOSS), report(0, 2, 5.5), decide(0, 2, 5.5, 5.0, band=1.0)]
 
     assert "cut-off 5, noise band 1: worse, but within the band" in why(write(*records), 0)
 
 
 def test_a_maximised_rung_places_the_highest_first(write: Write) -> None:
     objective = {"metric": "elbo", "direction": "maximize"}
-    records = [*suggest(0, LOSS), *suggest(1, LOSS), decide(0, 2, -9.0, None)]
+    records = [*suggest(0, LOSS), *suggest(1, LOSS)]
+    records += [report(0, 2, -9.0, metric="elbo"), report(1, 2, -5.0, metric="elbo")]
+    records += [decide(0, 2, -9.0, None)]
     folder = write(*records, decide(1, 2, -5.0, -5.0, peers=2), objective=objective)
 
     assert "place 1 of 2" in why(folder, 1)
@@ -361,7 +365,8 @@ def test_several_objectives_have_a_place_and_no_cut_off(write: Write) -> None:
     folder = write(*suggest(0, LOSS), report(0, 2, 5.0, recall=0.25), decision, objectives=both)
 
     assert "2 kimg: fd_classifier 5, recall 0.25" in why(folder, 0)
-    few = write(*suggest(0, LOSS), decide(0, 2, 5.0, None), objectives=both, folder="few")
+    few = [*suggest(0, LOSS), report(0, 2, 5.0, recall=0.25), decide(0, 2, 5.0, None)]
+    few = write(*few, objectives=both, folder="few")
     assert "rung at 2 kimg: goes on with 5: too few to cut any" in why(few, 0)
     assert "goes on with 5 / 0.25: place 1 of 4, of which 2 go on" in why(folder, 0)
 

@@ -26,7 +26,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     Raises:
         InputError: the folder holds no readable study, or `at` is not understood.
     """
-    records = read_study(path)
+    records = read_study(path, strict=True)
     kept, moment = until(records, at)
     study = fold(StudyFolder(path), kept)
     info = study.info

@@ -23,7 +23,7 @@ def why(path: Path, trial: int, at: str | None = None) -> str:
     Raises:
         InputError: the folder holds no readable study or no such trial, or `at` is not understood.
     """
-    kept, _ = until(read_study(path), at)
+    kept, _ = until(read_study(path, strict=True), at)
     numbers = {record["trial"] for record in kept if record["kind"] == "suggest"}
     if trial not in numbers:
         there = f"trials 0 to {max(numbers)}" if numbers else "no trial yet"
