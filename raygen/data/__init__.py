@@ -7,7 +7,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from raygen.data.read import CIFAR10_CLASSES, Arrays, hold_out, read_cifar10, read_path
+from raygen.data.labels import Arrays
+from raygen.data.read import CIFAR10_CLASSES, hold_out, read_cifar10, read_path
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.spec import Spec
 
@@ -18,7 +19,10 @@ class DataSpec(Spec):
     """Which images to learn.
 
     `path` (a Parquet file or folder, an .npz, a folder with one subfolder per class) wins over
-    `source`; `limit` keeps that many training images, chosen with a fixed seed.
+    `source`. Names say the splits, as users of Hugging Face and torchvision write them: train or
+    training; test, testing, eval or evaluation; val, valid, validation or dev, which is held out
+    where there is no test split and else left out. Where no name does, one image in ten is held
+    out. `limit` keeps that many training images, chosen with a fixed seed.
     """
 
     source: Literal["cifar10", "shapes"] = "cifar10"
@@ -42,6 +46,7 @@ class ImageData(NamedTuple):
     train: Split
     test: Split
     fingerprint: str
+    notes: tuple[str, ...] = ()  # for the user: what of the source is left out
 
     def summary(self) -> dict[str, Any]:
         """Return what a study or a checkpoint records of its data."""
@@ -58,11 +63,12 @@ def load_data(spec: DataSpec) -> ImageData:
     """Load the images that a configuration names.
 
     Raises:
-        InputError: the source is missing, corrupt, empty, unlabelled or not 32x32 (the message
-            names the file).
+        InputError: the source is missing, corrupt, empty, unlabelled or not 32x32, or it is not
+            clear which images are for training (the message names the file).
     """
+    notes: tuple[str, ...] = ()
     if spec.path is not None:
-        name, arrays = read_path(spec.path)
+        name, arrays, notes = read_path(spec.path)
     elif spec.source == "shapes":
         train, test = draw_shapes(SHAPES_TRAIN, seed=0), draw_shapes(SHAPES_TEST, seed=1)
         name, arrays = "shapes", Arrays(SHAPES, *train, *test)
@@ -79,7 +85,7 @@ def load_data(spec: DataSpec) -> ImageData:
         images, labels = images[kept], labels[kept]
     train = Split(images, labels)
     test = Split(torch.from_numpy(arrays.test_images), torch.from_numpy(arrays.test_labels))
-    return ImageData(name, tuple(arrays.classes), train, test, fingerprint(train, test))
+    return ImageData(name, tuple(arrays.classes), train, test, fingerprint(train, test), notes)
 
 
 def fingerprint(*splits: Split) -> str:

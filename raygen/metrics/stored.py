@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raygen.data.read import SIZE, SUFFIXES, decode
+from raygen.data.decode import SIZE, read_picture
+from raygen.data.listing import PICTURES, left_out_note, list_files
 from raygen.errors import InputError
 from raygen.metrics.protocol import Record
 
@@ -23,21 +24,26 @@ KEYS = ("images", "samples", "arr_0")  # ours; EDM's; that of numpy and of guide
 
 
 class Pictures(NamedTuple):
-    """Picture files in the order of their names, at any depth of a folder."""
+    """Picture files in the order of their names, at any depth of a folder.
+
+    `notes` say in a line what else lies there and is left out.
+    """
 
     files: list[Path]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
 
     def read(self, rows: list[int]) -> np.ndarray:
         """Decode some of them: (n, 3, 32, 32)."""
-        decoded = [decode(self.files[row].read_bytes(), str(self.files[row])) for row in rows]
-        return np.stack(decoded)
+        return np.stack([read_picture(self.files[row]) for row in rows])
 
 
 class Archive:
     """The image array of an .npz, read in order: a compressed one cannot be entered midway."""
+
+    notes: tuple[str, ...] = ()
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -91,14 +97,16 @@ def open_images(source: Path) -> Pictures | Archive:
     """Open a folder of pictures (at any depth) or an .npz of uint8 (n, 32, 32, 3).
 
     Raises:
-        InputError: neither, empty, or of another shape or type.
+        InputError: neither, empty, unreadable, or of another shape or type.
     """
     if source.suffix == ".npz":
         return Archive(source)
-    files = sorted(file for file in source.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files, left_out = list_files(source)
+    notes = left_out_note(source, left_out)
     if not files:
-        raise InputError(f"{source}: no pictures in it ({', '.join(sorted(SUFFIXES))})")
-    return Pictures(files)
+        left = f"; {notes[0].removeprefix(f'{source}: ')}" if notes else ""
+        raise InputError(f"{source}: no pictures in it ({', '.join(PICTURES)}){left}")
+    return Pictures(files, notes)
 
 
 def _image_array(file: Path) -> tuple[str, tuple[int, ...]]:

@@ -7,6 +7,7 @@ import pickle
 import struct
 import tarfile
 import urllib.error
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -20,9 +21,12 @@ import pytest
 import torch
 import torchvision.datasets
 from PIL import Image
+from torchvision.datasets.folder import default_loader
 
 from raygen.data import CIFAR10_CLASSES, DataSpec, ImageData, load_data
-from raygen.data.read import Arrays, decode, hold_out
+from raygen.data.decode import decode
+from raygen.data.labels import Arrays
+from raygen.data.read import hold_out
 from raygen.errors import InputError
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
@@ -157,7 +161,7 @@ def test_a_second_reading_takes_the_pixels_from_the_cache(
 ) -> None:
     file = write_images(tmp_path / "a.parquet", random_images(12), labels_of(12))
     first = load(file)
-    monkeypatch.setattr("raygen.data.read.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("raygen.data.decode.decode", lambda *_: pytest.fail("decoded again"))
 
     assert load(file).fingerprint == first.fingerprint
 
@@ -222,12 +226,13 @@ def test_a_table_without_its_columns_is_refused(
     assert refusal(file, tmp_path).startswith(f"bad.parquet: {said}")
 
 
-def test_an_image_column_without_bytes_is_refused(tmp_path: Path) -> None:
-    for number, column in enumerate([pa.array(GOOD), pa.array([{"path": "a.png"}] * 4)]):
-        file = tmp_path / f"bad{number}.parquet"
-        pq.write_table(pa.table({"img": column, "label": LABELS}), file)
+@pytest.mark.parametrize("cells", [[{"path": "a.png"}] * 4, ["a.png"] * 4, [1, 2, 3, 4]])
+def test_an_image_column_without_bytes_or_pixels_is_refused(
+    tmp_path: Path, cells: list[Any]
+) -> None:
+    pq.write_table(pa.table({"img": cells, "label": LABELS}), tmp_path / "bad.parquet")
 
-        assert refusal(file, tmp_path).startswith(f"bad{number}.parquet: no image column")
+    assert refusal(tmp_path / "bad.parquet", tmp_path).startswith("bad.parquet: no image column")
 
 
 def test_an_empty_table_is_refused(tmp_path: Path) -> None:
@@ -530,13 +535,80 @@ def test_a_hold_out_is_disjoint_complete_a_tenth_and_always_the_same(count: int)
     assert np.array_equal(split.labels, again.labels)
 
 
-@pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK"])
-def test_pictures_of_every_mode_become_rgb(mode: str) -> None:
-    buffer = io.BytesIO()
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_pictures_of_every_mode_become_the_rgb_that_torchvision_reads(
+    tmp_path: Path, mode: str
+) -> None:
     picture = Image.fromarray(random_images(1)[0]).convert(mode)
-    picture.save(buffer, format="TIFF" if mode == "CMYK" else "PNG")
+    if "A" in mode:  # alpha is dropped, not laid on a background
+        picture.putalpha(Image.fromarray(random_images(1, seed=1)[0][..., 0]))
+    file = tmp_path / f"a.{'tif' if mode in ('CMYK', 'YCbCr') else 'png'}"
+    picture.save(file)
 
-    assert decode(buffer.getvalue(), "x").shape == (3, 32, 32)
+    found = decode(file.read_bytes(), "x").transpose(1, 2, 0)
+
+    assert np.array_equal(found, np.asarray(default_loader(str(file))))
+
+
+def test_a_transparent_palette_keeps_its_colours_without_a_warning() -> None:
+    picture = Image.fromarray(random_images(1)[0]).quantize(16)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", transparency=bytes(range(0, 256, 16)))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
+
+    assert np.array_equal(found, np.asarray(picture.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
+def test_16_bit_grey_is_scaled_to_8_bits_and_not_clipped(kind: str) -> None:
+    levels = np.linspace(0, 65_535, 1024).astype(np.uint16).reshape(32, 32)
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, format=kind)
+
+    found = decode(buffer.getvalue(), "x")
+
+    assert np.array_equal(found, np.broadcast_to((levels / 257).round(), (3, 32, 32)))
+    assert (found.min(), found.max()) == (0, 255)
+
+
+@pytest.mark.parametrize(("dtype", "said"), [("float32", "floating-point"), ("int32", "whole")])
+def test_pixels_without_a_known_white_are_refused(dtype: str, said: str) -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((32, 32), dtype)).save(buffer, format="TIFF")
+
+    with pytest.raises(InputError, match=rf"here: pixels are 32-bit {said} numbers.*8 or 16 bits"):
+        decode(buffer.getvalue(), "here")
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, lambda image: image),
+        (2, np.fliplr),
+        (3, lambda image: np.rot90(image, 2)),
+        (4, np.flipud),
+        (5, lambda image: image.transpose(1, 0, 2)),
+        (6, lambda image: np.rot90(image, -1)),
+        (7, lambda image: np.rot90(image, 2).transpose(1, 0, 2)),
+        (8, np.rot90),
+    ],
+)
+def test_a_picture_is_turned_as_its_exif_says(
+    orientation: int, upright: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    """The eight orientations of EXIF 2.32, section 4.6.4: where its row 0 and column 0 are."""
+    image = random_images(1)[0]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, format="PNG", exif=exif)
+
+    found = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
+
+    assert np.array_equal(found, upright(image))
 
 
 def test_the_channels_of_a_picture_keep_their_order() -> None:

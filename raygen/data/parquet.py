@@ -1,0 +1,202 @@
+"""Parquet files as the Hugging Face hub has them, with pictures or bare pixels in a column."""
+
+import hashlib
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from raygen.cache import cached
+from raygen.data.decode import SIZE, decode_all
+from raygen.data.labels import HIGHEST, Arrays, Numbered, joined, with_classes
+from raygen.data.listing import PICTURES, list_files
+from raygen.data.splits import group_by_split, held_out, split_of, split_words
+from raygen.errors import InputError
+
+IMAGE_COLUMNS = ("img", "image", "images")
+LABEL_COLUMNS = ("label", "labels", "fine_label")
+DECODING = 2  # part of every cache key: raise it when the same bytes give other pixels
+
+
+def read_parquet(path: Path) -> tuple[Arrays, Counter[str]]:
+    """Read a file, or all files below a folder; return what is left out, too.
+
+    The name of a file says its split, or else that of the nearest folder that does. Files none of
+    which says one are the parts of one training set.
+
+    Raises:
+        InputError: a file's split is unknown, several configurations, a damaged file, a table
+            without its columns, a label that is no class, or a picture that cannot be used.
+    """
+    if path.is_file():
+        names, left_out = [path.name], Counter[str]()
+        files = {path.name: path}
+    else:
+        listing = list_files(path, (".parquet",))
+        left_out = _besides(listing.left_out)
+        files = {file.relative_to(path).as_posix(): file for file in listing.files}
+        names = list(files)
+    splits = {name: _split(name, path) for name in names}
+    groups = group_by_split(splits, path, "Parquet files")
+    _refuse_configurations(path, groups["train"])
+    held = held_out(groups)
+    if held == "test" and "validation" in groups:
+        left_out["Parquet files of validation, as test is there"] += len(groups["validation"])
+    train = joined([_read_file(files[name]) for name in groups["train"]])
+    test = joined([_read_file(files[name]) for name in groups[held]]) if held else None
+    return with_classes(train, test), left_out
+
+
+def _besides(left_out: Counter[str]) -> Counter[str]:
+    """Pictures are named as such: they are not read where there are Parquet files."""
+    pictures = sum(count for suffix, count in left_out.items() if suffix in PICTURES)
+    others = Counter({key: n for key, n in left_out.items() if key not in PICTURES})
+    return others + Counter({"pictures beside Parquet files": pictures})
+
+
+def _split(name: str, root: Path) -> str | None:
+    stem, *folders = Path(name).with_suffix("").parts[::-1]
+    for part in (stem, *folders):
+        split = split_of(part, root / name)
+        if split is not None:
+            return split
+    return None
+
+
+def _refuse_configurations(path: Path, train: list[str]) -> None:
+    """Refuse training files of several folders, whatever split their last folders name."""
+    if all(_split(name, path) is None for name in train):
+        return
+    folders = {
+        "/".join(part for part in Path(name).parts[:-1] if not split_words(part)) for name in train
+    }
+    if len(folders) > 1:
+        known = ", ".join(sorted(folder or "." for folder in folders))
+        raise InputError(
+            f"{path}: holds several data sets, each with training files: {known}; "
+            "give the path of one of them"
+        )
+
+
+def _read_file(file: Path) -> Numbered:
+    table, image_column, label_column = _open(file)
+    labels = _labels(file, table[label_column].to_pylist())
+    images = _pixels(file, table[image_column].combine_chunks())
+    names = _class_names(table.schema.metadata, label_column)
+    return Numbered(images, labels, names, file)
+
+
+def _labels(file: Path, values: list[Any]) -> np.ndarray:
+    for row, value in enumerate(values):
+        if not isinstance(value, int) or value < 0:
+            raise InputError(f"{file} row {row}: label {value!r} is not a class number")
+        if value > HIGHEST:
+            raise InputError(f"{file} row {row}: label {value} is above {HIGHEST}")
+    return np.asarray(values, np.int64)
+
+
+def _pixels(file: Path, column: Any) -> np.ndarray:
+    """Images of a column of bytes, of {bytes, path}, or of nested lists of pixels."""
+    import pyarrow
+
+    if pyarrow.types.is_struct(column.type):
+        column = column.field("bytes")
+    if _listed(column.type):
+        return _listed_pixels(file, column)
+    return _decoded(file, [cell or b"" for cell in column.to_pylist()])
+
+
+def _decoded(file: Path, contents: list[bytes]) -> np.ndarray:
+    """Decode a column once per content: 60,000 JPEGs take 8 s, reading them back 0.1 s."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(len(content).to_bytes(8, "little") + content)
+    places = [f"{file} row {row}" for row in range(len(contents))]
+    pixels = cached(
+        f"pixels-{DECODING}-{digest.hexdigest()[:16]}",
+        lambda: {"pixels": torch.from_numpy(decode_all(contents, places))},
+    )
+    return pixels["pixels"].numpy()
+
+
+def _listed(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _listed_pixels(file: Path, column: Any) -> np.ndarray:
+    """Nested lists (32, 32, 3) or (3, 32, 32) of whole numbers up to 255."""
+    import pyarrow
+    import pyarrow.compute
+
+    rows, shape = len(column), []
+    while _listed(column.type):
+        counts = pyarrow.compute.list_value_length(column)  # pyright: ignore[reportAttributeAccessIssue]
+        lengths = np.asarray(counts.fill_null(-1))
+        if len(set(lengths.tolist())) > 1 or lengths[0] < 1:
+            odd = int((lengths != max(lengths[0], 1)).argmax())
+            row = odd * rows // len(lengths)
+            raise InputError(f"{file} row {row}: not a list of {SIZE}x{SIZE} pixels")
+        shape.append(int(lengths[0]))
+        column = column.flatten()
+    if tuple(shape) not in ((SIZE, SIZE, 3), (3, SIZE, SIZE)):
+        size = "x".join(map(str, shape))
+        raise InputError(
+            f"{file} row 0: lists of {size} numbers, but images must be {SIZE}x{SIZE}x3"
+        )
+    if not pyarrow.types.is_integer(column.type) or column.null_count:
+        raise InputError(f"{file}: lists of {column.type}, but pixels must be whole numbers")
+    values = column.to_numpy(zero_copy_only=False).reshape(rows, *shape)
+    outside = ((values < 0) | (values > 255)).reshape(rows, -1).any(axis=1)
+    if outside.any():
+        raise InputError(f"{file} row {int(outside.argmax())}: pixels beyond 0 to 255")
+    images = values.astype(np.uint8)
+    return images if shape[0] == 3 else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+
+
+def _open(file: Path) -> tuple[Any, str, str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        table = pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        line = str(error).partition("\n")[0]
+        raise InputError(f"{file}: not a readable Parquet file ({line})") from error
+    columns = ", ".join(table.column_names) or "nothing"
+    image = next((name for name in IMAGE_COLUMNS if name in table.column_names), None)
+    label = next((name for name in LABEL_COLUMNS if name in table.column_names), None)
+    if image is None or not _holds_images(table.schema.field(image).type):
+        raise InputError(
+            f"{file}: no image column ({' or '.join(IMAGE_COLUMNS)}: bytes, {{bytes, path}} or "
+            f"lists of pixels); it has {columns}"
+        )
+    if label is None:
+        raise InputError(
+            f"{file}: no label column ({' or '.join(LABEL_COLUMNS)}); it has {columns}"
+        )
+    if table.num_rows == 0:
+        raise InputError(f"{file}: no rows")
+    return table, image, label
+
+
+def _holds_images(kind: Any) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return "bytes" in kind.names
+    return types.is_binary(kind) or types.is_large_binary(kind) or _listed(kind)
+
+
+def _class_names(metadata: dict[bytes, bytes] | None, label_column: str) -> list[str]:
+    """Class names as the Hugging Face hub writes them into the schema, [] if it did not."""
+    try:
+        info = json.loads((metadata or {}).get(b"huggingface", b"{}"))
+        names = info["info"]["features"][label_column]["names"]
+    except (ValueError, KeyError, TypeError, IndexError):
+        return []
+    return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else []
