@@ -34,6 +34,9 @@ STUDY = StudyPath()
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
+TRIAL = click.option(
+    "--trial", type=click.IntRange(0), help="Of a study: another run than that of the model to use."
+)
 DATA = click.option("--data", metavar="PATH", help="The images it learnt from, if not known.")
 PLAIN_HTTP = click.option(
     "--plain-http",
@@ -276,6 +279,7 @@ def train(
 
 @main.command()
 @click.argument("source", type=EXISTING)
+@TRIAL
 @click.option("--out", default="samples.png", type=click.Path(path_type=Path), show_default=True)
 @click.option("--count", type=click.IntRange(1), help="Default: 64; 1 with --tile, 4 for a .gif.")
 @click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
@@ -304,6 +308,7 @@ def train(
 @JSON
 def generate(
     source: Path,
+    trial: int | None,
     out: Path,
     count: int | None,
     seed: int,
@@ -329,12 +334,14 @@ def generate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
+    source = _chosen(source, trial)
     written = draw(source, out, number, seed, device, label, ways)
     say(json.dumps({"schema": 1, "out": str(written)}) if as_json else written)
 
 
 @main.command()
 @click.argument("source", type=EXISTING)
+@TRIAL
 @click.option("--samples", type=click.IntRange(10), help="Default: as many as training images.")
 @click.option("--steps", type=click.IntRange(1), help="Of each classifier; default: 5 epochs.")
 @click.option("--seeds", default=3, type=click.IntRange(1), show_default=True)
@@ -342,6 +349,7 @@ def generate(
 @JSON
 def augment(
     source: Path,
+    trial: int | None,
     samples: int | None,
     steps: int | None,
     seeds: int,
@@ -359,16 +367,18 @@ def augment(
     from raygen.apply.tables import augment_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    source = _chosen(source, trial)
     found = measure(source, data, Settings(samples, steps, seeds), device, tell)
     say(json.dumps(found) if as_json else augment_table(found))
 
 
 @main.command()
 @click.argument("source", type=EXISTING)
+@TRIAL
 @click.option("--samples", default=2000, type=click.IntRange(100), show_default=True)
 @DATA
 @JSON
-def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
+def audit(source: Path, trial: int | None, samples: int, data: str | None, as_json: bool) -> None:
     """Test whether generated images are copies of training images.
 
     E.g.: raygen audit runs/quickstart --samples 2000
@@ -379,12 +389,13 @@ def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
     from raygen.apply.tables import audit_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = measure(source, data, samples, device, tell)
+    found = measure(_chosen(source, trial), data, samples, device, tell)
     say(json.dumps(found) if as_json else audit_table(found))
 
 
 @main.command()
 @click.argument("source", type=EXISTING)
+@TRIAL
 @click.option(
     "-f",
     "--format",
@@ -405,7 +416,13 @@ def audit(source: Path, samples: int, data: str | None, as_json: bool) -> None:
 )
 @JSON
 def export(
-    source: Path, form: str | None, out: Path | None, uint8: bool, table: str, as_json: bool
+    source: Path,
+    trial: int | None,
+    form: str | None,
+    out: Path | None,
+    uint8: bool,
+    table: str,
+    as_json: bool,
 ) -> None:
     r"""Write the generator (ONNX or torch.export, checked, with a model card), or a study's tables.
 
@@ -430,7 +447,7 @@ def export(
         return
     from raygen.apply.export import export as write
 
-    done = write(source, out or Path(f"model.{form or 'onnx'}"), uint8)
+    done = write(_chosen(source, trial), out or Path(f"model.{form or 'onnx'}"), uint8)
     if as_json:
         result = {"file": str(done.path), "card": str(done.card), "difference": done.difference}
         say(json.dumps({"schema": 1, **result}))
@@ -439,10 +456,37 @@ def export(
         say(done.path)
 
 
+def _chosen(source: Path, trial: int | None) -> Path:
+    """Say which model of a study is used, and return its source: the study, or a run's folder."""
+    from raygen.errors import InputError
+    from raygen.folders import StudyFolder
+
+    if trial is None:
+        _say_which(source)
+        return source
+    if not StudyFolder(source).journal.is_file():
+        raise InputError(f"--trial {trial}: {source} is no study")
+    folder = StudyFolder(source).trial(trial)
+    if not folder.best.is_file():
+        raise InputError(f"--trial {trial}: {folder.best} is not there (deleted, or never trained)")
+    return folder.root
+
+
+def _say_which(source: Path) -> None:
+    from raygen.apply.source import words
+
+    if text := words(source):
+        tell(text)
+
+
 @main.command()
 @click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--metrics", required=True, metavar="A,B", help="E.g. fid,fid_test,kid.")
-@click.option("--samples", type=click.IntRange(1), help="Default: 10000, or all stored images.")
+@click.option(
+    "--metrics", metavar="A,B", help="E.g. fid,fid_test,kid; default: as at the end of the search."
+)
+@click.option(
+    "--samples", type=click.IntRange(1), help="Default: 10000, all stored images, or the search's."
+)
 @click.option(
     "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of the samples; repeatable."
 )
@@ -450,7 +494,7 @@ def export(
 @JSON
 def evaluate(
     sources: tuple[Path, ...],
-    metrics: str,
+    metrics: str | None,
     samples: int | None,
     seeds: tuple[int, ...],
     data: str | None,
@@ -458,16 +502,20 @@ def evaluate(
 ) -> None:
     """Measure studies, checkpoints, folders of images or .npz files.
 
+    Of a study the model to use, without --metrics as at the end of its search.
+
     E.g.: raygen evaluate runs/quickstart --metrics fd_classifier_test,recall_classifier
     """
     import torch
 
-    from raygen.apply.evaluate import SAMPLE_SEED, table
     from raygen.apply.evaluate import evaluate as measure
+    from raygen.apply.evaluate import table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    names = [name.strip() for name in metrics.split(",")]
-    found = measure(sources, names, samples, seeds or (SAMPLE_SEED,), data, device)
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    for source in sources:
+        _say_which(source)
+    found = measure(sources, names, samples, seeds or None, data, device)
     if as_json:
         say(json.dumps({"schema": 1, "evaluations": [one.content() for one in found]}))
     else:
@@ -632,6 +680,7 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
         say(json.dumps({"schema": 1, "trial": number, "config": config}))
     else:
         say(f"# trial {number} of {study}: raygen train --config THIS_FILE")
+        say("# what was judged are its settings; another seed gives another model")
         click.echo(dump(config), nl=False)
 
 

@@ -12,11 +12,12 @@ from raygen.apply.written import write_json
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError, did_you_mean
 from raygen.folders import StudyFolder, TrialFolder, UseFolder
-from raygen.metrics import METRICS, comparable, too_few
+from raygen.metrics import METRICS, afresh, comparable, too_few
 from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator, require
 from raygen.metrics.model import Generative
 from raygen.metrics.repeated import Value, repeated
 from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
+from raygen.results import load_study
 
 SAMPLES = 10_000
 
@@ -50,25 +51,28 @@ class _Source(NamedTuple):
 
 def evaluate(
     sources: Sequence[Path],
-    metrics: Sequence[str],
+    metrics: Sequence[str] | None,
     samples: int | None,
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None,
     data: str | None,
     device: torch.device,
 ) -> list[Evaluated]:
     """Measure each source by each metric, and write evaluation.json beside a study or a trial.
 
-    By default 10,000 samples (all images of a folder or an .npz, if there are fewer) from the seed
-    of every evaluation during training.
+    Without metrics the model of a study is measured as at the end of its search: the number of the
+    page's headline. By default 10,000 samples (all images of a folder or an .npz, if there are
+    fewer) from the seed of every evaluation during training.
 
     Raises:
         InputError: an unknown metric, one that a source does not have or that needs more samples,
             nothing to measure, images that cannot be read, weights that cannot be had, or several
             sources whose values do not compare.
     """
-    names = _known(metrics)
-    if len(set(seeds)) < len(seeds):
+    if seeds is not None and len(set(seeds)) < len(seeds):
         raise InputError(f"--seed {' '.join(map(str, seeds))}: each seed counts once")
+    if metrics is None:
+        return [_as_at_the_end(source, samples, seeds, data, device) for source in sources]
+    names, seeds = _known(metrics), seeds or (SAMPLE_SEED,)
     opened = []
     for source in sources:
         one = _open(source, data, device)
@@ -83,6 +87,29 @@ def evaluate(
         if one.folder is not None:
             _write(one.folder.evaluation, evaluated)
     return found
+
+
+def _as_at_the_end(
+    source: Path,
+    samples: int | None,
+    seeds: Sequence[int] | None,
+    data: str | None,
+    device: torch.device,
+) -> Evaluated:
+    if source.is_file() or not StudyFolder(source).journal.exists():
+        raise InputError(f"{source}: is no study, so say what to measure, e.g. --metrics fid,kid")
+    one = _open(source, data, device)
+    plan = afresh.plan(load_study(source).info, one.data)
+    plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
+    _check(one, plan.metrics, plan.samples)
+    require(plan.metrics)
+    evaluator = afresh.evaluator(plan, one.data, device, None)
+    values = repeated(evaluator, lambda seed: _drawn(one, plan.samples, seed, device), plan.seeds)
+    assert one.folder is not None
+    file = one.folder.evaluation
+    evaluated = Evaluated(one.name, plan.samples, plan.seeds, values, one.facts, file)
+    _write(file, evaluated)
+    return evaluated
 
 
 def table(found: Sequence[Evaluated]) -> str:

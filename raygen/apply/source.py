@@ -10,7 +10,7 @@ from raygen.config import load_study as load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError
 from raygen.folders import StudyFolder, TrialFolder, UseFolder
-from raygen.results import best_trial, load_study
+from raygen.results import best_model, best_trial, failed, fresh, load_study
 from raygen.train.checkpoint import load_sampler
 from raygen.train.loop import Learner
 
@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
 
 def find_checkpoint(source: Path) -> Path:
-    """Return the checkpoint to sample from: of a study, its best trial's.
+    """Return the checkpoint to sample from: of a study, that of the model to use.
 
     Raises:
         InputError: nothing there to sample from.
@@ -50,14 +50,39 @@ def find_checkpoint(source: Path) -> Path:
     if source.is_file():
         return source
     if StudyFolder(source).journal.exists():
-        return StudyFolder(source).trial(best_trial(load_study(source))).best
+        study = load_study(source)
+        model = best_model(study)
+        if model is None:
+            best_trial(study)  # says so if there is no value yet
+            raise InputError(f"{source}: no checkpoint of a trial with a value is left")
+        return study.folder.trial(model.run).best
     if TrialFolder(source).best.exists():
         return TrialFolder(source).best
     raise InputError(f"{source}: neither a checkpoint, nor a study, nor a trained configuration")
 
 
+def words(source: Path) -> str | None:
+    """Which model of a study a command uses, and what it was measured to be; None for others.
+
+    Raises:
+        InputError: the study is damaged.
+    """
+    if source.is_file() or not StudyFolder(source).journal.exists():
+        return None
+    study = load_study(source)
+    model = best_model(study)
+    if model is None:
+        return None
+    text = f"using {model.words}: {study.metric} {model.value:.5g} when it was chosen"
+    measured = (fresh(study, model) or {}).get(study.metric)
+    if measured is not None and measured["value"] is not None:
+        text += f", {measured['value']:.5g} measured afresh"
+    reason = failed(study).get(model.run)
+    return f"{text}; do not use it: it {reason}" if reason else text
+
+
 def open_source(source: Path, device: torch.device) -> Source:
-    """Load the model of a study (its best trial), a trial folder or a checkpoint.
+    """Load the model of a study (the one to use), a trial folder or a checkpoint.
 
     Raises:
         InputError: nothing there to sample from, or not readable.

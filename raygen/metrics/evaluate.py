@@ -45,6 +45,7 @@ from raygen.metrics.neighbours import DENSITY_K, MANIFOLD_K, Neighbourhoods, nei
 from raygen.metrics.protocol import Record, Score
 from raygen.ticks import ticking
 
+LEAST_UNSEEN = 100  # test images, for a bound that did not choose the model
 SAMPLE_SEED = 20_140_610  # the same latents in every evaluation of every trial
 
 
@@ -65,15 +66,21 @@ class Evaluator:
         samples: int,
         device: torch.device,
         assets: dict[str, Asset] | None = None,
+        selected_by: int = 0,
     ) -> None:
         """Load the extractors; `assets` comes from `prepare`, which is called if it is not given.
+
+        Bounds of the likelihood are of the first `samples` test images, or where the first
+        `selected_by` of them chose the model, of those behind them, if there are enough.
 
         Raises:
             InputError: the weights of an extractor cannot be had, or too few real images.
         """
         assets = prepare(metrics, data, device, samples) if assets is None else assets
         self.metrics, self.samples, self.device = metrics, samples, device
-        self.test_images = data.test.images[:samples]
+        others = len(data.test.images) - selected_by
+        self.test_from = selected_by if others >= LEAST_UNSEEN else 0
+        self.test_images = data.test.images[self.test_from :][:samples]
         self.data = {"data": data.name, "data_hash": data.fingerprint}
         self.counts = torch.bincount(data.train.labels, minlength=len(data.classes))
         self.labels = torch.empty(0, dtype=torch.int64)
@@ -194,6 +201,8 @@ class Evaluator:
         if metric == "active_units":
             measured = {"active": f"variance of the posterior mean above {ACTIVE}"}
         reference = f"first {images} of test"
+        if self.test_from:
+            reference = f"test images {self.test_from} to {self.test_from + images - 1}"
         ours = {"reference": reference, "weights": "ema", "raygen": __version__}
         return {"metric": metric, **measured, **self.data, **ours}
 

@@ -2,9 +2,13 @@
 
 from raygen.results.fold import fold, load_study
 from raygen.results.ranking import (
+    Model,
+    best_model,
     best_trial,
     better,
+    failed,
     finalists,
+    fresh,
     full_measurements,
     pareto,
     ranked,
@@ -15,7 +19,8 @@ from raygen.results.study import ERROR, STATES, Study
 from raygen.results.write import train_config, write_tables
 
 __all__ = [
-    "ERROR", "LONG", "NEEDED", "STATES", "Advice", "Study", "best_trial", "better", "finalists",
-    "fold", "full_measurements", "grace_advice", "load_study", "pareto", "ranked", "read_records",
-    "read_study", "rung_agreement", "train_config", "write_tables",
+    "ERROR", "LONG", "NEEDED", "STATES", "Advice", "Model", "Study", "best_model", "best_trial",
+    "better", "failed", "finalists", "fold", "fresh", "full_measurements", "grace_advice",
+    "load_study", "pareto", "ranked", "read_records", "read_study", "rung_agreement",
+    "train_config", "write_tables",
 ]  # fmt: skip

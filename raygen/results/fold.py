@@ -82,7 +82,9 @@ def fold(folder: StudyFolder, records: Iterable[Mapping[str, Any]]) -> Study:
                 if measured.setdefault(record["trial"], protocol) != protocol:
                     rows[record["trial"]].update(value=math.nan, best_kimg=math.nan)
                     measured[record["trial"]] = protocol
-                _advance(rows[record["trial"]], history[-1], objectives_of(info))
+                variation = record.get("variation")
+                variation = math.nan if variation is None else float(variation)
+                _advance(rows[record["trial"]], history[-1], variation, objectives_of(info))
             case "decide":
                 rungs[record["trial"], record["kimg"]] = _decided(record)
             case "checkpoint":
@@ -149,10 +151,11 @@ def _opened(info: dict[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     if record.get("changed"):
         session["changed"] = record["changed"]
     return {
-        **study,
+        **{key: value for key, value in study.items() if key not in GATHERED},
         "protocols": {**study.get("protocols", {}), **info.get("protocols", {})},
         "protocol_of": dict(study.get("protocol_of", {})),
         "retries_used": 0,
+        **({"started": study["started"]} if "started" in study else {}),
         **{key: info[key] for key in GATHERED if key in info},
         "sessions": [*sessions, session],
         "state": "running",
@@ -170,6 +173,7 @@ def _tick(session: dict[str, Any], record: Mapping[str, Any]) -> None:
 def _suggested(record: Mapping[str, Any]) -> dict[str, Any]:
     empty = {"state": "running", "reason": "", "value": math.nan, "best_kimg": math.nan}
     row = {"trial": record["trial"], **empty, "kimg": 0.0, "seconds": 0.0}
+    row |= {"variation": math.nan}
     return {**row, "seed": record["seed"], "node": "", **flatten(record["config"])}
 
 
@@ -199,14 +203,17 @@ def _measured(info: dict[str, Any], protocols: Mapping[str, str]) -> None:
 
 
 def _advance(
-    row: dict[str, Any], report: Mapping[str, Any], objectives: Sequence[Mapping[str, str]]
+    row: dict[str, Any],
+    report: Mapping[str, Any],
+    variation: float | None,
+    objectives: Sequence[Mapping[str, str]],
 ) -> None:
     """A trial is as good as its best milestone by the first objective at which all are finite."""
     row.update(kimg=report["kimg"], seconds=report["seconds"])
     values = [report.get(each["metric"], math.nan) for each in objectives]
     minimise = objectives[0]["direction"] == "minimize"
     if not any(map(math.isnan, values)) and better(minimise, values[0], row["value"]):
-        row.update(value=values[0], best_kimg=report["kimg"])
+        row.update(value=values[0], best_kimg=report["kimg"], variation=variation)
 
 
 def _decided(record: Mapping[str, Any]) -> dict[str, Any]:

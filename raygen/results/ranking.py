@@ -1,11 +1,14 @@
 """Which trials of a study are the best, and by what."""
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from raygen.errors import InputError
+from raygen.failure import is_one_image, knows_nothing
+from raygen.metrics import METRICS
 from raygen.race import posterior
 from raygen.results.study import Study
 
@@ -20,8 +23,90 @@ def better(minimise: bool, value: float, than: float) -> bool:
     return math.isnan(than) or (value < than if minimise else value > than)
 
 
+class Model(NamedTuple):
+    """The checkpoint to use: of a trial, or of a finalist's training with another seed."""
+
+    run: int  # whose folder it is in: a trial's number or that of a replicate
+    trial: int  # whose settings it has
+    seed: int
+    value: float  # by which it was chosen
+    kimg: float
+
+    @property
+    def words(self) -> str:
+        """Which one it is."""
+        again = "" if self.run == self.trial else f", trained again with seed {self.seed}"
+        return f"trials/{self.run:04d}/best.pt (trial {self.trial}{again})"
+
+
+def failed(study: Study) -> dict[int, str]:
+    """Why some trials and replicates drew nothing of use, by number, whatever their objective says.
+
+    Read from what they reported at their best milestone, however short their training was.
+    """
+    guess = METRICS[study.metric].guess if study.metric in METRICS else None
+    reasons = {}
+    for table in (study.trials, study.replicates):
+        rows = zip(table["trial"], table["value"], table["variation"], strict=True)
+        for trial, value, variation in rows:
+            if is_one_image(variation, study.info["family"]):
+                share = f"{float(variation):.1%}"
+                reasons[int(trial)] = f"draws one image: its samples vary {share} as real ones do"
+            elif not math.isnan(value) and knows_nothing(value, guess, study.minimise):
+                reasons[int(trial)] = f"is no better than knowing nothing ({guess:g})"
+    return reasons
+
+
+def best_model(study: Study) -> Model | None:
+    """Return the checkpoint to use, or None without one.
+
+    Of the best trial by `ranked`, if nothing has completed; else the best of all that have, the
+    finalists' trainings with other seeds included. What was deleted or drew nothing of use does not
+    count while there is another. Of several objectives, the first decides on the front.
+    """
+    order = ranked(study)
+    if order.empty:
+        return None
+    rows = order.assign(of=order["trial"])
+    if len(study.objectives) == 1:
+        rows = pd.concat([rows, study.replicates[study.replicates["value"].notna()]])
+        done = rows[rows["state"] == "completed"]
+        bad = failed(study)
+        done = done.assign(_failed=done["trial"].isin(list(bad))).sort_values(
+            ["_failed", "value", "trial"], ascending=[True, study.minimise, True]
+        )
+        rows = done if len(done) else rows
+    else:
+        front = pareto(study)
+        rows = rows.set_index("trial", drop=False).loc[front] if front else rows
+    gone = study.checkpoints[study.checkpoints["collected"].astype(bool)]
+    gone = set(gone.loc[gone["role"] == "best", "trial"].astype(int))
+    there = rows[~rows["trial"].isin(list(gone))]
+    if there.empty:
+        return None
+    first = there.iloc[0]
+    run, trial, seed = (int(first[name]) for name in ("trial", "of", "seed"))
+    return Model(run, trial, seed, float(first["value"]), float(first["best_kimg"]))
+
+
+def fresh(study: Study, model: Model) -> dict[str, dict[str, Any]] | None:
+    """What a model was measured to be after it was chosen, by metric: value, sd, each, protocol.
+
+    On other samples, and against images that did not choose it; None if it was not.
+    """
+    measured = study.info.get("full", {}).get(str(model.run))
+    if measured is None:
+        return None
+    return {
+        metric: {**found, "protocol": measured["protocols"][metric]}
+        for metric, found in measured["values"].items()
+    }
+
+
 def ranked(study: Study) -> pd.DataFrame:
     """Trials with a finite value, best first; those trained to the full budget before all others.
+
+    One that drew nothing of use comes after all that did (see `failed`).
 
     A value reached at a low rung is not comparable with one at the full budget, so a stopped
     trial is the best only while nothing has completed. Finalists that other seeds have judged come
@@ -36,17 +121,18 @@ def ranked(study: Study) -> pd.DataFrame:
         scored.assign(
             _mean=scored["trial"].map({trial: sum(v) / len(v) for trial, v in means.items()}),
             _full=scored["state"] != "completed",
+            _failed=scored["trial"].isin(list(failed(study))),
         )
         .sort_values(
-            ["_mean", "_full", "value", "trial"],
-            ascending=[study.minimise, True, study.minimise, True],
+            ["_failed", "_mean", "_full", "value", "trial"],
+            ascending=[True, study.minimise, True, study.minimise, True],
         )
-        .drop(columns=["_mean", "_full"])
+        .drop(columns=["_failed", "_mean", "_full"])
     )
 
 
 def best_trial(study: Study) -> int:
-    """Return the number of the best trial.
+    """Return the number of the trial with the best settings.
 
     Raises:
         InputError: no trial has a value yet.

@@ -19,12 +19,13 @@ STATES = (
 )
 TRIAL_COLUMNS = [
     "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",
+    "variation",
 ]  # fmt: skip
 HISTORY_COLUMNS = ["trial", "kimg", "seconds", "images_per_second"]
 ERROR = ".sd"  # ends the column of a metric's standard error in the history
 RUNG_COLUMNS = ["trial", "kimg", "value", "cutoff", "band", "peers", "decision"]
 REPLICATE_COLUMNS = [
-    "trial", "of", "seed", "state", "reason", "value", "best_kimg", "kimg", "seconds",
+    "trial", "of", "seed", "state", "reason", "value", "best_kimg", "kimg", "seconds", "variation",
 ]  # fmt: skip
 RUN_COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "start", "stop"]
 CHECKPOINT_COLUMNS = ["trial", "role", "kimg", "collected", "bytes"]

@@ -3,8 +3,12 @@
 import json
 from typing import Any
 
+from raygen.errors import InputError
 from raygen.files import write_text
 from raygen.results.study import Study
+
+# What a configuration takes from the facts of its study.
+NEEDED = ("family", "data.source", "evaluation", "budget.kimg", "milestones", "resources.cpus")
 
 
 def write_tables(study: Study) -> None:
@@ -16,7 +20,20 @@ def write_tables(study: Study) -> None:
 
 
 def train_config(study: Study, trial: int) -> dict[str, Any]:
-    """Return one trial of a study as a configuration that `raygen train --config` accepts."""
+    """Return one trial of a study as a configuration that `raygen train --config` accepts.
+
+    Raises:
+        InputError: the study is of a raygen that did not record all that belongs to it.
+    """
+    for at in NEEDED:
+        value: Any = study.info
+        for name in at.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is None:
+            raise InputError(
+                f"{study.folder.journal}:1: the study does not say its {at}, so none of its "
+                f"trials can be trained again"
+            )
     seeds = study.trials.set_index("trial")["seed"]
     return {
         "family": study.info["family"],

@@ -5,12 +5,12 @@ from typing import Any
 
 from torch import Tensor
 
+from raygen.failure import DIVERSITY
+
 # Of 25 public GAN logs, 6 rose to more than 1.25 times their best distance and none of them came
 # back. 1.5 times, twice in a row, leaves room for the noise of a small sample.
 RISE = 1.5
 PATIENCE = 2
-# Generated images vary per pixel by less than this share of what real ones do: nearly one picture.
-DIVERSITY = 0.05
 # Generator steps before that is a sign: fresh generators draw nearly one picture, too. At the
 # rates of the DCGAN paper and batches of 16, they left that state after 20 to 60 steps.
 YOUNG = 200
@@ -50,6 +50,7 @@ class Health:
         self.minimise, self.diversity = minimise, diversity
         self.chance, self.guess = chance, guess
         self.real_spread = spread(real)
+        self.variation: float | None = None  # of the last samples, as a share of that of real ones
         self.best = math.inf if minimise else -math.inf
         self.protocol = ""
         self.worse = 0
@@ -77,9 +78,9 @@ class Health:
 
         `samples` is the sample grid, `losses` the means since the last evaluation.
         """
+        self.variation = share = spread(samples) / self.real_spread
         if not math.isfinite(value):
             return f"the objective is {value}"
-        share = spread(samples) / self.real_spread
         alike = share < self.diversity and steps >= YOUNG
         self.uniform = self.uniform + 1 if alike else 0
         if self.uniform >= PATIENCE:

@@ -49,6 +49,7 @@ class Progress(NamedTuple):
     losses: dict[str, float]  # means since the last milestone
     samples: Tensor  # uint8 (64, 3, 32, 32), from the same latents at every milestone
     views: dict[str, Tensor]  # more such pictures, by name; none of a trial that broke
+    variation: float | None  # of the samples over that of real images; None if it broke
     diverged: str | None  # why the trial must not go on
     best: bool  # whether the objective is the best of the trial so far
     last: bool
@@ -66,6 +67,7 @@ class Progress(NamedTuple):
             "sd": {name: s.sd for name, s in self.scores.items() if s.sd is not None},
             "protocols": {name: score.protocol for name, score in self.scores.items()},
             "losses": self.losses,
+            "variation": self.variation,
             "diverged": self.diverged,
             "best": self.best,
             "last": self.last,
@@ -150,7 +152,8 @@ def fit(
         speed = trained.added / max(trained.seconds, 1e-9)
         yield Progress(
             kimg, seconds, now - evaluating, speed, scores, trained.losses, samples, pictures,
-            diverged, best, kimg == milestones[-1], learner, state,
+            health.variation if scores else None, diverged, best, kimg == milestones[-1],
+            learner, state,
         )  # fmt: skip
         if diverged is not None:
             return

@@ -15,22 +15,28 @@ class Owner(Protocol):
 
 
 def collectable(
-    trials: Mapping[int, Owner], ranked: Sequence[int], keep: int, gigabytes: float | None
+    trials: Mapping[int, Owner],
+    ranked: Sequence[int],
+    keep: int,
+    gigabytes: float | None,
+    model: int | None = None,
 ) -> list[tuple[int, str]]:
     """Return the (trial, role) of every checkpoint to delete, in the order of least regret.
 
     What an unfinished trial needs to go on stays, whatever it weighs, and so do the weights of the
-    best trial. Of the ended ones the first `keep` of `ranked` keep theirs; what still exceeds the
-    budget goes from the worst trial on, states of training before weights.
+    best trial and those of `model`, the run whose checkpoint is the one to use. Of the ended ones
+    the first `keep` of `ranked` keep theirs; what still exceeds the budget goes from the worst
+    trial on, states of training before weights.
     """
     ended = {number: trial for number, trial in trials.items() if not trial.unfinished}
     kept = set(ranked[:keep])
-    gone = []
+    gone: list[tuple[int, str]] = []
     for number, trial in ended.items():
         # Of a repetition only the weights matter: it is there for its number.
         roles = ("last",) if trial.of is not None else ("last", "best")
         if number not in kept:
-            gone += [(number, role) for role in roles if role in trial.files]
+            kept_role = "best" if number == model else ""
+            gone += [(number, r) for r in roles if r in trial.files and r != kept_role]
     if gigabytes is None:
         return gone
     total = sum(sum(trial.files.values()) for trial in trials.values())
@@ -41,7 +47,7 @@ def collectable(
     for number, role in rest:
         if total <= gigabytes * 1e9:
             break
-        protected = role == "best" and number == (ranked[0] if ranked else None)
+        protected = role == "best" and number in (*ranked[:1], model)
         if role in ended[number].files and (number, role) not in gone and not protected:
             gone.append((number, role))
             total -= ended[number].files[role]

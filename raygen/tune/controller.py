@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
+from raygen.failure import is_one_image, knows_nothing
 from raygen.metrics import METRICS, protocol_hash
 from raygen.space import Draw
 from raygen.tune.collect import collectable
@@ -48,6 +49,8 @@ class Trial:
     values: list[float] | None = None
     protocol: str | None = None
     sd: float | None = None
+    best_kimg: float = 0.0
+    variation: float | None = None  # of its samples then, as a share of that of real images
     history: list[float] = field(default_factory=list)  # of the first objective, likewise
     diverged: str | None = None  # what the last report said
     decision: Record | None = None  # the last one
@@ -204,6 +207,7 @@ class Controller:
         kept = ("kimg", "seconds", "evaluation_seconds", "images_per_second", "metrics", "losses")
         told = {key: event[key] for key in kept} | {"sd": event.get("sd", {})}
         told |= {"protocols": protocols, "diverged": event["diverged"], "last": event["last"]}
+        told |= {"variation": event.get("variation")}
         self._write("report", trial=number, **told)
         for role, size in dict(event["checkpoints"]).items():
             self._write("checkpoint", trial=number, kimg=event["kimg"], role=role, bytes=size)
@@ -376,22 +380,43 @@ class Controller:
     def _collect(self) -> None:
         order = [*self._best_completed(), *self._best("stopped", "diverged")]
         spec = self.spec.checkpoints
-        for number, role in collectable(self.trials, order, spec.keep, spec.gigabytes):
+        model = self.best_run()
+        for number, role in collectable(self.trials, order, spec.keep, spec.gigabytes, model):
             size = self.trials[number].files[role]
             self._write("collect", trial=number, role=role, bytes=size)
             self.delete(number, role)
+
+    def best_run(self) -> int | None:
+        """The trial or replicate whose checkpoint is the one to use; see results.best_model."""
+        runs = list(self.trials.values()) if len(self.directions) == 1 else self.searched
+        order = self._in_order([run for run in runs if run.state == "completed"])
+        return order[0] if order else None
 
     def _best_completed(self) -> list[int]:
         return self._best("completed")
 
     def _best(self, *states: str) -> list[int]:
         """Trials of the search in some states that have values, the best first."""
-        found = [t for t in self.searched if t.state in states and t.values is not None]
+        return self._in_order([trial for trial in self.searched if trial.state in states])
+
+    def _in_order(self, runs: list[Trial]) -> list[int]:
+        """Numbers of those that have values, the best first, what drew nothing of use last."""
+        scored = [run for run in runs if run.values is not None]
+        parts = [run for run in scored if not self._failed(run)], list(filter(self._failed, scored))
         signs = [1.0 if way == "minimize" else -1.0 for way in self.directions]
-        points = [[s * v for s, v in zip(signs, t.values or [], strict=True)] for t in found]
-        if len(signs) > 1:
-            return [found[i].number for i in standing(points)]
-        return [found[i].number for i in sorted(range(len(found)), key=lambda i: points[i])]
+        order: list[int] = []
+        for part in parts:
+            points = [[s * v for s, v in zip(signs, run.values or [], strict=True)] for run in part]
+            by_value = sorted(range(len(part)), key=points.__getitem__)
+            order += [part[i].number for i in (standing(points) if len(signs) > 1 else by_value)]
+        return order
+
+    def _failed(self, run: Trial) -> bool:
+        """Whether its best checkpoint drew nothing of use; see results.failed."""
+        guess = METRICS[self.spec.objective].guess
+        value = run.values[0] if run.values is not None else math.nan
+        useless = run.values is not None and knows_nothing(value, guess, self.minimise)
+        return useless or is_one_image(run.variation, self.spec.family)
 
     def _seed(self, number: int) -> int:
         return derive(self.spec.seed, number)
@@ -474,6 +499,7 @@ class Controller:
         better = trial.values is None or (values[0] < trial.values[0]) == self.minimise
         if better and (trial.values is None or values[0] != trial.values[0]):
             trial.values, trial.sd = values, record.get("sd", {}).get(self.spec.objective)
+            trial.best_kimg, trial.variation = trial.kimg, record.get("variation")
 
     def _ended(self, trial: Trial, state: str) -> None:
         trial.state = state

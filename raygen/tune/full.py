@@ -1,4 +1,4 @@
-"""Finalists measured in full: many samples, several seeds, against training and test images."""
+"""What was chosen, measured afresh: the finalists, and the model to use."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ray.exceptions import RayError
 
 from raygen.config import Resources
 from raygen.errors import RaygenError
-from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator
+from raygen.metrics import afresh
 from raygen.metrics.repeated import repeated
 from raygen.train.checkpoint import load_sampler
 from raygen.tune.controller import Controller
@@ -17,42 +17,54 @@ from raygen.tune.workbench import Shared, headline
 POLL = 1.0  # seconds between two looks at whether the search is to end
 
 
-def measure_finalists(controller: Controller, shared: Shared) -> None:
-    """Measure the finalists that were not, several at once, and write each into the journal.
+def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) -> None:
+    """Measure what was not yet, several at once, and write each into the journal.
 
-    Nothing where no samples are asked for, or the search has not come to its end. One that cannot
-    be measured is told of and left out: the search is not lost for it.
+    The model to use, and the finalists where their samples are given. Nothing if the search was
+    interrupted. One that cannot be measured is told of and left out: the search is not lost for it.
     """
-    spec = controller.spec
-    if not spec.final_metrics or not controller.race.settled or controller.closing:
-        return
-    waiting = [n for n in controller.race.finalists if n not in controller.final]
+    waiting = _chosen(controller)
     if not waiting:
         return
-    controller.notify({"kind": "phase", "text": f"measuring {len(waiting)} finalists in full"})
+    controller.notify({"kind": "phase", "text": f"measuring {_words(waiting)} afresh"})
     resources = Resources.model_validate(shared.resources)
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
     reference = ray.put(shared)
-    settings = spec.final_metrics, spec.finalists.samples, spec.finalists.sample_seeds
-    running = {task.remote(reference, number, *settings): number for number in waiting}  # pyright: ignore
-    while running and not controller.closing:
+    running = {task.remote(reference, number, plan): number for number in waiting}  # pyright: ignore
+    while running and not _interrupted(controller):
         done, _ = ray.wait(list(running), timeout=POLL)
-        controller.tick()
         for each in done:
             number = running.pop(each)
             try:
                 controller.measured(number, ray.get(each))
             except (RayError, RaygenError) as error:
-                text = f"finalist {number} could not be measured in full: {headline(error)}"
+                text = f"trial {number} could not be measured afresh: {headline(error)}"
                 controller.notify({"kind": "phase", "text": text})
     for each in running:
         ray.cancel(each, force=True)
 
 
-def _measure(
-    shared: Shared, number: int, metrics: tuple[str, ...], samples: int, sample_seeds: int
-) -> dict[str, Any]:
-    """Measure one trial's best weights, on the device of its training."""
+def _chosen(controller: Controller) -> list[int]:
+    """Numbers of the runs to measure, the model to use first."""
+    if _interrupted(controller):
+        return []
+    model = controller.best_run()
+    numbers = [] if model is None else [model]
+    if controller.spec.finalists.samples and controller.race.settled and not controller.closing:
+        numbers += controller.race.finalists
+    return [number for number in dict.fromkeys(numbers) if number not in controller.final]
+
+
+def _interrupted(controller: Controller) -> bool:
+    return controller.closing is not None and controller.closing.state != "finished"
+
+
+def _words(numbers: list[int]) -> str:
+    return "the model to use" if len(numbers) == 1 else f"the {len(numbers)} best models"
+
+
+def _measure(shared: Shared, number: int, plan: afresh.Plan) -> dict[str, Any]:
+    """Measure one run's best weights, on the device of its training."""
     resources = shared.resources
     torch.set_num_threads(max(1, int(resources["cpus"])))
     device = torch.device("cuda" if resources["gpus"] else "cpu")
@@ -61,7 +73,5 @@ def _measure(
     if shared.storage is not None:
         shared.storage.pull(folder.root, [best.relative_to(folder.root).as_posix()])
     learner, _ = load_sampler(best, device)
-    evaluator = Evaluator(metrics, shared.data(), samples, device, shared.assets)
-    # Not the seed of the search, whose samples the trial was chosen by.
-    seeds = range(SAMPLE_SEED + 1, SAMPLE_SEED + 1 + sample_seeds)
-    return {v.metric: v.content() for v in repeated(evaluator, lambda _: learner, seeds)}
+    evaluator = afresh.evaluator(plan, shared.data(), device, shared.assets)
+    return {v.metric: v.content() for v in repeated(evaluator, lambda _: learner, plan.seeds)}

@@ -23,6 +23,7 @@ from raygen.document import dump
 from raygen.errors import ClusterError, RaygenError, StorageError, cannot_write
 from raygen.files import write_bytes, write_text
 from raygen.folders import StudyFolder
+from raygen.metrics import afresh
 from raygen.metrics.evaluate import prepare, require
 from raygen.results import fold, read_records, write_tables
 from raygen.storage import JOURNAL, Storage
@@ -30,7 +31,7 @@ from raygen.tune.cluster import SAY_SECONDS, Room, check_storage, connected, kil
 from raygen.tune.controller import Closing, Controller
 from raygen.tune.curves import Curves
 from raygen.tune.describe import check_same, describe
-from raygen.tune.full import measure_finalists
+from raygen.tune.full import measure_chosen
 from raygen.tune.interrupts import Interrupts
 from raygen.tune.journal import Journal
 from raygen.tune.remote import Records, RemoteJournal, records_at
@@ -107,7 +108,8 @@ def run_study(
         notify({"kind": "machines", "text": text})
         _make_folder(folder.root, storage, room.elsewhere)
         notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
-        assets = _prepare(study, data, notify)
+        plan = afresh.plan(info, data)
+        assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets, warm_start))
         with _journal(folder.journal, bucket) as journal:
             if not journal.locked:
@@ -156,7 +158,7 @@ def run_study(
             try:
                 with interrupts.ended_by(end):
                     drive(controller, *_trainable(shared), room, folder.root)
-                    measure_finalists(controller, shared)
+                    measure_chosen(controller, shared, plan)
                 for trial in controller.running:
                     controller.end(trial.number, "interrupted", "the search ended before it")
             except RaygenError as error:
@@ -440,15 +442,15 @@ def _own(error: BaseException) -> RaygenError:
     return error
 
 
-def _prepare(study: Study, data: ImageData, notify: Notify) -> dict[str, Any]:
+def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -> dict[str, Any]:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one.
 
     Raises:
         RaygenError: no GPU became free within the hours of the budget.
     """
     spec = study.spec
-    metrics = tuple(dict.fromkeys((*spec.metrics, *spec.final_metrics)))
-    samples = max(spec.evaluation.samples, spec.finalists.samples or 0)
+    metrics = tuple(dict.fromkeys((*spec.metrics, *plan.metrics)))
+    samples = max(spec.evaluation.samples, plan.samples)
     if not study.spec.resources.gpus:
         return prepare(metrics, data, torch.device("cpu"), samples)
     task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)

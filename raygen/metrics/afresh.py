@@ -1,0 +1,62 @@
+"""How a model that was chosen is measured: on samples, and against images, that did not choose it.
+
+The value by which it was chosen is the luckiest of many. The same plan serves the end of a search
+and `raygen evaluate STUDY`, so that both give the same number.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from raygen.data import ImageData
+from raygen.metrics import METRICS, too_few
+from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator
+from raygen.metrics.extractors import too_few_real
+
+# Of samples, from which on their cost, which grows with the square, is that of the training.
+MOST_NEIGHBOURS = 10_000
+NEIGHBOURS = ("recall", "coverage")  # what tells that a model draws some kinds of images only
+
+
+class Plan(NamedTuple):
+    """What is measured, from how many samples, of which seeds."""
+
+    metrics: tuple[str, ...]
+    samples: int
+    seeds: tuple[int, ...]
+    selected_by: int  # the first test images chose the model: a bound is of others, if there are
+
+
+def plan(info: Mapping[str, Any], data: ImageData) -> Plan:
+    """Read from what a study records of itself how its models are measured afresh."""
+    finalists = info.get("finalists") or {}
+    selected_by = int(info["evaluation"]["samples"])
+    samples = int(finalists.get("samples") or selected_by)
+    objectives = [each["metric"] for each in info.get("objectives") or [info["objective"]]]
+    seeds = range(SAMPLE_SEED + 1, SAMPLE_SEED + 1 + int(finalists.get("sample_seeds") or 3))
+    metrics = fresh_metrics(objectives, finalists.get("metrics") or (), samples, data)
+    return Plan(metrics, samples, tuple(seeds), selected_by)
+
+
+def fresh_metrics(
+    objectives: Sequence[str], more: Sequence[str], samples: int, data: ImageData
+) -> tuple[str, ...]:
+    """The objectives, the same against test images, recall and coverage if affordable, and more.
+
+    What was not asked for is left out where there are too few images for it.
+    """
+    added = [f"{name}_test" for name in objectives]
+    features = METRICS[objectives[0]].features
+    if features is not None and samples <= MOST_NEIGHBOURS:
+        ending = "" if features == "inception" else f"_{features}"
+        added += [f"{name}{ending}" for name in NEIGHBOURS]
+    fitting = [
+        name
+        for name in added
+        if name in METRICS and not too_few(name, samples) and not too_few_real(name, data)
+    ]
+    return tuple(dict.fromkeys((*objectives, *fitting, *more)))
+
+
+def evaluator(plan: Plan, data: ImageData, device: Any, assets: dict[str, Any] | None) -> Evaluator:
+    """Return what measures by a plan."""
+    return Evaluator(plan.metrics, data, plan.samples, device, assets, plan.selected_by)
