@@ -1,16 +1,30 @@
-"""Checkpoints: written whole or not at all, loaded without running any code from the file."""
+"""Checkpoints: written whole or not at all, loaded without running any code from the file.
 
+What is loaded may have been cut or changed, or come from anybody: nothing is built before its size
+is known to be that of the file, and no weight is used that is not finite.
+"""
+
+import math
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
+from pydantic import ValidationError
+from torch import Tensor, nn
 
 from raygen.cache import replace_file
-from raygen.config import Trial, parse_trial
+from raygen.config import GanTrial, Trial, parse_trial
+from raygen.document import one_line, shown
 from raygen.errors import InputError, cannot_write
 from raygen.train.loop import Learner, Position, Progress, make_learner
+from raygen.train.vae import Vae
 
 FORMAT = 1
+# What a learner has beside the averaged weights (a discriminator), as a multiple of them and more.
+MOST_TIMES, MOST_MORE = 20, 50_000_000
+MOST_CLASSES = 100_000
 
 
 def checkpoint(
@@ -71,21 +85,43 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         InputError: missing, damaged, or not a raygen checkpoint.
     """
     try:
+        if not path.exists():
+            raise InputError(f"{path}: no such checkpoint")
+        # Only what torch writes: bytes that are stored as they are, so no larger than the file.
+        if not path.is_file() or not zipfile.is_zipfile(path):
+            raise InputError(f"{path}: not a readable checkpoint")
+        with zipfile.ZipFile(path) as parts:
+            size = sum(part.file_size for part in parts.infolist())
+        if size > path.stat().st_size:
+            raise InputError(f"{path}: not a readable checkpoint: it is larger than its file")
         content = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such checkpoint") from error
+    except InputError:
+        raise
     except Exception as error:  # on foreign bytes torch raises KeyError, IndexError, and more
         raise InputError(f"{path}: not a readable checkpoint") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    known = isinstance(content, dict) and type(content.get("format")) is int
+    if not known or content["format"] != FORMAT:
         raise InputError(f"{path}: not a raygen checkpoint of format {FORMAT}")
     return content
 
 
 def load_sampler(path: Path, device: torch.device) -> tuple[Learner, dict[str, Any]]:
-    """Return a learner that can sample, and what else the checkpoint says."""
+    """Return a learner that can sample, and what else the checkpoint says.
+
+    Raises:
+        InputError: as load; or a field is missing or of another type, the weights are not those of
+            its configuration, or not finite.
+    """
     content = load(path, device)
-    trial = parse_trial(content["trial"])
-    learner = make_learner(trial, len(content["data"]["classes"]), device, content["seed"])
+    trial = _described(path, content)
+    classes = len(content["data"]["classes"])
+    average = _mapping(path, content["learner"], "average", "learner")
+    nets = _outline(path, trial, classes, average)
+    _check_weights(path, "average", average, nets["average"])
+    for name, value in average.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            _fail(path, f"learner.average.{name}", "is not finite: raygen draws nothing from it")
+    learner = make_learner(trial, classes, device, content["seed"])
     learner.load_weights(content["learner"])
     return learner, content
 
@@ -94,9 +130,140 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
     """Return a checkpoint to go on from.
 
     Raises:
-        InputError: it holds the weights for sampling only.
+        InputError: as load_sampler, but for weights that are not finite; or it holds the weights
+            for sampling only, or no state of the optimisers or of the loop.
     """
     content = load(path, device)
-    if content["loop"] is None:
+    if content.get("loop", {}) is None:
         raise InputError(f"{path}: holds no optimiser state, so training cannot go on from it")
+    trial = _described(path, content)
+    state = content["learner"]
+    nets = _outline(
+        path, trial, len(content["data"]["classes"]), _mapping(path, state, "average", "learner")
+    )
+    for name, network in nets.items():
+        _check_weights(path, name, _mapping(path, state, name, "learner"), network)
+    gan = isinstance(trial, GanTrial)
+    for name in ("generator_adam", "discriminator_adam") if gan else ("adam",):
+        adam = _mapping(path, state, name, "learner")
+        if not isinstance(adam.get("state"), dict) or not isinstance(
+            adam.get("param_groups"), list
+        ):
+            _fail(path, f"learner.{name}", "is no state of an optimiser")
+    loop = _mapping(path, content, "loop")
+    _whole(path, loop, "images", "loop")
+    _finite(path, loop, "seconds", "loop")
+    _mapping(path, loop, "health", "loop")
     return content
+
+
+def _described(path: Path, content: dict[str, Any]) -> Trial:
+    """Check everything but the weights, and return the trial; its settings are completed."""
+    raw = _mapping(path, content, "trial")
+    try:
+        trial = parse_trial(raw)
+    except ValidationError as error:
+        mistake = error.errors(include_url=False, include_context=False)[0]
+        at = ".".join(["trial", *map(str, mistake["loc"])])
+        _fail(path, at, one_line(mistake["msg"].removeprefix("Value error, ")))
+    content["trial"] = trial.model_dump()
+    data = _mapping(path, content, "data")
+    classes = data.get("classes")
+    if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+        _fail(path, "data.classes", "must be a list of names")
+    if not 1 <= len(classes) <= MOST_CLASSES:
+        _fail(path, "data.classes", f"has {len(classes)} names, must have 1 to {MOST_CLASSES:,}")
+    for name in ("name", "fingerprint"):
+        if not isinstance(data.get(name), str):
+            _fail(path, f"data.{name}", "must be a text")
+    for name in ("train", "test"):
+        _whole(path, data, name, "data")
+    _whole(path, content, "seed")
+    _finite(path, content, "kimg")
+    for name in ("learner", "scores", "protocols"):
+        _mapping(path, content, name)
+    for name, value in content["scores"].items():
+        if not isinstance(name, str) or type(value) not in (int, float):
+            _fail(path, "scores", "must be numbers by the name of a metric")
+    return trial
+
+
+def _outline(
+    path: Path, trial: Trial, classes: int, average: Mapping[Any, Any]
+) -> dict[str, nn.Module]:
+    """The networks of a trial as shapes only, none larger than what the file holds allows for.
+
+    A network of any size has an outline, but one of a million blocks takes minutes to outline, so
+    numbers that no network of these weights can have are refused before.
+    """
+    held = sum(value.numel() for value in average.values() if isinstance(value, Tensor))
+    held = min(held, path.stat().st_size)
+    for name, value in trial.model.model_dump().items():
+        most = len(average) if name == "blocks" else max(held, 1024)
+        if type(value) is int and value > most:
+            _fail(path, f"trial.model.{name}", f"{value}: its weights are not of such a model")
+    try:
+        with torch.device("meta"):
+            gan = isinstance(trial, GanTrial)
+            built = trial.model.build(classes) if gan else Vae(trial)
+    except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
+        _fail(path, "trial.model", f"cannot be built: {one_line(str(error))}")
+    if isinstance(built, Vae):
+        nets: dict[str, nn.Module] = {"average": built, "vae": built}
+    else:
+        nets = {
+            "average": built.generator,
+            "generator": built.generator,
+            "discriminator": built.discriminator,
+        }
+    total = sum(p.numel() for net in set(nets.values()) for p in net.parameters())
+    if total > MOST_TIMES * held + MOST_MORE:
+        _fail(path, "trial.model", f"asks for {total:,} weights, but {held:,} are there")
+    return nets
+
+
+def _check_weights(path: Path, part: str, state: Mapping[Any, Any], network: nn.Module) -> None:
+    wanted = network.state_dict()
+    for name in state:
+        if name not in wanted:
+            _fail(path, f"learner.{part}", f"{shown(name)}: its model has no such weights")
+    for name, outline in wanted.items():
+        at = f"learner.{part}.{name}"
+        value = state.get(name)
+        if not isinstance(value, Tensor):
+            _fail(path, at, "is missing" if value is None else "is no tensor")
+        if value.layout != torch.strided or value.is_meta or value.is_quantized:
+            _fail(path, at, "is no plain tensor")
+        if value.shape != outline.shape or value.dtype != outline.dtype:
+            has, must = (f"{_type(each)} {list(each.shape)}" for each in (value, outline))
+            _fail(path, at, f"is {has}, but its model has {must}")
+        # One number can stand for a billion: such a tensor is small in the file and nowhere else.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            _fail(path, at, "has fewer numbers than its shape says")
+
+
+def _type(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
+
+
+def _mapping(path: Path, content: Any, name: str, *above: str) -> dict[Any, Any]:
+    value = content.get(name) if isinstance(content, dict) else None
+    if not isinstance(value, dict):
+        _fail(path, ".".join((*above, name)), "is missing" if value is None else "is no mapping")
+    return value
+
+
+def _whole(path: Path, content: dict[Any, Any], name: str, *above: str) -> None:
+    value = content.get(name)
+    if type(value) is not int or not 0 <= value < 2**63:
+        _fail(path, ".".join((*above, name)), f"{shown(value)}: must be a whole number, 0 or above")
+
+
+def _finite(path: Path, content: dict[Any, Any], name: str, *above: str) -> None:
+    value = content.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        _fail(path, ".".join((*above, name)), f"{shown(value)}: must be a number, 0 or above")
+
+
+def _fail(path: Path, at: str, rule: str) -> NoReturn:
+    raise InputError(f"{path}: not a usable checkpoint: {one_line(at)}: {rule}")
