@@ -1,6 +1,8 @@
 """An .npz of uint8 images and labels, with or without splits: Keras, MedMNIST and raygen's own."""
 
 import re
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections import Counter
@@ -11,9 +13,15 @@ import numpy as np
 
 from raygen.data.decode import SIZE
 from raygen.data.labels import HIGHEST, Arrays, Numbered, with_classes
+from raygen.data.listing import on_one_line
 from raygen.data.splits import SPLIT_OF, group_by_split, held_out, split_of, words_of
 from raygen.errors import InputError
 
+# What numpy and zipfile raise on files that are none, damaged, encrypted, or of absurd claims.
+DAMAGED = (
+    OSError, ValueError, TypeError, EOFError, MemoryError, RuntimeError, OverflowError, KeyError,
+    SyntaxError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 KINDS = {
     **dict.fromkeys(("x", "image", "images"), "images"),
     **dict.fromkeys(("y", "label", "labels"), "labels"),
@@ -34,7 +42,7 @@ def read_npz(file: Path) -> tuple[Arrays, Counter[str]]:
             return _read(file, archive)
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         line = str(error).partition("\n")[0]
         raise InputError(f"{file}: not a readable .npz file ({line})") from error
 
@@ -43,8 +51,8 @@ def _read(file: Path, archive: Any) -> tuple[Arrays, Counter[str]]:
     images, labels = (_by_split(file, archive.files, kind) for kind in ("images", "labels"))
     if not images:
         raise InputError(
-            f"{file}: has {', '.join(archive.files) or 'nothing'}, but needs images and labels, "
-            "or x_train, y_train, x_test and y_test"
+            f"{file}: has {on_one_line(', '.join(archive.files)) or 'nothing'}, but needs images "
+            "and labels, or x_train, y_train, x_test and y_test"
         )
     groups = group_by_split({key: split for split, key in images.items()}, file, "arrays")
     pairs = [

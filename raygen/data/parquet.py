@@ -12,7 +12,7 @@ import torch
 from raygen.cache import cached
 from raygen.data.decode import SIZE, decode_all
 from raygen.data.labels import HIGHEST, Arrays, Numbered, joined, with_classes
-from raygen.data.listing import PICTURES, list_files
+from raygen.data.listing import PICTURES, list_files, on_one_line
 from raygen.data.splits import group_by_split, held_out, split_of, split_words
 from raygen.errors import InputError
 
@@ -82,10 +82,16 @@ def _refuse_configurations(path: Path, train: list[str]) -> None:
 
 
 def _read_file(file: Path) -> Numbered:
-    table, image_column, label_column = _open(file)
-    labels = _labels(file, table[label_column].to_pylist())
-    images = _pixels(file, table[image_column].combine_chunks())
-    names = _class_names(table.schema.metadata, label_column)
+    import pyarrow
+
+    try:
+        table, image_column, label_column = _open(file)
+        labels = _labels(file, table[label_column].to_pylist())
+        images = _pixels(file, table[image_column].combine_chunks())
+        names = _class_names(table.schema.metadata, label_column)
+    except (pyarrow.ArrowException, OSError, UnicodeError) as error:
+        line = str(error).partition("\n")[0]
+        raise InputError(f"{file}: not a readable Parquet file ({line})") from error
     return Numbered(images, labels, names, file)
 
 
@@ -159,15 +165,10 @@ def _listed_pixels(file: Path, column: Any) -> np.ndarray:
 
 
 def _open(file: Path) -> tuple[Any, str, str]:
-    import pyarrow
     import pyarrow.parquet
 
-    try:
-        table = pyarrow.parquet.read_table(file)
-    except (pyarrow.ArrowException, OSError) as error:
-        line = str(error).partition("\n")[0]
-        raise InputError(f"{file}: not a readable Parquet file ({line})") from error
-    columns = ", ".join(table.column_names) or "nothing"
+    table = pyarrow.parquet.read_table(file)
+    columns = on_one_line(", ".join(table.column_names)) or "nothing"
     image = next((name for name in IMAGE_COLUMNS if name in table.column_names), None)
     label = next((name for name in LABEL_COLUMNS if name in table.column_names), None)
     if image is None or not _holds_images(table.schema.field(image).type):

@@ -4,7 +4,6 @@ Read a chunk at a time, so that a million of them take no more memory than a tho
 """
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 
 from raygen.data.decode import SIZE, read_picture
-from raygen.data.listing import PICTURES, left_out_note, list_files
+from raygen.data.listing import PICTURES, left_out_note, list_files, on_one_line
+from raygen.data.npz import DAMAGED
 from raygen.errors import InputError
 from raygen.metrics.protocol import Record
 
@@ -118,12 +118,12 @@ def _image_array(file: Path) -> tuple[str, tuple[int, ...]]:
                 for name in archive.namelist()
                 if name.endswith(".npy")
             }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise InputError(f"{file}: not a readable .npz file") from error
     name = next((key for key in KEYS if key in arrays), None)
     if name is None:
-        found = ", ".join(arrays) or "nothing"
-        raise InputError(f"{file}: has {found}, but needs images (or {' or '.join(KEYS[1:])})")
+        names = on_one_line(", ".join(arrays)) or "nothing"
+        raise InputError(f"{file}: has {names}, but needs images (or {' or '.join(KEYS[1:])})")
     shape, fortran, dtype = arrays[name]
     if dtype != np.uint8:
         raise InputError(f"{file}: {name} is {dtype}, but pixels must be uint8")
@@ -152,5 +152,5 @@ def _npz_rows(file: Path, name: str) -> Iterator[np.ndarray]:
             _read_header(member)
             while len(content := member.read(ROW)) == ROW:
                 yield np.frombuffer(content, np.uint8)
-    except (OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         raise InputError(f"{file}: damaged ({error})") from error

@@ -28,6 +28,7 @@ from raygen.data.decode import decode
 from raygen.data.labels import Arrays
 from raygen.data.read import hold_out
 from raygen.errors import InputError
+from raygen.metrics.stored import open_images
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
 
@@ -392,6 +393,46 @@ def test_a_file_that_is_no_whole_npz_is_refused(
     write(tmp_path / "bad.npz")
 
     assert refusal(tmp_path / "bad.npz", tmp_path).startswith("bad.npz: ")
+
+
+def outcome(read: Callable[[Path], Any], file: Path) -> str:
+    """Read a file that may be damaged: the refusal, or nothing."""
+    try:
+        read(file)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_npz_with_any_damage_is_read_or_refused_in_one_line(
+    tmp_path: Path, save: Callable[..., None]
+) -> None:
+    """Most of it in the headers of arrays and of the archive."""
+    save(tmp_path / "whole.npz", images=IMAGES, labels=LABELS)
+    whole = (tmp_path / "whole.npz").read_bytes()
+    random = np.random.default_rng(0)
+
+    for number in range(300):
+        damaged = bytearray(whole)
+        start = 0 if number % 2 else len(damaged) - 600
+        for place in random.integers(start, start + 300, 4):
+            damaged[place] = random.integers(256)
+        (tmp_path / "bad.npz").write_bytes(damaged)
+        for read in (load, open_images):
+            assert "\n" not in outcome(read, tmp_path / "bad.npz")
+
+
+def test_a_table_with_any_damage_is_read_or_refused_in_one_line(tmp_path: Path) -> None:
+    whole = write_parquet(tmp_path / "whole.parquet", list(GOOD), LABELS).read_bytes()
+    random = np.random.default_rng(0)
+
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for place in random.integers(0, len(damaged), 3):
+            damaged[place] = random.integers(256)
+        (tmp_path / "bad.parquet").write_bytes(damaged)
+        assert "\n" not in outcome(load, tmp_path / "bad.parquet")
 
 
 # Folders of classes
