@@ -3,6 +3,7 @@
 Only click is imported here, so that `raygen --help` answers at once.
 """
 
+import errno
 import io
 import os
 import sys
@@ -18,6 +19,9 @@ from raygen.errors import RaygenError, did_you_mean
 from raygen.untrusted import visible
 
 LOUDNESS = "raygen.loudness"
+LONGEST = 120  # characters of an argument that a message repeats
+# A name that cannot be that of a file: too long, links in a circle, a file where a folder must be.
+NO_SUCH_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
 class Loudness(NamedTuple):
@@ -146,11 +150,29 @@ class Group(click.Group):
 
     command_class = Command
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse what no file can be called and no file can hold, wherever it stands."""
+        for word in args:
+            if "\0" in word:
+                raise click.UsageError(f"{word[:LONGEST]!r}: an argument has no null byte", ctx)
+            if any("\ud800" <= sign <= "\udfff" for sign in word):
+                raise click.UsageError(f"{word[:LONGEST]!r}: an argument is UTF-8 text", ctx)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
             ctx.exit(130)
+        except OSError as error:
+            if error.errno not in NO_SUCH_PATH or not isinstance(error.filename, str):
+                raise
+            if ctx.meta.get(LOUDNESS, Loudness()).debug:
+                traceback.print_exc()
+            name = error.filename
+            name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
+            say(f"error: {name}: {error.strerror}", err=True)
+            ctx.exit(2)
         except RaygenError as error:
             if ctx.meta.get(LOUDNESS, Loudness()).debug:
                 traceback.print_exc()

@@ -141,22 +141,34 @@ def read_bounded(file: Path, most: int) -> bytes:
     Raises:
         InputError: there is no such file, it is of another kind, too large, or cannot be read.
     """
+    check_file(file)
     try:
         # Not to wait for a writer, should a pipe have come in its place since it was looked at.
-        kind = os.stat(file).st_mode
-        if stat.S_ISDIR(kind):
-            raise InputError(f"{file}: is a folder, not a file")
-        if not stat.S_ISREG(kind):
-            raise InputError(f"{file}: is a pipe, a socket or a device, not a file")
         with open(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as opened:
             content = opened.read(most + 1)
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read: {error.strerror}") from error
+    if len(content) > most:
+        raise InputError(f"{file}: is larger than {most:,} bytes: not a file of settings")
+    return content
+
+
+def check_file(file: Path) -> None:
+    """Make sure, before it is opened, that a path is that of a plain file.
+
+    Raises:
+        InputError: there is none, or it is a folder, a pipe, a socket or a device.
+    """
+    try:
+        kind = file.stat().st_mode
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
     except OSError as error:
         raise InputError(f"{one_line(str(file))}: cannot be read: {error.strerror}") from error
-    if len(content) > most:
-        raise InputError(f"{file}: is larger than {most:,} bytes: not a file of settings")
-    return content
+    if stat.S_ISDIR(kind):
+        raise InputError(f"{file}: is a folder, not a file")
+    if not stat.S_ISREG(kind):
+        raise InputError(f"{file}: is a pipe, a socket or a device, not a file")
 
 
 def dump(data: Any) -> str:

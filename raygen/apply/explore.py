@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raygen.apply.network import network_of
 from raygen.data.batches import to_model_range
+from raygen.document import check_file
 from raygen.errors import InputError
 from raygen.train.loop import Learner
 from raygen.train.vae import VaeLearner
@@ -92,6 +93,7 @@ def read_picture(path: Path) -> Tensor:
     Raises:
         InputError: missing, or no picture.
     """
+    check_file(path)
     try:
         with Image.open(path) as image:
             square = ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS)

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from raygen.document import one_line, shown
+from raygen.document import check_file, one_line, shown
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
 from raygen.results.schema import Order, Unknown, Wrong, check
@@ -23,9 +23,8 @@ def read_records(path: Path, strict: bool = False) -> list[dict[str, Any]]:
         InputError: it is no file, or a line before the last one is no record, not of a kind that
             this raygen knows, or may not stand where it stands; with its line.
     """
+    check_file(path)
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: not a file")
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,6 +1,8 @@
 """Small studies for the tests of the search, and a journal in memory."""
 
+import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +90,12 @@ def run(controller: Controller, curve: Curve, at_once: int = 1) -> None:
         told = event(ahead[0], value, controller.spec.budget.kimg)
         if not controller.reported(job["number"], told):
             jobs.append({**job, "reported": ahead[0]})
+
+
+def written(path: Path) -> list[dict[str, Any]]:
+    """What is in a journal, whatever its records say; a line that is torn is left out."""
+    records = []
+    for line in path.read_bytes().split(b"\n"):
+        with suppress(ValueError):
+            records.append(json.loads(line))
+    return records

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from raygen.errors import RaygenError
-from raygen.results import read_records
 from raygen.tune.journal import Journal
+from tune.studies import written
 
 
 def test_records_come_back_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
@@ -16,7 +16,7 @@ def test_records_come_back_in_the_order_in_which_they_were_written(tmp_path: Pat
         for number in range(5):
             journal.append("suggest", trial=number)
 
-    assert [r["trial"] for r in read_records(tmp_path / "journal.jsonl")] == [0, 1, 2, 3, 4]
+    assert [r["trial"] for r in written(tmp_path / "journal.jsonl")] == [0, 1, 2, 3, 4]
 
 
 def test_reopening_appends_and_never_truncates(tmp_path: Path) -> None:
@@ -24,7 +24,7 @@ def test_reopening_appends_and_never_truncates(tmp_path: Path) -> None:
         with Journal(tmp_path / "journal.jsonl") as journal:
             journal.append("suggest", trial=number)
 
-    assert len(read_records(tmp_path / "journal.jsonl")) == 2
+    assert len(written(tmp_path / "journal.jsonl")) == 2
 
 
 def test_a_number_that_is_not_finite_is_null_so_that_every_line_is_strict_json(
@@ -60,7 +60,7 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_wrote_is_there(tmp_pat
     assert ended.returncode == -9
     with Journal(path) as journal:
         journal.append("suggest", trial=1)
-    assert [r["trial"] for r in read_records(path)] == [0, 1]
+    assert [r["trial"] for r in written(path)] == [0, 1]
 
 
 def test_a_journal_cut_at_every_byte_of_its_last_record_goes_on_with_whole_lines(
@@ -75,10 +75,10 @@ def test_a_journal_cut_at_every_byte_of_its_last_record_goes_on_with_whole_lines
 
     for cut in range(first, len(whole) + 1):
         path.write_bytes(whole[:cut])
-        before = read_records(path)
+        before = written(path)
         with Journal(path) as journal:
             journal.append("close", state="finished")
-        kinds = [record["kind"] for record in read_records(path)]
+        kinds = [record["kind"] for record in written(path)]
 
         # What a reader saw before is still there; a line counts once it can be read.
         assert kinds == [*(record["kind"] for record in before), "close"]
@@ -107,7 +107,7 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
     )
 
     assert "could not be written: File too large 4" in done.stdout
-    assert [record["kind"] for record in read_records(path)] == ["open"]
+    assert [record["kind"] for record in written(path)] == ["open"]
     assert path.read_bytes().endswith(b"\n")
 
 
@@ -118,4 +118,4 @@ def test_what_is_not_a_number_is_null_in_what_is_applied_as_in_what_is_written(
         record = journal.append("report", metrics={"fid": float("nan"), "elbo": float("-inf")})
 
     assert record["metrics"] == {"fid": None, "elbo": None}
-    assert read_records(tmp_path / "journal.jsonl") == [record]
+    assert written(tmp_path / "journal.jsonl") == [record]

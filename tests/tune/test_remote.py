@@ -8,11 +8,10 @@ import pytest
 
 import object_store
 from raygen.errors import ClusterError, InputError, RaygenError
-from raygen.results import read_records
 from raygen.tune.controller import Controller
 from raygen.tune.remote import Bucket, RemoteJournal
 from raygen.tune.sampler import Sampler
-from tune.studies import Memory, make_controller, make_study, run
+from tune.studies import Memory, make_controller, make_study, run, written
 
 URI = "s3://studies/gan"
 Open = Callable[[str], RemoteJournal]
@@ -60,7 +59,7 @@ def test_another_machine_goes_on_where_the_first_one_stopped(open_at: Open, tmp_
     with open_at("a"):  # and back again
         pass
 
-    kinds = [[r["kind"] for r in read_records(tmp_path / m / "journal.jsonl")] for m in "ab"]
+    kinds = [[r["kind"] for r in written(tmp_path / m / "journal.jsonl")] for m in "ab"]
     assert kinds == [["open", "reopen"]] * 2
 
 
@@ -90,7 +89,7 @@ def test_a_record_that_was_put_before_a_crash_is_there_afterwards(
 
     with open_at("a") as journal:
         journal.append("close", state="failed")
-    kinds = [r["kind"] for r in read_records(tmp_path / "a" / "journal.jsonl")]
+    kinds = [r["kind"] for r in written(tmp_path / "a" / "journal.jsonl")]
     assert kinds == ["open", "close"]
 
 
@@ -142,7 +141,7 @@ def test_storage_that_is_gone_is_one_line_and_nothing_follows_from_the_record(
         server.start()
 
     assert error.value.exit_code == 4
-    assert len(read_records(tmp_path / "a" / "journal.jsonl")) == 1
+    assert len(written(tmp_path / "a" / "journal.jsonl")) == 1
 
 
 @pytest.mark.parametrize("uri", ["s3://bucket", "gs://bucket/x", "/some/folder", "s3:///x"])
@@ -164,7 +163,7 @@ def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
         with open_at(f"machine{cut}") as journal:
             sampler = Sampler(study, "test", None)
             controller = Controller(study, journal, sampler, lambda record: None)
-            controller.replay(read_records(journal.path))
+            controller.replay(written(journal.path))
             controller.recover()
             if cut is not None:
                 limited(journal, cut)
@@ -172,7 +171,7 @@ def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
                 run(controller, curve)
             except KeyboardInterrupt:
                 continue
-            stayed = read_records(journal.path)
+            stayed = written(journal.path)
     whole = Memory()
     run(make_controller(study, whole), curve)
 
