@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
+from raygen.errors import InputError
 from raygen.failure import is_one_image, knows_nothing
 from raygen.metrics import METRICS, protocol_hash
 from raygen.space import Draw
@@ -257,9 +258,13 @@ class Controller:
     # Going on with a journal
 
     def replay(self, records: Iterable[Record]) -> None:
-        """Apply what an earlier session wrote; what it left unfinished waits to go on."""
+        """Apply what an earlier session wrote; what it left unfinished waits to go on.
+
+        Raises:
+            InputError: the parameters of a trial are not of this search space.
+        """
         opened = last = None
-        for record in records:
+        for line, record in enumerate(records, start=1):
             if record["kind"] in ("open", "reopen"):
                 self.earlier += (last - opened) if opened is not None and last is not None else 0.0
                 opened = record["time"]
@@ -267,7 +272,10 @@ class Controller:
                 self.earlier += record["seconds"]
                 opened = None
             else:
-                self.apply(record)
+                try:
+                    self.apply(record)
+                except InputError as error:
+                    raise InputError(f"journal.jsonl:{line}: {record['kind']}: {error}") from error
             last = record["time"]
         self.earlier += (last - opened) if opened is not None and last is not None else 0.0
         for trial in self.trials.values():

@@ -25,6 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raygen.config import Sampler as SamplerSpec
 from raygen.config import Study
+from raygen.document import one_line
 from raygen.errors import InputError
 from raygen.metrics import METRICS, Direction
 from raygen.space import Draw, Group, Parameter, parameters, sample
@@ -260,14 +261,22 @@ class _Recall:
 def _frozen(
     space: Group, params: dict[str, Any], state: TrialState, values: Sequence[float] | None
 ) -> FrozenTrial:
+    """A trial as Optuna keeps it.
+
+    Raises:
+        InputError: the parameters are not of this space.
+    """
     recall = _Recall(params)
-    sample(space, recall)
-    return create_trial(
-        state=state,
-        params=params,
-        distributions=recall.distributions,
-        values=list(values) if values is not None else None,
-    )
+    try:
+        sample(space, recall)
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=recall.distributions,
+            values=list(values) if values is not None else None,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"params: not of this search space: {one_line(str(error))}") from error
 
 
 def _key(params: dict[str, Any]) -> tuple[Any, ...]:

@@ -117,7 +117,7 @@ def run_study(
                     "its file system has no locks: make sure that no other raygen runs this study"
                 )
                 notify({"kind": "phase", "text": f"{folder.root}: {text}"})
-            records = read_records(folder.journal)
+            records = read_records(folder.journal, strict=True)
             if records:
                 check_same(study, folder, info)  # again: it is ours only now
 
