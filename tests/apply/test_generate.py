@@ -174,8 +174,8 @@ def test_a_class_without_training_images_is_refused(tmp_path: Path) -> None:
     labels = few.train.labels.clone()
     labels[labels == 3] = 2
     archive = tmp_path / "few.npz"
-    pixels = few.train.images.permute(0, 2, 3, 1).numpy()
-    np.savez(archive, images=pixels, labels=labels.numpy(), classes=np.array(few.classes))
+    pixels = [split.images.permute(0, 2, 3, 1).numpy() for split in (few.train, few.test)]
+    np.savez(archive, x_train=pixels[0], y_train=labels, x_test=pixels[1], y_test=few.test.labels)
     from raygen.data import DataSpec, load_data
 
     data = load_data(DataSpec(path=str(archive)))
