@@ -712,7 +712,10 @@ def doctor(
 
         checks = cluster_checks(address, storage)
     else:
+        from raygen.tune.nodes import running_here
+
         checks = local_checks(storage or "runs")
+        checks += [check for check in (running_here(),) if check is not None]
     found = [check._asdict() for check in checks]
     say(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
     if any(check.state == "fail" for check in checks):

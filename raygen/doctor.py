@@ -1,10 +1,12 @@
 """What this machine has for raygen: each check is a fact, and says what to do where it is wrong."""
 
+import fcntl
 import os
 import platform
 import resource
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from typing import NamedTuple
 
 from raygen.cache import cache_folder
 from raygen.errors import ClusterError
+from raygen.home import home, temporary_folder
 from raygen.storage import Storage, is_uri
 
 OLDEST = (3, 11)
@@ -39,7 +42,7 @@ def local_checks(storage: str = "runs") -> list[Check]:
     Raises:
         InputError: the storage is a URI that is none of s3:// and gs://.
     """
-    return [*_software(), *_devices(), *_room(storage), *_files()]
+    return [*_software(), *_devices(), *_room(storage), *_ray(), *_files()]
 
 
 def table(checks: list[Check]) -> str:
@@ -135,11 +138,41 @@ def _room(storage: str) -> Iterator[Check]:
     else:
         advice = "see checkpoints.gigabytes, or --storage elsewhere"
         yield gigabytes("studies", Path(storage), ROOM, advice)
+        locks = _locks(Path(storage))
+        advice = "" if locks else "run one search of a study at a time: nothing here stops a second"
+        yield Check("locks", "ok" if locks else "warn", "yes" if locks else "none", advice)
     yield gigabytes("cache", cache_folder(), ROOM / 2, "set RAYGEN_CACHE to a larger disk")
     yield gigabytes("/dev/shm", Path("/dev/shm"), SHARED, "docker run --shm-size=8g")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     advice = "" if hard >= FILES else f"ulimit -n {FILES}, for searches with many workers"
     yield Check("open files", "ok" if hard >= FILES else "warn", f"{soft} of {hard}", advice)
+
+
+def _ray() -> Iterator[Check]:
+    """What Ray needs of this machine before it starts."""
+    folder = home()
+    advice = (
+        "" if folder else "set HOME to a folder that you can write: settings and caches go there"
+    )
+    yield Check(
+        "home", "ok" if folder else "warn", str(folder or "none that can be written"), advice
+    )
+    try:
+        place = temporary_folder() or os.environ["RAY_TMPDIR"]
+        yield Check("ray's files", "ok", place)
+    except ClusterError as error:
+        yield Check("ray's files", "fail", str(error))
+
+
+def _locks(folder: Path) -> bool:
+    """Whether files of a folder, or of the nearest that is there, can be locked."""
+    there = free_at(folder)[1]
+    try:
+        with tempfile.TemporaryFile(dir=there) as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def _probed(storage: Storage) -> Check:

@@ -26,9 +26,15 @@ def studies(root: Path) -> list[dict[str, Any]]:
         try:
             found.append(status(folder))
         except InputError as error:
-            name = str(folder.relative_to(root))
-            found.append({"study": name, "folder": str(folder), "error": str(error)})
+            found.append(_unreadable(root, folder, str(error)))
+        except Exception as error:  # a bug of ours with one study must not hide the others
+            text = f"{folder}: {type(error).__name__}: {error} (please report this)"
+            found.append(_unreadable(root, folder, text))
     return sorted(found, key=lambda each: -(each.get("started") or 0.0))
+
+
+def _unreadable(root: Path, folder: Path, error: str) -> dict[str, Any]:
+    return {"study": str(folder.relative_to(root)), "folder": str(folder), "error": error}
 
 
 def listing_text(found: Sequence[Mapping[str, Any]]) -> str:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from raygen.cache import cache_folder, cached, replace_file
+from raygen.errors import StorageError
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +123,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path: Path) -> 
 
     resource.setrlimit(resource.RLIMIT_FSIZE, (2048, hard))
     try:
-        with pytest.raises(OSError, match="too large"):
+        with pytest.raises(StorageError, match="too large"):
             replace_file(file, {"tensor": torch.zeros(100_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

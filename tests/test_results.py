@@ -372,12 +372,12 @@ def test_replicates_of_finalists_are_in_their_own_table_and_no_other(write: Writ
     again = [suggest(2, width=32) | {"of": 0, "by": "finalist"}, start(2), report(2, 1, 5.0)]
     study = load_study(
         write(opened(), *run(0, 4.0), *run(1, 3.0), *again, decide(2, 1, "continue"),
-              report(2, 2, 4.5), end(2, "completed"))
+              {**report(2, 2, 4.5), "variation": 0.4}, end(2, "completed"))
     )  # fmt: skip
 
     assert study.replicates.to_dict("records") == [
         {"trial": 2, "of": 0, "seed": 102, "state": "completed", "reason": "", "value": 4.5,
-         "best_kimg": 2, "kimg": 2, "seconds": 20}
+         "best_kimg": 2, "kimg": 2, "seconds": 20, "variation": 0.4}
     ]  # fmt: skip
     assert study.trials["trial"].tolist() == [0, 1]
     assert study.history["trial"].tolist() == [0, 1]

@@ -5,6 +5,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from raygen.config import Study
+from raygen.failure import is_one_image
 from raygen.metrics import METRICS
 
 Record = dict[str, Any]
@@ -36,6 +37,7 @@ class Board:
         self.values: dict[int, float] = {}  # the best of each trial, of its latest evaluations
         self.samples: dict[int, int] = {}  # how many those were measured with
         self.completed: set[int] = set()
+        self.failed: set[int] = set()  # those whose samples at their best were one image
         self.states: Counter[str] = Counter()  # of the trials of the search that have ended
         self.reasons: Counter[str] = Counter()
         self.configs: dict[int, dict[str, Any]] = {}
@@ -91,13 +93,14 @@ class Board:
         """Return the trial that leads, and its value; None before the first value.
 
         As in the report: by the mean over other seeds once there is one, else among the completed
-        trials, else among those that were measured with the most samples.
+        trials that did not draw one image, else among those measured with the most samples.
         """
         pick = min if self.minimise else max
         if self.means:
             trial = pick(self.means, key=self.means.__getitem__)
             return trial, self.means[trial]
-        there = self._comparable(self.completed & set(self.values) or set(self.values))
+        varied = set(self.values) - self.failed or set(self.values)
+        there = self._comparable(self.completed & varied or varied)
         if not there:
             return None
         trial = pick(there, key=self.values.__getitem__)
@@ -130,10 +133,15 @@ class Board:
             self.samples[number] = samples
         comparable = self._comparable({*self.values, number})
         rivals = [self.values[n] for n in comparable if n in self.values]
-        news = samples >= max(self.samples.values()) and all(
-            value < rival if self.minimise else value > rival for rival in rivals
+        failed = is_one_image(record.get("variation"), self.spec.family)
+        news = (
+            not failed
+            and samples >= max(self.samples.values())
+            and all(value < rival if self.minimise else value > rival for rival in rivals)
         )
         mine = self.values.get(number, value)
+        if value == mine or (value < mine) == self.minimise:
+            self.failed = self.failed - {number} | ({number} if failed else set())
         self.values[number] = min(mine, value) if self.minimise else max(mine, value)
         if news:
             self.trend.append(value)

@@ -14,6 +14,7 @@ from raygen.config import Study
 from raygen.errors import InputError
 from raygen.progress.board import Board
 from raygen.progress.live import counts, left, live_table
+from raygen.untrusted import visible
 
 EVERY = 10.0  # seconds between two lines of counts
 Loudness = Literal["quiet", "normal", "verbose"]  # verbose: every milestone and every end
@@ -134,7 +135,8 @@ class StudyProgress:
 
     def _say(self, text: str, style: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
-        self.console.print(f"{minutes:>3}:{seconds:02d}  {text}", style=style, markup=False)
+        line = f"{minutes:>3}:{seconds:02d}  {visible(text)}"
+        self.console.print(line, style=style, markup=False)
 
 
 def milestone_line(

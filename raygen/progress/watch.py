@@ -8,6 +8,7 @@ from rich.live import Live
 from rich.text import Text
 
 from raygen.status import status, status_text
+from raygen.untrusted import visible
 
 EVERY = 2.0  # seconds
 
@@ -20,9 +21,9 @@ def watch(study: Path) -> str:
     """
     console = Console(stderr=True, highlight=False)
     found = status(study)
-    with Live(Text(status_text(found)), console=console, transient=True) as live:
+    with Live(Text(visible(status_text(found))), console=console, transient=True) as live:
         while found["state"] == "running":
             time.sleep(EVERY)
             found = status(study)
-            live.update(Text(status_text(found)))
+            live.update(Text(visible(status_text(found))))
     return status_text(found)

@@ -1,7 +1,5 @@
 """Do early values foretell the final ones? Rung by rung, what each rung saved, and the points."""
 
-import math
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,12 +8,10 @@ from plotly.subplots import make_subplots
 from raygen.report.drawing import axis_title, layout, marks, selected, value_axis
 from raygen.report.labels import number, short_metric
 from raygen.report.memo import once
-from raygen.report.tables import Scale, curves
-from raygen.results import NEEDED, Study
+from raygen.report.tables import Scale
+from raygen.results import Study, best_until, spearman
 
 EARLY = ["trial", "state", "kimg", "early", "value"]
-# How DeepCAVE reads Spearman's rho between two budgets (Sass et al. 2022).
-WORDS = {0.7: "very strong", 0.4: "strong", 0.3: "moderate", 0.2: "weak", -1.0: "none"}
 
 
 def early_values(study: Study) -> pd.DataFrame:
@@ -43,7 +39,7 @@ def rung_pairs(study: Study) -> pd.DataFrame:
     for at, early in enumerate(wide.columns):
         for late in wide.columns[at + 1 :]:
             both = wide[[early, late]].dropna()
-            rows.append((float(early), float(late), len(both), _spearman(both)))
+            rows.append((float(early), float(late), len(both), spearman(both)))
     return pd.DataFrame(rows, columns=["early", "late", "trials", "rho"])
 
 
@@ -56,13 +52,6 @@ def rung_savings(study: Study) -> pd.DataFrame:
         count = int(np.isclose(stopped, rung).sum())
         rows.append((rung, count, count * (rungs[-1] - rung)))
     return pd.DataFrame(rows, columns=["kimg", "stopped", "saved"])
-
-
-def word(rho: float) -> str:
-    """A correlation in words; "unknown" for nan."""
-    if math.isnan(rho):
-        return "unknown"
-    return next(text for bound, text in WORDS.items() if rho >= bound)
 
 
 def budget_figure(table: pd.DataFrame, info: dict, scale: Scale | None) -> go.Figure:
@@ -94,21 +83,4 @@ def _no_change(some: pd.DataFrame) -> go.Scatter:
     )  # fmt: skip
 
 
-@once
-def _best_until(study: Study) -> pd.DataFrame:
-    """Best value up to each rung that a trial reached: by trial (index) and kimg (columns)."""
-    table = curves(study).dropna(subset="value")
-    parts = {}
-    for rung in study.info.get("rungs") or []:
-        seen = table[table["kimg"].astype(float) <= rung * (1 + 1e-9)].groupby("trial")
-        reached = table.groupby("trial")["kimg"].max() >= rung * (1 - 1e-9)
-        values = seen["value"].min() if study.minimise else seen["value"].max()
-        parts[float(rung)] = values[values.index.isin(reached.index[reached])].astype(float)
-    return pd.DataFrame(parts)
-
-
-def _spearman(both: pd.DataFrame) -> float:
-    ranks = both.rank()
-    if len(both) < NEEDED or (ranks.std() == 0).any():
-        return math.nan
-    return float(np.corrcoef(ranks.iloc[:, 0], ranks.iloc[:, 1])[0, 1])
+_best_until = once(best_until)

@@ -9,7 +9,7 @@ from raygen.report import importance as importances
 from raygen.report import surrogate
 from raygen.report.ablation import ablation as ablation_table
 from raygen.report.axes import MOST_AXES, axes
-from raygen.report.budget import early_values, rung_pairs, rung_savings, word
+from raygen.report.budget import early_values, rung_pairs, rung_savings
 from raygen.report.contours import contour_pairs
 from raygen.report.labels import (
     counted,
@@ -28,7 +28,7 @@ from raygen.report.timeline import timeline as timeline_table
 from raygen.report.timeline import use
 from raygen.report.tradeoffs import COSTS, front
 from raygen.report.tradeoffs import costs as costs_table
-from raygen.results import Study, pareto
+from raygen.results import Study, judgement, pareto
 
 
 def progress(study: Study) -> str:
@@ -70,10 +70,11 @@ def budget(study: Study) -> tuple[str, bool]:
     bill = f" Early stopping saved {number(saved)} kimg." if saved else ""
     if final.empty:
         return f"Too few completed trials to say what early values foretell.{bill}", True
-    words = listed(
-        f"{number(row['early'])} kimg {row['rho']:.2f} ({word(row['rho'])})"
-        for row in final.to_dict("records")
-    )
+    parts = []
+    for row in final.to_dict("records"):
+        said = judgement(row["rho"], int(row["trials"]))
+        parts.append(f"{number(row['early'])} kimg {row['rho']:.2f} ({said})")
+    words = listed(parts)
     count = counted(int(final["trials"].iloc[0]), "completed trial")
     only = ", survivors only," if saved else ""
     return f"Rank correlation with the final value over {count}{only} is at {words}.{bill}", True
@@ -91,7 +92,14 @@ def importance(study: Study) -> tuple[str, bool]:
     if table["share"].iloc[0] == 0:
         return f"No setting stands out from chance in {settled} trials.", True
     short = short_names(table["name"])
-    big = table[table["share"] >= 0.1].head(3)
+    certain = table[table["low"] >= importances.EVIDENT]
+    if certain.empty:
+        return (
+            f"No setting stands out yet: with {counted(settled, 'settled trial')} the interval of "
+            "every share reaches down to 0."
+        ), True
+    big = certain[certain["share"] >= 0.1].head(3)
+    big = certain.head(1) if big.empty else big
     parts = listed(f"{short[name]} ({percent(share)})" for name, share in
                    zip(big["name"], big["share"], strict=True))  # fmt: skip
     unsure = " With so few trials the order is a hint, not a result." if settled < 20 else ""
@@ -106,11 +114,7 @@ def ablation(study: Study) -> tuple[str, bool]:
     if surrogate.ends(study) is None:
         return "No way to take apart: no default was tried, or it is the best.", False
     if not model.trusted:
-        return (
-            f"No ablation: the surrogate explains {_share(model.r2)} of how {model.trials} trials "
-            f"differ when each is left out in turn, and less than "
-            f"{percent(surrogate.TRUSTED)} is not worth drawing."
-        ), False
+        return f"No ablation: {_doubt(model)}.", False
     table = ablation_table(study)
     steps = table[table["step"] > 0]
     whole = float(steps["change"].sum())
@@ -174,11 +178,7 @@ def contours(study: Study) -> tuple[str, bool]:
         return "No two settings varied in at least half of the trials.", False
     model = surrogate.fit(study)
     if model is None or not model.trusted:
-        why = (
-            "too few trials"
-            if model is None
-            else f"it explains {_share(model.r2)} of how left-out trials differ"
-        )
+        why = "too few trials" if model is None else _doubt(model)
         return f"Two settings at a time; no surface between the trials ({why}).", True
     return (
         "Two settings at a time; the surface is what a surrogate expects with the other settings "
@@ -277,6 +277,20 @@ def _unseen(study: Study) -> str:
     if not missing:
         return ""
     return f"{counted(missing, 'trial')} without any value not shown."
+
+
+def _doubt(model: surrogate.Surrogate) -> str:
+    """Why a surrogate is not believed."""
+    if model.r2 < surrogate.TRUSTED:
+        return (
+            f"the surrogate explains {_share(model.r2)} of how {model.trials} trials differ when "
+            f"each is left out in turn, and less than {percent(surrogate.TRUSTED)} is not worth "
+            "drawing"
+        )
+    return (
+        "at the default or at the best trial the surrogate is off by more than "
+        f"{percent(surrogate.NEAR)} of what was measured"
+    )
 
 
 def _share(r2: float) -> str:

@@ -2,7 +2,7 @@
 
 from raygen.report import chart_leads
 from raygen.report.blocks import chart, data_table, note, table, toggle_button
-from raygen.report.budget import rung_pairs, rung_savings, word
+from raygen.report.budget import rung_pairs, rung_savings
 from raygen.report.finalists_table import finalists_table
 from raygen.report.full_table import full_table
 from raygen.report.importance import importance
@@ -10,7 +10,7 @@ from raygen.report.labels import ABSENT, counted, duration, number, percent
 from raygen.report.leads import finals
 from raygen.report.tables import LINES
 from raygen.report.timeline import timeline
-from raygen.results import Study
+from raygen.results import Study, judgement
 
 
 def finalists_section(study: Study) -> tuple[str, str]:
@@ -67,7 +67,8 @@ def budget_section(study: Study) -> tuple[str, str]:
     rows = []
     for pair in rung_pairs(study).to_dict("records"):
         known = pair["rho"] == pair["rho"]
-        rho = f"{pair['rho']:.2f} ({word(pair['rho'])})" if known else ABSENT
+        said = judgement(pair["rho"], int(pair["trials"]))
+        rho = f"{pair['rho']:.2f} ({said})" if known else ABSENT
         rows.append([f"{number(pair['early'])} → {number(pair['late'])} kimg", rho,
                      str(pair["trials"])])  # fmt: skip
     pairs = table(["from rung to rung", "rank correlation", "trials"], rows)

@@ -1,13 +1,18 @@
 """What a study says, in sentences: the verdict, and the findings that matter most."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import pandas as pd
+
+from raygen.failure import is_one_image
+from raygen.report.contrast import Contrast, contrast
 from raygen.report.health import health
-from raygen.report.importance import importance
+from raygen.report.importance import EVIDENT, importance, settled
 from raygen.report.labels import counted, number, percent, short_names
+from raygen.report.pictures import variation
 from raygen.report.tables import compute_saved, has_default, judged
-from raygen.results import Study, ranked
+from raygen.results import Model, Study, best_model, failed, fresh, ranked
 
 MOST = 5  # findings below the verdict
 
@@ -26,10 +31,14 @@ class Verdict(NamedTuple):
     seeds: int
     kimg: float
     provisional: bool  # nothing has completed the full budget
-    default: float
+    default: Contrast | None  # with the first starting point, like with like
     default_state: str
     median: float  # of completed trials, three at least; nan for a mean over other seeds
     single: float  # what the trial itself got in the search
+    failed: str  # why it must not be used; "" if it may
+    start: int  # which of the given starting points it is, from 1; 0 for none
+    model: Model | None  # the checkpoint to use
+    fresh: dict[str, dict[str, Any]] | None  # what that was measured to be afterwards
 
 
 class Finding(NamedTuple):
@@ -49,13 +58,14 @@ def verdict(study: Study) -> Verdict | None:
     own = {"mean": float(best["value"]), "low": math.nan, "high": math.nan, "seeds": 0}
     again = means.get(int(best["trial"]), own)
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
-    default, state = math.nan, ""
+    trial, default, state = int(best["trial"]), None, ""
     if has_default(study):
-        row = study.trials[study.trials["trial"] == 0].iloc[0]
-        default = means[0]["mean"] if 0 in means else float(row["value"])
-        state = str(row["state"])
+        default = contrast(study, trial, 0) if trial else None
+        state = str(study.trials.set_index("trial")["state"].to_dict()[0])
+    starts = int(study.info.get("start_trials") or 0)
+    model = best_model(study)
     return Verdict(
-        int(best["trial"]),
+        trial,
         again["mean"],
         again["low"],
         again["high"],
@@ -67,7 +77,21 @@ def verdict(study: Study) -> Verdict | None:
         # One seed each: a mean over other seeds does not compare with them.
         float(done.median()) if len(done) > 2 and not again["seeds"] else math.nan,
         float(best["value"]),
+        failed(study).get(trial) or _seen_to_fail(study, best),
+        trial + 1 if trial < starts else 0,
+        model,
+        fresh(study, model) if model is not None else None,
     )
+
+
+def _seen_to_fail(study: Study, best: pd.Series) -> str:
+    """Why the pictures of a trial say that it failed, where its journal says nothing of them."""
+    if best["variation"] == best["variation"]:
+        return ""
+    share = variation(study, int(best["trial"]), float(best["best_kimg"]))
+    if not is_one_image(share, str(study.info.get("family"))):
+        return ""
+    return f"draws one image: its samples vary {share:.1%} as real ones do"
 
 
 def findings(study: Study) -> list[Finding]:
@@ -79,7 +103,7 @@ def findings(study: Study) -> list[Finding]:
         Finding("warn", check.text, check.action) for check in checks if check.state == "warn"
     ]
     passed = [Finding("good", check.text) for check in checks if check.state == "pass"]
-    told = [_what_matters(study), _stopping(study), _space(study)]
+    told = [_stopping(study), _what_matters(study), _space(study)]
     found = [finding for finding in told if finding]
     found = [*found[:2], *warned, *found[2:]]
     return found[:MOST] if len(found) >= 3 else [*found, *passed][:3]
@@ -91,14 +115,17 @@ def _what_matters(study: Study) -> Finding | None:
         return None
     short = short_names(table["name"])
     first = table.iloc[0]
-    verb = "matters most" if first["low"] >= 0.05 else "seems to matter most"
+    if first["low"] < EVIDENT:
+        return Finding(
+            "note", f"No setting stands out yet ({counted(len(settled(study)), 'trial')})."
+        )
     text = (
-        f"{short[first['name']]} {verb}: {percent(first['share'])} of the explained "
+        f"{short[first['name']]} matters most: {percent(first['share'])} of the explained "
         f"difference between good and other trials ("
         f"likely {percent(first['low'])} to {percent(first['high'])})"
     )
     second = table.iloc[1] if len(table) > 1 else None
-    if second is not None and second["share"] > 0.05:
+    if second is not None and second["low"] >= EVIDENT:
         text += f", then {short[second['name']]} with {percent(second['share'])}"
     return Finding("note", text + ".")
 

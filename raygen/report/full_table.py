@@ -27,7 +27,7 @@ def full_table(study: Study) -> str:
         draws = "1 draw" if mine["seeds"] == 1 else f"{mine['seeds']} draws"
         how = f"{samples}{draws}, <code>{escape(str(protocol))}</code>"
         heads.append(f'<th scope="col">{escape(metric)}<br><small>{how}</small></th>')
-    rows = []
+    rows, again = [], study.replicates.set_index("trial").to_dict("index")
     for trial, mine in table.groupby("trial", sort=False):
         cells = {
             (row["metric"], row["protocol"]): number(row["value"])
@@ -35,9 +35,15 @@ def full_table(study: Study) -> str:
             for row in mine.to_dict("records")
         }
         text = "".join(f"<td>{cells.get(column, '')}</td>" for column in columns)
-        rows.append(f'<tr><td><a href="#trial-{trial}">{trial}</a></td>{text}</tr>')
+        row = again.get(trial)
+        name = f'<a href="#trial-{trial}">{trial}</a>'
+        if row is not None:
+            name = f'<a href="#trial-{row["of"]}">{row["of"]}</a>, seed {row["seed"]}'
+        rows.append(f"<tr><td>{name}</td>{text}</tr>")
     whole = (
         f'<table><thead><tr><th scope="col">trial</th>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return "<p>Their best weights, measured in full:</p>" + scroll("finalists in full", whole)
+    return "<p>Measured afresh, on other samples than those that chose them:</p>" + scroll(
+        "finalists in full", whole
+    )

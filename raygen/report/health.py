@@ -17,12 +17,25 @@ from raygen.report.labels import (
 )
 from raygen.report.memo import once
 from raygen.report.tables import at_best, judged, parameters, progress, state_counts
-from raygen.results import ERROR, LONG, Study, grace_advice, ranked
+from raygen.results import (
+    ERROR,
+    Study,
+    best_model,
+    failed,
+    fresh,
+    grace_advice,
+    judgement,
+    ranked,
+)
 
 EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
+DROPPED = 0.01  # recall or coverage below which a model leaves out nearly all kinds of images
 BROKEN = 0.1  # share of trials without a usable result from which it is a warning
 # Samples below which a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
 ENOUGH = {"fid": 10_000, "fid_test": 10_000, "fd_dinov2": 10_000, "fd_dinov2_test": 10_000}
+
+
+WORSE = "They rank behind the others; lower learning rates or another loss would avoid them."
 
 
 class Check(NamedTuple):
@@ -117,14 +130,12 @@ def early(study: Study) -> Check | None:
         if not (study.trials["state"] == "stopped").any():
             return None
         return Check(name, "open", "Too few completed trials to say whether cuts were fair.")
+    said = judgement(advice.rho, advice.trials)
     if advice.short:
-        return Check(name, "warn", f"The grace period is too short: {advice.text}", advice.action)
-    if advice.trials < 8:
-        text = f"Whether early values can be trusted is open: {advice.text}"
-        return Check(name, "open", text)
-    if advice.rho >= LONG:
-        return Check(name, "pass", f"Early values can be trusted: {advice.text}")
-    return Check(name, "open", f"Early values are a fair guide at most: {advice.text}")
+        text = f"The grace period is too short ({said}): {advice.text}"
+        return Check(name, "warn", text, advice.action)
+    state = "pass" if said == "good" else "open"
+    return Check(name, state, f"What early values say of final ones is {said}: {advice.text}")
 
 
 def failures(study: Study) -> Check | None:
@@ -141,6 +152,15 @@ def collapse(study: Study) -> Check | None:
     bad = _counts(study, ["diverged"])
     again = int((study.replicates["state"] == "diverged").sum())
     text = _broken(study, bad) if bad else "No trial diverged or collapsed."
+    useless = failed(study)
+    quiet = study.trials[study.trials["trial"].isin(list(useless))]
+    quiet = [int(trial) for trial in quiet.loc[quiet["state"] != "diverged", "trial"]]
+    if quiet:
+        first = f"trial {quiet[0]} {useless[quiet[0]]}"
+        text = f"{text} " if bad else ""
+        text += f"{counted(len(quiet), 'other trial' if bad else 'trial')} drew nothing of use: "
+        more = f", and {len(quiet) - 1} more" if len(quiet) > 1 else ""
+        return Check("Collapse", "warn", f"{text}{first}{more}.", WORSE)
     if again:
         return Check(
             "Collapse",
@@ -191,11 +211,30 @@ def samples(study: Study) -> Check | None:
         return Check("Sample count", "pass", f"{text}.")
     rest = order[(order["state"] == best["state"]) & (order["trial"] != best["trial"])]
     near = int(((rest["value"].astype(float) - best["value"]).abs() < 2 * float(error)).sum())
+    if float(error) == 0:
+        text += " has a standard error of 0 at the best trial: all its samples are the same."
+        return Check("Sample count", "warn", text)
     text += f" has a standard error of {number(float(error), 2)} at the best trial"
     if near and not judged(study):
         text += f"; {counted(near, 'other trial')} within two of it cannot be told from it."
         return Check("Sample count", "warn", text, "Evaluate the best with more samples.")
     return Check("Sample count", "pass", f"{text}.")
+
+
+def dropped(study: Study) -> Check | None:
+    """Whether the model to use draws only some kinds of images."""
+    model = best_model(study)
+    measured = {} if model is None else fresh(study, model) or {}
+    low = [
+        f"{short_metric(name)} {number(float(each['value']))}"
+        for name, each in measured.items()
+        if name.startswith(("recall", "coverage")) and each["value"] is not None
+        and float(each["value"]) < DROPPED
+    ]  # fmt: skip
+    if not low:
+        return None
+    text = f"The model to use draws only some kinds of images: {listed(low)}."
+    return Check("Mode dropping", "warn", text, "See its samples, and its recall over training.")
 
 
 def protocols(study: Study) -> Check | None:
@@ -237,6 +276,7 @@ CHECKS: tuple[Callable[[Study], Check | None], ...] = (
     collapse,
     seeds,
     samples,
+    dropped,
     protocols,
 )
 

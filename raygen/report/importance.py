@@ -25,6 +25,7 @@ from raygen.report.tables import Parameter, projected, varying
 from raygen.results import Study
 
 NEEDED = 8  # trials
+EVIDENT = 0.005  # a share whose interval begins below is not told from 0, which it would print as
 TOP = 0.25  # the share of trials called good
 RESAMPLES = 200
 GRID = 48

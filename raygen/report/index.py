@@ -63,6 +63,8 @@ def write_index(root: Path, output: Path | None = None) -> Path:
             pages[folder] = page.name
         except InputError as error:
             broken.append(str(error))
+        except Exception as error:  # a bug of ours with one study must not hide the others
+            broken.append(f"{folder}: {type(error).__name__}: {error} (please report this)")
     write_text(target, render(found, broken, pages))
     return target
 

@@ -48,22 +48,57 @@ def verdict(study: Study, found: Verdict | None) -> str:
         )
         hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
         return f"Nothing to use: no trial has a value ({counts}); {hint}."
-    text = f"Use trial {found.trial}: {short_metric(study.metric)} {number(found.value)}"
-    if len(study.objectives) > 1:
-        text = _front(study, found) or text
-    if found.seeds:
-        text += f", the mean of {counted(found.seeds, 'other seed')}"
-        text += _interval(found.low, found.high)
-    else:
-        text += f" at {number(found.kimg)} kimg"
-    if found.default == found.default and found.trial != 0:
-        text += f", {against(study, found.value, found.default, 'the default')}"
+    if found.failed:
+        failed = f"Do not use it: the best trial, {found.trial}, {found.failed}."
+        return f"{failed} {_what_to_change(study)}"
+    text = _configuration(study, found)
+    if found.default is not None:
+        gained = against(study, found.default.value, found.default.other, "the default")
+        text += f", {gained} ({found.default.basis})"
+    text += "."
+    if found.start:
+        text += f" It is starting point {found.start} of {study.info['start_trials']}."
+    text += _model(study, found)
     if found.provisional:
-        return f"{text}. Provisional: no trial has completed the full budget."
-    seeds = "" if found.seeds else " This is one seed."
+        return f"{text} Provisional: no trial has completed the full budget."
     if state in ("running", "interrupted"):
-        return f"{text}. The study is {state}; this can still change.{seeds}"
-    return f"{text}.{seeds}"
+        return f"{text} The study is {state}; this can still change."
+    return text
+
+
+def _configuration(study: Study, found: Verdict) -> str:
+    """What the best settings reach, over seeds if they were trained with several."""
+    name = short_metric(study.metric)
+    if len(study.objectives) > 1 and (text := _front(study, found)):
+        return text
+    if found.seeds:
+        seeds = counted(found.seeds, "new seed")
+        mean = f"The settings of trial {found.trial} reach {name} {number(found.value)}"
+        average = "" if found.seeds == 1 else " on average"
+        return f"{mean}{average} over {seeds}{_interval(found.low, found.high)}"
+    at = f"{number(found.value)} at {number(found.kimg)} kimg"
+    return f"The settings of trial {found.trial} reached {name} {at}, with one seed"
+
+
+def _model(study: Study, found: Verdict) -> str:
+    """Which checkpoint to use, and what it is worth."""
+    if found.model is None:
+        return " No checkpoint of it is left."
+    name = short_metric(study.metric)
+    text = f" Model to use: {found.model.words}, {name} {number(found.model.value)} when chosen"
+    measured = found.fresh or {}
+    values = {study.metric: "measured afresh", f"{study.metric}_test": "against test images"}
+    for metric, said in values.items():
+        if metric in measured and measured[metric]["value"] is not None:
+            text += f", {number(float(measured[metric]['value']))} {said}"
+    return f"{text}." if measured else f"{text}; not measured afresh yet."
+
+
+def _what_to_change(study: Study) -> str:
+    """What would avoid a search of which nothing can be used."""
+    rates = [p.name for p in parameters(study) if p.name.endswith("lr")]
+    lower = f"lower the range of {listed(rates)}" if rates else "lower the learning rates"
+    return f"Before another search {lower}, or train longer (--set budget.kimg=…)."
 
 
 def health(study: Study) -> str:

@@ -1,6 +1,7 @@
 """One study folder -> one HTML file that opens from disk, years later, without a network."""
 
 import shlex
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,11 @@ def render(study: Study) -> str:
     name = str(study.info.get("name", study.folder.root.name))
     links = "".join(f'<a href="#{part.key}">{part.title}</a>' for part in SECTIONS)
     body = "".join(_section(study, number) for number in range(len(SECTIONS)))
+    top = _drawn(lambda: header(study), f"<header><h1>{escape(name)}</h1>{{}}</header>")
+    top += _drawn(lambda: filter_bar(study), "{}")
     body = (
         f'<nav aria-label="Sections"><div>{links}</div></nav>'
-        f"<main>{header(study)}{filter_bar(study)}{body}</main>"
+        f"<main>{top}{body}</main>"
         '<aside id="selection" aria-label="Selected trial" aria-live="polite" hidden></aside>'
         '<div id="hover" aria-hidden="true" hidden></div>'
         '<dialog id="lightbox" aria-label="enlarged picture"></dialog>'
@@ -67,19 +70,51 @@ def page_data(study: Study) -> dict[str, Any]:
         "history": _table(study.history),
         "settings": short_names(parameter.name for parameter in varying(study)),
         "states": {state: f"{look.glyph} {look.text}" for state, look in STATE_LOOKS.items()},
-        "figures": {name: figure_data(draw(study)) for name, draw in FIGURES.items()},
+        "figures": {name: _figure(study, draw) for name, draw in FIGURES.items()},
     }
 
 
 def _section(study: Study, number: int) -> str:
     part = SECTIONS[number]
-    lead, body = part.html(study)
+    try:
+        lead, body = part.html(study)
+    except Exception as error:  # a bug of ours in one section must not take the page with it
+        lead, body = _broken(error), ""
     lead = lead.replace(" %", "\u00a0%")  # a number never breaks before its unit
     empty = "" if body else ' class="empty"'
     return (
         f'<section id="{part.key}"{empty} aria-labelledby="title-{part.key}">'
         f'<h2 id="title-{part.key}">{part.title}</h2>'
         f'<p class="lead">{escape(lead)}</p>{body}</section>'
+    )
+
+
+def _figure(study: Study, draw: Callable[[Study], Any]) -> dict[str, Any]:
+    """A figure, or an empty one with the reason why it could not be drawn."""
+    try:
+        return figure_data(draw(study))
+    except Exception as error:  # as for a section
+        text = {
+            "text": escape(_broken(error)),
+            "showarrow": False,
+            "xref": "paper",
+            "yref": "paper",
+        }
+        return {"data": [], "layout": {"annotations": [text]}}
+
+
+def _drawn(html: Callable[[], str], instead: str) -> str:
+    """A part of the page, or the reason why it could not be drawn, put into `instead`."""
+    try:
+        return html()
+    except Exception as error:  # as for a section
+        return instead.format(f'<p class="warning">! {escape(_broken(error))}</p>')
+
+
+def _broken(error: Exception) -> str:
+    return (
+        f"This part could not be drawn: {type(error).__name__}: {str(error)[:300]} (please report "
+        "this; the study itself is complete)."
     )
 
 

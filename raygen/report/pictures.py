@@ -5,10 +5,12 @@ import io
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from raygen.results import Study
 
+COLUMNS = 8  # of a grid
 LARGEST = 200_000  # bytes; a 64-tile CIFAR grid (113 kB) stays an exact PNG
 
 
@@ -43,6 +45,34 @@ def trial_picture(study: Study, trial: int, name: str, kimg: float) -> Picture |
         return None
     nearest = min(found, key=lambda at: abs(at - kimg)) if kimg == kimg else max(found)
     return read_picture(found[nearest], nearest)
+
+
+def variation(study: Study, trial: int, kimg: float) -> float | None:
+    """How much the samples nearest to `kimg` vary, as a share of real images; None if unknown.
+
+    For studies whose journal does not say it: standard deviation over the tiles of a grid, mean
+    over their pixels.
+    """
+    grids = study.folder.trial(trial).all_samples()
+    if not grids:
+        return None
+    nearest = min(grids, key=lambda at: abs(at - kimg)) if kimg == kimg else max(grids)
+    drawn, real = _spread(grids[nearest]), _spread(study.folder.real)
+    return drawn / real if drawn is not None and real else None
+
+
+def _spread(path: Path) -> float | None:
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=float)
+    except (OSError, SyntaxError):
+        return None
+    side = pixels.shape[1] // COLUMNS
+    rows = pixels.shape[0] // side if side else 0
+    if rows * COLUMNS < 2:
+        return None
+    tiles = pixels[: rows * side, : COLUMNS * side].reshape(rows, side, COLUMNS, side, 3)
+    return float(tiles.swapaxes(1, 2).reshape(-1, side, side, 3).std(axis=0, ddof=1).mean())
 
 
 def small_picture(path: Path, kimg: float | None, rows: int) -> Picture | None:

@@ -61,9 +61,12 @@ def verdict_section(study: Study) -> tuple[str, str]:
     folder = shlex.quote(str(study.folder.root))
     commands = (
         f"raygen generate {folder}\n"
+        f"raygen evaluate {folder}\n"
         f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
     )
     config = dump(study.configs[found.trial])
+    if found.failed:
+        return lead, notes
     return lead, (
         f'<div class="cards">{_cards(study, found)}</div>{notes}'
         f'<div class="pair"><div><h3>Best configuration</h3>{code(config)}</div>'
@@ -161,20 +164,26 @@ SECTIONS = [
 
 def _cards(study: Study, found: Verdict) -> str:
     name = short_metric(study.metric)
-    cards = [
-        (f"Best {name}", number(found.value), f"trial {found.trial}{_basis(found)}"),
-    ]
-    if found.default == found.default and found.trial != 0:
+    cards = []
+    if found.model is not None:
+        measured = (found.fresh or {}).get(study.metric)
+        if measured is not None and measured["value"] is not None:
+            value = number(float(measured["value"]))
+            cards.append((f"Model: {name} afresh", value, found.model.words))
+        else:
+            value = number(found.model.value)
+            cards.append((f"Model: {name} when chosen", value, found.model.words))
+    cards.append((f"Settings: {name}", number(found.value), f"trial {found.trial}{_basis(found)}"))
+    if found.default is not None:
+        one, other = found.default.value, found.default.other
         note = "" if found.default_state == "completed" else f", {found.default_state}"
-        cards.append(
-            ("Against the default", gain(study, found.value, found.default),
-             f"trial 0: {number(found.default)}{note}")
-        )  # fmt: skip
+        basis = f"{number(one)} against {number(other)} of trial 0{note}; {found.default.basis}"
+        cards.append(("Against the default", gain(study, one, other), basis))
     elif found.trial == 0 and has_default(study):
         cards.append(("Against the default", "is the default", "no trial beat trial 0"))
     if found.seeds:
         cards.append(
-            ("Against its own search", gain(study, found.value, found.single),
+            ("New seeds against the search", gain(study, found.value, found.single),
              f"one seed, the best of many: {number(found.single)}")
         )  # fmt: skip
     if found.median == found.median:

@@ -18,6 +18,8 @@ class Standing(NamedTuple):
     value: float  # mean over other seeds, else what the trial got
     sd: float
     seeds: int
+    each: list[float]  # of those seeds
+    single: float  # the best value of any completed trial: one seed, the best of many
     default: float
     seconds: float  # of training, all trials and replicates
     kimg: float
@@ -39,11 +41,18 @@ def standing(study: Study) -> Standing:
     if has_default(study):
         default = float(study.trials.set_index("trial").loc[0, "value"])  # pyright: ignore[reportArgumentType]
     name = str(study.info.get("name", study.folder.root.name))
+    nan = float("nan")
     if found is None:
-        return Standing(study, name, None, float("nan"), float("nan"), 0, default, *spent)
-    again = study.replicates[study.replicates["of"] == found.trial]["value"].dropna()
-    sd = float(again.std()) if len(again) > 1 else float("nan")
-    return Standing(study, name, found.trial, found.value, sd, found.seeds, default, *spent)
+        return Standing(study, name, None, nan, nan, 0, [], nan, default, *spent)
+    table = study.replicates
+    again = table[(table["of"] == found.trial) & (table["state"] == "completed")]["value"].dropna()
+    sd = float(again.std()) if len(again) > 1 else nan
+    done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
+    done = study.trials["value"].dropna().astype(float) if done.empty else done
+    single = float(done.min() if study.minimise else done.max())
+    best, value, seeds = found.trial, found.value, found.seeds
+    each = again.astype(float).tolist()
+    return Standing(study, name, best, value, sd, seeds, each, single, default, *spent)
 
 
 def meaning(study: Study) -> tuple[str, ...]:

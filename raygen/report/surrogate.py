@@ -26,6 +26,7 @@ from raygen.results import Study
 NEEDED = 10  # trials
 MOST = 300  # trials that it learns from: the cost grows with the third power
 TRUSTED = 0.2  # share of the variance of left-out trials that it must explain
+NEAR = 0.2  # of what was measured (of the axis, if that can be negative): how far off it may be
 LENGTHS = (0.3, 0.6, 1.2)
 NOISES = (0.01, 0.1, 0.5, 1.0)  # variance of the noise over that of the process
 SWEEPS = 2
@@ -45,10 +46,11 @@ class Surrogate(NamedTuple):
     log: bool  # learnt from logarithms: a distance halved is a step, wherever it begins
     r2: float  # leave one out, 1 at best; below 0 it is worse than the mean
     trials: int
+    near: bool = True  # at the default and the best trial, to what was measured there
 
     @property
     def trusted(self) -> bool:
-        return self.r2 >= TRUSTED
+        return self.r2 >= TRUSTED and self.near
 
     def predict(self, positions: np.ndarray) -> np.ndarray:
         """Positions (m, d) -> values of the objective (m,)."""
@@ -98,9 +100,10 @@ def fit(study: Study) -> Surrogate | None:
     weights = np.linalg.solve(kernel + best.noise * np.eye(len(target)), target)
     left_out = _left_out(kernel, target, best.noise)
     r2 = 1 - float(np.mean((left_out - target) ** 2)) / float(np.mean(target**2) or 1.0)
-    return Surrogate(
+    model = Surrogate(
         chosen, known, best.relevance, best.length, weights, mean, sd, log, r2, len(target)
     )
+    return model._replace(near=_near(study, model, scale))
 
 
 def example(study: Study, trial: int) -> pd.DataFrame:
@@ -114,6 +117,20 @@ def ends(study: Study) -> tuple[int, int] | None:
     if not best or not has_default(study) or best[0] == 0:
         return None
     return 0, best[0]
+
+
+def _near(study: Study, model: Surrogate, scale: Scale) -> bool:
+    """Whether both ends of the way that charts take are predicted as they were measured."""
+    pair, measured = ends(study), projected(study).set_index("trial")["value"].astype(float)
+    for trial in pair or ():
+        if trial not in measured.index:
+            continue
+        value = _clip(float(measured[trial]), scale)
+        size = abs(value) if model.log else scale.high - scale.low
+        predicted = float(model.predict(encode(model.parameters, example(study, trial)))[0])
+        if abs(predicted - value) > NEAR * size:
+            return False
+    return True
 
 
 class _Choice(NamedTuple):

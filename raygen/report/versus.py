@@ -12,6 +12,7 @@ from raygen.errors import InputError
 from raygen.files import write_text
 from raygen.report.blocks import chart, table
 from raygen.report.comparison import picture_html
+from raygen.report.contrast import unpaired
 from raygen.report.drawing import BEST, axis_title, layout, plain, time_unit
 from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
@@ -120,24 +121,36 @@ def _lead(found: list[Standing], names: list[str], comparable: bool) -> str:
     if len(known) < 2:
         return "Fewer than two of these studies have a value: nothing to compare yet."
     first = found[0].study
-    order = sorted(known, key=lambda pair: pair[0].value, reverse=not first.minimise)
+    if len({_configuration(one) for one, _ in known}) == 1:
+        values = ", ".join(f"{name} {_value(one)}" for one, name in known)
+        return f"All found the same configuration; {short_metric(first.metric)}: {values}."
+    replicated = all(one.seeds for one, _ in known)
+    level = {name: one.value if replicated else one.single for one, name in known}
+    order = sorted(known, key=lambda pair: level[pair[1]], reverse=not first.minimise)
     (one, name), (other, second) = order[:2]
-    if one.value == other.value:
-        return f"{name} and {second} are level: {short_metric(first.metric)} {_value(one)}."
-    return (
-        f"{name} found the better one: {short_metric(first.metric)} {_value(one)} against "
-        f"{_value(other)} of {second}, {gain(first, one.value, other.value)}.{_doubt(one, other)}"
+    metric = short_metric(first.metric)
+    values = f"{metric} {number(level[name])} against {number(level[second])} of {second}"
+    if not replicated:
+        basis = "the best single seed of each search, the luckiest of many"
+        if level[name] == level[second]:
+            return f"{name} and {second} are level: {metric} {number(level[name])}, {basis}."
+        return f"{name} is ahead: {values}; {basis}, so the order may be chance."
+    low, high = unpaired(one.each, other.each)
+    if low > 0 or high < 0:
+        better = gain(first, level[name], level[second])
+        span = f"95 % interval of the difference {number(low)} to {number(high)}"
+        return f"{name} found the better configuration: {values}, {better} ({span})."
+    if low == low:
+        span = f"the 95 % interval of their difference is {number(low)} to {number(high)}"
+        return f"{name} and {second} cannot be told apart: {values}; {span}."
+    return f"{name} is ahead: {values}; too few seeds to say whether that is chance."
+
+
+def _configuration(one: Standing) -> tuple[str, ...]:
+    """The settings of the best trial as text, equal for equal configurations."""
+    return tuple(
+        f"{name}={_read(one.study, one.best, name)}" for name in sorted(one.study.settings)
     )
-
-
-def _doubt(one: Standing, other: Standing) -> str:
-    """Why the difference may be luck; "" if it is larger than two standard errors of it."""
-    if math.isnan(one.sd) or math.isnan(other.sd):
-        return " At least one of the two is a single seed."
-    error = math.hypot(one.sd / math.sqrt(one.seeds), other.sd / math.sqrt(other.seeds))
-    if abs(one.value - other.value) < 2 * error:
-        return " That is within two standard errors over seeds: it may be luck."
-    return ""
 
 
 def _progress_lead(found: list[Standing], names: list[str]) -> str:

@@ -14,13 +14,20 @@ from raygen.results.ranking import (
     ranked,
 )
 from raygen.results.records import read_records, read_study
-from raygen.results.rungs import LONG, NEEDED, Advice, grace_advice, rung_agreement
+from raygen.results.rungs import (
+    Advice,
+    best_until,
+    grace_advice,
+    judgement,
+    rung_agreement,
+    spearman,
+)
 from raygen.results.study import ERROR, STATES, Study
 from raygen.results.write import train_config, write_tables
 
 __all__ = [
-    "ERROR", "LONG", "NEEDED", "STATES", "Advice", "Model", "Study", "best_model", "best_trial",
+    "ERROR", "STATES", "Advice", "Model", "Study", "best_model", "best_trial", "best_until",
     "better", "failed", "finalists", "fold", "fresh", "full_measurements", "grace_advice",
-    "load_study", "pareto", "ranked", "read_records", "read_study", "rung_agreement",
-    "train_config", "write_tables",
+    "judgement", "load_study", "pareto", "ranked", "read_records", "read_study",
+    "rung_agreement", "spearman", "train_config", "write_tables",
 ]  # fmt: skip

@@ -49,7 +49,7 @@ def failed(study: Study) -> dict[int, str]:
     for table in (study.trials, study.replicates):
         rows = zip(table["trial"], table["value"], table["variation"], strict=True)
         for trial, value, variation in rows:
-            if is_one_image(variation, study.info["family"]):
+            if is_one_image(variation, str(study.info.get("family"))):
                 share = f"{float(variation):.1%}"
                 reasons[int(trial)] = f"draws one image: its samples vary {share} as real ones do"
             elif not math.isnan(value) and knows_nothing(value, guess, study.minimise):

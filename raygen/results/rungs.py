@@ -9,7 +9,17 @@ import pandas as pd
 from raygen.results.study import Study
 
 NEEDED = 5  # completed trials, for a rank correlation
+SETTLED = 8  # completed trials, for a judgement of it
 SHORT, LONG = 0.5, 0.7  # correlations: below, a rung decides blindly; from here, it can be trusted
+
+
+def judgement(rho: float, trials: int) -> str:
+    """A rank correlation between a rung and the end in words, the same wherever it is said."""
+    if math.isnan(rho):
+        return "unknown"
+    if trials < SETTLED:
+        return f"open with {trials} trials"
+    return "too weak to cut by" if rho < SHORT else "fair" if rho < LONG else "good"
 
 
 class Advice(NamedTuple):
@@ -51,20 +61,37 @@ def rung_agreement(study: Study) -> pd.DataFrame:
     are judged there, and the final one over the completed trials: -1 to 1, nan below 5 trials or
     without spread.
     """
-    done = study.trials[study.trials["state"] == "completed"].set_index("trial")["value"]
+    wide = best_until(study)
     rows = []
-    known = study.metric in study.history
-    start = 0.0
-    for kimg in (study.info.get("rungs") or [])[:-1] if known else []:
-        at = study.history["kimg"].astype(float)
-        seen = study.history[(at > start) & (at <= kimg * (1 + 1e-9))]
+    for kimg in wide.columns[:-1]:
+        both = wide[[kimg, wide.columns[-1]]].dropna()
+        rows.append({"kimg": float(kimg), "trials": len(both), "rho": spearman(both)})
+    return pd.DataFrame(rows, columns=["kimg", "trials", "rho"])
+
+
+def best_until(study: Study) -> pd.DataFrame:
+    """Best value by which a trial was judged at each rung it reached: trials by rungs (kimg).
+
+    Where samples grow from rung to rung, of those that were measured with as many as at the rung.
+    """
+    if study.metric not in study.history:
+        return pd.DataFrame()
+    table = study.history[["trial", "kimg", study.metric]].astype(float)
+    table = table.replace([math.inf, -math.inf], math.nan).dropna()
+    reached = study.history.groupby("trial")["kimg"].max().astype(float)
+    columns, start = {}, 0.0
+    for kimg in study.info.get("rungs") or []:
+        seen = table[(table["kimg"] > start) & (table["kimg"] <= kimg * (1 + 1e-9))]
         if study.grows:
             start = kimg * (1 + 1e-9)  # measured with fewer samples up to here
-        values = seen[study.metric].astype(float).groupby(seen["trial"])
-        early = values.min() if study.minimise else values.max()
-        both = pd.concat([early, done], axis=1, keys=["early", "final"]).dropna()
-        rows.append({"kimg": float(kimg), "trials": len(both), "rho": _spearman(both)})
-    return pd.DataFrame(rows, columns=["kimg", "trials", "rho"])
+        values = seen.groupby("trial")[study.metric]
+        best = values.min() if study.minimise else values.max()
+        best.index = best.index.astype(int)
+        columns[float(kimg)] = best[best.index.isin(reached.index[reached >= kimg * (1 - 1e-9)])]
+    if columns:  # at the full budget a trial's value is the official one
+        done = study.trials[study.trials["state"] == "completed"].set_index("trial")["value"]
+        columns[max(columns)] = done.dropna().astype(float)
+    return pd.DataFrame(columns).rename_axis("trial")
 
 
 def grace_advice(study: Study) -> Advice | None:
@@ -84,13 +111,14 @@ def grace_advice(study: Study) -> Advice | None:
         float(rho),
         int(trials),
         survivors=bool((study.trials["state"] == "stopped").any()),
-        short=cuts and rho < SHORT and trials >= 8,
+        short=cuts and rho < SHORT and trials >= SETTLED,
         suggestion=float(trusted.iloc[0]) if len(trusted) else None,
     )
 
 
-def _spearman(both: pd.DataFrame) -> float:
+def spearman(both: pd.DataFrame) -> float:
+    """Rank correlation of two columns; nan below 5 rows or without spread."""
     ranks = both.rank()
     if len(both) < NEEDED or (ranks.std() == 0).any():
         return math.nan
-    return float(np.corrcoef(ranks["early"], ranks["final"])[0, 1])
+    return float(np.corrcoef(ranks.iloc[:, 0], ranks.iloc[:, 1])[0, 1])

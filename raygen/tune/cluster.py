@@ -22,9 +22,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raygen.clusterfile import most_trials
 from raygen.config import Resources
 from raygen.errors import ClusterError, InputError, RaygenError
-from raygen.home import home
+from raygen.home import home, protect_token, temporary_folder
 from raygen.storage import Storage, is_uri
-from raygen.tune.local import as_a_library, inside_of, on_loopback, protect_token, temporary_folder
+from raygen.tune.local import as_a_library, inside_of, on_loopback
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start

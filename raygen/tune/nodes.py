@@ -1,5 +1,6 @@
 """What every node of a cluster has: versions, GPUs, disk, clock, and access to the storage."""
 
+import json
 import platform
 import shutil
 import socket
@@ -10,12 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray._common.usage.usage_constants import CLUSTER_METADATA_KEY
+from ray._private.ray_constants import KV_NAMESPACE_CLUSTER
+from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.exceptions import RayError
 
 from raygen.cache import cache_folder
 from raygen.doctor import Check, driver_check, drivers
 from raygen.errors import RaygenError
-from raygen.tune.cluster import PROBE_SECONDS, check_storage, connected, on_node
+from raygen.tune.cluster import (
+    PROBE_SECONDS,
+    check_storage,
+    connected,
+    on_node,
+    started_here,
+)
 
 PACKAGES = ("raygen", "ray", "torch")
 CLOCK = 5.0  # seconds apart, from which times of one study are misleading and S3 may refuse
@@ -50,6 +60,24 @@ def cluster_checks(address: str | None, storage: str | None) -> list[Check]:
             except RaygenError as error:
                 checks.append(Check("storage", "fail", str(error)))
         return checks
+
+
+def running_here() -> Check | None:
+    """Whether the Ray that `ray start` left running on this machine, if any, is of our version."""
+    address = started_here()
+    if address is None:
+        return None
+    try:
+        gcs = GcsClient(address=address)
+        found = gcs.internal_kv_get(CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER, timeout=5)
+        theirs = str(json.loads(found or b"{}").get("ray_version", "unknown"))
+    except (RayError, RuntimeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        return Check("ray that runs here", "warn", f"{address} does not say its version: {reason}")
+    if theirs == version("ray"):
+        return Check("ray that runs here", "ok", f"{theirs} at {address}")
+    advice = "search with --address local, or stop it with: ray stop"
+    return Check("ray that runs here", "fail", f"{theirs}, not {version('ray')}", advice)
 
 
 def facts() -> dict[str, Any]:

@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from raygen.report.budget import early_values, rung_pairs, rung_savings, word
+from raygen.report.budget import early_values, rung_pairs, rung_savings
+from raygen.report.chart_leads import budget
 from raygen.report.figures import draw_budget
-from raygen.results import Study
+from raygen.report.health import health as checks
+from raygen.results import Study, judgement, rung_agreement
 from report.journals import end, report, suggest
 
 Make = Callable[..., Study]
@@ -48,7 +50,7 @@ def test_four_trials_are_too_few_for_a_correlation(make_study: Make) -> None:
     records = [record for n in range(4) for record in trial(n, [9.0 - n, 8.0 - n, 7.0 - n])]
 
     assert rung_pairs(make_study(records))["rho"].isna().all()
-    assert word(math.nan) == "unknown"
+    assert judgement(math.nan, 4) == "unknown"
 
 
 def test_a_rung_saves_what_its_stopped_trials_did_not_train(make_study: Make) -> None:
@@ -60,10 +62,33 @@ def test_a_rung_saves_what_its_stopped_trials_did_not_train(make_study: Make) ->
 
 
 @pytest.mark.parametrize(
-    ("rho", "text"), [(0.7, "very strong"), (0.5, "strong"), (0.25, "weak"), (-0.9, "none")]
+    ("rho", "text"),
+    [(0.7, "good"), (0.5, "fair"), (0.49, "too weak to cut by"), (-0.9, "too weak to cut by")],
 )
 def test_a_correlation_has_a_word(rho: float, text: str) -> None:
-    assert word(rho) == text
+    assert judgement(rho, 8) == text
+    assert judgement(rho, 7) == "open with 7 trials"
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_health_and_budget_say_the_same_of_the_same_rung(make_study: Make, growing: bool) -> None:
+    records = []
+    for number in range(9):
+        # What was measured with fewer samples at 2 kimg does not count at 6.
+        records += trial(number, [number % 3, 10 + (number * 5) % 9, 20 - number])
+    evaluation = {"samples": 1000, **({"first_samples": 500} if growing else {})}
+    study = make_study(records, evaluation=evaluation)
+
+    pairs = rung_pairs(study)
+    final = pairs[pairs["late"] == 16].set_index("early")["rho"]
+    health = rung_agreement(study).set_index("kimg")["rho"]
+
+    assert health.to_dict() == pytest.approx(final.to_dict())
+    assert f"{final[2.0]:.2f}" in budget(study)[0]
+    (check,) = (check for check in checks(study) if check.name == "Rung correlation")
+    assert f"{final[2.0]:.2f}" in check.text
+    assert judgement(final[2.0], 9) in check.text
+    assert judgement(final[2.0], 9) in budget(study)[0]
 
 
 def test_the_figure_has_a_panel_per_rung_with_its_points(make_study: Make) -> None:

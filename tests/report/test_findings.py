@@ -3,12 +3,21 @@
 import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
+import torch
+from scipy import stats
 
+from raygen.data.pictures import save_grid
+from raygen.report import chart_leads, leads
+from raygen.report.contrast import unpaired
 from raygen.report.findings import findings, verdict
 from raygen.report.gains import gain
 from raygen.report.health import health
-from raygen.results import Study
+from raygen.report.importance import EVIDENT, importance
+from raygen.report.pictures import variation
+from raygen.results import Study, best_model
+from raygen.train.health import spread
 from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]
@@ -33,7 +42,9 @@ def test_the_gain_is_measured_against_the_default_and_the_median(make_study: Mak
     found = verdict(make_study(trials([8, 6, 2])))
 
     assert found is not None
-    assert (found.trial, found.value, found.default, found.median) == (2, 2, 8, 6)
+    assert (found.trial, found.value, found.median) == (2, 2, 6)
+    assert found.default is not None
+    assert (found.default.value, found.default.other, found.default.seeds) == (2, 8, 0)
     assert not found.provisional
 
 
@@ -108,7 +119,9 @@ def test_the_verdict_is_on_other_seeds_once_there_are_any(make_study: Make) -> N
     assert (found.trial, found.value, found.seeds, found.single) == (2, 5, 2, 3)
     # Deviation sqrt(2) of each, 2 degrees of freedom (4.303), two values of each.
     assert found.high - found.value == pytest.approx(4.303, abs=1e-3)
-    assert found.default == 8
+    # The default has no other seeds, so one seed of each is compared: what the search saw.
+    assert found.default is not None
+    assert (found.default.value, found.default.other, found.default.seeds) == (3, 8, 0)
     assert math.isnan(found.median)
 
 
@@ -117,7 +130,148 @@ def test_a_finalist_that_is_the_default_is_compared_by_its_other_seeds(make_stud
     found = verdict(make_study(records))
 
     assert found is not None
-    assert (found.trial, found.default) == (1, 9)
+    assert found.trial == 1
+    assert found.default is not None
+    assert (found.default.value, found.default.other) == (4, 9)
+
+
+def test_a_difference_to_the_default_is_paired_by_seed_and_has_an_interval(
+    make_study: Make,
+) -> None:
+    records = [*trials([2, 3]), finals(0, 1)]
+    for of, values in ((0, (9.0, 12.0, 15.0)), (1, (4.0, 8.0, 9.0))):
+        for place, value in enumerate(values):
+            made = replicate(10 * (of + 1) + place, of, value)
+            records += [
+                {**record, **({"seed": place} if "seed" in record else {})} for record in made
+            ]
+    found = verdict(make_study(records))
+
+    assert found is not None
+    assert found.default is not None
+    one, other = np.array([4.0, 8.0, 9.0]), np.array([9.0, 12.0, 15.0])
+    theirs = stats.ttest_rel(one, other).confidence_interval(0.95)
+    assert (found.default.low, found.default.high) == pytest.approx(
+        (theirs.low, theirs.high), rel=1e-4
+    )
+    assert found.default.certain == (theirs.high < 0)
+
+
+def test_seeds_that_differ_are_compared_without_equal_variances() -> None:
+    one, other = [4.0, 8.0, 9.0, 3.0], [9.0, 12.0, 15.0]
+    theirs = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
+    low, high = unpaired(one, other)
+
+    # Whole degrees of freedom, rounded down: never narrower than scipy's interval.
+    assert low <= theirs.low
+    assert high >= theirs.high
+    assert (low + high) / 2 == pytest.approx(np.mean(one) - np.mean(other))
+
+
+def drawn(trial: int, value: float, variation: float | None) -> list[dict]:
+    """A completed trial whose samples vary by a share of real images."""
+    told = report(trial, 16, value) | {"variation": variation}
+    return [*suggest(trial, {"width": 30 + trial}), told, end(trial)]
+
+
+def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model(
+    make_study: Make,
+) -> None:
+    mixed = verdict(make_study([*drawn(0, 900.0, 0.01), *drawn(1, 950.0, 0.6)]))
+    assert mixed is not None
+    assert (mixed.trial, mixed.failed) == (1, "")
+    assert mixed.model is not None
+    assert mixed.model.run == 1
+
+    study = make_study([*drawn(0, 900.0, 0.01), *drawn(1, 950.0, 0.002)], folder="broken")
+    broken = verdict(study)
+    text = leads.verdict(study, broken)
+
+    assert text.startswith(
+        "Do not use it: the best trial, 0, draws one image: its samples vary 1.0%"
+    )
+    assert "lower the range of" in text
+    (check,) = (check for check in health(study) if check.name == "Collapse")
+    assert check.state == "warn"
+    assert "2 trials drew nothing of use" in check.text
+
+
+def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: Make) -> None:
+    study = make_study([*drawn(0, 900.0, None)])
+    red = torch.zeros(64, 3, 32, 32, dtype=torch.uint8)
+    red[:, 0] = 200
+    random = torch.Generator().manual_seed(0)
+    real = torch.randint(256, (64, 3, 32, 32), dtype=torch.uint8, generator=random)
+    save_grid(real, study.folder.real)
+    save_grid(red, study.folder.trial(0).samples(16))
+
+    found = verdict(study)
+
+    assert found is not None
+    assert found.failed == "draws one image: its samples vary 0.0% as real ones do"
+    # The same share as training has it.
+    half = (real // 2).byte()
+    save_grid(half, study.folder.trial(0).samples(16))
+    assert variation(study, 0, 16.0) == pytest.approx(spread(half) / spread(real))
+
+
+def test_a_vae_worse_than_knowing_nothing_is_not_recommended(make_study: Make) -> None:
+    bits = {"metric": "bits_per_dim", "direction": "minimize"}
+    told = report(0, 16, 1.8e9, metric="bits_per_dim")
+    study = make_study(
+        [*suggest(0, {"width": 30}), told, end(0)], objective=bits, family="vae", objectives=[bits]
+    )
+
+    assert "is no better than knowing nothing (8)" in leads.verdict(study, verdict(study))
+
+
+def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_value_is_told(
+    make_study: Make,
+) -> None:
+    records = [*trials([8, 2, 3]), finals(1, 2)]
+    records += [*again(6, 8, of=1, first=10), *again(1.5, 6, of=2, first=20)]
+    value = {"value": 2.5, "sd": 0.1, "spread": None, "each": [2.4, 2.6]}
+    full = {"kind": "final", "trial": 20, "values": {"fd_classifier": value}, "time": START}
+    study = make_study([*records, full | {"protocols": {"fd_classifier": "ff"}}])
+
+    found = verdict(study)
+
+    assert found is not None
+    assert (found.trial, found.model.run, found.model.trial) == (2, 20, 2)  # pyright: ignore
+    text = leads.verdict(study, found)
+    assert "Model to use: trials/0020/best.pt (trial 2, trained again with seed 120)" in text
+    assert "Fréchet distance 1.5 when chosen, 2.5 measured afresh." in text
+
+
+def test_a_deleted_checkpoint_is_no_model(make_study: Make) -> None:
+    study = make_study([*trials([8, 2, 3]), collect(1, "best", 10)])
+    model = best_model(study)
+
+    assert model is not None
+    assert model.run == 2
+
+
+@pytest.mark.parametrize("name", ["recall_classifier", "coverage_classifier"])
+def test_a_model_that_covers_next_to_nothing_is_told_of(make_study: Make, name: str) -> None:
+    values = {name: {"value": 0.004, "sd": 0.0, "spread": None, "each": [0.004]}}
+    full = {"kind": "final", "trial": 0, "values": values, "protocols": {name: "f"}, "time": START}
+
+    assert "draws only some kinds of images" in said(make_study([*trials([8]), full]))
+
+
+def test_no_setting_stands_out_where_every_interval_reaches_zero(make_study: Make) -> None:
+    random = np.random.default_rng(3)
+    records = []
+    for trial in range(10):
+        config = {"width": int(random.integers(16, 64)), "depth": int(random.integers(1, 9))}
+        value = float(random.uniform(1, 9))
+        records += [*suggest(trial, config), report(trial, 16, value), end(trial)]
+    depth = {**WIDTH[0], "name": "depth", "low": 1, "high": 8}
+    study = make_study(records, parameters=[*WIDTH, depth])
+
+    assert (importance(study)["low"] < EVIDENT).all()
+    assert "matter" not in said(study)
+    assert "No setting stands out yet" in chart_leads.importance(study)[0]
 
 
 def test_one_seed_is_what_a_verdict_rests_on_without_replicates(make_study: Make) -> None:

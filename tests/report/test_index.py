@@ -122,10 +122,11 @@ def test_the_best_so_far_steps_down_and_goes_on_to_the_end(make_study: Make) -> 
 
 
 def test_a_comparison_says_who_is_better_and_that_others_do_not_compare(tmp_path: Path) -> None:
-    a, b = folder(tmp_path, "a", trials(5, 4)), folder(tmp_path, "b", trials(8, 2))
+    other = [r | {"config": {"width": 8}} if "config" in r else r for r in trials(8, 2)]
+    a, b = folder(tmp_path, "a", trials(5, 4)), folder(tmp_path, "b", other)
     page = write_versus([a, b], tmp_path / "v.html").read_text(encoding="utf-8")
-    assert "b found the better one: Fréchet distance 2 against 4 of a, 50 % lower." in page
-    assert "At least one of the two is a single seed." in page
+    assert "b is ahead: Fréchet distance 2 against 4 of a" in page
+    assert "the best single seed of each search, the luckiest of many" in page
     c = folder(tmp_path, "c", trials(1), data={"name": "other", "fingerprint": "5a"})
     page = write_versus([a, c], tmp_path / "w.html").read_text(encoding="utf-8")
     assert "their values do not compare" in page
@@ -136,13 +137,26 @@ def test_a_difference_within_the_scatter_of_seeds_may_be_luck(tmp_path: Path) ->
     for name, shift in (("near", 0.5), ("far", 20.0)):
         paths = []
         for study, by in (("a", 0.0), ("b", shift)):
+            width = [{**one, "config": {"width": study}} for one in trials(4) if "config" in one]
             again = [replicate(8 + n, 0, 5.0 + n + by) for n in range(3)]
-            records = [*trials(4), finals(0), *[record for one in again for record in one]]
+            records = [*width, *[one for one in trials(4) if "config" not in one], finals(0)]
+            records += [record for one in again for record in one]
             paths.append(folder(tmp_path / name, study, records))
         pages.append(write_versus(paths, tmp_path / f"{name}.html").read_text(encoding="utf-8"))
 
-    assert "it may be luck" in pages[0]
-    assert "it may be luck" not in pages[1]
+    assert "a and b cannot be told apart: Fréchet distance 6 against 6.5 of b" in pages[0]
+    assert "a found the better configuration" in pages[1]
+    assert "95 % interval of the difference" in pages[1]
+
+
+def test_studies_that_found_the_same_configuration_are_no_winner_and_loser(tmp_path: Path) -> None:
+    once = folder(tmp_path, "once", trials(324.0))
+    again = [*trials(324.0), finals(0), *replicate(8, 0, 260.0), *replicate(9, 0, 276.0)]
+    page = write_versus([folder(tmp_path, "again", again), once], tmp_path / "v.html")
+    text = page.read_text(encoding="utf-8")
+
+    assert "All found the same configuration; Fréchet distance: again 268 ± 11, once 324." in text
+    assert "better" not in text.partition("<section")[0].partition("<main")[2]
 
 
 def test_the_command_takes_one_study_several_or_an_index(tmp_path: Path) -> None:

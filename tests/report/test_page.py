@@ -225,7 +225,10 @@ def test_a_maximised_metric_points_up(make_study: Make) -> None:
 
     assert "ELBO (nats per image) ↑" in text
     assert "higher is better" in text
-    assert "Use trial 1: ELBO -1,200 at 16 kimg, 300 higher than the default." in text
+    assert (
+        "The settings of trial 1 reached ELBO -1,200 at 16 kimg, with one seed, 300 higher" in text
+    )
+    assert "300 higher than the default (one seed each)." in text
 
 
 def test_the_finalists_are_judged_in_words_and_in_a_table(make_study: Make) -> None:
@@ -235,17 +238,20 @@ def test_the_finalists_are_judged_in_words_and_in_a_table(make_study: Make) -> N
     records += [*replicate(5, 1, 9.0, "diverged"), race({0: 5.0, 1: 8.0}, {0: 0.9, 1: 0.1})]
     text = words(make_study([*records, close()], start_trials=0))
 
-    assert "Use trial 0: Fréchet distance 5, the mean of 2 other seeds (95 % interval" in text
+    assert "The settings of trial 0 reach Fréchet distance 5 on average over 2 new seeds" in text
+    assert "Model to use: trials/0000/best.pt (trial 0), Fréchet distance 2 when chosen" in text
     assert "With other seeds trial 0 is the best of 2 finalists: 5 over 2 seeds" in text
     assert "150 % worse than the 2 of the search" in text
     assert "best with probability 90 %; 1 run of 4 diverged. The race is not over." in text
-    assert "This is one seed" not in text
+    assert "with one seed" not in text
 
 
 def test_a_study_without_finalists_says_that_its_verdict_is_one_seed(make_study: Make) -> None:
     text = words(make_study([*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), close()]))
 
-    assert "Use trial 0: Fréchet distance 2 at 16 kimg. This is one seed." in text
+    assert "The settings of trial 0 reached Fréchet distance 2 at 16 kimg, with one seed." in text
+    assert "It is starting point 1 of 1." in text
+    assert "not measured afresh yet" in text
     assert "No trial was trained again with other seeds: every value is one seed." in text
     assert "Every trial cost the same" in text
 
@@ -268,7 +274,7 @@ def test_several_objectives_have_a_front_in_the_verdict_and_a_section(make_study
 
     assert "traded off against recall" in text
     assert "No single best: trials 1 and 0 trade Fréchet distance and recall off." in text
-    assert "Trial 1 has the lowest Fréchet distance: 4 at 16 kimg, 20 % lower than the" in text
+    assert "Trial 1 has the lowest Fréchet distance: 4, 20 % lower than the default" in text
     assert "2 trials of 3 completed cannot be beaten" in text
     assert "lowest Fréchet distance 4 (trial 1) and highest recall 0.5 (trial 0)" in text
 

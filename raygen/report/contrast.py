@@ -1,0 +1,99 @@
+"""One configuration against another, like with like: over the same seeds, or one seed of each."""
+
+import math
+from typing import NamedTuple
+
+from raygen.race import t_quantile
+from raygen.report.labels import counted, number
+from raygen.results import Study
+
+
+class Contrast(NamedTuple):
+    """Two values that compare: means over `seeds` trainings each, or (0) those of the search.
+
+    `low` to `high` is the 95 % interval of their difference, paired where the seeds are the same;
+    nan if unknown.
+    """
+
+    value: float
+    other: float
+    seeds: int
+    low: float
+    high: float
+
+    @property
+    def certain(self) -> bool:
+        """Whether the interval of the difference leaves 0 out."""
+        return self.low > 0 or self.high < 0
+
+    @property
+    def basis(self) -> str:
+        """What the difference rests on, in words."""
+        if not self.seeds:
+            return "one seed each"
+        text = f"{counted(self.seeds, 'seed')} each"
+        if math.isnan(self.low):
+            return text
+        sure = "" if self.certain else ", so it may be chance"
+        span = f"{number(self.low)} to {number(self.high)}"
+        return f"{text}; 95 % interval of the difference {span}{sure}"
+
+
+def contrast(study: Study, trial: int, other: int) -> Contrast | None:
+    """Compare two trials of a study; None where one of them has no value."""
+    pairs = _seeds(study, trial), _seeds(study, other)
+    shared = sorted(pairs[0].keys() & pairs[1].keys())
+    if not shared and all(pairs):
+        one, two = (list(values.values()) for values in pairs)
+        seeds = min(len(one), len(two))
+        return Contrast(_mean(one), _mean(two), seeds, *unpaired(one, two))
+    if shared:
+        one, two = ([values[seed] for seed in shared] for values in pairs)
+        return Contrast(_mean(one), _mean(two), len(shared), *interval(one, two))
+    singles = study.trials.set_index("trial")["value"].astype(float)
+    value, against = float(singles.get(trial, math.nan)), float(singles.get(other, math.nan))
+    if math.isnan(value) or math.isnan(against):
+        return None
+    return Contrast(value, against, 0, math.nan, math.nan)
+
+
+def interval(one: list[float], other: list[float]) -> tuple[float, float]:
+    """95 % interval of the mean difference of pairs (Student's t); nan below two of them."""
+    gaps = [a - b for a, b in zip(one, other, strict=True)]
+    if len(gaps) < 2:
+        return math.nan, math.nan
+    mean = _mean(gaps)
+    variance = sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1)
+    half = t_quantile(len(gaps) - 1) * math.sqrt(variance / len(gaps))
+    return mean - half, mean + half
+
+
+def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
+    """95 % interval of the difference of two means, without equal variances (Welch 1947)."""
+    if min(len(one), len(other)) < 2:
+        return math.nan, math.nan
+    means = _mean(one), _mean(other)
+    errors = [
+        sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
+        for values, mean in zip((one, other), means, strict=True)
+    ]
+    total = sum(errors)
+    if total == 0:
+        return means[0] - means[1], means[0] - means[1]
+    spread = sum(
+        error**2 / (len(values) - 1) for error, values in zip(errors, (one, other), strict=True)
+    )
+    # Rounded down: the interval is rather too wide than too narrow.
+    half = t_quantile(max(1, int(total**2 / spread))) * math.sqrt(total)
+    return means[0] - means[1] - half, means[0] - means[1] + half
+
+
+def _seeds(study: Study, trial: int) -> dict[int, float]:
+    """Values of the replicates of a trial that completed, by seed."""
+    table = study.replicates
+    done = table[(table["of"] == trial) & (table["state"] == "completed") & table["value"].notna()]
+    return dict(zip(done["seed"].astype(int), done["value"].astype(float), strict=True))
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
