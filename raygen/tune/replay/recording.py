@@ -113,6 +113,8 @@ def record_study(folder: Path) -> Recording:
     found = results.load_study(folder)
     records = results.read_records(found.folder.journal)
     params = {r["trial"]: r["params"] for r in records if r["kind"] == "suggest"}
+    if not found.info.get("milestones"):
+        raise InputError(f"{found.folder.journal}:1: the study does not say its milestones")
     milestones = tuple(float(kimg) for kimg in found.info["milestones"])
     ended = found.trials[found.trials["state"].isin(["completed", "diverged"])]
     curves = [_recorded(found, trial, params[trial], milestones) for trial in ended["trial"]]
