@@ -173,6 +173,11 @@ class Group(click.Group):
             name = name if len(name) <= LONGEST else f"{name[:LONGEST]}…"
             say(f"error: {name}: {error.strerror}", err=True)
             ctx.exit(2)
+        except RuntimeError as error:  # what pathlib makes of ELOOP
+            if not str(error).startswith("Symlink loop"):
+                raise
+            say(f"error: {error}", err=True)
+            ctx.exit(2)
         except RaygenError as error:
             if ctx.meta.get(LOUDNESS, Loudness()).debug:
                 traceback.print_exc()

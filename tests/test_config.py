@@ -516,3 +516,45 @@ def test_a_trial_survives_the_yaml_that_a_study_writes(tmp_path: Path) -> None:
 
     assert parse_trial(read) == trial
     assert math.isclose(parse_trial(read).optimizer.generator_lr, 1e-7)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("evaluation.every_kimg=0.0011", "evaluation.every_kimg: 0.0011: makes 16,364 milestones"),
+        ("evaluation.every_kimg=1e-9", "evaluation.every_kimg: 1e-09: input should be greater"),
+        ("recovery.hang_minutes=1e-9", "recovery.hang_minutes: 1e-09: input should be greater"),
+        ("scheduler.grace_kimg=1e-300", "scheduler.grace_kimg: 1e-300: input should be greater"),
+        ("checkpoints.every_minutes=1e-9", "checkpoints.every_minutes: 1e-09: input should be"),
+        ("budget.kimg=1e300", "budget.kimg: 1e+300: input should be less"),
+        ("budget.trials=1000000000", "budget.trials: 1000000000: input should be less"),
+        ("evaluation.samples=1000000000", "evaluation.samples: 1000000000: input should be less"),
+        ("finalists.seeds=1000000000", "finalists.seeds: 1000000000: input should be less"),
+        ("resources.workers=1000000000", "resources.workers: 1000000000: input should be less"),
+    ],
+)
+def test_a_number_that_would_hang_a_search_or_fill_the_memory_is_refused_by_its_name(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    (line,) = refusal(tmp_path, GAN, setting)
+
+    assert line.startswith(f"--set {setting}: {said}")
+
+
+def test_ten_thousand_milestones_are_enough_and_not_too_many(tmp_path: Path) -> None:
+    study = load_study(write(tmp_path, GAN), ["evaluation.every_kimg=0.0018"])
+
+    assert len({*study.spec.milestones} - {*study.spec.rungs}) == 10_000 - 1  # 18 is a rung, too
+
+
+def test_a_configuration_of_one_trial_has_the_same_bound_of_milestones(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"every_kimg: 0\.001: makes 1,000,000 milestones"):
+        load_train_job(
+            write(tmp_path, TRAIN), ["kimg=1000", "evaluation={every_kimg: 0.001, samples: 500}"]
+        )
+
+
+def test_a_value_of_any_length_makes_a_line_that_can_be_read(tmp_path: Path) -> None:
+    for setting in ("family", "objective", "data.source", "space.model.name"):
+        for line in refusal(tmp_path, GAN, f"{setting}={'x' * 100_000}"):
+            assert len(line) < 1500

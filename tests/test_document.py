@@ -1,5 +1,8 @@
 """Documents: YAML 1.2 scalars, positions, duplicates, overrides, and dump as their inverse."""
 
+import os
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +272,112 @@ def test_dumped_numbers_lists_and_mappings_read_back_equal_and_of_the_same_type(
     assert read == data
     assert [type(v) for v in read["values"]] == [type(v) for v in values]
     assert list(read) == list(data)
+
+
+# ---- of any content ------------------------------------------------------------------------
+
+BOMB = "a0: &a0 [x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+)
+
+
+def test_aliases_that_stand_for_a_billion_values_are_refused_where_they_get_too_many(
+    tmp_path: Path,
+) -> None:
+    began = time.monotonic()
+    message = refusal(tmp_path, BOMB)
+
+    assert re.match(r"study\.yaml:1:\d+: more than 20,000 values, those of aliases", message)
+    assert time.monotonic() - began < 5
+
+
+def test_an_alias_that_stands_for_little_is_read(tmp_path: Path) -> None:
+    assert load(tmp_path, "a: &a [1, 2]\nb: *a\n").data == {"a": [1, 2], "b": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "value", ["[" * 5000, "[" * 5000 + "]" * 5000, "{a: " * 5000 + "1" + "}" * 5000]
+)
+def test_nesting_of_thousands_of_levels_is_refused_with_its_place(
+    tmp_path: Path, value: str
+) -> None:
+    message = refusal(tmp_path, f"a: {value}\n")
+
+    assert re.match(r"study\.yaml:1:\d+: not valid YAML: is nested more than 50 deep$", message)
+    assert refusal(tmp_path, "b: 1\n", f"a={value}").startswith("--set a=")
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "-" + "9" * 5000, "0x" + "f" * 5000, str(2**63)])
+def test_a_whole_number_beyond_64_bits_is_refused_with_its_place(
+    tmp_path: Path, digits: str
+) -> None:
+    message = refusal(tmp_path, f"b: 1\na: {digits}\n")
+
+    assert message.startswith("study.yaml:2:4: a: ")
+    assert message.endswith("is beyond the whole numbers of 64 bits")
+    assert len(message) < 250
+    assert len(refusal(tmp_path, "b: 1\n", f"a={digits}")) < 400
+
+
+def test_the_largest_whole_numbers_of_64_bits_are_read(tmp_path: Path) -> None:
+    text = f"a: {2**63 - 1}\nb: {-(2**63)}\n"
+
+    assert load(tmp_path, text).data == {"a": 2**63 - 1, "b": -(2**63)}
+
+
+def test_a_text_of_digits_is_dumped_and_read_back_as_a_text(tmp_path: Path) -> None:
+    assert load(tmp_path, dump({"a": "9" * 5000})).data == {"a": "9" * 5000}
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("a: 1\nb: x\0y\n", "study.yaml:2:5: "),
+        ("a: 1\nb: \x1b[2J\n", "study.yaml:2:4: "),
+        ('a: "x\\0y"\n', "study.yaml:1:4: a: "),
+        ('a: "\\ud800"\n', "study.yaml:1:4: a: "),
+        ('"\\ud800": 1\n', "study.yaml:1:1: "),
+        ('a: "\\Uffffffff"\n', "study.yaml:1:"),
+        ("%YAML " + "9" * 5000 + ".1\n---\na: 1\n", "study.yaml:1:"),
+    ],
+)
+def test_characters_that_no_file_can_hold_are_refused_with_their_place(
+    tmp_path: Path, text: str, place: str
+) -> None:
+    message = refusal(tmp_path, text)
+
+    assert message.startswith(place)
+    assert message.isprintable()
+
+
+def test_a_pipe_a_socket_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for file in (tmp_path / "pipe", Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(InputError, match=f"{file}: is a pipe, a socket or a device"):
+            load_document(file)
+
+
+def test_a_file_that_is_too_large_to_be_one_of_settings_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "huge.yaml"
+    with file.open("wb") as opened:
+        opened.truncate(1 << 40)  # sparse: it takes no room
+
+    with pytest.raises(InputError, match="is larger than 1,000,000 bytes"):
+        load_document(file)
+
+
+@pytest.mark.parametrize("name", ["²", "１", "5", "99999999999999999999"])
+def test_what_looks_like_a_number_is_a_name_where_there_is_no_list(
+    tmp_path: Path, name: str
+) -> None:
+    assert load(tmp_path, "a: 1\n", f"{name}=x").data == {"a": 1, name: "x"}
+    assert "cannot hold settings" in refusal(tmp_path, "a: [1]\n", f"a.{name}=x")
+
+
+@pytest.mark.parametrize("setting", ["a\nb", "a.b\x1b[2J=[", "b=" + "x" * 5000 + ": :", "\ud800=1"])
+def test_an_override_is_quoted_on_one_line_however_it_looks(tmp_path: Path, setting: str) -> None:
+    message = refusal(tmp_path, "a: 1\n", setting)
+
+    assert message.startswith("--set ")
+    assert message.isprintable()
+    assert len(message) < 400

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from raygen import __version__
 from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
@@ -23,7 +25,10 @@ from raygen.results import (
     load_study,
     pareto,
     ranked,
+    read_records,
+    read_study,
     rung_agreement,
+    train_config,
     write_tables,
 )
 
@@ -714,3 +719,173 @@ def test_without_early_stopping_there_is_no_grace_period_to_blame(write: Write) 
     assert advice is not None
     assert not advice.short
     assert advice.suggestion is None
+
+
+# ---- of any content ------------------------------------------------------------------------
+
+FINALS = {"kind": "finals", "trials": [0]}
+OBJECTIVE = {"metric": "score", "direction": "minimize"}
+
+
+def refused(write: Write, *records: Record | str) -> str:
+    """The message on a journal, from its last colon of the path on."""
+    with pytest.raises(InputError) as caught:
+        load_study(write(*records))
+    return str(caught.value).partition("journal.jsonl:")[2]
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        ({**decide(0, 1, "stop"), "cutoff": "x"}, "decide: cutoff: 'x': must be a number"),
+        ({**decide(0, 1, "stop"), "cutoff": True}, "decide: cutoff: True: must be a number"),
+        ({**decide(0, 1, "stop"), "rank": 1}, "decide: rank: belongs to several objectives"),
+        ({**decide(0, 1, "stop"), "value": [1.0]}, "decide: value: must be one value for each"),
+        ({**decide(0, 1, "stop"), "decision": "go"}, "decide: decision: 'go': must be one of stop"),
+        (report(1, 1, 5.0), "report: trial: 1: no such trial so far: the last one is 0"),
+        (report(0, 1, 5.0), "report: kimg: 1: must rise: its last report was at 1 kimg"),
+        ({**report(0, 2, 5.0), "metrics": {"score": "x"}}, "report: metrics: score: 'x': must be"),
+        ({**report(0, 2, 5.0), "metrics": None}, "report: metrics: None: must be a mapping"),
+        ({**report(0, 2, 5.0), "time": -1}, "report: time: -1: must be a time in seconds"),
+        ({**report(0, 2, 5.0), "time": 1e300}, "report: time: 1e+300: must be a time in seconds"),
+        (suggest(0), "suggest: trial: 0: was suggested before"),
+        ({**suggest(1), "config": [1]}, "suggest: config: must be a mapping of settings"),
+        ({**suggest(1), "trial": -1}, "suggest: trial: -1: must be a whole number, 0 or above"),
+        ({**suggest(1), "of": 7}, "suggest: of: 7: no such trial so far: the last one is 0"),
+        ({**start(0), "attempt": None}, "start: attempt: None: must be a whole number"),
+        ({"kind": "start", "trial": 0}, "start: node: is missing"),
+        ({"kind": "checkpoint", "trial": 0, "kimg": 1, "role": "../x"}, "checkpoint: role: '../x'"),
+        (end(0, "running"), "end: state: 'running': must be one of completed, stopped"),
+        ({"kind": "finals", "trials": []}, "finals: trials: must be a list of at least 1"),
+        ({"kind": "race", "seeds": 1, "means": {"x": 1.0}}, "race: means: x: 'x': must be the"),
+        ({"kind": "close", "state": "finished", "seconds": None}, "close: seconds: None: must be"),
+        ({"kind": "reopen", "study": {}}, "reopen: study: objective: is missing"),
+        ({"kind": "reopen", "study": {"objective": OBJECTIVE, "budget": 3}},
+         "reopen: study: budget: 3: must be a mapping"),
+        (opened(), "open: the study was opened before"),
+        ({"kind": ["end"]}, "kind: must be a text"),
+        ({"trial": 0}, "has no kind"),
+    ],
+)  # fmt: skip
+def test_a_record_that_no_reader_could_follow_is_one_line_with_its_number(
+    write: Write, record: Record, said: str
+) -> None:
+    message = refused(write, opened(), suggest(0), report(0, 1, 5.0), record)
+
+    assert message.startswith(f"4: not a journal record: {said}")
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("records", "said"),
+    [
+        ([suggest(0)], "1: not a journal record: suggest: does not open a study"),
+        ([opened(), suggest(0), decide(0, 1, "stop")],
+         "3: not a journal record: decide: trial: 0: the trial has reported no value yet"),
+        ([opened(), suggest(0), end(0, "completed"), end(0, "failed")],
+         "4: not a journal record: end: trial: 0: the trial has ended (ended)"),
+        ([opened(), suggest(0), FINALS, {**suggest(1), "of": 0}, {**suggest(2), "of": 1}],
+         "5: not a journal record: suggest: of: 1: is a finalist with another seed"),
+    ],
+)  # fmt: skip
+def test_a_record_that_may_not_stand_where_it_stands_is_one_line(
+    write: Write, records: list[Record], said: str
+) -> None:
+    assert refused(write, *records).startswith(said)
+
+
+def test_a_record_of_a_newer_raygen_is_told_from_a_broken_one(write: Write) -> None:
+    message = refused(write, opened(), {"kind": "promote", "trial": 0, "to": "production"})
+
+    assert message.startswith(
+        f"2: a record of kind 'promote', which this raygen ({__version__}) does not know; "
+        "made by a newer raygen?"
+    )
+
+
+def test_a_field_of_a_newer_raygen_is_left_alone(write: Write) -> None:
+    study = load_study(write(opened(), {**suggest(0, width=8), "priority": {"of": ["it"]}}))
+
+    assert study.trials["width"].tolist() == [8]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("[" * 100_000, "is nested too deeply"),
+        ('{"a":' * 100_000, "is nested too deeply"),
+        ('{"kind": "end", "kind": "end"}', "'kind' stands twice"),
+        ('{"kind": "end", "time": NaN}', "NaN is no number of JSON"),
+        ('{"kind": "end", "time": -Infinity}', "-Infinity is no number of JSON"),
+        ('{"kind": "end", "time": ' + "9" * 5000 + "}", "a number of more than 4,300 digits"),
+        ('{"kind": "end", "reason": "\\ud800"}', "a text has half of a surrogate pair"),
+        (
+            '{"kind": "end", "trial": 0, "state": "lost", "reason": "", "time": 1e999}',
+            "end: time: inf: must be a time",
+        ),
+        ("null", "not an object"),
+        ('{"kind": ', "Expecting value at column 10"),
+    ],
+)
+def test_a_line_that_is_no_object_of_strict_json_is_one_line(
+    write: Write, line: str, said: str
+) -> None:
+    assert refused(write, opened(), f"{line}\n").startswith(f"2: not a journal record: {said}")
+
+
+def test_bytes_that_are_not_utf8_are_one_line(write: Write) -> None:
+    journal = StudyFolder(write(opened())).journal
+    # A surrogate half as UTF-8 would have it: json.loads takes it from bytes.
+    journal.write_bytes(journal.read_bytes() + b'{"kind": "\xed\xa0\x80"}\n')
+
+    with pytest.raises(InputError, match=r"journal\.jsonl:2: .*: is not UTF-8 at column 11"):
+        load_study(journal.parent)
+
+
+def test_a_whole_surrogate_pair_is_a_character(write: Write) -> None:
+    records = [opened(), suggest(0), end(0, "failed", "\U0001f642")]
+
+    assert "\\ud83d" in json.dumps(records[-1])
+    assert load_study(write(*records)).trials["reason"].tolist() == ["\U0001f642"]
+
+
+def test_who_goes_on_with_a_search_needs_every_time_and_every_number(write: Write) -> None:
+    folder = write(opened(), suggest(1))
+    assert len(read_study(folder)) == 2
+    with pytest.raises(InputError, match="trial: 1: is not the next trial, which is 0"):
+        read_study(folder, strict=True)
+
+    journal = StudyFolder(folder).journal
+    journal.write_text(json.dumps(opened()) + "\n")
+    assert len(read_study(folder)) == 1
+    with pytest.raises(InputError, match="open: time: is missing"):
+        read_study(folder, strict=True)
+
+
+def test_a_pipe_as_a_journal_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(StudyFolder(tmp_path).journal)
+
+    with pytest.raises(InputError, match="is a pipe"):
+        load_study(tmp_path)
+
+
+def test_a_study_that_does_not_say_how_it_trained_gives_no_configuration(study: Study) -> None:
+    with pytest.raises(InputError, match=r"journal\.jsonl:1: the study does not say its family"):
+        train_config(study, 0)
+
+
+def test_facts_that_only_a_journal_can_add_are_not_taken_from_its_first_record(
+    write: Write,
+) -> None:
+    start = opened()
+    start["study"] |= {"warm": 3, "finals": "x", "race": None, "full": [], "sessions": 7}
+    info = load_study(write(start, suggest(0))).info
+
+    assert not {"warm", "finals", "race", "full"} & set(info)
+    assert len(info["sessions"]) == 1
+
+
+def test_a_journal_that_raygen_wrote_is_read_strictly(repository: Path) -> None:
+    records = read_records(repository / "reports" / "journal.jsonl", strict=True)
+
+    assert {record["kind"] for record in records} >= {"open", "decide", "race", "close"}

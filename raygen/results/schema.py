@@ -47,7 +47,9 @@ def check(record: Mapping[str, Any], order: "Order") -> None:
     """
     kind = record.get("kind")
     if not isinstance(kind, str):
-        raise Wrong(kind, "kind: must be a text" if "kind" in record else "has no kind")
+        if "kind" not in record:
+            raise Wrong({}, "has no kind")
+        raise _at(kind, "must be a text", "kind")
     if kind not in KINDS:
         raise Unknown(
             f"a record of kind {shown(kind)}, which this raygen ({__version__}) does not know; "

@@ -22,14 +22,17 @@ def until(records: list[Record], at: str | None) -> tuple[list[Record], float]:
         return records, time.time()
     opened = records[0]["time"]
     if at.startswith("#"):
-        number = int(at[1:]) if at[1:].isdecimal() else 0
+        number = int(at[1:]) if at[1:].isdecimal() and len(at) < 12 else 0
         if not 1 <= number <= len(records):
             raise InputError(f"--at {at}: the records of this study are #1 to #{len(records)}")
         return records[:number], records[number - 1]["time"]
     since = ELAPSED.fullmatch(at)
     if since:
         sizes = zip((86400, 3600, 60, 1), since.groups(default="0"), strict=True)
-        moment = opened + sum(size * int(count) for size, count in sizes)
+        try:
+            moment = opened + sum(size * int(count) for size, count in sizes)
+        except (ValueError, OverflowError) as error:  # more digits than a number has
+            raise InputError(f"--at {at[:20]}…: must be {FORMS}") from error
     else:
         try:
             moment = datetime.fromisoformat(at).timestamp()

@@ -201,7 +201,9 @@ def _outline(
     for name, value in trial.model.model_dump().items():
         most = len(average) if name == "blocks" else max(held, 1024)
         if type(value) is int and value > most:
-            _fail(path, f"trial.model.{name}", f"{value}: its weights are not of such a model")
+            _fail(
+                path, f"trial.model.{name}", f"{shown(value)}: its weights are not of such a model"
+            )
     try:
         with torch.device("meta"):
             gan = isinstance(trial, GanTrial)

@@ -106,3 +106,27 @@ def test_where_the_file_tells_the_gpus_of_a_node_they_count() -> None:
     config = yaml.safe_load(filled("gpu.yaml", ("resources: {}", "resources: {GPU: 4}")))
 
     assert most_trials(config, Resources(gpus=0.5)) == 8 * 8
+
+
+@pytest.mark.parametrize("name", ["gpu.yaml", "local.yaml", "kuberay.yaml"])
+def test_aliases_that_stand_for_a_billion_values_are_one_line(name: str, tmp_path: Path) -> None:
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)
+    )
+    path = tmp_path / name
+    path.write_text(bomb + filled(name))
+
+    with pytest.raises(InputError, match=rf"^{path}:1:\d+: more than 20,000 values"):
+        check_cluster(path)
+
+
+def test_what_the_schema_says_of_a_long_value_is_shortened(tmp_path: Path) -> None:
+    path = tmp_path / "gpu.yaml"
+    path.write_text(filled("gpu.yaml", ("max_workers: ", f"max_workers: {'x' * 100_000}")))
+
+    with pytest.raises(InputError) as error:
+        check_cluster(path)
+
+    lines = str(error.value).splitlines()
+    assert any("max_workers" in line for line in lines)
+    assert max(map(len, lines)) < 1000

@@ -2,22 +2,24 @@
 
 import os
 import pickle
+import resource
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from raygen.config import Trial
+from raygen.config import Ema, Trial, parse_trial
 from raygen.data import ImageData
 from raygen.errors import InputError
 from raygen.folders import TrialFolder
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.train.checkpoint import checkpoint, load, load_full, load_sampler, save
-from raygen.train.loop import Progress, fit
+from raygen.train.loop import Progress, fit, make_learner
 from raygen.train.record import record
 
 CPU = torch.device("cpu")
@@ -174,3 +176,175 @@ def test_a_loaded_sampler_makes_the_images_of_the_learner_that_was_saved(
 
 def _train(trial: Trial, data: ImageData, evaluator: Evaluator) -> Progress:
     return next(fit(trial, data, evaluator, (0.1,), seed=4))
+
+
+# ---- of any content ------------------------------------------------------------------------
+
+NAN, MINUS = float("nan"), float("-inf")
+
+
+def _changed(content: dict[str, Any], at: str, value: Any) -> dict[str, Any]:
+    """Set, or with ... delete, one value of nested ones; "*" is the first name."""
+    place: Any = content
+    names = at.split("/")
+    for name in names[:-1]:
+        place = place[name]
+    last = next(iter(place)) if names[-1] == "*" else names[-1]
+    if value is ...:
+        del place[last]
+    else:
+        place[last] = value(place[last]) if callable(value) else value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        ("trial", ..., "trial: is missing"),
+        ("trial", [1], "trial: is no mapping"),
+        ("trial/family", "flow", "trial: "),
+        ("trial/model/width", "x", r"trial\..*width: "),
+        ("trial/model/width", 10**12, r"trial\.model\.width: .*its weights are not of such"),
+        ("trial/model/latent_dim", 10**400, r"trial\.model\.latent_dim: .*not of such a model"),
+        ("trial/model/more", 1, r"trial\..*more: "),
+        ("data", ..., "data: is missing"),
+        ("data/classes", "abc", r"data\.classes: must be a list of names"),
+        ("data/classes", [], r"data\.classes: has 0 names"),
+        ("data/classes", ["x"] * 10**6, r"data\.classes: has 1000000 names"),
+        ("data/train", -1, r"data\.train: -1: must be a whole number"),
+        ("seed", 1.5, "seed: 1.5: must be a whole number"),
+        ("seed", 2**63, "seed: .*: must be a whole number"),
+        ("kimg", NAN, "kimg: nan: must be a number"),
+        ("scores", [1], "scores: is no mapping"),
+        ("learner", ..., "learner: is missing"),
+        ("learner/average", ..., r"learner\.average: is missing"),
+        ("learner/average/*", ..., r"learner\.average\..*: is missing"),
+        (
+            "learner/average/more",
+            torch.zeros(1),
+            r"learner\.average: 'more': its model has no such",
+        ),
+        ("learner/average/*", 3, r"learner\.average\..*: is no tensor"),
+        ("learner/average/*", torch.zeros(3), r"is float32 \[3\], but its model has float32 \["),
+        ("learner/average/*", torch.Tensor.double, "is float64 .* but its model has float32"),
+        ("learner/average/*", lambda t: torch.zeros(()).expand(t.shape), "has fewer numbers than"),
+        ("learner/average/*", lambda t: t.to("meta"), "is no plain tensor"),
+        ("learner/average/*", torch.Tensor.to_sparse, "is no plain tensor|not a readable"),
+        ("learner/average/*", lambda t: t * NAN, "is not finite: raygen draws nothing from it"),
+        ("learner/average/*", lambda t: t + MINUS, "is not finite: raygen draws nothing from it"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+def test_a_checkpoint_of_any_content_is_one_line_and_draws_nothing(
+    trial: Trial, data: ImageData, tmp_path: Path, at: str, value: Any, said: str
+) -> None:
+    path = tmp_path / "best.pt"
+    if at == "trial/model/latent_dim" and "latent_dim" not in trial.model.model_dump():
+        pytest.skip("a model without latent_dim")
+    torch.save(_changed(_content(trial, data), at, value), path)
+
+    with pytest.raises(InputError, match=rf"^{path}: not a .*checkpoint: (.*{said})") as caught:
+        load_sampler(path, CPU)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_what_a_checkpoint_leaves_to_the_defaults_of_its_trial_is_filled_in(
+    gan: Trial, data: ImageData, tmp_path: Path
+) -> None:
+    content = _content(gan, data)
+    del content["trial"]["ema"]
+    torch.save(content, tmp_path / "best.pt")
+
+    assert load_sampler(tmp_path / "best.pt", CPU)[1]["trial"]["ema"] == Ema().model_dump()
+
+
+def test_a_discriminator_of_absurd_size_is_refused_before_it_takes_memory(
+    data: ImageData, tmp_path: Path
+) -> None:
+    settings = {"name": "sngan", "latent_dim": 8, "width": 4, "discriminator_width": 4}
+    trial = parse_trial({"family": "gan", "model": settings, "batch_size": 16})
+    content = _content(trial, data)
+    content["trial"]["model"]["discriminator_width"] = 1024
+    torch.save(content, tmp_path / "best.pt")
+
+    with pytest.raises(InputError, match=r"trial\.model.* asks for [\d,]+ weights"):
+        load_sampler(tmp_path / "best.pt", CPU)
+
+
+def test_a_tensor_of_a_billion_numbers_that_are_one_takes_no_memory(
+    gan: Trial, data: ImageData, tmp_path: Path
+) -> None:
+    content = _content(gan, data)
+    name = next(iter(content["learner"]["average"]))
+    content["learner"]["average"][name] = torch.zeros(1).expand(10**12)
+    torch.save(content, tmp_path / "best.pt")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+    with pytest.raises(InputError, match="not a usable checkpoint"):
+        load_sampler(tmp_path / "best.pt", CPU)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+def test_a_compressed_file_that_unpacks_to_more_is_no_checkpoint(
+    gan: Trial, data: ImageData, tmp_path: Path
+) -> None:
+    plain, packed = tmp_path / "plain.pt", tmp_path / "packed.pt"
+    content = _content(gan, data)
+    content["learner"]["average"]["more"] = torch.zeros(10**7)
+    torch.save(content, plain)
+    with zipfile.ZipFile(plain) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.infolist():
+            new.writestr(part.filename, old.read(part))
+
+    with pytest.raises(InputError, match=r"packed\.pt: not a readable .*larger than its file"):
+        load(packed, CPU)
+
+
+def test_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "best.pt")
+
+    with pytest.raises(InputError, match=r"best\.pt: not a readable checkpoint"):
+        load(tmp_path / "best.pt", CPU)
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ("loop", "loop: is missing"),
+        ("loop/images", "loop.images: None: must be a whole number"),
+        ("loop/health", "loop.health: is missing"),
+        ("learner/average", "learner.average: is missing"),
+    ],
+)
+def test_a_state_to_go_on_from_is_checked_too(
+    trial: Trial, data: ImageData, evaluator: Evaluator, tmp_path: Path, at: str, said: str
+) -> None:
+    path = tmp_path / "last.pt"
+    content = checkpoint(trial, 0, data.summary(), _train(trial, data, evaluator), full=True)
+    save(path, content)
+    assert load_full(path, CPU)["loop"]["images"] == content["loop"]["images"]
+
+    save(path, _changed(content, at, ...))
+    with pytest.raises(InputError, match=rf"last\.pt: not a usable checkpoint: {said}"):
+        load_full(path, CPU)
+
+
+def test_an_optimiser_that_is_no_state_of_one_is_refused(
+    trial: Trial, data: ImageData, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    content = checkpoint(trial, 0, data.summary(), _train(trial, data, evaluator), full=True)
+    name = next(name for name in content["learner"] if name.endswith("adam"))
+    save(tmp_path / "last.pt", _changed(content, f"learner/{name}", {"state": 3}))
+
+    with pytest.raises(InputError, match=rf"learner\.{name}: is no state of an optimiser"):
+        load_full(tmp_path / "last.pt", CPU)
+
+
+def _content(trial: Trial, data: ImageData) -> dict[str, Any]:
+    """What a checkpoint for sampling holds, of an untrained learner."""
+    learner = make_learner(trial, len(data.classes), CPU, 0)
+    return {
+        "format": 1, "trial": trial.model_dump(), "seed": 0, "data": data.summary(), "kimg": 1.5,
+        "scores": {}, "protocols": {}, "learner": learner.weights(), "loop": None, "report": None,
+    }  # fmt: skip
