@@ -5,6 +5,7 @@ is known to be that of the file, and no weight is used that is not finite.
 """
 
 import math
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -94,7 +95,9 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             size = sum(part.file_size for part in parts.infolist())
         if size > path.stat().st_size:
             raise InputError(f"{path}: not a readable checkpoint: it is larger than its file")
-        content = torch.load(path, map_location=device, weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what torch thinks of sparse tensors
+            content = torch.load(path, map_location=device, weights_only=True)
     except InputError:
         raise
     except Exception as error:  # on foreign bytes torch raises KeyError, IndexError, and more
