@@ -264,7 +264,7 @@ def train(
     folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scores: dict[str, float | None] = {}
-    for progress in single.train(job, folder, device, resume):
+    for progress in single.train(job, folder, device, resume, tell):
         metrics: dict[str, float | None] = {
             name: score.value for name, score in progress.scores.items()
         }
@@ -515,7 +515,7 @@ def evaluate(
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     for source in sources:
         _say_which(source)
-    found = measure(sources, names, samples, seeds or None, data, device)
+    found = measure(sources, names, samples, seeds or None, data, device, tell)
     if as_json:
         say(json.dumps({"schema": 1, "evaluations": [one.content() for one in found]}))
     else:

@@ -32,7 +32,7 @@ from raygen.errors import InputError
 from raygen.folders import TrialFolder
 from raygen.metrics.classifier import load_classifier, restore
 from raygen.metrics.model import Autoencoder, Generative
-from raygen.train.checkpoint import load
+from raygen.train.checkpoint import load_sampler
 from raygen.train.gan import GanLearner
 
 SAMPLE_SEED = 2_020_061  # other latents than those that the metrics see
@@ -70,6 +70,8 @@ def audit(
     """
     found = open_source(source, device)
     data = find_data(found.checkpoint, found.content, given_data)
+    for note in data.notes:
+        tell(note)
     flip = bool(found.content["trial"]["flip"])
     entry = load_classifier(data, device)
     classifier = restore(entry["state"], device)
@@ -208,7 +210,7 @@ def membership(found: Source, device: torch.device) -> tuple[Membership | None, 
     path, content = found.checkpoint, found.content
     last = TrialFolder(found.checkpoint.parent).last
     if "discriminator" not in content["learner"] and last.is_file():
-        path, content = last, load(last, device)
+        path, content = last, load_sampler(last, device)[1]
     if "discriminator" not in content["learner"]:
         return None, {"why_not": "no checkpoint with the discriminator"}
     if content["trial"] != found.content["trial"] or content["seed"] != found.content["seed"]:

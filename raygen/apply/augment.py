@@ -53,6 +53,8 @@ def augment(
     """
     found: Source = open_source(source, device)
     data = find_data(found.checkpoint, found.content, given_data)
+    for note in data.notes:
+        tell(note)
     result = {
         "schema": 1,
         "kind": "augment",

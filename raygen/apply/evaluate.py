@@ -1,7 +1,7 @@
 """Any metric of anything that has images: a study's winner, a checkpoint, a folder, an .npz."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,11 +56,12 @@ def evaluate(
     seeds: Sequence[int] | None,
     data: str | None,
     device: torch.device,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> list[Evaluated]:
     """Measure each source by each metric, and write evaluation.json beside a study or a trial.
 
     Without metrics the model of a study is measured as at the end of its search: the number of the
-    page's headline. By default 10,000 samples (all images of a folder or an .npz, if there are
+    page's headline. `tell` hears of images that are left out. By default 10,000 samples (all images of a folder or an .npz, if there are
     fewer) from the seed of every evaluation during training.
 
     Raises:
@@ -71,11 +72,12 @@ def evaluate(
     if seeds is not None and len(set(seeds)) < len(seeds):
         raise InputError(f"--seed {' '.join(map(str, seeds))}: each seed counts once")
     if metrics is None:
-        return [_as_at_the_end(source, samples, seeds, data, device) for source in sources]
+        return [_as_at_the_end(source, samples, seeds, data, device, tell) for source in sources]
     names, seeds = _known(metrics), seeds or (SAMPLE_SEED,)
     opened = []
     for source in sources:
         one = _open(source, data, device)
+        _tell_of(one, tell)
         _check(one, names, _count(one, samples))
         opened.append(one)
     require(names)
@@ -95,10 +97,12 @@ def _as_at_the_end(
     seeds: Sequence[int] | None,
     data: str | None,
     device: torch.device,
+    tell: Callable[[str], None],
 ) -> Evaluated:
     if source.is_file() or not StudyFolder(source).journal.exists():
         raise InputError(f"{source}: is no study, so say what to measure, e.g. --metrics fid,kid")
     one = _open(source, data, device)
+    _tell_of(one, tell)
     plan = afresh.plan(load_study(source).info, one.data)
     plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
     _check(one, plan.metrics, plan.samples)
@@ -110,6 +114,12 @@ def _as_at_the_end(
     evaluated = Evaluated(one.name, plan.samples, plan.seeds, values, one.facts, file)
     _write(file, evaluated)
     return evaluated
+
+
+def _tell_of(source: _Source, tell: Callable[[str], None]) -> None:
+    """Say what of the images is left out."""
+    for note in (*getattr(source.store, "notes", ()), *source.data.notes):
+        tell(note)
 
 
 def table(found: Sequence[Evaluated]) -> str:
@@ -153,11 +163,7 @@ def _open(source: Path, data: str | None, device: torch.device) -> _Source:
 
 
 def _open_model(source: Path, data: str | None, device: torch.device) -> _Source:
-    try:
-        opened = open_source(source, device)
-    except (RuntimeError, KeyError, ValueError) as error:  # of another raygen, or edited by hand
-        line = str(error).partition("\n")[0]
-        raise InputError(f"{source}: its weights do not fit its configuration ({line})") from error
+    opened = open_source(source, device)
     images = find_data(opened.checkpoint, opened.content, data)
     facts = {
         "family": opened.content["trial"]["family"],

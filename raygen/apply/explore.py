@@ -12,6 +12,7 @@ from torch import Tensor
 
 from raygen.apply.network import network_of
 from raygen.data.batches import to_model_range
+from raygen.data.decode import to_rgb
 from raygen.document import check_file
 from raygen.errors import InputError
 from raygen.train.loop import Learner
@@ -96,7 +97,11 @@ def read_picture(path: Path) -> Tensor:
     check_file(path)
     try:
         with Image.open(path) as image:
-            square = ImageOps.fit(image.convert("RGB"), (SIDE, SIDE), Image.Resampling.LANCZOS)
+            turned = ImageOps.exif_transpose(image)
+            picture = to_rgb(turned, image.format, f"--like {path}")
+            square = ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    except InputError:
+        raise
     except Exception as error:  # Pillow raises anything on damaged files
         raise InputError(f"--like {path}: not a readable picture") from error
     return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).unsqueeze(0)

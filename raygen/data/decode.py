@@ -27,7 +27,7 @@ def decode(content: bytes, where: str) -> np.ndarray:
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
-            picture = _rgb(ImageOps.exif_transpose(opened), opened.format, where)
+            picture = to_rgb(ImageOps.exif_transpose(opened), opened.format, where)
     except InputError:
         raise
     except Exception as error:  # Pillow raises anything on damaged files, or on a claim of 40 GB
@@ -73,7 +73,7 @@ def read_bytes(file: Path) -> bytes:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
 
 
-def _rgb(picture: Image.Image, kind: str | None, where: str) -> Image.Image:
+def to_rgb(picture: Image.Image, kind: str | None, where: str) -> Image.Image:
     if picture.mode.startswith("I;16") or (picture.mode == "I" and kind in WIDE_FORMATS):
         grey = np.asarray(picture).astype(np.float64) * 255 / DEEP
         return Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).convert("RGB")

@@ -1,6 +1,6 @@
 """One configuration to its end, without Ray: the body of `raygen train`."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
@@ -16,9 +16,13 @@ from raygen.train.record import record
 
 
 def train(
-    job: TrainJob, folder: TrialFolder, device: torch.device, resume: bool
+    job: TrainJob,
+    folder: TrialFolder,
+    device: torch.device,
+    resume: bool,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> Iterator[Progress]:
-    """Train, write each milestone into the folder, and yield it.
+    """Train, write each milestone into the folder, and yield it; `tell` hears of images left out.
 
     Raises:
         InputError: the data or the weights are not there, the folder is in use, or (with
@@ -29,6 +33,8 @@ def train(
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     data = load_data(job.data)
+    for note in data.notes:
+        tell(note)
     require(job.metrics)
     state = load_full(folder.last, device) if resume else None
     if state is not None:

@@ -20,11 +20,11 @@ from raygen.config import Resources, Study
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
-from raygen.errors import ClusterError, RaygenError, StorageError, cannot_write
+from raygen.errors import ClusterError, InputError, RaygenError, StorageError, cannot_write
 from raygen.files import write_bytes, write_text
 from raygen.folders import StudyFolder
 from raygen.metrics import afresh
-from raygen.metrics.evaluate import prepare, require
+from raygen.metrics.evaluate import prepare, require, too_few_real
 from raygen.results import fold, read_records, write_tables
 from raygen.storage import JOURNAL, Storage
 from raygen.tune.cluster import SAY_SECONDS, Room, check_storage, connected, kill, waiting
@@ -92,7 +92,14 @@ def run_study(
     started = time.time()
     notify({"kind": "phase", "text": "loading data"})
     data = load_data(study.spec.data)
-    require((*study.spec.metrics, *study.spec.final_metrics))
+    for note in data.notes:
+        notify({"kind": "phase", "text": note})
+    asked = (*study.spec.metrics, *study.spec.finalists.metrics)
+    for metric in asked:
+        problem = too_few_real(metric, data)
+        if problem is not None:
+            raise InputError(problem)
+    require(asked)
     if storage is not None:
         journal_uri = storage.under(JOURNAL).place
     bucket = records_at(journal_uri) if journal_uri else None

@@ -253,7 +253,7 @@ def test_missing_and_broken_sources_are_refused(place: Path, gan: Path, tmp_path
         "big": "a.png: 64x64, but images must be 32x32",
         "torn.pt": "not a readable checkpoint",
         "grey.npz": "has shape (9, 28, 28), not (n, 32, 32, 3)",
-        "wide.pt": "its weights do not fit its configuration",
+        "wide.pt": "learner.average.project.weight: is float32 [512, 8], but its model has",
     }.items():
         assert message in refusal(tmp_path / name, *common), name
 

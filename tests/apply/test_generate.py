@@ -145,7 +145,7 @@ def test_more_like_a_picture_begins_with_what_resembles_it(
 BAD = {
     "ending": (("--out", "x.jpg"), "must end in"),
     "class": (("--class", "unicorn"), "no such class"),
-    "picture": (("--like", "missing.png"), "not a readable picture"),
+    "picture": (("--like", "missing.png"), "missing.png: no such file"),
     "both": (("--like", "a.png", "--interpolate", "3"), "choose one"),
     "shard": (("--shard", "3", "--out", "x.png"), "is no .npz"),
     "data": (("--class", "circle", "--data", "nowhere"), "not found"),

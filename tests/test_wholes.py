@@ -1,0 +1,161 @@
+"""What a user starts is followed to its end: each shipped space to its page, each command after it.
+
+The unit tests of every part were green while every VAE search ended in a traceback.
+"""
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raygen.cli import main
+from raygen.results import best_model, failed, fresh, load_study
+from raygen.results import full_measurements as measured
+
+FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
+EVERY_RUN = ("gan.yaml", "vae.yaml")  # one of each family in the default run; the others are slow
+# Only the budget, the widths and the device are cut: every block of a file is kept.
+CUT = (
+    "data={source: shapes, limit: 512}", "resources={cpus: 1, gpus: 0}", "budget.trials=3",
+    "budget.kimg=0.192", "scheduler.grace_kimg=0.064", "space.batch_size=16",
+    "space.model.width=16", "finalists.count=2", "finalists.seeds=2", "finalists.sample_seeds=2",
+    "space.ema.half_life_kimg=0.05",
+)  # fmt: skip
+BY_FAMILY = {
+    "gan": ("objective=fd_classifier", "evaluation={samples: 400, first_samples: 360}",
+            "finalists.samples=400"),
+    "vae": ("evaluation.samples=64", "evaluation.first_samples=32", "finalists.samples=64"),
+}  # fmt: skip
+NARROW = {"sngan.yaml": ("discriminator_width",), "biggan.yaml": ("discriminator_width",)}
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
+
+
+def marked(file: Path) -> Any:
+    slow = () if file.name in EVERY_RUN else (pytest.mark.slow,)
+    return pytest.param(file, id=file.name, marks=slow)
+
+
+class Project:
+    """A user's folder: commands run in it, and must not print a traceback."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        patch.chdir(folder)
+
+    def run(self, *words: object, codes: tuple[int, ...] = (0,)) -> Result:
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        told = f"raygen {shlex.join(map(str, words))}: {result.exit_code}\n{result.output}"
+        assert result.exception is None or isinstance(result.exception, SystemExit), told
+        assert "Traceback" not in result.output, told
+        assert result.exit_code in codes, told
+        return result
+
+    def search(self, space: Path, *settings: str) -> Path:
+        """Run a search to its end; return the folder of its study."""
+        words = [word for each in settings for word in ("--set", each)]
+        # 3: some trials failed; their reasons are in the page.
+        result = self.run("tune", "--space", space, *words, codes=(0,))
+        page = self.folder / result.stdout.strip().splitlines()[-1]
+        check_page(page.read_text(encoding="utf-8"))
+        return self.folder / "runs" / space.stem
+
+
+def check_page(html: str) -> None:
+    assert html.rstrip().endswith("</html>")
+    assert "could not be drawn" not in html
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html)
+    assert data is not None
+    json.loads(data[1])
+
+
+def cuts_of(file: Path) -> list[str]:
+    text = file.read_text(encoding="utf-8")
+    family = "vae" if "family: vae" in text else "gan"
+    return [*CUT, *BY_FAMILY[family], *(f"space.model.{n}=16" for n in NARROW.get(file.name, ()))]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    return Project(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("file", [marked(file) for file in FILES])
+def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
+    project: Project, file: Path
+) -> None:
+    study = project.search(file, *cuts_of(file))
+    results = load_study(study)
+    model = best_model(results)
+    assert model is not None
+    assert results.info["state"] == "finished"
+
+    # The number of the headline is that of the file that every command means.
+    afresh = fresh(results, model)
+    assert afresh is not None
+    headline = afresh[results.metric]["value"]
+    told = json.loads(project.run("evaluate", study, "--json").stdout)["evaluations"][0]
+    assert told["metrics"][results.metric]["value"] == pytest.approx(headline, rel=1e-6)
+    assert told["trial"] == model.run
+    page = project.run("report", study).stdout.strip()
+    html = (project.folder / page).read_text(encoding="utf-8")
+    check_page(html)
+    useless = model.trial in failed(results)  # after 192 images a GAN may draw one picture
+    assert ("Do not use it" if useless else f"trials/{model.run:04d}/best.pt") in html
+
+    said = project.run("generate", study, "--count", 4, "--out", "few.png").stderr
+    assert f"using trials/{model.run:04d}/best.pt" in said
+    assert (project.folder / "few.png").is_file()
+    project.run("generate", study, "--trial", 0, "--count", 4, "--out", "of_0.npz")
+    project.run("audit", study, "--samples", 100)
+    audit = json.loads((study / "audit.json").read_text(encoding="utf-8"))
+    assert audit["model"]["trial"] == model.run
+    project.run("augment", study, "--samples", 64, "--steps", 4, "--seeds", 1)
+    project.run("export", study, "--out", "model.pt2")
+    for table in ("trials", "history", "rungs", "replicates", "finalists", "full"):
+        project.run("export", study, "-f", "json", "--table", table)
+    assert set(measured(results)["metric"]) >= {results.metric}
+
+    project.run("status", study)
+    for trial in results.trials["trial"]:
+        project.run("status", study, "--why", trial)
+    checked = project.run("status", study, "--check").stdout
+    assert "come out as written" in checked
+    project.run("status", study, "--at", "#5")
+    project.run("ls", study.parent)
+    said = project.run("replay", study, "--repeats", 2, codes=(2,)).stderr
+    assert "a replay needs 10" in said  # of too few curves; tests/tune/test_replay.py has enough
+    best = project.run("best", study).stdout
+    Path("best.yaml").write_text(best, encoding="utf-8")
+    project.run("train", "--config", "best.yaml", "--set", "kimg=0.032", "--set", "milestones=[]")
+    index = project.run("report", "--index", study.parent).stdout.strip()
+    assert study.name in (project.folder / index).read_text(encoding="utf-8")
+    # The page after everything that was measured of it, and against itself under another name.
+    check_page((project.folder / project.run("report", study).stdout.strip()).read_text())
+    project.run("report", study, study, "-o", "versus.html")
+    # What raygen writes, raygen reads: the printed command goes on with the study.
+    again = shlex.split(results.info["resume_command"])[1:]
+    project.run(*again)
+    project.run(*again, "--trials", 4)
+    assert len(load_study(study).trials) == 4
+
+
+def test_a_study_with_a_trade_off_ends_in_its_page(project: Project) -> None:
+    file = next(file for file in FILES if file.name == "quickstart.yaml")
+    settings = [
+        *cuts_of(file),
+        "trade_off=[million_parameters]",
+        "space.model.width={int: [8, 16]}",
+    ]
+    study = project.search(file, *settings)
+    model = best_model(load_study(study))
+
+    assert model is not None
+    said = project.run("generate", study, "--count", 4, "--out", "few.png").stderr
+    assert f"using trials/{model.run:04d}/best.pt" in said
+    project.run("evaluate", study)
+    project.run("report", study)
