@@ -120,7 +120,10 @@ def load_sampler(path: Path, device: torch.device) -> tuple[Learner, dict[str, A
     classes = len(content["data"]["classes"])
     average = _mapping(path, content["learner"], "average", "learner")
     nets = _outline(path, trial, classes, average)
-    _check_weights(path, "average", average, nets["average"])
+    for part, network in nets.items():
+        if part == "average" or part in content["learner"]:
+            weights = _mapping(path, content["learner"], part, "learner")
+            _check_weights(path, part, weights, network)
     for name, value in average.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             _fail(path, f"learner.average.{name}", "is not finite: raygen draws nothing from it")

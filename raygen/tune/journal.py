@@ -86,7 +86,7 @@ class Journal:
             return whole
         try:
             json.loads(content[whole:])
-        except ValueError:
+        except (ValueError, RecursionError):
             self._file.truncate(whole)
             return whole
         self._file.write(b"\n")

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from raygen.config import TRIALS, Study
 from raygen.data import ImageData
 from raygen.document import flatten
@@ -26,13 +28,14 @@ def lessons(
     trials become points to try: `params` holds what the two spaces share, and `values` is None.
 
     Raises:
-        InputError: a study cannot be read, or is of the other family.
+        InputError: a study cannot be read, is of the other family, or has a trial that is none.
     """
     for path in earlier:
         old = load_study(path)
-        if old.info["family"] != study.spec.family:
+        family = old.info.get("family")
+        if family != study.spec.family:
             raise InputError(
-                f"--warm-start {path}: a {old.info['family']} study cannot teach a "
+                f"--warm-start {path}: a {family or 'nameless'} study cannot teach a "
                 f"{study.spec.family} study"
             )
         same = _comparable(study, data, assets, old)
@@ -40,7 +43,11 @@ def lessons(
         points = 0
         for number in order["trial"].astype(int):
             state = str(order.set_index("trial").loc[number, "state"])
-            point, whole = project(study, old.configs[number])
+            try:
+                point, whole = project(study, old.configs[number])
+            except ValidationError as error:
+                said = error.errors()[0]["msg"]
+                raise InputError(f"--warm-start {path}: trial {number}: {said}") from error
             own = {"study": str(path), "source": number, "params": point}
             if same and whole and state == "completed":
                 yield {**own, "values": _values(study, old, number)}
@@ -100,12 +107,13 @@ def _comparable(study: Study, data: ImageData, assets: Mapping[str, Any], old: R
         protocol = info.get("protocols", {}).get(info.get("protocol_of", {}).get(metric), {})
         if ours is not None and protocol.get("encoder_hash") != ours:
             return False  # another machine trained another classifier
+    budget, evaluation = info.get("budget") or {}, info.get("evaluation") or {}
     return (
         metrics == list(spec.objectives)
-        and info["budget"]["kimg"] == spec.budget.kimg
-        and info["data"]["fingerprint"] == data.fingerprint
-        and info["evaluation"]["samples"] == spec.evaluation.samples
-        and info["evaluation"].get("first_samples") == spec.evaluation.first_samples
+        and budget.get("kimg") == spec.budget.kimg
+        and (info.get("data") or {}).get("fingerprint") == data.fingerprint
+        and evaluation.get("samples") == spec.evaluation.samples
+        and evaluation.get("first_samples") == spec.evaluation.first_samples
     )
 
 

@@ -341,6 +341,19 @@ def test_an_optimiser_that_is_no_state_of_one_is_refused(
         load_full(tmp_path / "last.pt", CPU)
 
 
+def test_every_network_that_a_checkpoint_holds_must_fit_its_configuration(
+    gan: Trial, data: ImageData, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    content = checkpoint(gan, 0, data.summary(), _train(gan, data, evaluator), full=True)
+    name = next(iter(content["learner"]["discriminator"]))
+    content["learner"]["discriminator"][name] = torch.zeros(3)
+    save(tmp_path / "last.pt", content)
+
+    for read in (load_sampler, load_full):
+        with pytest.raises(InputError, match=rf"learner\.discriminator\.{name}: is float32 \[3\]"):
+            read(tmp_path / "last.pt", CPU)
+
+
 def _content(trial: Trial, data: ImageData) -> dict[str, Any]:
     """What a checkpoint for sampling holds, of an untrained learner."""
     learner = make_learner(trial, len(data.classes), CPU, 0)
