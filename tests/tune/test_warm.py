@@ -152,3 +152,17 @@ def test_points_come_after_the_starting_points_of_the_file_and_survive_a_crash(
     assert [r["by"] for r in drawn] == ["start", "warm", "startup", "startup"]
     assert drawn[1]["params"]["optimizer.generator_lr"] == 3e-3
     assert [t.config for t in again.trials.values()] == [r["config"] for r in drawn]
+
+
+def test_an_earlier_study_whose_trials_are_none_is_one_line(
+    tmp_path: Path, data: ImageData, old: Path
+) -> None:
+    journal = old / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if json.loads(line)["kind"] == "suggest")
+    record = json.loads(lines[at])
+    lines[at] = json.dumps({**record, "config": {**record["config"], "batch_size": "many"}})
+    journal.write_text("\n".join(lines) + "\n")
+
+    with pytest.raises(InputError, match=rf"--warm-start {old}: trial {record['trial']}: "):
+        told(make_study(tmp_path), data, old)
