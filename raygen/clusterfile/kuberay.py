@@ -88,7 +88,7 @@ OPEN = ("LoadBalancer", "NodePort")
 def check_manifest(document: Document) -> list[str]:
     """Return every mistake in a RayJob or RayCluster, one line each."""
     kind = document.data.get("kind")
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         hint = did_you_mean(str(kind), KINDS)
         return [document.describe(("kind",), f"must be RayJob or RayCluster{hint}")]
     if document.data.get("apiVersion") != "ray.io/v1":
@@ -146,7 +146,8 @@ def _cluster(document: Document, at: Keys, spec: dict[str, Any]) -> Iterator[str
 def _pods(document: Document, at: Keys, spec: dict[str, Any]) -> Iterator[str]:
     groups: list[Keys] = [(*at, "headGroupSpec")]
     workers = spec.get("workerGroupSpecs")
-    groups += [(*at, "workerGroupSpecs", i) for i in range(len(workers or []))]
+    count = len(workers) if isinstance(workers, list) else 0
+    groups += [(*at, "workerGroupSpecs", i) for i in range(count)]
     for group in groups:
         pod: Keys = (*group, "template", "spec")
         containers = document.get((*pod, "containers"))

@@ -130,3 +130,17 @@ def test_what_the_schema_says_of_a_long_value_is_shortened(tmp_path: Path) -> No
     lines = str(error.value).splitlines()
     assert any("max_workers" in line for line in lines)
     assert max(map(len, lines)) < 1000
+
+
+@pytest.mark.parametrize("value", ["{a: 1}", "[RayJob]", "3", "~"])
+def test_a_kind_or_a_list_of_groups_of_another_type_is_one_line(value: str, tmp_path: Path) -> None:
+    path = tmp_path / "kuberay.yaml"
+    path.write_text(filled("kuberay.yaml", ("kind: RayJob", f"kind: {value}")))
+    with pytest.raises(InputError, match=rf"^{path}:\d+:\d+: kind: .*must be RayJob or RayCluster"):
+        check_cluster(path)
+
+    path.write_text(
+        filled("kuberay.yaml", ("workerGroupSpecs:", f"workerGroupSpecs: {value}\n    x:"))
+    )
+    with pytest.raises(InputError, match=rf"{path}:\d+:\d+: spec"):
+        check_cluster(path)
