@@ -480,7 +480,7 @@ def _say_which(source: Path) -> None:
 
 
 @main.command()
-@click.argument("sources", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("sources", nargs=-1, required=True, type=StudyPath(weights=True))
 @click.option(
     "--metrics", metavar="A,B", help="E.g. fid,fid_test,kid; default: as at the end of the search."
 )

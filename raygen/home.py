@@ -32,6 +32,13 @@ def token_file() -> Path | None:
     return None if folder is None else folder / ".ray" / "auth_token"
 
 
+def has_token() -> bool:
+    """Whether Ray would send a token with what it asks of a cluster."""
+    path = token_file()
+    there = "RAY_AUTH_TOKEN" in os.environ or (path is not None and path.exists())
+    return there and os.environ.get("RAY_AUTH_MODE") != "disabled"
+
+
 def protect_token() -> None:
     """Make sure that a token is there, which only the user can read.
 

@@ -96,7 +96,9 @@ def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
 
 
 def _plain_part(part: str) -> bool:
-    return part not in ("", ".", "..") and "\\" not in part and visible(part) == part.strip("\n\t")
+    return (
+        part not in ("", ".", "..") and not set(part) & {"\\", "\n", "\t"} and visible(part) == part
+    )
 
 
 def _shown(character: str) -> str:

@@ -61,8 +61,8 @@ def evaluate(
     """Measure each source by each metric, and write evaluation.json beside a study or a trial.
 
     Without metrics the model of a study is measured as at the end of its search: the number of the
-    page's headline. `tell` hears of images that are left out. By default 10,000 samples (all images of a folder or an .npz, if there are
-    fewer) from the seed of every evaluation during training.
+    page's headline. By default 10,000 samples (all images of a folder or an .npz, if there are
+    fewer) from the seed of every evaluation during training. `tell` hears of what is left out.
 
     Raises:
         InputError: an unknown metric, one that a source does not have or that needs more samples,

@@ -9,6 +9,7 @@ from raygen.document import check_file, one_line, shown
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
 from raygen.results.schema import Order, Unknown, Wrong, check
+from raygen.untrusted import check_links
 
 MOST_DIGITS = 4300  # that Python reads
 HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps a whole one
@@ -61,6 +62,7 @@ def read_study(path: Path, strict: bool = False) -> list[dict[str, Any]]:
     folder = StudyFolder(path)
     if not path.is_dir():
         raise InputError(f"{path}: no such study folder")
+    check_links(path)
     if not folder.journal.exists():
         raise InputError(f"{path}: not a study (no {folder.journal.name} in it)")
     records = read_records(folder.journal, strict)

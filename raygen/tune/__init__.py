@@ -2,7 +2,7 @@
 
 import os
 
-from raygen.home import token_file
+from raygen.home import has_token
 
 # Read by Ray as it is imported. Under `uv run`, Ray would start every worker with another `uv run`:
 # 20 s more for the first trials, and workers without Ray where the options of the two differ.
@@ -14,6 +14,5 @@ def use_token() -> None:
 
     Ray does so by itself with the cluster that it starts, but not with one that is there.
     """
-    path = token_file()
-    if (path is not None and path.exists()) or "RAY_AUTH_TOKEN" in os.environ:
+    if has_token():
         os.environ.setdefault("RAY_AUTH_MODE", "token")

@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from ray._private.authentication.authentication_utils import is_token_auth_enabled
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from raygen.clusterfile import check_cluster
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.files import check_plain
+from raygen.home import has_token
 from raygen.storage import access_of
 from raygen.untrusted import inside
 
@@ -293,7 +293,7 @@ def _check_address(address: str, plain_http: str | None) -> None:
         )
     if parts.scheme == "https" or _is_loopback(host) or host == plain_http:
         return
-    if is_token_auth_enabled():
+    if has_token():
         raise InputError(
             f"--cluster {address}: your Ray token would travel to {host} in clear text; use https, "
             f"forward its port (ssh -L 8265:127.0.0.1:8265 {host}) and give http://127.0.0.1:8265, "
