@@ -470,7 +470,7 @@ class Controller:
     def _advance(self, trial: Trial, record: Mapping[str, Any]) -> None:
         match record["kind"]:
             case "start":
-                trial.state, trial.attempt = "running", record["attempt"]
+                trial.state, trial.attempt = "running", record.get("attempt", 1)
                 trial.moved = time.monotonic()
             case "report":
                 self._measured(trial, record)

@@ -70,3 +70,11 @@ def test_a_search_never_goes_on_with_records_that_it_does_not_know(tmp_path: Pat
     assert [json.loads(line)["kind"] for line in path.read_text().splitlines()] == [
         "open", "promote",
     ]  # fmt: skip
+
+
+def test_a_start_that_does_not_say_which_attempt_it_is_is_the_first(tmp_path: Path) -> None:
+    study, records = searched(tmp_path)
+    whole = verify(study, records)
+    bare = [{k: v for k, v in record.items() if k != "attempt"} for record in records]
+
+    assert verify(study, bare) == whole
