@@ -591,7 +591,7 @@ def status(
         from raygen.results import read_study
         from raygen.tune.verify import verify
 
-        found = verify(load_study(StudyFolder(study).space), read_study(study))
+        found = verify(load_study(StudyFolder(study).space), read_study(study, strict=True))
         text = f"{found.suggestions} suggestions and {found.decisions} decisions"
         say(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
     elif why is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from raygen.config import GanTrial, Study, load_study
-from raygen.document import load_document
+from raygen.document import dump, load_document
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.space import sample
 
@@ -89,3 +89,39 @@ def test_every_starting_point_is_drawn_as_it_is_written_and_can_be_built(file: P
             else:
                 assert config[group] == value
         assert build_without_memory(study, config) > 0
+
+
+NARROWED = {
+    "gan": ("objective=fd_classifier", "space.loss={name: hinge}"),
+    "vae": (
+        "space.loss.likelihood=gaussian",
+        "space.optimizer.lr={float: [1.0e-4, 1.0e-3], log: true}",
+    ),
+}
+
+
+def test_what_set_leaves_of_a_space_is_read_back_from_the_studys_own_file(
+    file: Path, tmp_path: Path
+) -> None:
+    family = load_study(file).spec.family
+    settings = [*NARROWED[family], "space.model.width=16", "space.batch_size=32"]
+    study = load_study(file, settings)
+    own = tmp_path / "space.yaml"
+    own.write_text(dump(study.raw), encoding="utf-8")
+
+    again = load_study(own)
+
+    assert again.start == study.start
+    assert again.settings() == study.settings()
+    assert again.spec == study.spec
+
+
+def test_a_study_of_an_earlier_raygen_goes_on_with_its_own_starting_points(
+    file: Path, tmp_path: Path
+) -> None:
+    """It recorded them as the file has them; what --set left of them is the same."""
+    settings = ["space.batch_size=32"]
+    written = load_document(file).data.get("start") or []
+    study = load_study(file, settings)
+
+    assert study.points(written) == list(study.start)

@@ -64,3 +64,11 @@ def test_the_best_weights_and_running_trials_stay_whatever_the_budget() -> None:
         needed = sum(sum(t.files.values()) for t in trials.values() if t.unfinished)
         needed += trials[ranked[0]].files["best"] if ranked else 0
         assert left <= max(limit * 1e9, needed)
+
+
+def test_the_weights_of_the_model_to_use_stay_even_those_of_a_repetition() -> None:
+    trials = {n: Owner(both()) for n in range(4)} | {9: Owner(both(), of=0)}
+
+    assert (9, "best") not in collectable(trials, [0, 1, 2, 3], 1, 1e-12, model=9)
+    assert (3, "best") not in collectable(trials, [0, 1, 2, 3], 1, 1e-12, model=3)
+    assert (3, "best") in collectable(trials, [0, 1, 2, 3], 1, 1e-12, model=9)

@@ -2,12 +2,17 @@
 
 import math
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
 
 from raygen.config import Study
 from raygen.errors import RaygenError
+from raygen.folders import StudyFolder
+from raygen.results import best_model, fold, ranked
+from raygen.tune.controller import Controller
+from raygen.tune.sampler import Sampler
 from raygen.tune.verify import verify
 from tune.studies import Memory, event, make_controller, make_study, run
 
@@ -295,3 +300,35 @@ def test_a_search_that_goes_on_and_finds_better_trials_races_again(study: Study)
     best = sorted(completed - repeats, key=values.__getitem__)[:2]
     assert before == [finals[0]]
     assert finals[-1] == best
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_model_to_use_is_the_same_live_and_in_the_study_that_is_read_back(
+    tmp_path: Path, seed: int
+) -> None:
+    settings = (f"seed={seed}", "budget.trials=9", "finalists.count=2", "finalists.seeds=2")
+    study, journal = make_study(tmp_path, *settings), Memory()
+    random = Random(seed)
+
+    def report(controller: Any, number: int, told: dict[str, Any]) -> bool:
+        told["variation"] = random.choice([0.01, 0.4, 0.9, None])
+        return Controller.reported(controller, number, told)
+
+    class Varied(Controller):
+        reported = report
+
+    controller = Varied(study, journal, Sampler(study, "test", None), lambda record: None)
+    run(controller, lambda config, seed, kimg: random.uniform(1, 9))
+    info = {"family": "gan", "objective": {"metric": "fd_classifier", "direction": "minimize"}}
+    info |= {"finalists": {"count": 2}}
+    opened = {"kind": "open", "time": 0.0, "study": info}
+    read = fold(StudyFolder(tmp_path), [opened, *journal])
+    model = best_model(read)
+
+    assert model is not None
+    assert model.run == controller.best_run()
+    alone = ranked(read._replace(replicates=read.replicates[:0]))
+    completed = alone.loc[alone["state"] == "completed", "trial"].tolist()
+    assert controller._best_completed() == completed
+    gone = {(r["trial"], r["role"]) for r in journal if r["kind"] == "collect"}
+    assert (model.run, "best") not in gone

@@ -1,3 +1,4 @@
+import errno
 import json
 import math
 import subprocess
@@ -119,3 +120,18 @@ def test_what_is_not_a_number_is_null_in_what_is_applied_as_in_what_is_written(
 
     assert record["metrics"] == {"fid": None, "elbo": None}
     assert written(tmp_path / "journal.jsonl") == [record]
+
+
+def test_a_file_system_without_locks_is_no_end_but_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.append("open", study={})
+        assert not journal.locked
+    monkeypatch.undo()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert journal.locked

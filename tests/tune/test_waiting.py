@@ -1,0 +1,212 @@
+"""A search as a process: it says what it waits for, and obeys from its first second to its last."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+SPACE = """
+family: vae
+data: {source: shapes, limit: 256}
+objective: elbo
+evaluation: {samples: 64, every_kimg: 1}
+budget: {trials: 3, kimg: 4}
+scheduler: {name: none}
+sampler: {name: random}
+finalists: {count: 0}
+seed: 1
+space:
+  model: {latent_dim: 4, width: 8, depth: 1}
+  optimizer: {lr: {float: [1.0e-3, 1.0e-2], log: true}}
+  batch_size: 32
+"""
+RAYGEN = Path(sys.executable).parent / "raygen"
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+class Search:
+    """`raygen tune` in a folder of its own."""
+
+    def __init__(self, folder: Path, *words: str, **env: str) -> None:
+        (folder / "space.yaml").write_text(SPACE)
+        home = folder / "home"
+        home.mkdir(exist_ok=True)
+        given = {"PATH": os.environ["PATH"], "HOME": str(home), "TMPDIR": "/tmp", **env}
+        self.folder, self.lines = folder, []
+        self.began = time.monotonic()
+        self.process = subprocess.Popen(
+            [RAYGEN, "tune", "--space", "space.yaml", *words], cwd=folder, env=given, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
+        self.reader = Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line.rstrip())
+
+    @property
+    def said(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, seconds: float = 90) -> None:
+        deadline = time.monotonic() + seconds
+        while not re.search(pattern, self.said):
+            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.said
+            time.sleep(0.1)
+
+    def end(self, seconds: float = 120) -> int:
+        """Wait for its end; return the exit code. No traceback was printed."""
+        out, _ = self.process.communicate(timeout=seconds)
+        self.reader.join(5)
+        assert "Traceback" not in self.said + out
+        self.out = out.strip()
+        return self.process.returncode
+
+    def left(self) -> str:
+        """Processes of its session that are still there."""
+        words = ["ps", "-s", str(self.process.pid), "-o", "pid=,args="]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+
+
+@pytest.fixture
+def held(cluster: None) -> Iterator[str]:
+    """The address of a cluster of which another job holds every CPU."""
+    import ray
+
+    @ray.remote(num_cpus=1)
+    class Holder:
+        def hold(self) -> bool:
+            return True
+
+    holders = [Holder.remote() for _ in range(int(ray.cluster_resources()["CPU"]))]
+    ray.get([holder.hold.remote() for holder in holders])
+    yield ray.get_runtime_context().gcs_address
+    for holder in holders:
+        ray.kill(holder)
+
+
+@pytest.mark.parametrize("how", ["SIGINT", "SIGTERM", "--time"])
+def test_a_search_whose_trials_find_no_place_says_so_and_can_be_ended(
+    held: str, tmp_path: Path, how: str
+) -> None:
+    limit = ("--time", "30s") if how == "--time" else ()
+    search = Search(tmp_path, "--address", held, *limit, RAY_AUTH_MODE="disabled")
+    search.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C ends\)")
+
+    if how != "--time":
+        search.process.send_signal(getattr(signal, how))
+    code = search.end(40)
+
+    assert code == {"SIGINT": 130, "SIGTERM": 143, "--time": 1}[how], search.said
+    assert search.left() == ""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_while_ray_starts_ends_it_with_its_own_code(tmp_path: Path, name: str) -> None:
+    search = Search(tmp_path)
+    search.wait_for("starting Ray on this machine")
+    time.sleep(1.5)
+    number = getattr(signal, name)
+    search.process.send_signal(number)
+
+    assert search.end(60) == 128 + number, search.said
+    assert f"{name}: ended before the search began" in search.said
+    deadline = time.monotonic() + 30
+    while search.left():
+        assert time.monotonic() < deadline, search.left()
+        time.sleep(0.5)
+
+
+def test_a_terminal_that_closes_saves_the_search_and_makes_its_page(tmp_path: Path) -> None:
+    search = Search(tmp_path, "--set", "budget.kimg=400")
+    search.wait_for("kimg  elbo")
+    search.process.send_signal(signal.SIGHUP)
+
+    assert search.end() == 128 + signal.SIGHUP
+    assert (tmp_path / "reports" / "space.html").is_file()
+    assert "go on with: raygen tune" in search.said
+
+
+def test_a_search_in_hostile_surroundings_ends_in_its_page(tmp_path: Path) -> None:
+    for name in ("random", "queue", "types", "logging", "torch"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('imported from the working folder')")
+    (tmp_path / "raygen").mkdir()
+    (tmp_path / "raygen" / "__init__.py").write_text("raise SystemExit('the wrong raygen')")
+    long = tmp_path / ("temporary" * 10)
+    long.mkdir()
+    study = tmp_path / "runs" / "space"
+    study.mkdir(parents=True)
+    # What a killed process leaves behind; Optuna's own lock would be waited for without end.
+    (study / "optuna.log.lock").symlink_to("optuna.log")
+
+    search = Search(tmp_path, "--name", "other", TMPDIR=str(long))
+    search.wait_for("starting Ray")
+    assert search.process.stderr is not None
+    os.close(os.dup(search.process.stderr.fileno()))
+    code = search.end()
+
+    assert code == 0, search.said
+    assert (tmp_path / search.out).is_file()
+    assert "lost" not in search.said
+
+
+def test_a_log_that_cannot_be_written_ends_no_search(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": "/tmp"}
+    command = f"{RAYGEN} -v tune --space space.yaml"
+    # Its stderr is a pipe whose reader leaves after a line; its stdout a full disk.
+    line = f"{{ {command} 2>&1 >/dev/full; echo $? >code; }} | head -n 1"
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, timeout=180, check=True)
+
+    assert (tmp_path / "code").read_text().strip() == "0"
+    assert (tmp_path / "reports" / "space.html").is_file()
+
+
+def test_an_address_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = f"127.0.0.1:{mute.getsockname()[1]}"
+        search = Search(tmp_path, RAY_ADDRESS=address)
+        code = search.end(60)
+
+    assert code == 4
+    assert time.monotonic() - search.began < 45
+    (line,) = (line for line in search.lines if line.startswith("error: "))
+    assert f"Ray at {address} cannot be reached" in line
+    assert "--address local" in line
+    assert not (tmp_path / "runs").exists()
+
+
+def others_may_run_python() -> bool:
+    """Whether another user could run this interpreter; those of some homes only their owner can."""
+    places = Path(sys.executable).resolve().parents
+    return os.getuid() == 0 and all(place.stat().st_mode & 0o001 for place in places)
+
+
+@pytest.mark.skipif(not others_may_run_python(), reason="no other user could run this Python")
+def test_a_user_without_a_home_can_search(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    tmp_path.chmod(0o777)
+    for parent in tmp_path.parents:
+        if parent.name.startswith("pytest-"):
+            parent.chmod(0o755)
+    env = {"PATH": os.environ["PATH"], "TMPDIR": "/tmp", "HOME": "/"}
+    done = subprocess.run(
+        [RAYGEN, "tune", "--space", "space.yaml"], cwd=tmp_path, env=env, user=54321, group=54321,
+        extra_groups=[], capture_output=True, text=True, timeout=240, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
