@@ -1,6 +1,7 @@
 """The command line as a user meets it."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -10,7 +11,9 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from raygen.cli import main
+from raygen.cli import _make_page, main
+from raygen.commands import GivenUp
+from raygen.errors import StorageError
 from report.journals import end, make_info, report, suggest, write_study
 
 REPOSITORY = Path(__file__).parents[1]
@@ -312,3 +315,37 @@ def test_report_and_best_refuse_what_is_no_study_or_has_no_result(tmp_path: Path
     refused(raygen("report", tmp_path / "empty"), "not a study")
     refused(raygen("report", tmp_path / "torn"), "the study is empty")
     refused(raygen("best", study(tmp_path / "s")), "no trial has a value yet")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(TypeError("None"), 0), (StorageError("reports/x.html: could not be written"), 4)],
+)
+def test_a_page_that_fails_costs_a_finished_search_nothing_but_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    error: Exception, code: int,
+) -> None:  # fmt: skip
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("raygen.report.page.write_report", fail)
+
+    assert _make_page(tmp_path / "gan", tmp_path / "x.html") == code
+    told = capsys.readouterr().err
+    assert "no page: " in told
+    assert f"the study is complete; try again with: raygen report {tmp_path / 'gan'}" in told
+
+
+def test_a_stream_that_breaks_is_given_up_and_its_writer_goes_on() -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        lasting = GivenUp(stream)
+        lasting.write("heard")
+        lasting.flush()
+        assert os.read(read, 10) == b"heard"
+        os.close(read)
+        for _ in range(3):
+            lasting.write("not heard")
+            lasting.flush()
+        assert lasting.lost
+        assert not lasting.isatty()

@@ -8,7 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from raygen.folders import StudyFolder
-from raygen.results import Study, finalists, fold, grace_advice, pareto, ranked, read_study
+from raygen.results import (
+    Study,
+    best_model,
+    failed,
+    finalists,
+    fold,
+    fresh,
+    grace_advice,
+    pareto,
+    ranked,
+    read_study,
+)
 from raygen.status.moment import Record, until
 
 SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
@@ -20,8 +31,8 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     `state` is finished, interrupted, failed (`reason` may say why), running, or crashed: never
     closed, and no process on this machine has it open. `running` lists the trials that have not
     ended, `silent` being the seconds since a trial's last record; `front` is that of several
-    objectives. `budget` has what is limited, with what was `used` of it (of the target: the best
-    value). Times are unix seconds, durations seconds.
+    objectives; `model` is the checkpoint to use. `budget` has what is limited, with what was `used`
+    of it (of the target: the best value). Times are unix seconds, durations seconds.
 
     Raises:
         InputError: the folder holds no readable study, or `at` is not understood.
@@ -52,6 +63,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "trials": study.trials["state"].value_counts().to_dict(),
         "running": running,
         "best": _best(study),
+        "model": _model(study),
         "front": pareto(study) if len(study.objectives) > 1 else None,
         "budget": _budget(study, seconds, training),
         "retries": {"used": info["retries_used"], "in_a_row": info.get("retries")},
@@ -122,6 +134,21 @@ def _best(study: Study) -> dict[str, Any] | None:
         if row["trial"] == found["trial"] and row["seeds"]:
             found |= {"mean": row["mean"], "seeds": row["seeds"]}
     return found
+
+
+def _model(study: Study) -> dict[str, Any] | None:
+    """The checkpoint to use, what it was when it was chosen, and measured afresh."""
+    model = best_model(study)
+    if model is None:
+        return None
+    measured = (fresh(study, model) or {}).get(study.metric, {})
+    reason = failed(study).get(model.run)
+    return {
+        **model._asdict(),
+        "words": model.words,
+        "afresh": measured.get("value"),
+        "failed": reason,
+    }
 
 
 def _budget(study: Study, seconds: float, training: float) -> dict[str, dict[str, float | None]]:

@@ -15,6 +15,8 @@ def status_text(found: Mapping[str, Any]) -> str:
     rows.append((word, [_running_line(each) for each in found["running"]]))
     if found["best"]:
         rows.append(("best", [_best_line(metric, found["best"])]))
+    if found["model"]:
+        rows.append(("model", [_model_line(metric, found["model"])]))
     if found["front"] is not None:
         rows.append(("front", [", ".join(f"trial {trial}" for trial in found["front"]) or "none"]))
     limits = [f"{n} {short(b['used'])} of {short(b['limit'])}" for n, b in found["budget"].items()]
@@ -69,6 +71,13 @@ def _best_line(metric: str, best: Mapping[str, Any]) -> str:
     return (
         f"{metric} {short(best['value'])} by trial {best['trial']} at {best['kimg']:g} kimg{early}"
     )
+
+
+def _model_line(metric: str, model: Mapping[str, Any]) -> str:
+    text = f"{model['words']}: {metric} {short(model['value'])} when chosen"
+    if model["afresh"] is not None:
+        text += f", {short(model['afresh'])} measured afresh"
+    return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 
 def _finalist_line(each: Mapping[str, Any]) -> str:

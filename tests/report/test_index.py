@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from raygen.cli import main
 from raygen.errors import InputError
 from raygen.report.index import write_index
-from raygen.report.standing import best_so_far, groups, standing, warnings
+from raygen.report.standing import Standing, best_so_far, groups, standing, warnings
 from raygen.report.versus import write_versus
 from raygen.results import Study, load_study
 from report.journals import end, finals, make_info, paint, replicate, report, suggest, write_study
@@ -169,3 +169,24 @@ def test_the_command_takes_one_study_several_or_an_index(tmp_path: Path) -> None
     for arguments in ([], [str(a), "--index", str(runs)]):
         assert CliRunner().invoke(main, ["report", *arguments]).exit_code == 2
     assert load_study(a).metric == "fd_classifier"
+
+
+def test_a_study_that_breaks_the_index_is_told_of_and_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runs = tmp_path / "runs"
+    folder(runs, "good", trials(5, 4))
+    folder(runs, "bad", trials(8, 2))
+
+    def some(study: Study) -> Standing:
+        if study.folder.root.name == "bad":
+            raise KeyError("value")
+        return standing(study)
+
+    monkeypatch.setattr("raygen.report.index.standing", some)
+    html = write_index(runs).read_text(encoding="utf-8")
+
+    assert "KeyError" in html
+    assert "please report this" in html
+    assert ">good</a>" in html

@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from raygen.errors import InputError
+from raygen.report.figures import FIGURES
 from raygen.report.frame import embed, plain
-from raygen.report.page import render, write_report
+from raygen.report.page import page_data, render, write_report
 from raygen.report.sections import SECTIONS
 from raygen.results import Study, best_trial, load_study
 from report.journals import (
@@ -332,3 +333,47 @@ def test_400_trials_fit_into_eight_megabytes(tmp_path: Path) -> None:
     path = write_study(tmp_path / "big", info, [*simulate(400, 6), close()])
 
     assert write_report(path, tmp_path / "big.html").stat().st_size < 8_000_000
+
+
+def fail(*_: Any) -> Any:
+    raise TypeError("unsupported format string passed to NoneType.__format__")
+
+
+@pytest.mark.parametrize("number", range(len(SECTIONS)), ids=[part.key for part in SECTIONS])
+def test_a_section_that_fails_says_so_and_takes_nothing_with_it(
+    make_study: Make, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    study = make_study([*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), close()])
+    broken = [*SECTIONS]
+    broken[number] = broken[number]._replace(html=fail)
+    monkeypatch.setattr("raygen.report.page.SECTIONS", broken)
+
+    text = words(study)
+
+    assert text.count("This part could not be drawn: TypeError: unsupported format string") == 1
+    assert all(part.title in text for part in SECTIONS)
+
+
+@pytest.mark.parametrize("part", ["header", "filter_bar"])
+def test_a_head_that_fails_takes_no_page_with_it(
+    make_study: Make, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    study = make_study([*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), close()])
+    monkeypatch.setattr(f"raygen.report.page.{part}", fail)
+
+    text = words(study)
+
+    assert "This part could not be drawn: TypeError" in text
+    assert "The settings of trial 0 reached Fréchet distance 2" in text
+
+
+def test_a_figure_that_fails_leaves_its_reason_in_its_place(
+    make_study: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = make_study([*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), close()])
+    monkeypatch.setattr("raygen.report.page.FIGURES", {**FIGURES, "curves": fail})
+
+    figures = page_data(study)["figures"]
+
+    assert "could not be drawn" in figures["curves"]["layout"]["annotations"][0]["text"]
+    assert figures["progress"]["data"]

@@ -9,7 +9,7 @@ import pytest
 
 from raygen.config import parse_trial
 from raygen.data import DataSpec, ImageData, load_data
-from recipes import BAD, LONGEST, RECIPES, learn
+from recipes import BAD, BROKEN, LONGEST, RECIPES, learn
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
 pytestmark = [
@@ -41,6 +41,16 @@ def test_a_recipe_beats_its_untrained_self_by_its_factor_and_is_never_flagged(
     assert found["diverged"] is None
     assert found["spent"] == 1
     assert found["factor"] > recipe.factor
+    assert not found["useless"]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_breaks_within_a_short_budget_is_known_as_useless(
+    name: str, photographs: ImageData
+) -> None:
+    found = learn(parse_trial(BROKEN[name]), photographs, 0.75, samples=500, seed=1)
+
+    assert found["useless"]
 
 
 @pytest.mark.parametrize("name", QUICK)

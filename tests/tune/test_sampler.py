@@ -307,3 +307,20 @@ def test_optuna_itself_reads_the_copy_on_disk(sampler: Sampler, tmp_path: Path) 
     ours = [t.params for t in sampler.study.trials if t.state != TrialState.FAIL]
     assert [t.params for t in copy.trials if t.params in ours] == ours
     assert copy.trials[1].intermediate_values == {3000: 11.0}
+
+
+@pytest.mark.parametrize("name", ["random", "quasi_random", "tpe", "nsga2"])
+def test_a_space_without_parameters_is_one_configuration_again_and_again(
+    tmp_path: Path, name: str
+) -> None:
+    text = SPACE[: SPACE.index("space:")] + "space: {batch_size: 32}\n"
+    path = tmp_path / "space.yaml"
+    path.write_text(text)
+    study = load_study(path, [f"sampler={{name: {name}, startup_trials: 1}}"])
+    sampler = Sampler(study, "test", None)
+
+    for number in range(3):
+        draw, _ = sampler.draw(number)
+        assert draw.config == {"batch_size": 32}
+        sampler.add(number, draw.parameters)
+        sampler.finish(number, "completed", [1.0])

@@ -13,21 +13,8 @@ from threading import Thread
 
 import pytest
 
-SPACE = """
-family: vae
-data: {source: shapes, limit: 256}
-objective: elbo
-evaluation: {samples: 64, every_kimg: 1}
-budget: {trials: 3, kimg: 4}
-scheduler: {name: none}
-sampler: {name: random}
-finalists: {count: 0}
-seed: 1
-space:
-  model: {latent_dim: 4, width: 8, depth: 1}
-  optimizer: {lr: {float: [1.0e-3, 1.0e-2], log: true}}
-  batch_size: 32
-"""
+from cluster.laptop import SPACE
+
 RAYGEN = Path(sys.executable).parent / "raygen"
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
