@@ -89,5 +89,6 @@ def temporary_folder() -> str | None:
             tried.append(f"{folder}: {error.strerror}")
             continue
         # Below it, because Ray lets everybody into its own folder.
+        (folder / "r").mkdir(exist_ok=True)
         return str(folder / "r")
     raise ClusterError(f"no temporary folder for Ray: {'; '.join(tried)}; set RAY_TMPDIR")

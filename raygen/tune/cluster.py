@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import ray
 import yaml
@@ -91,6 +92,8 @@ def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) 
             waiting(notify, f"still starting Ray {where}{logs}"),
             inside_of(folder),
             on_loopback() if here else nullcontext(),
+            # Parts of Ray have sockets where temporary files go, too, wherever its own folder is.
+            patch.dict(os.environ, {"TMPDIR": own["_temp_dir"]} if own.get("_temp_dir") else {}),
         ):
             ray.init(
                 address=address,
