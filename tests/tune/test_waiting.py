@@ -15,8 +15,10 @@ import pytest
 
 from cluster.laptop import SPACE
 
-RAYGEN = Path(sys.executable).parent / "raygen"
-SHORT = ("--set", "budget.trials=2", "--set", "budget.kimg=2")
+TUNE = (
+    str(Path(sys.executable).parent / "raygen"), "tune", "--space", "space.yaml",
+    "--set", "budget.trials=2", "--set", "budget.kimg=2",
+)  # fmt: skip
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -32,7 +34,7 @@ class Search:
         self.folder, self.lines = folder, []
         self.began = time.monotonic()
         self.process = subprocess.Popen(
-            [RAYGEN, "tune", "--space", "space.yaml", *SHORT, *words], cwd=folder, env=given, text=True,
+            [*TUNE, *words], cwd=folder, env=given, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True,
         )  # fmt: skip
@@ -159,7 +161,7 @@ def test_a_search_in_hostile_surroundings_ends_in_its_page(tmp_path: Path) -> No
 def test_a_log_that_cannot_be_written_ends_no_search(tmp_path: Path) -> None:
     (tmp_path / "space.yaml").write_text(SPACE)
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": "/tmp"}
-    command = f"{RAYGEN} -v tune --space space.yaml {' '.join(SHORT)}"
+    command = " ".join(TUNE)
     # Its stderr is a pipe whose reader leaves after a line; its stdout a full disk.
     line = f"{{ {command} 2>&1 >/dev/full; echo $? >code; }} | head -n 1"
     subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, timeout=180, check=True)
@@ -197,8 +199,8 @@ def test_a_user_without_a_home_can_search(tmp_path: Path) -> None:
             parent.chmod(0o755)
     env = {"PATH": os.environ["PATH"], "TMPDIR": "/tmp", "HOME": "/"}
     done = subprocess.run(
-        [RAYGEN, "tune", "--space", "space.yaml", *SHORT], cwd=tmp_path, env=env, user=54321, group=54321,
-        extra_groups=[], capture_output=True, text=True, timeout=240, check=False,
+        TUNE, cwd=tmp_path, env=env, user=54321, group=54321, extra_groups=[], text=True,
+        capture_output=True, timeout=240, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
