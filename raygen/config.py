@@ -417,6 +417,7 @@ def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:
             misspelt name, the nearest one.
     """
     document = load_document(file, overrides)
+    _refuse_empty_path(document)
     raw = dict(document.data)
     ours = ("space", "start")
     settings = {key: value for key, value in raw.items() if key not in ours}
@@ -446,6 +447,7 @@ def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
         InputError: as load_study.
     """
     document = load_document(file, overrides)
+    _refuse_empty_path(document)
     raw = dict(document.data)
     family, trial = raw.get("family"), raw.get("trial")
     if isinstance(trial, dict) and isinstance(family, str) and family in TRIALS:
@@ -456,6 +458,15 @@ def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
     _check_metrics(job, document)
     _check_milestones(job.evaluation.every_kimg, job.kimg, document)
     return job
+
+
+def _refuse_empty_path(document: Document) -> None:
+    """An unset variable in `--set data.path=$PICTURES` must not fall back to other images."""
+    at = ("data", "path")
+    value = document.get(at)
+    empty = isinstance(value, str) and not value.strip()
+    if empty or document.mark(at).rstrip() == "--set data.path=":
+        document.fail(at, "must not be empty; give a path, or null for data.source")
 
 
 def parse_trial(raw: dict[str, Any]) -> Trial:

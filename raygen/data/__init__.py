@@ -4,15 +4,23 @@ import hashlib
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from raygen.data.labels import Arrays
 from raygen.data.read import CIFAR10_CLASSES, hold_out, read_cifar10, read_path
 from raygen.data.shapes import SHAPES, draw_shapes
+from raygen.errors import InputError
 from raygen.spec import Spec
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
+
+
+def _no_empty_path(path: str | None) -> str | None:
+    if path is not None and not path.strip():
+        # No ValueError: pydantic would make it a traceback where --data becomes a DataSpec.
+        raise InputError("data.path: must not be empty; give a path, or null for data.source")
+    return path
 
 
 class DataSpec(Spec):
@@ -26,7 +34,7 @@ class DataSpec(Spec):
     """
 
     source: Literal["cifar10", "shapes"] = "cifar10"
-    path: str | None = None
+    path: Annotated[str | None, AfterValidator(_no_empty_path)] = None
     root: str = "data"
     limit: Annotated[int, Field(ge=16)] | None = None
 
@@ -75,6 +83,11 @@ def load_data(spec: DataSpec) -> ImageData:
     else:
         name, arrays = "cifar10", read_cifar10(spec.root)
     if arrays.test_labels is None:
+        if len(arrays.labels) < 2:
+            raise InputError(
+                f"{spec.path}: a single image, and one is held out for testing: none is left to "
+                "train on; at least two are needed"
+            )
         arrays = hold_out(arrays)
     assert arrays.test_images is not None
     assert arrays.test_labels is not None

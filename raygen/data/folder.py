@@ -1,17 +1,26 @@
 """A folder of pictures with one subfolder per class, as torchvision's ImageFolder reads it."""
 
 from collections import Counter
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 
 from raygen.data.decode import decode_all, read_bytes
 from raygen.data.labels import Arrays
-from raygen.data.listing import PICTURES, list_files, subfolders
-from raygen.data.splits import SPLIT_OF, group_by_split, held_out, split_of, split_words
+from raygen.data.listing import PICTURES, list_files, on_one_line, subfolders
+from raygen.data.splits import (
+    SPLIT_OF,
+    are_splits,
+    group_by_split,
+    held_out,
+    split_of,
+    split_words,
+)
 from raygen.errors import InputError
 
 OUTSIDE = "pictures outside of the folders of classes"
+UNSAYING = ("images", "imgs", "data")  # crow/images beside owl/images: classes, and no splits
 
 
 def read_folder(path: Path) -> tuple[Arrays, Counter[str]]:
@@ -40,6 +49,8 @@ def read_folder(path: Path) -> tuple[Arrays, Counter[str]]:
         *test, besides = _read_classes(splits[held], classes)
         left_out += besides
     left_out += _beside(path)
+    empty = [name for name in subfolders(path) if not list_files(path / name).files]
+    left_out["folders without pictures"] += len(empty)
     if held == "test" and "validation" in splits:
         pictures = len(list_files(splits["validation"]).files)
         left_out["pictures of validation, as test is there"] += pictures
@@ -50,15 +61,17 @@ def _split_folders(path: Path) -> dict[str, Path] | None:
     """The folder of each split, or None if the folders are those of classes.
 
     A folder `train` that holds pictures and stands beside other classes is a class: CIFAR-100 has
-    it. One that holds folders is a split, and then all of its neighbours with pictures must be.
+    it. One that holds folders, or that stands beside one of test or validation, is a split, and
+    then all of its neighbours with pictures must be.
     """
     folders = subfolders(path)
     words = {name: set(split_words(name).values()) for name in folders}
     exact = [name for name in folders if name.lower() in SPLIT_OF]
-    filled = [name for name in folders if name in exact or list_files(path / name).files]
+    filled = [name for name in folders if words[name] or list_files(path / name).files]
     every = all(len(words[name]) == 1 for name in filled)
     splits = every and (exact or any(words[name] == {"train"} for name in filled))
-    if not splits and not any(_holds_folders(path / name) for name in exact):
+    nested = any(_holds_folders(path / name) for name in exact)
+    if not (splits or nested or are_splits(filled)):
         return None
     named = {name: split_of(name, path / name) for name in filled}
     groups = group_by_split(named, path, "folders")
@@ -76,6 +89,8 @@ def _classes(path: Path) -> list[str]:
             f"{path}: holds {holds}; it needs one subfolder per class "
             f"(for pictures of one kind: a single one, such as {path.name}/all)"
         )
+    _refuse_level_above(path, classes)
+    _refuse_likeness(path, classes)
     return classes
 
 
@@ -96,15 +111,63 @@ def _read_classes(path: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarra
     return images, np.asarray(labels, np.int64), left_out
 
 
+def _refuse_level_above(path: Path, classes: list[str]) -> None:
+    """Refuse a single folder that is a split, or the data set: all would be one class."""
+    folder = path / classes[0]
+    if len(classes) > 1 or not _holds_folders(folder):
+        return
+    if split_words(folder.name):
+        raise InputError(
+            f"{path}: holds {folder.name} alone, which names a split where classes are expected; "
+            f"move what is in {folder} up to {path}"
+        )
+    inside = [name for name in subfolders(folder) if list_files(folder / name).files]
+    if len(inside) == 1 and split_words(inside[0]):
+        raise InputError(
+            f"{path}: holds {folder.name} alone, and that {inside[0]}, which names a split where "
+            f"a class is expected (is {folder} the data set?)"
+        )
+    if not are_splits(inside):  # those are refused below a class, with the picture
+        _refuse_likeness(folder, inside)
+
+
+def _refuse_likeness(path: Path, names: list[str]) -> None:
+    """Refuse "classes" that hold the same folders: they look like splits of unknown names."""
+    folders = {
+        name: {
+            inside
+            for inside in subfolders(path / name)
+            if inside not in UNSAYING and not split_words(inside)
+        }
+        for name in names
+    }
+    nested = [name for name in names if folders[name] and _holds_folders(path / name)]
+    for name, other in permutations(nested, 2):
+        if folders[name] <= folders[other]:
+            shared = sorted(folders[name])[:5]
+            raise InputError(
+                f"{path}: {name} and {other} both hold folders {on_one_line(', '.join(shared))}, "
+                f"as splits do and classes do not; splits are named {', '.join(SPLIT_OF)}"
+            )
+
+
 def _refuse_splits(folder: Path, pictures: list[Path]) -> None:
     """Refuse a split below a class: its test pictures would be trained on."""
+    levels: dict[Path, dict[str, Path]] = {}
     for picture in pictures:
+        inside = folder
         for part in picture.relative_to(folder).parts[:-1]:
-            if part.lower() in SPLIT_OF:
-                raise InputError(
-                    f"{picture}: {part!r} names a split below {folder.name!r}, where a class is "
-                    f"expected; splits come above classes (is {folder} the data set?)"
-                )
+            levels.setdefault(inside, {}).setdefault(part, picture)
+            inside /= part
+    for level, parts in levels.items():
+        splits = [part for part in parts if part.lower() in SPLIT_OF]
+        if not splits and are_splits(parts):
+            splits = [part for part in parts if split_words(part)]
+        if splits:
+            raise InputError(
+                f"{parts[splits[0]]}: {splits[0]!r} names a split below {level.name!r}, where a "
+                f"class is expected; splits come above classes (is {level} the data set?)"
+            )
 
 
 def _holds_folders(path: Path) -> bool:

@@ -35,10 +35,11 @@ def with_classes(train: Numbered, test: Numbered | None) -> Arrays:
     """Say which classes there are, and label every image by the position of its class.
 
     The classes are those that have names, in the order of the training images' names; splits are
-    matched by name. Without names they are the numbers that occur: a gap is no class.
+    matched by name. Without names they are the numbers of training images: a gap is no class.
 
     Raises:
-        InputError: a label has no name, or a name that the training images do not have.
+        InputError: a label has no name, or a name that the training images do not have, or, without
+            names, is that of no training image.
     """
     splits = [train, test] if test is not None else [train]
     names = train.names or (test.names if test is not None else [])
@@ -46,7 +47,9 @@ def with_classes(train: Numbered, test: Numbered | None) -> Arrays:
         labels = [_by_name(split, names) for split in splits]
         classes = names
     else:
-        occurring = np.unique(np.concatenate([split.labels for split in splits]))
+        occurring = np.unique(train.labels)
+        if test is not None:
+            _refuse_untrained(test, occurring)
         labels = [np.searchsorted(occurring, split.labels) for split in splits]
         classes = [str(number) for number in occurring]
     parts = [
@@ -67,6 +70,17 @@ def joined(parts: list[Numbered]) -> Numbered:
     labels = [_by_name(part, names) if names else part.labels for part in parts]
     images = np.concatenate([part.images for part in parts])
     return Numbered(images, np.concatenate(labels), names, parts[0].where)
+
+
+def _refuse_untrained(test: Numbered, trained: np.ndarray) -> None:
+    """Refuse a class that only the test split has, as a folder is refused for it."""
+    strange = np.setdiff1d(test.labels, trained)
+    if len(strange):
+        row = int((test.labels == strange[0]).argmax())
+        raise InputError(
+            f"{test.where}: test image {row} is of class {strange[0]}, which no training image has "
+            f"(they have {_some([str(number) for number in trained])})"
+        )
 
 
 def _by_name(split: Numbered, names: list[str]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,21 @@ from raygen.cache import cached
 from raygen.data.decode import SIZE, decode_all
 from raygen.data.labels import HIGHEST, Arrays, Numbered, joined, with_classes
 from raygen.data.listing import PICTURES, list_files, on_one_line
-from raygen.data.splits import group_by_split, held_out, split_of, split_words
+from raygen.data.splits import group_by_split, held_out, split_of, split_words, words_of
+from raygen.document import shown
 from raygen.errors import InputError
 
 IMAGE_COLUMNS = ("img", "image", "images")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
 DECODING = 2  # part of every cache key: raise it when the same bytes give other pixels
 
+PART = re.compile(
+    r"(?P<part>\d{1,9})-of-(?P<parts>\d{1,9})(?!\d)(?=[^/]*$)"
+)  # train-00000-of-00002
 
-def read_parquet(path: Path) -> tuple[Arrays, Counter[str]]:
-    """Read a file, or all files below a folder; return what is left out, too.
+
+def read_parquet(path: Path) -> tuple[Arrays, Counter[str], tuple[str, ...]]:
+    """Read a file, or all files below a folder; return what is left out, and notes, too.
 
     The name of a file says its split, or else that of the nearest folder that does. Files none of
     which says one are the parts of one training set.
@@ -41,13 +47,27 @@ def read_parquet(path: Path) -> tuple[Arrays, Counter[str]]:
         names = list(files)
     splits = {name: _split(name, path) for name in names}
     groups = group_by_split(splits, path, "Parquet files")
-    _refuse_configurations(path, groups["train"])
+    notes = ()
+    if set(splits.values()) == {None} and len(names) > 1:
+        some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        notes = (
+            on_one_line(
+                f"{path}: {len(names)} Parquet files are one training set, as none names a split: "
+                f"{some}"
+            ),
+        )
+    if path.is_dir():
+        _refuse_missing_parts(path, names)
+    if set(splits.values()) != {None}:
+        _refuse_configurations(path, names)
+    for group in groups.values():
+        _refuse_partial(path, group)
     held = held_out(groups)
     if held == "test" and "validation" in groups:
         left_out["Parquet files of validation, as test is there"] += len(groups["validation"])
     train = joined([_read_file(files[name]) for name in groups["train"]])
     test = joined([_read_file(files[name]) for name in groups[held]]) if held else None
-    return with_classes(train, test), left_out
+    return with_classes(train, test), left_out, notes
 
 
 def _besides(left_out: Counter[str]) -> Counter[str]:
@@ -66,19 +86,42 @@ def _split(name: str, root: Path) -> str | None:
     return None
 
 
-def _refuse_configurations(path: Path, train: list[str]) -> None:
-    """Refuse training files of several folders, whatever split their last folders name."""
-    if all(_split(name, path) is None for name in train):
-        return
+def _refuse_configurations(path: Path, names: list[str]) -> None:
+    """Refuse files of several folders, whatever split their last folders name."""
     folders = {
-        "/".join(part for part in Path(name).parts[:-1] if not split_words(part)) for name in train
+        "/".join(part for part in Path(name).parts[:-1] if not split_words(part)) for name in names
     }
     if len(folders) > 1:
         known = ", ".join(sorted(folder or "." for folder in folders))
+        raise InputError(f"{path}: holds several data sets: {known}; give the path of one of them")
+
+
+def _refuse_partial(path: Path, names: list[str]) -> None:
+    """Refuse a split beside its beginning, which the hub calls partial-train: images twice."""
+    partial = [name for name in names if "partial" in words_of(name)]
+    whole = [name for name in names if name not in partial]
+    if partial and whole:
         raise InputError(
-            f"{path}: holds several data sets, each with training files: {known}; "
-            "give the path of one of them"
+            f"{path}: {partial[0]} is a part of the split that {whole[0]} is of; leave one"
         )
+
+
+def _refuse_missing_parts(path: Path, names: list[str]) -> None:
+    """Refuse `train-00000-of-00002` without its second part; parts count from 0 or from 1."""
+    series: dict[tuple[str, int], list[int]] = {}
+    for name in names:
+        match = PART.search(name)
+        if match:
+            before = name[: match.start()]
+            series.setdefault((before, int(match["parts"])), []).append(int(match["part"]))
+    for (before, parts), numbers in series.items():
+        first = 1 if 0 not in numbers and parts in numbers else 0
+        for part in range(first, parts + first):
+            if numbers.count(part) != 1:
+                problem = "is there twice" if part in numbers else "is missing"
+                raise InputError(
+                    f"{path}: {before}*.parquet: part {part - first + 1} of {parts} {problem}"
+                )
 
 
 def _read_file(file: Path) -> Numbered:
@@ -88,7 +131,7 @@ def _read_file(file: Path) -> Numbered:
         table, image_column, label_column = _open(file)
         labels = _labels(file, table[label_column].to_pylist())
         images = _pixels(file, table[image_column].combine_chunks())
-        names = _class_names(table.schema.metadata, label_column)
+        names = _class_names(file, table.schema.metadata, label_column)
     except (pyarrow.ArrowException, OSError, UnicodeError) as error:
         line = str(error).partition("\n")[0]
         raise InputError(f"{file}: not a readable Parquet file ({line})") from error
@@ -193,11 +236,20 @@ def _holds_images(kind: Any) -> bool:
     return types.is_binary(kind) or types.is_large_binary(kind) or _listed(kind)
 
 
-def _class_names(metadata: dict[bytes, bytes] | None, label_column: str) -> list[str]:
+def _class_names(file: Path, metadata: dict[bytes, bytes] | None, label_column: str) -> list[str]:
     """Class names as the Hugging Face hub writes them into the schema, [] if it did not."""
     try:
         info = json.loads((metadata or {}).get(b"huggingface", b"{}"))
         names = info["info"]["features"][label_column]["names"]
     except (ValueError, KeyError, TypeError, IndexError):
         return []
-    return names if isinstance(names, list) and all(isinstance(n, str) for n in names) else []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return []
+    first = {name: number for number, name in reversed(list(enumerate(names)))}
+    for number, name in enumerate(names):
+        if first[name] != number:
+            raise InputError(
+                f"{file}: classes {first[name]} and {number} are both named {shown(name)} in its "
+                "Hugging Face metadata; names of classes must differ"
+            )
+    return names

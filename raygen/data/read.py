@@ -42,7 +42,7 @@ def read_cifar10(root: str) -> Arrays:
 def read_path(path: str) -> tuple[str, Arrays, tuple[str, ...]]:
     """Read whatever lies at `path`: its name (the last part of the path), arrays, and notes.
 
-    A note is one line on what is left out.
+    A note is one line on what is left out, or on how names were understood.
 
     Raises:
         InputError: nothing there, or as the reader of its kind.
@@ -52,21 +52,22 @@ def read_path(path: str) -> tuple[str, Arrays, tuple[str, ...]]:
         raise InputError(f"data.path: {path} not found")
     name = place.resolve().stem if place.is_file() else place.resolve().name
     suffix = place.suffix.lower() if place.is_file() else ""
+    notes: tuple[str, ...] = ()
     if suffix == ".npz":
         arrays, left_out = read_npz(place)
     elif suffix == ".parquet" or (place.is_dir() and list_files(place, (".parquet",)).files):
-        arrays, left_out = read_parquet(place)
+        arrays, left_out, notes = read_parquet(place)
     elif place.is_dir():
         arrays, left_out = read_folder(place)
     else:
         raise InputError(
             f"data.path: {path} is none of a .parquet file, an .npz file, or a folder of images"
         )
-    return name, arrays, left_out_note(path, left_out)
+    return name, arrays, (*notes, *left_out_note(path, left_out))
 
 
 def hold_out(arrays: Arrays) -> Arrays:
-    """Split off every tenth image of a fixed shuffle as the test split."""
+    """Split off every tenth image of a fixed shuffle as the test split; two images are needed."""
     order = np.random.Generator(np.random.PCG64(0)).permutation(len(arrays.labels))
     count = max(1, len(order) // HELD_OUT)
     test, train = np.sort(order[:count]), np.sort(order[count:])

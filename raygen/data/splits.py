@@ -1,7 +1,7 @@
 """Which split of a data set a name stands for; a name that says nothing is never taken for one."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,20 +16,45 @@ SPLITS = {
     "validation": ("validation", "valid", "val", "dev"),
 }
 SPLIT_OF = {word: split for split, words in SPLITS.items() for word in words}
+# What is written right behind such a word: testset, trainimages, trainval.
+ENDINGS = ("set", "images", "imgs", "data", "labels", *SPLIT_OF)
+JOINED = re.compile(f"({'|'.join(SPLIT_OF)})({'|'.join(ENDINGS)})")
+CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def split_words(name: str) -> dict[str, str]:
     """The words of a name that stand for a split, each with the split.
 
-    Words end at whatever is no letter: `cifar10-test`, `train-00000-of-00002` and `Val.2017` have
+    `cifar10-test`, `train-00000-of-00002`, `Val.2017`, `TrainImages`, `trainA` and `testset` have
     one, `latest` and `testbed` none.
     """
     return {word: SPLIT_OF[word] for word in words_of(name) if word in SPLIT_OF}
 
 
 def words_of(name: str) -> list[str]:
-    """The runs of letters in a name, in lower case."""
-    return re.findall(r"[^\W\d_]+", name.lower())
+    """The words of a name, in lower case.
+
+    Words end at whatever is no letter, at a capital inside (trainA), and where a word for a split
+    ends and one of the endings follows (testset).
+    """
+    words: list[str] = []
+    for run in re.findall(r"[^\W\d_]+", name):
+        # `TESTset` is in no camel case: whole first.
+        whole = JOINED.fullmatch(run.lower())
+        for part in [run] if whole else CAMEL_CASE.split(run):
+            joined = JOINED.fullmatch(part.lower())
+            words += joined.groups() if joined else [part.lower()]
+    return words
+
+
+def are_splits(names: Iterable[str]) -> bool:
+    """Whether one of the names stands for training, and another for what is held out from it."""
+    splits = {name: words for name in names if (words := set(split_words(name).values()))}
+    return any(
+        "train" in training and held - {"train"} and name != other
+        for name, training in splits.items()
+        for other, held in splits.items()
+    )
 
 
 def split_of(name: str, where: Path | str) -> str | None:

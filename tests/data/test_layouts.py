@@ -19,6 +19,7 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from raygen.config import load_study, load_train_job
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.listing import PICTURES
 from raygen.errors import InputError
@@ -111,7 +112,15 @@ PARQUET = {
     "shards without a split": (["0000", "0001"], (72, 8)),
     "parts without a split": (["latest-part-0", "testbed-part-1"], (72, 8)),
     "train alone": (["train"], (36, 4)),
+    "joined words": (["trainset", "testset"], (TRAIN, TEST)),
+    "camel case": (["TrainImages", "TestImages"], (TRAIN, TEST)),
+    "camel case, lower": (["birdsTrain", "birdsVal"], (TRAIN, VALIDATION)),
+    "a beginning, converted by the hub": (["default/partial-train/0000", "default/test/0000"],
+                                          (TRAIN, TEST)),
+    "parts from 1": (["train-1-of-2", "train-2-of-2", "test-1-of-1"], (2 * TRAIN, TEST)),
+    "without a known split": (["x_A", "holdout"], (72, 8)),
 }  # fmt: skip
+UNNAMED = ("shards without a split", "parts without a split", "without a known split")
 
 
 def size_of(name: str) -> int:
@@ -133,7 +142,12 @@ def test_parquet_files_are_of_the_split_that_a_reader_sees_in_their_names(
 
     assert counts(data) == expected
     left = (f"{tmp_path}/set: left out 1 Parquet files of validation, as test is there",)
-    assert data.notes == (left if layout == "all three" else ())
+    unnamed = (
+        f"{tmp_path}/set: 2 Parquet files are one training set, as none names a split: "
+        + ", ".join(f"{name}.parquet" for name in sorted(names)),
+    )
+    notes = {"all three": left} | dict.fromkeys(UNNAMED, unnamed)
+    assert data.notes == notes.get(layout, ())
 
 
 @pytest.mark.parametrize(
@@ -146,9 +160,23 @@ def test_parquet_files_are_of_the_split_that_a_reader_sees_in_their_names(
         (["val", "test"], "set: no training Parquet files (only test.parquet, val.parquet)"),
         (["birds_train_test"], "set/birds_train_test.parquet: names two splits, train and test"),
         (["fine/train/0", "fine/test/0", "coarse/train/0", "coarse/test/0"],
-         "set: holds several data sets, each with training files: coarse, fine; give the path of"),
+         "set: holds several data sets: coarse, fine; give the path of"),
         (["mnist/train-0", "cifar10/train-0"],
-         "set: holds several data sets, each with training files: cifar10, mnist"),
+         "set: holds several data sets: cifar10, mnist"),
+        (["A/train", "A/test", "B/test"],
+         "set: holds several data sets: A, B; give the path of one of them"),
+        (["A/train", "B/test"], "set: holds several data sets: A, B; give the path of one"),
+        (["A/train", "A/test", "B/validation"], "set: holds several data sets: A, B; give"),
+        (["default/train/0000", "default/partial-train/0000"],
+         "set: default/partial-train/0000.parquet is a part of the split that "
+         "default/train/0000.parquet is of; leave one"),
+        (["train-00000-of-00002"], "set: train-*.parquet: part 2 of 2 is missing"),
+        (["data/train-00001-of-00003-9f8a", "data/train-00002-of-00003-1c2d"],
+         "set: data/train-*.parquet: part 1 of 3 is missing"),
+        (["train-0", "test-0-of-2"], "set: test-*.parquet: part 2 of 2 is missing"),
+        (["train-00000-of-00001-9f8a", "train-00000-of-00001-1c2d"],
+         "set: train-*.parquet: part 1 of 1 is there twice"),
+        (["trainval", "test"], "set/trainval.parquet: names two splits, train and val; rename"),
     ],
 )  # fmt: skip
 def test_parquet_files_whose_split_or_data_set_is_unclear_are_refused_by_name(
@@ -188,6 +216,11 @@ FOLDERS = {
     "words": (["training", "testing"], (TRAIN, TEST)),
     "all three": (["train", "val", "test"], (TRAIN, TEST)),
     "prefixed": (["seg_train", "seg_test"], (TRAIN, TEST)),
+    "joined words": (["trainset", "testset"], (TRAIN, TEST)),
+    "joined images": (["train_images", "testimages"], (TRAIN, TEST)),
+    "camel case": (["TrainImages", "TestImages"], (TRAIN, TEST)),
+    "CycleGAN": (["trainA", "testA"], (TRAIN, TEST)),
+    "underscores": (["training_set", "test_set"], (TRAIN, TEST)),
     "train alone": (["train"], (36, 4)),
     "classes": (["."], (36, 4)),
 }
@@ -218,6 +251,23 @@ def test_folders_are_of_the_split_that_a_reader_sees_in_their_names(
         (["train", "training"], "set: train and training are both train; leave one"),
         (["birds/train", "birds/test"],
          "set/birds/test/crow/000.png: 'test' names a split below 'birds', where a class is"),
+        (["seg_train", "seg_test", "seg_pred/all"],
+         "set: seg_pred does not say of which split it is, as other folders do; known are train"),
+        (["seg_train/seg_train", "seg_test/seg_test"],
+         "set/seg_train: holds seg_train alone, which names a split where classes are expected; "
+         "move what is in set/seg_train/seg_train up to set/seg_train"),
+        (["training_set", "holdout"], "set: holdout and training_set both hold folders crow, owl, "
+         "as splits do and classes do not; splits are named train, training, test, testing"),
+        (["a", "b", "all"], "set: a and all both hold folders crow, owl"),
+        (["train_images", "testimages", "extra"], "set: extra does not say of which split"),
+        (["trainA", "testA", "trainB", "testB"], "set: testA and testB are both test; leave one"),
+        (["trainval", "test_images"], "set/trainval: names two splits, train and val; rename"),
+        (["cifar/train_set", "cifar/test_set"],
+         "set/cifar/test_set/crow/000.png: 'test_set' names a split below 'cifar', where a class "
+         "is expected; splits come above classes (is set/cifar the data set?)"),
+        (["cifar/train_set"], "set: holds cifar alone, and that train_set, which names a split "
+         "where a class is expected (is set/cifar the data set?)"),
+        (["cifar/training_set", "cifar/holdout"], "set/cifar: holdout and training_set both hold"),
     ],
 )  # fmt: skip
 def test_folders_whose_split_is_unclear_are_refused_by_name(
@@ -250,6 +300,61 @@ def test_a_class_named_train_beside_other_classes_is_a_class(tmp_path: Path) -> 
     assert load(tmp_path / "set").classes == ("tractor", "train", "trout")
 
 
+@pytest.mark.parametrize(
+    ("folders", "said"),
+    [
+        (("seg_train/crow", "seg_train/owl", "seg_test/crow", "seg_test/owl", "seg_pred"),
+         "set: seg_pred does not say of which split it is"),
+        (("trainA", "testA"), "set/trainA: holds pictures without a class"),
+        (("train_images", "testimages"), "set/train_images: holds pictures without a class"),
+        (("training_set/crow", "training_set/owl", "holdout/crow"),
+         "set: holdout and training_set both hold folders crow, as splits do"),
+    ],
+)  # fmt: skip
+def test_pictures_right_in_a_split_are_of_no_class(
+    tmp_path: Path, folders: tuple[str, ...], said: str
+) -> None:
+    pictures(tmp_path / "set", 10, folders)
+
+    assert refusal(tmp_path / "set", tmp_path).startswith(said)
+
+
+def test_an_empty_test_folder_of_another_name_is_refused_too(tmp_path: Path) -> None:
+    pictures(tmp_path / "set" / "train_set", TRAIN)
+    (tmp_path / "set" / "test_set").mkdir()
+
+    assert refusal(tmp_path / "set", tmp_path).startswith("set/test_set: holds nothing")
+
+
+def test_a_folder_without_pictures_beside_splits_is_left_out_and_counted(tmp_path: Path) -> None:
+    pictures(tmp_path / "set" / "train", TRAIN)
+    pictures(tmp_path / "set" / "test", TEST)
+    (tmp_path / "set" / "annotations").mkdir()
+
+    data = load(tmp_path / "set")
+
+    assert counts(data) == (TRAIN, TEST)
+    assert data.notes == (f"{tmp_path}/set: left out 1 folders without pictures",)
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("crow/images", "owl/images"),
+        ("crow/hooded", "crow/carrion", "owl/snowy"),
+        ("vehicles/bullet_train", "vehicles/car", "animals/owl"),
+        ("bullet_train", "restraint", "tractor"),
+        ("iTrain", "owl"),
+    ],
+)
+def test_folders_inside_of_classes_and_classes_with_a_word_of_a_split_stay_classes(
+    tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    pictures(tmp_path / "set", 30, folders)
+
+    assert load(tmp_path / "set").classes == tuple(sorted({f.split("/")[0] for f in folders}))
+
+
 def test_splits_without_classes_are_refused_and_no_classes(tmp_path: Path) -> None:
     pictures(tmp_path / "set", 8, ("train", "test"))
 
@@ -279,6 +384,8 @@ NPZ = {
     "validation": (["x_train", "y_train", "x_val", "y_val"], (TRAIN, VALIDATION), []),
     "all three": (["x_train", "y_train", "x_val", "y_val", "x_test", "y_test"], (TRAIN, TEST),
                   ["x_val", "y_val"]),
+    "camel case": (["trainImages", "trainLabels", "testImages", "testLabels"], (TRAIN, TEST), []),
+    "joined words": (["trainimages", "trainlabels", "testimages", "testlabels"], (TRAIN, TEST), []),
     "plain": (["images", "labels"], (36, 4), []),
     "more arrays": (["images", "labels", "boxes", "label_names"], (36, 4),
                     ["boxes", "label_names"]),
@@ -292,7 +399,7 @@ def test_arrays_are_of_the_split_that_a_reader_sees_in_their_names(
     keys, expected, left_out = NPZ[layout]
     arrays = {}
     for key in keys:
-        images = "x" in key.lower().split("_") or "images" in key
+        images = "x" in key.lower().split("_") or "images" in key.lower()
         count = size_of(key)
         arrays[key] = np.zeros((count, 32, 32, 3), np.uint8) if images else np.arange(count) % 2
     np.savez(tmp_path / "set.npz", **arrays)
@@ -542,6 +649,67 @@ def test_a_class_name_that_the_training_images_lack_is_refused_by_name(tmp_path:
     assert refusal(tmp_path / "set", tmp_path) == (
         "set/test.parquet: has wren among its class names, but the training images have crow, owl"
     )
+
+
+def test_a_class_that_only_the_test_split_has_is_refused_unless_it_has_a_name(
+    tmp_path: Path,
+) -> None:
+    images = np.zeros((2, 32, 32, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=[0, 1], x_test=images, y_test=[1, 7])
+    table(tmp_path / "set" / "train.parquet", 2, [0, 1])
+    table(tmp_path / "set" / "test.parquet", 2, [1, 7])
+    table(tmp_path / "named" / "train.parquet", 2, [1, 1], ["crow", "owl", "tit"])
+    table(tmp_path / "named" / "test.parquet", 2, [1, 2], ["crow", "owl", "tit"])
+
+    rule = "test image 1 is of class 7, which no training image has (they have 0, 1)"
+    assert refusal(tmp_path / "set.npz", tmp_path) == f"set.npz: {rule}"
+    assert refusal(tmp_path / "set", tmp_path) == f"set/test.parquet: {rule}"
+    assert load(tmp_path / "named").classes == ("crow", "owl", "tit")
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    table(tmp_path / "set.parquet", 4, [0, 1, 2, 1], ["crow", "owl", "crow"])
+
+    assert refusal(tmp_path / "set.parquet", tmp_path) == (
+        "set.parquet: classes 0 and 2 are both named 'crow' in its Hugging Face metadata; "
+        "names of classes must differ"
+    )
+
+
+@pytest.mark.parametrize("layout", ["set.parquet", "set.npz", "set"])
+def test_a_single_image_is_refused_as_it_cannot_be_split(tmp_path: Path, layout: str) -> None:
+    table(tmp_path / "set.parquet", 1, [0])
+    np.savez(tmp_path / "set.npz", images=np.zeros((1, 32, 32, 3), np.uint8), labels=[0])
+    pictures(tmp_path / "set", 1)
+
+    assert refusal(tmp_path / layout, tmp_path) == (
+        f"{layout}: a single image, and one is held out for testing: none is left to train on; "
+        "at least two are needed"
+    )
+
+
+@pytest.mark.parametrize("path", ["", " "])
+def test_an_empty_path_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match=r"^data\.path: must not be empty; give a path, or null"):
+        DataSpec(path=path)
+
+
+@pytest.mark.parametrize("setting", ["data.path=", "data.path=''", "data.path= "])
+@pytest.mark.parametrize("form", ["tune", "train"])
+def test_an_unset_variable_in_set_does_not_fall_back_to_other_images(
+    tmp_path: Path, setting: str, form: str
+) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text("family: vae\ndata: {source: shapes}\n")
+
+    with pytest.raises(InputError) as caught:
+        {"tune": load_study, "train": load_train_job}[form](file, [setting])
+
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(f"--set {setting}")
+    assert "data.path: " in message
+    assert message.endswith("must not be empty; give a path, or null for data.source")
 
 
 # Image columns
