@@ -29,8 +29,12 @@ class DataSpec(Spec):
     `path` (a Parquet file or folder, an .npz, a folder with one subfolder per class) wins over
     `source`. Names say the splits, as users of Hugging Face and torchvision write them: train or
     training; test, testing, eval or evaluation; val, valid, validation or dev, which is held out
-    where there is no test split and else left out. Where no name does, one image in ten is held
-    out. `limit` keeps that many training images, chosen with a fixed seed.
+    where there is no test split and else left out. They may be joined or in camel case: testset,
+    trainimages, TrainImages, trainA. Where no name does, one image in ten is held out. `limit`
+    keeps that many training images, chosen with a fixed seed.
+
+    Raises:
+        InputError: `path` is empty.
     """
 
     source: Literal["cifar10", "shapes"] = "cifar10"
