@@ -48,6 +48,7 @@ SEND_KEYS = click.option(
     is_flag=True,
     help="With --cluster: send this machine's keys of the storage, for a cluster without its own.",
 )
+PAGE = (".html", ".htm")  # so that no page takes the place of a journal or a checkpoint
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -153,6 +154,8 @@ def tune(
     from raygen.progress import StudyProgress, parse_duration, plan
     from raygen.report.page import page_path
 
+    if cluster is None and (detach or send_keys or plain_http):
+        raise click.UsageError("--detach, --send-keys and --plain-http go with --cluster")
     hours = None if limit is None else parse_duration(limit) / 3600
     chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
     short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
@@ -173,12 +176,14 @@ def tune(
 
     folder, kept = place_study(storage, name, space.stem, resume, journal)
     page = page or page_path(folder.root)
-    check_target(page, "--report")
+    check_target(page, "--report", PAGE)
     if dry_run:
+        from raygen.data import load_data
         from raygen.tune.fit import fits
 
         where = kept.place if kept else folder.root
-        say(plan(study, where, fits(study.spec, address or cluster)))
+        data = load_data(study.spec.data) if study.spec.data.path and not cluster else None
+        say(plan(study, where, fits(study.spec, address or cluster), data))
         return 0
     from raygen.results import grace_advice
     from raygen.results import load_study as load_results
@@ -433,6 +438,10 @@ def export(
     ending = out.suffix.removeprefix(".") if out else ""
     form = form or (ending if ending in ("csv", "json", "parquet") else None)
     if form in ("csv", "json", "parquet"):
+        if trial is not None or uint8:
+            raise click.UsageError(f"--trial and --uint8 are of a model, not of a table as {form}")
+        if out is not None and ending != form:
+            raise click.UsageError(f"-f {form}: {out} ends otherwise")
         from raygen.results import load_study
         from raygen.tables import table_text, write_table
 
@@ -445,6 +454,8 @@ def export(
             write_table(study, table, form, out)
             say(out)
         return
+    if table != "trials":
+        raise click.UsageError("--table goes with -f csv, json or parquet")
     from raygen.apply.export import export as write
 
     done = write(_chosen(source, trial), out or Path(f"model.{form or 'onnx'}"), uint8)
@@ -534,10 +545,13 @@ def report(
 
     E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
     """
+    from raygen.files import check_target
     from raygen.report.index import write_index
     from raygen.report.page import write_report
     from raygen.report.versus import write_versus
 
+    if output is not None:
+        check_target(output, "--output", PAGE)
     if (index is None) == (not studies):
         raise click.UsageError("give a study, two or more to compare, or --index FOLDER")
     if index is not None:
@@ -581,6 +595,8 @@ def status(
         sys.exit(act(cluster, study.name if study else None, plain_http))
     if study is None:
         raise click.UsageError("give a STUDY, or --cluster")
+    if watch and (at is not None or why is not None or check):
+        raise click.UsageError("--watch shows the present: not with --at, --why or --check")
     from raygen.status import status as read_status
     from raygen.status import status_text
     from raygen.status import why as story
@@ -673,6 +689,12 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
 
     found = load_study(study)
     number = best_trial(found) if trial is None else trial
+    again = found.replicates.set_index("trial")["of"].to_dict()
+    if number in again:
+        of = again[number]
+        raise InputError(
+            f"--trial {number}: repeats trial {of} with another seed; see --trial {of}"
+        )
     if number not in found.configs:
         raise InputError(f"--trial {number}: {study} has no such trial")
     config = train_config(found, number)

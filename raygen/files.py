@@ -76,12 +76,15 @@ def check_plain(path: Path, option: str = "") -> None:
     raise InputError(f"{named}: is {kind}; give the name of a file")
 
 
-def check_target(path: Path, option: str) -> None:
+def check_target(path: Path, option: str, endings: tuple[str, ...] = ()) -> None:
     """Make sure, before long work, that a file can be written; nothing is.
 
     Raises:
-        InputError: it is not a plain file, or its folder cannot be made or written.
+        InputError: it has another ending than asked for, is not a plain file, or its folder cannot
+            be made or written.
     """
+    if endings and path.suffix.lower() not in endings:
+        raise InputError(f"{option} {path}: must end in {' or '.join(endings)}")
     check_plain(path, option)
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():

@@ -114,7 +114,9 @@ def measure(
             "or more to know how near to the training images a new one lies"
         )
     device = model.device
-    generated = torch.cat([images for images, _ in sample_chunks(model, samples, SAMPLE_SEED)])
+    counts = torch.bincount(data.train.labels, minlength=len(data.classes))
+    drawn = sample_chunks(model, samples, SAMPLE_SEED, counts)
+    generated = torch.cat([images for images, _ in drawn])
     random = torch.Generator().manual_seed(SAMPLE_SEED)
     kept = torch.randperm(len(data.test.labels), generator=random)[:samples]
     held_out = data.test.images[kept]

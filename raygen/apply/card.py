@@ -6,6 +6,7 @@ from typing import Any
 
 from raygen.document import dump
 from raygen.metrics.protocol import protocol_hash
+from raygen.untrusted import visible
 
 
 def model_card(
@@ -15,7 +16,24 @@ def model_card(
     interface: dict[str, Any],
     audit: dict[str, Any] | None,
 ) -> str:
-    """Markdown, after Mitchell et al. 2019, "Model Cards for Model Reporting"."""
+    """Markdown, after Mitchell et al. 2019, "Model Cards for Model Reporting".
+
+    What the checkpoint says of itself is text in it: no markup, and nothing that cannot be seen.
+    """
+    return _text(_card(file, content, facts, interface, audit))
+
+
+def _text(card: str) -> str:
+    return visible(card).replace("<script", "&lt;script").replace("<img", "&lt;img")
+
+
+def _card(
+    file: Path,
+    content: dict[str, Any],
+    facts: dict[str, Any],
+    interface: dict[str, Any],
+    audit: dict[str, Any] | None,
+) -> str:
     data = content["data"]
     classes = ", ".join(f"{number} {name}" for number, name in enumerate(data["classes"]))
     labels = f"- `labels`: int64 (n,): {classes}\n" if facts["conditional"] else ""

@@ -17,7 +17,7 @@ from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator, require
 from raygen.metrics.model import Generative
 from raygen.metrics.repeated import Value, repeated
 from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
-from raygen.results import load_study
+from raygen.results import Study, best_model, fresh, load_study
 
 SAMPLES = 10_000
 
@@ -103,17 +103,34 @@ def _as_at_the_end(
         raise InputError(f"{source}: is no study, so say what to measure, e.g. --metrics fid,kid")
     one = _open(source, data, device)
     _tell_of(one, tell)
-    plan = afresh.plan(load_study(source).info, one.data)
+    study = load_study(source)
+    plan = afresh.plan(study.info, one.data)
     plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
     _check(one, plan.metrics, plan.samples)
     require(plan.metrics)
     evaluator = afresh.evaluator(plan, one.data, device, None)
     values = repeated(evaluator, lambda seed: _drawn(one, plan.samples, seed, device), plan.seeds)
+    _compare(study, values, tell)
     assert one.folder is not None
     file = one.folder.evaluation
     evaluated = Evaluated(one.name, plan.samples, plan.seeds, values, one.facts, file)
     _write(file, evaluated)
     return evaluated
+
+
+def _compare(study: Study, values: Sequence[Value], tell: Callable[[str], None]) -> None:
+    """Say where a value does not compare with that of the search, and why: another encoder, say."""
+    model = best_model(study)
+    measured = {} if model is None else fresh(study, model) or {}
+    for value in values:
+        digest = measured.get(value.metric, {}).get("protocol")
+        record = (study.info.get("protocols") or {}).get(digest)
+        theirs = comparable(record or {})
+        ours = comparable(value.protocol)
+        keys = sorted(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
+        if record is not None and keys:
+            told = ", ".join(f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys)
+            tell(f"{value.metric}: does not compare with the search's, measured otherwise: {told}")
 
 
 def _tell_of(source: _Source, tell: Callable[[str], None]) -> None:

@@ -156,6 +156,8 @@ def _difference(found: Source, run: Run, uint8: bool) -> float:
             return float("inf")
         scale = 255 if uint8 else 1
         error = (images.double() - wanted.double()).abs().max() / scale
+        if not bool(error.isfinite()):  # nan is above no bound, and below none
+            return float("inf")
         # And the exported arithmetic is that of `raygen generate`: the same levels, or next ones.
         levels = images.double() * (1 if uint8 else 255)
         rounding = (levels - drawn.double()).abs().max() / 255

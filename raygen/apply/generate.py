@@ -1,5 +1,6 @@
 """32x32 colour images from noise: a grid, a folder of PNGs, an .npz, or a short animation."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -8,15 +9,15 @@ import torch
 from torch import Tensor
 
 from raygen.apply import explore
-from raygen.apply.source import find_checkpoint, find_data
+from raygen.apply.source import find_data, open_source
 from raygen.apply.write import write_folder, write_gif, write_grid, write_npz
 from raygen.errors import InputError
-from raygen.metrics.model import CHUNK, Generative, draw_latents
-from raygen.train.checkpoint import load_sampler
+from raygen.metrics.model import CHUNK, Generative, draw_latents, even, labels_in_shares
 from raygen.train.loop import Learner
 from raygen.train.vae import VaeLearner
 
 Chunks = Iterator[tuple[Tensor, Tensor]]
+MOST_IN_ONE = 100_000  # images of a grid or an animation, which are made in memory
 FRAMES = 16  # of an animation from one latent to the next, unless told
 
 
@@ -54,8 +55,13 @@ def generate(
     """
     ways = ways or Ways(label)
     _check(output, ways)
-    checkpoint = find_checkpoint(source)
-    learner, content = load_sampler(checkpoint, device)
+    for name, value in (("--truncation", ways.truncation), ("--spread", ways.spread)):
+        if value is not None and not math.isfinite(value):
+            raise InputError(f"{name} {value}: must be a finite number")
+    if output.suffix in (".png", ".gif") and count > MOST_IN_ONE:
+        raise InputError(f"--count {count}: one {output.suffix} holds at most {MOST_IN_ONE:,}")
+    opened = open_source(source, device)
+    checkpoint, learner, content = opened.checkpoint, opened.learner, opened.content
     chosen = None
     if ways.label is not None:
         chosen = _class_number(ways.label, content["data"]["classes"], content)
@@ -83,16 +89,24 @@ def generate(
     return output
 
 
-def sample_chunks(model: Generative, count: int, seed: int, label: int | None = None) -> Chunks:
-    """Yield images uint8 (n, 3, 32, 32) and labels (n,), n <= 250, until there are `count`."""
-    for latents, labels in _latents(model, count, seed, label):
-        yield model.sample(latents, labels).cpu(), labels.cpu()
+def sample_chunks(model: Generative, count: int, seed: int, counts: Tensor | None = None) -> Chunks:
+    """Yield images uint8 (n, 3, 32, 32) and labels (n,), n <= 250, until there are `count`.
+
+    Classes take turns; those of a conditional model come in the shares of `counts` (classes,).
+    """
+    labels = None
+    if counts is not None and getattr(model, "conditional", False) and not even(counts):
+        labels = labels_in_shares(counts, count)
+    for latents, drawn in _latents(model, count, seed, None, labels):
+        yield model.sample(latents, drawn).cpu(), drawn.cpu()
 
 
-def _latents(model: Generative, count: int, seed: int, label: int | None) -> Chunks:
+def _latents(
+    model: Generative, count: int, seed: int, label: int | None, shares: Tensor | None = None
+) -> Chunks:
     for index in range(-(-count // CHUNK)):
         size = min(CHUNK, count - index * CHUNK)
-        latents, labels = draw_latents(model, seed, index, size)
+        latents, labels = draw_latents(model, seed, index, size, shares)
         if label is not None:
             labels = torch.full_like(labels, label)
         yield latents, labels

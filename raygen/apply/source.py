@@ -89,8 +89,28 @@ def open_source(source: Path, device: torch.device) -> Source:
     """
     checkpoint = find_checkpoint(source)
     learner, content = load_sampler(checkpoint, device)
+    if source.is_dir():
+        _check_training(source, checkpoint, content)
     folder = checkpoint.parent if source.is_file() else source
     return Source(learner, content, checkpoint, UseFolder(folder))
+
+
+def _check_training(source: Path, checkpoint: Path, content: dict[str, Any]) -> None:
+    """Make sure that the checkpoint of a study's model is that of the training in its journal.
+
+    Raises:
+        InputError: it is of another seed.
+    """
+    if not StudyFolder(source).journal.exists():
+        return
+    model = best_model(load_study(source))
+    if model is None:
+        return
+    if content["seed"] != model.seed:
+        raise InputError(
+            f"{checkpoint}: is of another training: its seed is {content['seed']}, that of the "
+            f"model to use {model.seed}"
+        )
 
 
 def find_data(checkpoint: Path, content: dict[str, Any], given: str | None) -> ImageData:

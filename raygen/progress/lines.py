@@ -131,7 +131,9 @@ class StudyProgress:
         best = self.board.best()
         if best is not None:
             over = " over its new seeds" if self.board.means else ""
-            self._say(f"best {self.board.metric} {best[1]:.5g}{over} by trial {best[0]}", "bold")
+            useless = "; it draws one image: do not use it" * (best[0] in self.board.failed)
+            text = f"best {self.board.metric} {best[1]:.5g}{over} by trial {best[0]}{useless}"
+            self._say(text, "bold")
 
     def _say(self, text: str, style: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)

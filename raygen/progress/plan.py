@@ -3,13 +3,19 @@
 from pathlib import Path
 
 from raygen.config import Study, StudySpec
+from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.metrics import METRICS
 from raygen.storage import is_uri
 
+MOST_CLASSES = 12  # that are named
 
-def plan(study: Study, folder: Path | str, fits: str) -> str:
-    """Return what would run: the space, the rungs, the cost at worst; `fits`: how many at once."""
+
+def plan(study: Study, folder: Path | str, fits: str, data: ImageData | None = None) -> str:
+    """Return what would run: the space, the rungs, the cost at worst; `fits`: how many at once.
+
+    `data`: the images, if they were read.
+    """
     spec = study.spec
     rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
     searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
@@ -17,6 +23,7 @@ def plan(study: Study, folder: Path | str, fits: str) -> str:
     return (
         f"study      {folder}\n"
         f"family     {spec.family}\n"
+        f"{_read(data)}"
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
         f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
@@ -29,6 +36,20 @@ def plan(study: Study, folder: Path | str, fits: str) -> str:
         f"{_free(folder)}"
         f"searched\n{searched}"
     )
+
+
+def _read(data: ImageData | None) -> str:
+    """A line on the images, and one on each that is left out."""
+    if data is None:
+        return ""
+    train, test = len(data.train.labels), len(data.test.labels)
+    counts = f"{train} training and {test} test images, {len(data.classes)} classes"
+    named = ", ".join(data.classes[:MOST_CLASSES]) + ", …" * (len(data.classes) > MOST_CLASSES)
+    lines = [
+        f"data       {data.name}: {counts} ({named})",
+        *(f"           {n}" for n in data.notes),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _free(folder: Path | str) -> str:

@@ -1,4 +1,4 @@
-"""One configuration against another, like with like: over the same seeds, or one seed of each."""
+"""One configuration against another, like with like: over seeds, or one seed of each."""
 
 import math
 from typing import NamedTuple
@@ -11,8 +11,7 @@ from raygen.results import Study
 class Contrast(NamedTuple):
     """Two values that compare: means over `seeds` trainings each, or (0) those of the search.
 
-    `low` to `high` is the 95 % interval of their difference, paired where the seeds are the same;
-    nan if unknown.
+    `low` to `high` is the 95 % interval of their difference; nan if unknown.
     """
 
     value: float
@@ -41,15 +40,10 @@ class Contrast(NamedTuple):
 
 def contrast(study: Study, trial: int, other: int) -> Contrast | None:
     """Compare two trials of a study; None where one of them has no value."""
-    pairs = _seeds(study, trial), _seeds(study, other)
-    shared = sorted(pairs[0].keys() & pairs[1].keys())
-    if not shared and all(pairs):
-        one, two = (list(values.values()) for values in pairs)
+    one, two = _values(study, trial), _values(study, other)
+    if one and two:
         seeds = min(len(one), len(two))
-        return Contrast(_mean(one), _mean(two), seeds, *unpaired(one, two))
-    if shared:
-        one, two = ([values[seed] for seed in shared] for values in pairs)
-        return Contrast(_mean(one), _mean(two), len(shared), *interval(one, two))
+        return Contrast(_mean(one), _mean(two), seeds, *_interval(study, one, two))
     singles = study.trials.set_index("trial")["value"].astype(float)
     value, against = float(singles.get(trial, math.nan)), float(singles.get(other, math.nan))
     if math.isnan(value) or math.isnan(against):
@@ -57,15 +51,21 @@ def contrast(study: Study, trial: int, other: int) -> Contrast | None:
     return Contrast(value, against, 0, math.nan, math.nan)
 
 
-def interval(one: list[float], other: list[float]) -> tuple[float, float]:
-    """95 % interval of the mean difference of pairs (Student's t); nan below two of them."""
-    gaps = [a - b for a, b in zip(one, other, strict=True)]
-    if len(gaps) < 2:
+def _interval(study: Study, one: list[float], other: list[float]) -> tuple[float, float]:
+    """95 % interval of the difference of two means, with one scatter for all finalists.
+
+    As the race and its probabilities have it (raygen.race), so that a page says one thing: three
+    seeds say little about a variance of their own.
+    """
+    groups = [_values(study, trial) for trial in sorted(set(study.replicates["of"].astype(int)))]
+    groups = [group for group in groups if group]
+    freedom = sum(map(len, groups)) - len(groups)
+    if freedom < 1:
         return math.nan, math.nan
-    mean = _mean(gaps)
-    variance = sum((gap - mean) ** 2 for gap in gaps) / (len(gaps) - 1)
-    half = t_quantile(len(gaps) - 1) * math.sqrt(variance / len(gaps))
-    return mean - half, mean + half
+    squares = sum((value - _mean(group)) ** 2 for group in groups for value in group)
+    error = math.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
+    gap, half = _mean(one) - _mean(other), t_quantile(freedom) * error
+    return gap - half, gap + half
 
 
 def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
@@ -88,11 +88,11 @@ def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
     return means[0] - means[1] - half, means[0] - means[1] + half
 
 
-def _seeds(study: Study, trial: int) -> dict[int, float]:
-    """Values of the replicates of a trial that completed, by seed."""
+def _values(study: Study, trial: int) -> list[float]:
+    """Values of the replicates of a trial that completed."""
     table = study.replicates
     done = table[(table["of"] == trial) & (table["state"] == "completed") & table["value"].notna()]
-    return dict(zip(done["seed"].astype(int), done["value"].astype(float), strict=True))
+    return done["value"].astype(float).tolist()
 
 
 def _mean(values: list[float]) -> float:

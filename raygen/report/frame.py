@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
@@ -9,11 +10,14 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from raygen.untrusted import visible
+
 # No network, no plug-ins, no frames: the page can only show what it carries.
 POLICY = (
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
     "base-uri 'none'; form-action 'none'"
 )
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # which no page needs
 DIGITS = 6  # significant digits of a number in a figure
 
 
@@ -22,6 +26,7 @@ def document(
 ) -> str:
     """A whole page; `scripts` are files of this package that share one scope, in this order."""
     library = f"<script>{get_plotlyjs()}</script>" if charts else ""
+    body = CONTROL.sub(lambda found: visible(found[0]), body)
     code = "".join(asset(f"{name}.js") for name in scripts)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

@@ -35,6 +35,7 @@ BROKEN = 0.1  # share of trials without a usable result from which it is a warni
 ENOUGH = {"fid": 10_000, "fid_test": 10_000, "fd_dinov2": 10_000, "fd_dinov2_test": 10_000}
 
 
+ABOUT_THE_WINNER = ("Search range", "Still improving", "Seeds", "Sample count", "Mode dropping")
 WORSE = "They rank behind the others; lower learning rates or another loss would avoid them."
 
 
@@ -52,7 +53,12 @@ def health(study: Study) -> list[Check]:
     """Every check in the order of the page; none of a study without trials."""
     if study.trials.empty:
         return []
-    return [found for check in CHECKS if (found := check(study))]
+    checks = [found for check in CHECKS if (found := check(study))]
+    order = ranked(study)
+    if len(order) and int(order.iloc[0]["trial"]) in failed(study):
+        # Where nothing is of use, there is no winner to widen a range or train again for.
+        return [check for check in checks if check.name not in ABOUT_THE_WINNER]
+    return checks
 
 
 def complete(study: Study) -> Check | None:
@@ -254,7 +260,8 @@ def protocols(study: Study) -> Check | None:
         return None
     names = ", ".join(sorted(mine))
     if len(mine) < 2:
-        return Check("Protocol", "pass", f"All values were measured under one protocol ({names}).")
+        text = f"All values of {short_metric(study.metric)} in the search have one protocol"
+        return Check("Protocol", "pass", f"{text} ({names}).")
     if study.grows and len({record.get("samples") for record in mine.values()}) == len(mine):
         text = "All values of a rung were measured under one protocol, later ones with more samples"
         return Check("Protocol", "pass", f"{text} ({names}).")

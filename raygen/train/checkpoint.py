@@ -127,6 +127,8 @@ def load_sampler(path: Path, device: torch.device) -> tuple[Learner, dict[str, A
     for name, value in average.items():
         if value.is_floating_point() and not bool(value.isfinite().all()):
             _fail(path, f"learner.average.{name}", "is not finite: raygen draws nothing from it")
+        if name.endswith("running_var") and bool((value < 0).any()):
+            _fail(path, f"learner.average.{name}", "is a variance below 0: it would draw nothing")
     learner = make_learner(trial, classes, device, content["seed"])
     learner.load_weights(content["learner"])
     return learner, content
