@@ -327,7 +327,7 @@ def test_finalists_measured_in_full_are_no_second_protocol_of_the_search(make_st
 
     text = said(make_study([*known(ab12cd34=1000, ff00ff00=2000), *trials([8]), full]))
 
-    assert "under one protocol (ab12cd34)" in text
+    assert "in the search have one protocol (ab12cd34)" in text
     assert "not comparable" not in text
 
 
