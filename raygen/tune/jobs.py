@@ -240,7 +240,7 @@ def _start(
         access = "".join(f"{key}={shlex.quote(value)}\n" for key, value in keys.items())
         for name, content in {**files, "storage.env": access.encode()}.items():
             (Path(folder) / name).write_bytes(content)
-        read = "umask 077 && set -a && . ./storage.env && set +a && rm -f storage.env"
+        read = "chmod 600 storage.env && set -a && . ./storage.env && set +a && rm -f storage.env"
         try:
             return remote.client.submit_job(
                 entrypoint=f"{read} && {line}",

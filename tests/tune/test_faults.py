@@ -12,12 +12,16 @@ import torch
 
 from raygen.apply.evaluate import evaluate
 from raygen.config import Study, load_study
+from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
 from raygen.folders import StudyFolder
+from raygen.metrics.elbo import test_elbo as bound_of
 from raygen.metrics.evaluate import SAMPLE_SEED
 from raygen.results import Study as Results
-from raygen.results import full_measurements, read_records
+from raygen.results import best_model, full_measurements, read_records
 from raygen.results import load_study as load_results
+from raygen.train.checkpoint import load_sampler
+from raygen.train.vae import VaeLearner
 from raygen.tune import search as search_module
 from raygen.tune.cluster import kill
 from raygen.tune.journal import Journal
@@ -268,15 +272,22 @@ def test_finalists_are_trained_again_with_other_seeds(cluster: None, tmp_path: P
 
     # In full: the numbers that `raygen evaluate` finds with the same seeds.
     table = full_measurements(results)
-    assert sorted(set(table["trial"])) == sorted(finals)
+    model = best_model(results)
+    assert model is not None
+    assert set(table["trial"]) == {*finals, model.run}
+    images = load_data(study.spec.data).test.images
+    unseen = images[study.spec.evaluation.samples :][:100]  # that chose none of them
     seeds_of_samples = (SAMPLE_SEED + 1, SAMPLE_SEED + 2)
     for number, mine in table.groupby("trial"):
         place = folder.trial(int(number)).root
         (found,) = evaluate(
-            [place], ["elbo", "mind_classifier"], 100, seeds_of_samples, None, torch.device("cpu")
+            [place], ["mind_classifier"], 100, seeds_of_samples, None, torch.device("cpu")
         )
+        learner, _ = load_sampler(folder.trial(int(number)).best, torch.device("cpu"))
+        assert isinstance(learner, VaeLearner)
+        bound = bound_of(learner, unseen, SAMPLE_SEED)
         assert dict(zip(mine["metric"], mine["value"], strict=True)) == pytest.approx(
-            {value.metric: value.value for value in found.values}, rel=1e-5
+            {**{value.metric: value.value for value in found.values}, "elbo": bound}, rel=1e-5
         )
         assert dict(zip(mine["metric"], mine["seeds"], strict=True)) == {
             "elbo": 1, "mind_classifier": 2,
