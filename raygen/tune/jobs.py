@@ -237,7 +237,9 @@ def _start(
     """Start a job that finds the storage and, in its folder, some files; return its name."""
     with tempfile.TemporaryDirectory() as folder:
         # A file that only the job reads, and deletes: the dashboard shows environment variables.
-        access = "".join(f"{key}={shlex.quote(value)}\n" for key, value in keys.items())
+        # The name of the job: Ray gives one folder to all jobs of equal content.
+        access = f"# {job}\n"
+        access += "".join(f"{key}={shlex.quote(value)}\n" for key, value in keys.items())
         for name, content in {**files, "storage.env": access.encode()}.items():
             (Path(folder) / name).write_bytes(content)
         read = "chmod 600 storage.env && set -a && . ./storage.env && set +a && rm -f storage.env"

@@ -1,11 +1,16 @@
 """Searches on clusters far away: what is refused before anything is sent, or does not answer."""
 
 from pathlib import Path
+from typing import Any, cast
 
+import pytest
 from click.testing import CliRunner, Result
+from ray._private.runtime_env.packaging import get_uri_for_directory
+from ray.job_submission import JobSubmissionClient
 
 from cluster.files import FOLDER, filled
 from raygen.cli import main
+from raygen.tune import jobs
 
 SPACE = Path(__file__).parents[2] / "search_spaces" / "quickstart.yaml"
 
@@ -76,3 +81,21 @@ def test_the_shipped_file_is_not_sent_anywhere_before_it_is_filled_in() -> None:
 
     assert result.exit_code == 2
     assert all("is still to be filled in" in line for line in result.stderr.splitlines())
+
+
+def test_two_jobs_of_equal_content_get_a_folder_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray keeps one folder for equal content, and the first job deletes the keys there."""
+    packages: list[str] = []
+
+    class Client:
+        def submit_job(self, *, submission_id: str, runtime_env: dict[str, Any], **_: Any) -> str:
+            packages.append(get_uri_for_directory(runtime_env["working_dir"], False))
+            return submission_id
+
+    remote = jobs.Remote("gpu.yaml", cast(JobSubmissionClient, Client()), None)
+    keys = {"AWS_ACCESS_KEY_ID": "a"}
+    for second in (1, 2):
+        monkeypatch.setattr(jobs.time, "time", lambda second=second: second)
+        jobs.run(remote, "doctor", ["raygen", "doctor"], keys)
+
+    assert len(set(packages)) == 2
