@@ -12,6 +12,7 @@ from raygen.config import Resources
 from raygen.errors import InputError
 from raygen.storage import Storage, is_uri
 from raygen.tune import jobs
+from raygen.tune.interrupts import Interrupted
 from raygen.untrusted import check_name, visible
 
 SAVED = (0, 3, 143)  # exit codes of a search that wrote its report
@@ -63,7 +64,9 @@ def search(
             return 0
         try:
             code = jobs.follow(remote, job, show)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Interrupted) as error:
+            if isinstance(error, Interrupted) and error.exit_code != 130:
+                raise
             end = again.replace("--follow", "--stop")
             click.echo(f"\nleft alone; follow it with: {again}\nend it with: {end}", err=True)
             return 0
