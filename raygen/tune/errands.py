@@ -3,6 +3,7 @@
 `plain_http` names the host to which this machine's token may travel in clear text.
 """
 
+import signal
 from pathlib import Path
 
 import click
@@ -64,12 +65,10 @@ def search(
             return 0
         try:
             code = jobs.follow(remote, job, show)
-        except (KeyboardInterrupt, Interrupted) as error:
-            if isinstance(error, Interrupted) and error.exit_code != 130:
-                raise
+        except Interrupted as error:
             end = again.replace("--follow", "--stop")
             click.echo(f"\nleft alone; follow it with: {again}\nend it with: {end}", err=True)
-            return 0
+            return 0 if error.number == signal.SIGINT else error.exit_code
         _bring_home(remote, name, code)
         return code
 

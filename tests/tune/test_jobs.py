@@ -1,5 +1,9 @@
 """Searches on clusters far away: what is refused before anything is sent, or does not answer."""
 
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,3 +103,29 @@ def test_two_jobs_of_equal_content_get_a_folder_each(monkeypatch: pytest.MonkeyP
         jobs.run(remote, "doctor", ["raygen", "doctor"], keys)
 
     assert len(set(packages)) == 2
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 0), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_to_who_follows_a_search_leaves_it_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    remote = jobs.Remote("c.yaml", cast(JobSubmissionClient, None), None, ("--cluster", "c.yaml"))
+
+    @contextmanager
+    def reach(*_: Any) -> Iterator[jobs.Remote]:
+        yield remote
+
+    def follow(*_: Any) -> int:
+        os.kill(os.getpid(), signal.Signals[name])
+        raise AssertionError("the signal did not end it")
+
+    monkeypatch.setattr(jobs, "reach", reach)
+    monkeypatch.setattr(jobs, "submit", lambda *_: "job")
+    monkeypatch.setattr(jobs, "follow", follow)
+
+    result = tune("--cluster", "c.yaml", "--storage", "s3://bucket/runs", "--name", "gan")
+
+    assert result.exit_code == code
+    again = "raygen status gan --cluster c.yaml"
+    assert f"follow it with: {again} --follow\nend it with: {again} --stop" in result.stderr
+    assert "before the search began" not in result.stderr
