@@ -12,13 +12,6 @@ from unittest.mock import patch
 import ray._private.utils
 import ray._private.worker
 from ray._private import ray_constants
-from ray.tune.execution import class_cache
-
-# Ray Tune puts these into the runtime environment of its actors, which is logged. Processes of this
-# machine inherit them, and those of others are sent them with the study (raygen.storage).
-class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
-    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
-)
 
 
 @contextmanager

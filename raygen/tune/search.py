@@ -12,6 +12,7 @@ import ray
 import torch
 from ray import tune
 from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -44,6 +45,11 @@ Notify = Callable[[dict[str, Any]], None]
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
 BEAT, BEATS_PER_SECOND = 1.0, 50
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
+# Ray Tune puts these into the runtime environment of its actors, which is logged. Processes of this
+# machine inherit them, and those of others are sent them with the study (raygen.storage).
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+)
 MOST_AT_ONCE = 10_000  # as Tune sees it; how many there really are follows from the cluster
 
 
@@ -90,10 +96,14 @@ def run_study(
         ClusterError: Ray cannot be reached, or the disk is full.
     """
     started = time.time()
-    notify({"kind": "phase", "text": "loading data"})
+
+    def tell(text: str) -> None:
+        notify({"kind": "phase", "text": text})
+
+    tell("loading data")
     data = load_data(study.spec.data)
     for note in data.notes:
-        notify({"kind": "phase", "text": note})
+        tell(note)
     asked = (*study.spec.metrics, *study.spec.finalists.metrics)
     for metric in asked:
         problem = too_few_real(metric, data)
@@ -114,7 +124,7 @@ def run_study(
         text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {room()} at once"
         notify({"kind": "machines", "text": text})
         _make_folder(folder.root, storage, room.elsewhere)
-        notify({"kind": "phase", "text": f"preparing {', '.join(study.spec.metrics)}"})
+        tell(f"preparing {', '.join(study.spec.metrics)}")
         plan = afresh.plan(info, data)
         assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets, warm_start))
@@ -123,14 +133,10 @@ def run_study(
                 text = (
                     "its file system has no locks: make sure that no other raygen runs this study"
                 )
-                notify({"kind": "phase", "text": f"{folder.root}: {text}"})
+                tell(f"{folder.root}: {text}")
             records = read_records(folder.journal, strict=True)
             if records:
                 check_same(study, folder, info)  # again: it is ours only now
-
-            def tell(text: str) -> None:
-                notify({"kind": "phase", "text": text})
-
             sampler = Sampler(study, folder.root.name, folder.optuna, tell)
 
             def delete(trial: int, role: str) -> None:
@@ -372,12 +378,12 @@ class _Watch(_Stateless, tune.Callback):
         elif now - max(self.idle_since, self.said) > SAY_SECONDS:
             self.said = now
             total, free = ray.cluster_resources(), ray.available_resources()
-            there = ", ".join(
+            free_now = ", ".join(
                 f"{free.get(key, 0.0):g} of {total[key]:g} {key} are free"
                 for key in ("CPU", "GPU")
                 if key in total
             )
-            text = f"waiting for {self.wanted}: {there or 'no node is there'}"
+            text = f"waiting for {self.wanted}: {free_now or 'no node is there'}"
             waited = f"({now - self.idle_since:.0f} s; Ctrl-C ends)"
             self.controller.notify({"kind": "phase", "text": f"{text} {waited}"})
 
