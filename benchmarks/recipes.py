@@ -18,7 +18,7 @@ import torch
 
 from raygen.config import Trial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
-from raygen.failure import is_one_image, knows_nothing
+from raygen.failure import why_useless
 from raygen.metrics import METRICS
 from raygen.metrics.evaluate import Evaluator
 from raygen.train.loop import fit, make_learner
@@ -221,9 +221,7 @@ def learn(trial: Trial, data: ImageData, kimg: float, samples: int, seed: int) -
     guess = METRICS[metric_of(trial)].guess
     return {
         # As a ranking and the page judge it, whatever training said.
-        "useless": best is None
-        or is_one_image(best.variation, trial.family)
-        or knows_nothing(after, guess, minimise=True),
+        "useless": best is None or bool(why_useless(trial.family, best.variation, after, guess)),
         "variation": None if best is None else best.variation,
         "metric": metric_of(trial),
         "before": before,

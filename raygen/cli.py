@@ -24,7 +24,7 @@ from raygen.commands import (
     say,
     tell,
 )
-from raygen.errors import RaygenError
+from raygen.errors import RaygenError, our_bug
 from raygen.tune import use_token
 from raygen.tune.interrupts import Interrupted, Interrupts
 from raygen.untrusted import visible
@@ -240,7 +240,7 @@ def _make_page(study: Path, page: Path) -> int:
     except RaygenError as error:
         reason, code = str(error), error.exit_code
     except Exception as error:  # a bug of ours, after hours of training: the study is what counts
-        reason, code = f"{type(error).__name__}: {error} (please report this)", 0
+        reason, code = our_bug(error), 0
     else:
         return 0
     again = shlex.join(["raygen", "report", str(study)])
@@ -373,8 +373,8 @@ def augment(
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     source = _chosen(source, trial)
-    found = measure(source, data, Settings(samples, steps, seeds), device, tell)
-    say(json.dumps(found) if as_json else augment_table(found))
+    result = measure(source, data, Settings(samples, steps, seeds), device, tell)
+    say(json.dumps(result) if as_json else augment_table(result))
 
 
 @main.command()
@@ -394,8 +394,8 @@ def audit(source: Path, trial: int | None, samples: int, data: str | None, as_js
     from raygen.apply.tables import audit_table
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = measure(_chosen(source, trial), data, samples, device, tell)
-    say(json.dumps(found) if as_json else audit_table(found))
+    result = measure(_chosen(source, trial), data, samples, device, tell)
+    say(json.dumps(result) if as_json else audit_table(result))
 
 
 @main.command()
@@ -526,11 +526,11 @@ def evaluate(
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     for source in sources:
         _say_which(source)
-    found = measure(sources, names, samples, seeds or None, data, device, tell)
+    evaluated = measure(sources, names, samples, seeds or None, data, device, tell)
     if as_json:
-        say(json.dumps({"schema": 1, "evaluations": [one.content() for one in found]}))
+        say(json.dumps({"schema": 1, "evaluations": [each.content() for each in evaluated]}))
     else:
-        say(table(found))
+        say(table(evaluated))
 
 
 @main.command()
@@ -607,9 +607,9 @@ def status(
         from raygen.results import read_study
         from raygen.tune.verify import verify
 
-        found = verify(load_study(StudyFolder(study).space), read_study(study, strict=True))
-        text = f"{found.suggestions} suggestions and {found.decisions} decisions"
-        say(json.dumps(found._asdict()) if as_json else f"{text} come out as written")
+        verified = verify(load_study(StudyFolder(study).space), read_study(study, strict=True))
+        text = f"{verified.suggestions} suggestions and {verified.decisions} decisions"
+        say(json.dumps(verified._asdict()) if as_json else f"{text} come out as written")
     elif why is not None:
         say(story(study, why, at))
     elif watch:

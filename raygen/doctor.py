@@ -166,9 +166,9 @@ def _ray() -> Iterator[Check]:
 
 def _locks(folder: Path) -> bool:
     """Whether files of a folder, or of the nearest that is there, can be locked."""
-    there = free_at(folder)[1]
+    nearest = free_at(folder)[1]
     try:
-        with tempfile.TemporaryFile(dir=there) as file:
+        with tempfile.TemporaryFile(dir=nearest) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         return False

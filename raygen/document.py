@@ -18,6 +18,7 @@ from yaml.composer import ComposerError
 from yaml.reader import ReaderError
 
 from raygen.errors import InputError
+from raygen.untrusted import one_line
 
 Keys = tuple[str | int, ...]
 
@@ -73,8 +74,8 @@ class Document:
     def describe(self, at: Keys, rule: str) -> str:
         """Return "file:line:col: path: value: rule"; containers are not printed."""
         value = self.get(at)
-        known = value is not None and not isinstance(value, dict)
-        return f"{self.mark(at)}: {spoken(at)}: {f'{shown(value)}: ' if known else ''}{rule}"
+        repeated = "" if value is None or isinstance(value, dict) else f"{shown(value)}: "
+        return f"{self.mark(at)}: {spoken(at)}: {repeated}{rule}"
 
     def override(self, assignment: str) -> None:
         """Apply one "a.b.c=value"; the value is read as YAML.
@@ -83,7 +84,7 @@ class Document:
             InputError: no "=", or the path goes through a plain value.
         """
         name, equals, text = assignment.partition("=")
-        where = f"--set {one_line(assignment)}"
+        where = f"--set {brief(assignment)}"
         if not equals or not name.strip():
             raise InputError(f"{where}: must be a.b.c=value")
         if UNWRITABLE.search(name):
@@ -164,7 +165,7 @@ def check_file(file: Path) -> None:
     except FileNotFoundError as error:
         raise InputError(f"{file}: no such file") from error
     except OSError as error:
-        raise InputError(f"{one_line(str(file))}: cannot be read: {error.strerror}") from error
+        raise InputError(f"{brief(str(file))}: cannot be read: {error.strerror}") from error
     if stat.S_ISDIR(kind):
         raise InputError(f"{file}: is a folder, not a file")
     if not stat.S_ISREG(kind):
@@ -194,7 +195,7 @@ def dotted(at: Keys) -> str:
 
 def spoken(at: Keys) -> str:
     """A path as a message says it: as `dotted`, on one line and not too long."""
-    return one_line(dotted(at))
+    return brief(dotted(at))
 
 
 def shown(value: Any) -> str:
@@ -203,11 +204,9 @@ def shown(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text)} characters)"
 
 
-def one_line(text: str, most: int = LONGEST) -> str:
+def brief(text: str, most: int = LONGEST) -> str:
     """A text as a message repeats it: with no line feeds, and not too long."""
-    if len(text) > most:
-        text = f"{text[:most]}…"
-    return text if text.isprintable() else repr(text)[1:-1]
+    return one_line(text if len(text) <= most else f"{text[:most]}…")
 
 
 class _Dumper(yaml.SafeDumper):
@@ -255,7 +254,7 @@ def _compose(source: str, text: str) -> tuple[Any, dict[Keys, str]]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        problem = one_line((error.problem or "not YAML").strip())
+        problem = brief((error.problem or "not YAML").strip())
         raise InputError(f"{where}: not valid YAML: {problem}") from error
     except (ValueError, OverflowError) as error:  # "\\Uffffffff", or a version of 5,000 digits
         where = f"{source}:{loader.line + 1}:{loader.column + 1}"
@@ -293,7 +292,7 @@ class _Builder:
         try:
             return _scalar(node.value)
         except ValueError as error:
-            text = one_line(node.value)
+            text = brief(node.value)
             raise InputError(f"{where}: {spoken(at)}: {text}: {error}") from None
 
     def _mapping(self, node: yaml.MappingNode, at: Keys) -> dict[str, Any]:

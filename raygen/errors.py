@@ -44,6 +44,16 @@ def cannot_write(path: Path, error: OSError) -> RaygenError:
     return kind(f"{path}: could not be written: {error.strerror}")
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, without what it adds in further lines."""
+    return str(error).strip().partition("\n")[0]
+
+
+def our_bug(error: BaseException) -> str:
+    """What a user is shown of an exception that nobody foresaw, where work goes on without it."""
+    return f"{type(error).__name__}: {str(error)[:300]} (please report this)"
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known word, or "" if none is near."""
     near = get_close_matches(word, list(known), n=1)

@@ -17,6 +17,24 @@ def is_one_image(variation: float | None, family: str) -> bool:
     return family == "gan" and variation < DIVERSITY
 
 
-def knows_nothing(value: float, guess: float | None, minimise: bool) -> bool:
-    """Whether an objective is no better than that of a model that finds all pictures as likely."""
-    return guess is not None and not (value < guess if minimise else value > guess)
+def why_useless(
+    family: str,
+    variation: float | None,
+    value: float = math.nan,
+    guess: float | None = None,
+    minimise: bool = True,
+) -> str:
+    """Why a model drew nothing of use, whatever its objective says; "" if it did.
+
+    `variation` is that of its samples as a share of that of real images; `value` its objective, and
+    `guess` that of a model that finds all pictures as likely. Unknown ones (None, nan) say nothing.
+    """
+    if variation is not None and is_one_image(variation, family):
+        return f"draws one image: its samples vary {variation:.1%} as real ones do"
+    if (
+        guess is not None
+        and not math.isnan(value)
+        and (value >= guess if minimise else value <= guess)
+    ):
+        return f"is no better than knowing nothing ({guess:g})"
+    return ""

@@ -35,8 +35,8 @@ def token_file() -> Path | None:
 def has_token() -> bool:
     """Whether Ray would send a token with what it asks of a cluster."""
     path = token_file()
-    there = "RAY_AUTH_TOKEN" in os.environ or (path is not None and path.exists())
-    return there and os.environ.get("RAY_AUTH_MODE") != "disabled"
+    kept = "RAY_AUTH_TOKEN" in os.environ or (path is not None and path.exists())
+    return kept and os.environ.get("RAY_AUTH_MODE") != "disabled"
 
 
 def protect_token() -> None:

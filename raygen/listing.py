@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from raygen.errors import InputError
+from raygen.errors import InputError, our_bug
 from raygen.folders import StudyFolder
 from raygen.status import elapsed, status
 
@@ -28,8 +28,7 @@ def studies(root: Path) -> list[dict[str, Any]]:
         except InputError as error:
             found.append(_unreadable(root, folder, str(error)))
         except Exception as error:  # a bug of ours with one study must not hide the others
-            text = f"{folder}: {type(error).__name__}: {error} (please report this)"
-            found.append(_unreadable(root, folder, text))
+            found.append(_unreadable(root, folder, f"{folder}: {our_bug(error)}"))
     return sorted(found, key=lambda each: -(each.get("started") or 0.0))
 
 

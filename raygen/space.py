@@ -97,7 +97,6 @@ class Parameter(NamedTuple):
             return self.choices
         assert self.low is not None
         assert self.high is not None
-        assert self.high is not None
         return self.low, self.high
 
     def rule(self) -> str:

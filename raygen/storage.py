@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from raygen.cache import cache_folder
-from raygen.errors import ClusterError, InputError
+from raygen.errors import ClusterError, InputError, first_line
 from raygen.files import write_bytes, write_text
 from raygen.folders import StudyFolder
 from raygen.untrusted import check_name, inside
@@ -213,7 +213,7 @@ def scratch() -> Path:
 
 def short(error: BaseException) -> str:
     """The reason at the end of a storage error, which begins with what was tried."""
-    words = str(error).strip().partition("\n")[0]
+    words = first_line(error)
     return words.rpartition("AWS Error ")[2] or words
 
 

@@ -81,6 +81,11 @@ def visible(text: str) -> str:
     return "".join(_shown(character) for character in text)
 
 
+def one_line(text: str) -> str:
+    r"""Return a text on one line and visible: names come from elsewhere, and may hold \n."""
+    return visible(text).replace("\n", "\\n")
+
+
 def _entries(root: Path) -> Iterator[os.DirEntry[str]]:
     folders = [root]
     while folders:

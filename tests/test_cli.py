@@ -331,9 +331,9 @@ def test_a_page_that_fails_costs_a_finished_search_nothing_but_itself(
     monkeypatch.setattr("raygen.report.page.write_report", fail)
 
     assert _make_page(tmp_path / "gan", tmp_path / "x.html") == code
-    told = capsys.readouterr().err
-    assert "no page: " in told
-    assert f"the study is complete; try again with: raygen report {tmp_path / 'gan'}" in told
+    printed = capsys.readouterr().err
+    assert "no page: " in printed
+    assert f"the study is complete; try again with: raygen report {tmp_path / 'gan'}" in printed
 
 
 def test_a_stream_that_breaks_is_given_up_and_its_writer_goes_on() -> None:

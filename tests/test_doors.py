@@ -382,9 +382,9 @@ def test_a_redirection_gets_neither_token_nor_keys(token: str, words: tuple[str,
     result = run(*words, "--cluster", asked.url)
 
     assert result.exit_code in (2, 4)
-    told = json.dumps(elsewhere.seen)
-    assert token not in told
-    assert "AKIASECRET" not in told + json.dumps(asked.seen)
+    sent = json.dumps(elsewhere.seen)
+    assert token not in sent
+    assert "AKIASECRET" not in sent + json.dumps(asked.seen)
 
 
 def test_only_the_keys_of_the_storage_that_is_used_travel(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,10 +106,10 @@ def test_what_set_leaves_of_a_space_is_read_back_from_the_studys_own_file(
     family = load_study(file).spec.family
     settings = [*NARROWED[family], "space.model.width=16", "space.batch_size=32"]
     study = load_study(file, settings)
-    own = tmp_path / "space.yaml"
-    own.write_text(dump(study.raw), encoding="utf-8")
+    written = tmp_path / "space.yaml"
+    written.write_text(dump(study.raw), encoding="utf-8")
 
-    again = load_study(own)
+    again = load_study(written)
 
     assert again.start == study.start
     assert again.settings() == study.settings()

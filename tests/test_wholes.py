@@ -56,10 +56,10 @@ class Project:
 
     def run(self, *words: object, codes: tuple[int, ...] = (0,)) -> Result:
         result = CliRunner().invoke(main, [str(word) for word in words])
-        told = f"raygen {shlex.join(map(str, words))}: {result.exit_code}\n{result.output}"
-        assert result.exception is None or isinstance(result.exception, SystemExit), told
-        assert "Traceback" not in result.output, told
-        assert result.exit_code in codes, told
+        transcript = f"raygen {shlex.join(map(str, words))}: {result.exit_code}\n{result.output}"
+        assert result.exception is None or isinstance(result.exception, SystemExit), transcript
+        assert "Traceback" not in result.output, transcript
+        assert result.exit_code in codes, transcript
         return result
 
     def search(self, space: Path, *settings: str) -> Path:
@@ -105,9 +105,9 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     afresh = fresh(results, model)
     assert afresh is not None
     headline = afresh[results.metric]["value"]
-    told = json.loads(project.run("evaluate", study, "--json").stdout)["evaluations"][0]
-    assert told["metrics"][results.metric]["value"] == pytest.approx(headline, rel=1e-6)
-    assert told["trial"] == model.run
+    evaluation = json.loads(project.run("evaluate", study, "--json").stdout)["evaluations"][0]
+    assert evaluation["metrics"][results.metric]["value"] == pytest.approx(headline, rel=1e-6)
+    assert evaluation["trial"] == model.run
     page = project.run("report", study).stdout.strip()
     html = (project.folder / page).read_text(encoding="utf-8")
     check_page(html)

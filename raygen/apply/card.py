@@ -20,24 +20,10 @@ def model_card(
 
     What the checkpoint says of itself is text in it: no markup, and nothing that cannot be seen.
     """
-    return _text(_card(file, content, facts, interface, audit))
-
-
-def _text(card: str) -> str:
-    return visible(card).replace("<script", "&lt;script").replace("<img", "&lt;img")
-
-
-def _card(
-    file: Path,
-    content: dict[str, Any],
-    facts: dict[str, Any],
-    interface: dict[str, Any],
-    audit: dict[str, Any] | None,
-) -> str:
     data = content["data"]
     classes = ", ".join(f"{number} {name}" for number, name in enumerate(data["classes"]))
     labels = f"- `labels`: int64 (n,): {classes}\n" if facts["conditional"] else ""
-    return f"""# {file.name}
+    card = f"""# {file.name}
 
 A {facts["architecture"]} ({facts["family"].upper()}) that draws 32x32 colour images, trained by
 raygen on {data["name"]}.
@@ -77,6 +63,7 @@ passing generated images off as photographs, or for decisions about people. It k
 in its training data, with that data's gaps and its licence; rare classes are drawn worst. A
 generated image can resemble a training image: what was tested of that stands above.
 """
+    return visible(card).replace("<script", "&lt;script").replace("<img", "&lt;img")
 
 
 def audit_text(audit: dict[str, Any] | None) -> str:

@@ -76,10 +76,10 @@ def evaluate(
     names, seeds = _known(metrics), seeds or (SAMPLE_SEED,)
     opened = []
     for source in sources:
-        one = _open(source, data, device)
-        _tell_of(one, tell)
-        _check(one, names, _count(one, samples))
-        opened.append(one)
+        images = _open(source, data, device)
+        _tell_of(images, tell)
+        _check(images, names, _count(images, samples))
+        opened.append(images)
     require(names)
     found: list[Evaluated] = []
     for one in opened:
@@ -101,19 +101,19 @@ def _as_at_the_end(
 ) -> Evaluated:
     if source.is_file() or not StudyFolder(source).journal.exists():
         raise InputError(f"{source}: is no study, so say what to measure, e.g. --metrics fid,kid")
-    one = _open(source, data, device)
-    _tell_of(one, tell)
+    model = _open(source, data, device)
+    _tell_of(model, tell)
     study = load_study(source)
-    plan = afresh.plan(study.info, one.data)
+    plan = afresh.plan(study.info, model.data)
     plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
-    _check(one, plan.metrics, plan.samples)
+    _check(model, plan.metrics, plan.samples)
     require(plan.metrics)
-    evaluator = afresh.evaluator(plan, one.data, device, None)
-    values = repeated(evaluator, lambda seed: _drawn(one, plan.samples, seed, device), plan.seeds)
+    evaluator = afresh.evaluator(plan, model.data, device, None)
+    values = repeated(evaluator, lambda seed: _drawn(model, plan.samples, seed, device), plan.seeds)
     _compare(study, values, tell)
-    assert one.folder is not None
-    file = one.folder.evaluation
-    evaluated = Evaluated(one.name, plan.samples, plan.seeds, values, one.facts, file)
+    assert model.folder is not None
+    file = model.folder.evaluation
+    evaluated = Evaluated(model.name, plan.samples, plan.seeds, values, model.facts, file)
     _write(file, evaluated)
     return evaluated
 
@@ -129,8 +129,8 @@ def _compare(study: Study, values: Sequence[Value], tell: Callable[[str], None])
         ours = comparable(value.protocol)
         keys = sorted(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
         if record is not None and keys:
-            told = ", ".join(f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys)
-            tell(f"{value.metric}: does not compare with the search's, measured otherwise: {told}")
+            both = ", ".join(f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys)
+            tell(f"{value.metric}: does not compare with the search's, measured otherwise: {both}")
 
 
 def _tell_of(source: _Source, tell: Callable[[str], None]) -> None:

@@ -10,7 +10,7 @@ from raygen.config import load_study as load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError
 from raygen.folders import StudyFolder, TrialFolder, UseFolder
-from raygen.results import best_model, best_trial, failed, fresh, load_study
+from raygen.results import Model, best_model, best_trial, failed, fresh, load_study
 from raygen.train.checkpoint import load_sampler
 from raygen.train.loop import Learner
 
@@ -47,17 +47,22 @@ def find_checkpoint(source: Path) -> Path:
     Raises:
         InputError: nothing there to sample from.
     """
+    return _find(source)[0]
+
+
+def _find(source: Path) -> tuple[Path, Model | None]:
+    """The checkpoint to sample from and, of a study, which of its models that is."""
     if source.is_file():
-        return source
+        return source, None
     if StudyFolder(source).journal.exists():
         study = load_study(source)
         model = best_model(study)
         if model is None:
             best_trial(study)  # says so if there is no value yet
             raise InputError(f"{source}: no checkpoint of a trial with a value is left")
-        return study.folder.trial(model.run).best
+        return study.folder.trial(model.run).best, model
     if TrialFolder(source).best.exists():
-        return TrialFolder(source).best
+        return TrialFolder(source).best, None
     raise InputError(f"{source}: neither a checkpoint, nor a study, nor a trained configuration")
 
 
@@ -85,32 +90,18 @@ def open_source(source: Path, device: torch.device) -> Source:
     """Load the model of a study (the one to use), a trial folder or a checkpoint.
 
     Raises:
-        InputError: nothing there to sample from, or not readable.
+        InputError: nothing there to sample from, not readable, or of another training than the
+            journal of its study says.
     """
-    checkpoint = find_checkpoint(source)
+    checkpoint, model = _find(source)
     learner, content = load_sampler(checkpoint, device)
-    if source.is_dir():
-        _check_training(source, checkpoint, content)
-    folder = checkpoint.parent if source.is_file() else source
-    return Source(learner, content, checkpoint, UseFolder(folder))
-
-
-def _check_training(source: Path, checkpoint: Path, content: dict[str, Any]) -> None:
-    """Make sure that the checkpoint of a study's model is that of the training in its journal.
-
-    Raises:
-        InputError: it is of another seed.
-    """
-    if not StudyFolder(source).journal.exists():
-        return
-    model = best_model(load_study(source))
-    if model is None:
-        return
-    if content["seed"] != model.seed:
+    if model is not None and content["seed"] != model.seed:
         raise InputError(
             f"{checkpoint}: is of another training: its seed is {content['seed']}, that of the "
             f"model to use {model.seed}"
         )
+    folder = checkpoint.parent if source.is_file() else source
+    return Source(learner, content, checkpoint, UseFolder(folder))
 
 
 def find_data(checkpoint: Path, content: dict[str, Any], given: str | None) -> ImageData:

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 
 from raygen.clusterfile.versions import PLACEHOLDER, commands, image, placeholders
-from raygen.document import Document, Keys, one_line
+from raygen.document import Document, Keys, brief
 from raygen.errors import did_you_mean
 
 # What Ray's code reads of `provider`, by its type; other types are not checked.
@@ -73,7 +73,7 @@ def _schema(document: Document) -> Iterator[str]:
             for name in sorted(set(error.instance) - known):
                 yield _unknown(document, (*at, name), known)
         else:
-            yield document.describe(at, one_line(str(error.message), MOST_SAID))
+            yield document.describe(at, brief(str(error.message), MOST_SAID))
 
 
 def _names(document: Document) -> Iterator[str]:

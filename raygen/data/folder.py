@@ -8,7 +8,7 @@ import numpy as np
 
 from raygen.data.decode import decode_all, read_bytes
 from raygen.data.labels import Arrays
-from raygen.data.listing import PICTURES, list_files, on_one_line, subfolders
+from raygen.data.listing import PICTURES, list_files, subfolders
 from raygen.data.splits import (
     SPLIT_OF,
     are_splits,
@@ -18,6 +18,7 @@ from raygen.data.splits import (
     split_words,
 )
 from raygen.errors import InputError
+from raygen.untrusted import one_line
 
 OUTSIDE = "pictures outside of the folders of classes"
 UNSAYING = ("images", "imgs", "data")  # crow/images beside owl/images: classes, and no splits
@@ -146,7 +147,7 @@ def _refuse_likeness(path: Path, names: list[str]) -> None:
         if folders[name] <= folders[other]:
             shared = sorted(folders[name])[:5]
             raise InputError(
-                f"{path}: {name} and {other} both hold folders {on_one_line(', '.join(shared))}, "
+                f"{path}: {name} and {other} both hold folders {one_line(', '.join(shared))}, "
                 f"as splits do and classes do not; splits are named {', '.join(SPLIT_OF)}"
             )
 
@@ -172,7 +173,8 @@ def _refuse_splits(folder: Path, pictures: list[Path]) -> None:
 
 def _holds_folders(path: Path) -> bool:
     """Whether a folder holds pictures, and all of them in its folders."""
-    return bool(list_files(path).files) and not list_files(path, deep=False).files
+    pictures = list_files(path).files
+    return bool(pictures) and all(picture.parent != path for picture in pictures)
 
 
 def _beside(path: Path) -> Counter[str]:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from raygen.data.listing import on_one_line
 from raygen.errors import InputError
+from raygen.untrusted import one_line
 
 HIGHEST = 2**31 - 1
 
@@ -104,4 +104,4 @@ def _by_name(split: Numbered, names: list[str]) -> np.ndarray:
 def _some(names: list[str], most: int = 10) -> str:
     """The first few of many names."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return on_one_line(", ".join(names[:most])) + more
+    return one_line(", ".join(names[:most])) + more

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raygen.errors import InputError
-from raygen.untrusted import visible
+from raygen.untrusted import one_line
 
 # Those of torchvision's ImageFolder, in either case.
 PICTURES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -76,12 +76,7 @@ def subfolders(folder: Path) -> list[str]:
 def left_out_note(place: Path | str, left_out: Counter[str]) -> tuple[str, ...]:
     """One line on what is left out, most of it first, or nothing."""
     parts = [f"{count:,} {reason}" for reason, count in left_out.most_common() if count]
-    return (on_one_line(f"{place}: left out {', '.join(parts)}"),) if parts else ()
-
-
-def on_one_line(text: str) -> str:
-    """Write out what would break the line or command the terminal: names come from elsewhere."""
-    return visible(text).replace("\n", "\\n")
+    return (one_line(f"{place}: left out {', '.join(parts)}"),) if parts else ()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -13,9 +13,9 @@ import numpy as np
 
 from raygen.data.decode import SIZE
 from raygen.data.labels import HIGHEST, Arrays, Numbered, with_classes
-from raygen.data.listing import on_one_line
 from raygen.data.splits import SPLIT_OF, group_by_split, held_out, split_of, words_of
-from raygen.errors import InputError
+from raygen.errors import InputError, first_line
+from raygen.untrusted import one_line
 
 # What numpy and zipfile raise on files that are none, damaged, encrypted, or of absurd claims.
 DAMAGED = (
@@ -43,15 +43,14 @@ def read_npz(file: Path) -> tuple[Arrays, Counter[str]]:
     except InputError:
         raise
     except DAMAGED as error:
-        line = str(error).partition("\n")[0]
-        raise InputError(f"{file}: not a readable .npz file ({line})") from error
+        raise InputError(f"{file}: not a readable .npz file ({first_line(error)})") from error
 
 
 def _read(file: Path, archive: Any) -> tuple[Arrays, Counter[str]]:
     images, labels = (_by_split(file, archive.files, kind) for kind in ("images", "labels"))
     if not images:
         raise InputError(
-            f"{file}: has {on_one_line(', '.join(archive.files)) or 'nothing'}, but needs images "
+            f"{file}: has {one_line(', '.join(archive.files)) or 'nothing'}, but needs images "
             "and labels, or x_train, y_train, x_test and y_test"
         )
     groups = group_by_split({key: split for split, key in images.items()}, file, "arrays")
@@ -69,17 +68,17 @@ def _read(file: Path, archive: Any) -> tuple[Arrays, Counter[str]]:
 
 def _by_split(file: Path, keys: list[str], kind: str) -> dict[str | None, str]:
     """The arrays of images, or of labels, by the split that their names say (None: they do not)."""
-    found: dict[str | None, str] = {}
+    by_split: dict[str | None, str] = {}
     for key in keys:
         words = words_of(key)
         kinds = [KINDS[word] for word in words if word in KINDS]
         if kinds != [kind] or any(word not in KINDS and word not in SPLIT_OF for word in words):
             continue
         split = split_of(key, f"{file}: {key}")
-        if split in found:
-            raise InputError(f"{file}: {found[split]} and {key} are both {kind} of one split")
-        found[split] = key
-    return found
+        if split in by_split:
+            raise InputError(f"{file}: {by_split[split]} and {key} are both {kind} of one split")
+        by_split[split] = key
+    return by_split
 
 
 def _split(file: Path, archive: Any, image_key: str, label_key: str | None) -> Numbered:

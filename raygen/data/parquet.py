@@ -13,10 +13,11 @@ import torch
 from raygen.cache import cached
 from raygen.data.decode import SIZE, decode_all
 from raygen.data.labels import HIGHEST, Arrays, Numbered, joined, with_classes
-from raygen.data.listing import PICTURES, list_files, on_one_line
+from raygen.data.listing import PICTURES, list_files
 from raygen.data.splits import group_by_split, held_out, split_of, split_words, words_of
 from raygen.document import shown
-from raygen.errors import InputError
+from raygen.errors import InputError, first_line
+from raygen.untrusted import one_line
 
 IMAGE_COLUMNS = ("img", "image", "images")
 LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -51,7 +52,7 @@ def read_parquet(path: Path) -> tuple[Arrays, Counter[str], tuple[str, ...]]:
     if set(splits.values()) == {None} and len(names) > 1:
         some = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         notes = (
-            on_one_line(
+            one_line(
                 f"{path}: {len(names)} Parquet files are one training set, as none names a split: "
                 f"{some}"
             ),
@@ -92,8 +93,8 @@ def _refuse_configurations(path: Path, names: list[str]) -> None:
         "/".join(part for part in Path(name).parts[:-1] if not split_words(part)) for name in names
     }
     if len(folders) > 1:
-        known = ", ".join(sorted(folder or "." for folder in folders))
-        raise InputError(f"{path}: holds several data sets: {known}; give the path of one of them")
+        named = ", ".join(sorted(folder or "." for folder in folders))
+        raise InputError(f"{path}: holds several data sets: {named}; give the path of one of them")
 
 
 def _refuse_partial(path: Path, names: list[str]) -> None:
@@ -133,8 +134,7 @@ def _read_file(file: Path) -> Numbered:
         images = _pixels(file, table[image_column].combine_chunks())
         names = _class_names(file, table.schema.metadata, label_column)
     except (pyarrow.ArrowException, OSError, UnicodeError) as error:
-        line = str(error).partition("\n")[0]
-        raise InputError(f"{file}: not a readable Parquet file ({line})") from error
+        raise InputError(f"{file}: not a readable Parquet file ({first_line(error)})") from error
     return Numbered(images, labels, names, file)
 
 
@@ -211,7 +211,7 @@ def _open(file: Path) -> tuple[Any, str, str]:
     import pyarrow.parquet
 
     table = pyarrow.parquet.read_table(file)
-    columns = on_one_line(", ".join(table.column_names)) or "nothing"
+    columns = one_line(", ".join(table.column_names)) or "nothing"
     image = next((name for name in IMAGE_COLUMNS if name in table.column_names), None)
     label = next((name for name in LABEL_COLUMNS if name in table.column_names), None)
     if image is None or not _holds_images(table.schema.field(image).type):

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from raygen.data.decode import SIZE, read_picture
-from raygen.data.listing import PICTURES, left_out_note, list_files, on_one_line
+from raygen.data.listing import PICTURES, left_out_note, list_files
 from raygen.data.npz import DAMAGED
 from raygen.errors import InputError
 from raygen.metrics.protocol import Record
+from raygen.untrusted import one_line
 
 ROW = 3 * SIZE * SIZE
 KEYS = ("images", "samples", "arr_0")  # ours; EDM's; that of numpy and of guided diffusion
@@ -122,7 +123,7 @@ def _image_array(file: Path) -> tuple[str, tuple[int, ...]]:
         raise InputError(f"{file}: not a readable .npz file") from error
     name = next((key for key in KEYS if key in arrays), None)
     if name is None:
-        names = on_one_line(", ".join(arrays)) or "nothing"
+        names = one_line(", ".join(arrays)) or "nothing"
         raise InputError(f"{file}: has {names}, but needs images (or {' or '.join(KEYS[1:])})")
     shape, fortran, dtype = arrays[name]
     if dtype != np.uint8:

@@ -100,10 +100,10 @@ class Board:
             trial = pick(self.means, key=self.means.__getitem__)
             return trial, self.means[trial]
         varied = set(self.values) - self.failed or set(self.values)
-        there = self._comparable(self.completed & varied or varied)
-        if not there:
+        rivals = self._comparable(self.completed & varied or varied)
+        if not rivals:
             return None
-        trial = pick(there, key=self.values.__getitem__)
+        trial = pick(rivals, key=self.values.__getitem__)
         return trial, self.values[trial]
 
     def left(self) -> float | None:

@@ -40,10 +40,11 @@ class Contrast(NamedTuple):
 
 def contrast(study: Study, trial: int, other: int) -> Contrast | None:
     """Compare two trials of a study; None where one of them has no value."""
-    one, two = _values(study, trial), _values(study, other)
-    if one and two:
-        seeds = min(len(one), len(two))
-        return Contrast(_mean(one), _mean(two), seeds, *_interval(study, one, two))
+    repeats, others = seed_values(study, trial), seed_values(study, other)
+    if repeats and others:
+        seeds = min(len(repeats), len(others))
+        interval = _interval(study, repeats, others)
+        return Contrast(_mean(repeats), _mean(others), seeds, *interval)
     singles = study.trials.set_index("trial")["value"].astype(float)
     value, against = float(singles.get(trial, math.nan)), float(singles.get(other, math.nan))
     if math.isnan(value) or math.isnan(against):
@@ -57,7 +58,9 @@ def _interval(study: Study, one: list[float], other: list[float]) -> tuple[float
     As the race and its probabilities have it (raygen.race), so that a page says one thing: three
     seeds say little about a variance of their own.
     """
-    groups = [_values(study, trial) for trial in sorted(set(study.replicates["of"].astype(int)))]
+    groups = [
+        seed_values(study, trial) for trial in sorted(set(study.replicates["of"].astype(int)))
+    ]
     groups = [group for group in groups if group]
     freedom = sum(map(len, groups)) - len(groups)
     if freedom < 1:
@@ -88,8 +91,8 @@ def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
     return means[0] - means[1] - half, means[0] - means[1] + half
 
 
-def _values(study: Study, trial: int) -> list[float]:
-    """Values of the replicates of a trial that completed."""
+def seed_values(study: Study, trial: int) -> list[float]:
+    """Values of a trial's trainings with other seeds that completed."""
     table = study.replicates
     done = table[(table["of"] == trial) & (table["state"] == "completed") & table["value"].notna()]
     return done["value"].astype(float).tolist()

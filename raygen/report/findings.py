@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from raygen.failure import is_one_image
+from raygen.failure import why_useless
 from raygen.report.contrast import Contrast, contrast
 from raygen.report.health import health
 from raygen.report.importance import EVIDENT, importance, settled
@@ -89,9 +89,7 @@ def _seen_to_fail(study: Study, best: pd.Series) -> str:
     if best["variation"] == best["variation"]:
         return ""
     share = variation(study, int(best["trial"]), float(best["best_kimg"]))
-    if not is_one_image(share, str(study.info.get("family"))):
-        return ""
-    return f"draws one image: its samples vary {share:.1%} as real ones do"
+    return why_useless(str(study.info.get("family")), share)
 
 
 def findings(study: Study) -> list[Finding]:
@@ -103,8 +101,8 @@ def findings(study: Study) -> list[Finding]:
         Finding("warn", check.text, check.action) for check in checks if check.state == "warn"
     ]
     passed = [Finding("good", check.text) for check in checks if check.state == "pass"]
-    told = [_stopping(study), _what_matters(study), _space(study)]
-    found = [finding for finding in told if finding]
+    more = [_stopping(study), _what_matters(study), _space(study)]
+    found = [finding for finding in more if finding]
     found = [*found[:2], *warned, *found[2:]]
     return found[:MOST] if len(found) >= 3 else [*found, *passed][:3]
 

@@ -53,7 +53,7 @@ def health(study: Study) -> list[Check]:
     """Every check in the order of the page; none of a study without trials."""
     if study.trials.empty:
         return []
-    checks = [found for check in CHECKS if (found := check(study))]
+    checks = [result for check in CHECKS if (result := check(study))]
     order = ranked(study)
     if len(order) and int(order.iloc[0]["trial"]) in failed(study):
         # Where nothing is of use, there is no winner to widen a range or train again for.

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
-from raygen.errors import InputError
+from raygen.errors import InputError, our_bug
 from raygen.files import write_text
 from raygen.folders import StudyFolder
 from raygen.report.frame import document
@@ -64,7 +64,7 @@ def write_index(root: Path, output: Path | None = None) -> Path:
         except InputError as error:
             broken.append(str(error))
         except Exception as error:  # a bug of ours with one study must not hide the others
-            broken.append(f"{folder}: {type(error).__name__}: {error} (please report this)")
+            broken.append(f"{folder}: {our_bug(error)}")
     write_text(target, render(found, broken, pages))
     return target
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from raygen.errors import our_bug
 from raygen.files import write_text
 from raygen.report.figures import FIGURES
 from raygen.report.filter_bar import filter_bar
@@ -112,10 +113,7 @@ def _drawn(html: Callable[[], str], instead: str) -> str:
 
 
 def _broken(error: Exception) -> str:
-    return (
-        f"This part could not be drawn: {type(error).__name__}: {str(error)[:300]} (please report "
-        "this; the study itself is complete)."
-    )
+    return f"This part could not be drawn: {our_bug(error)}. The study itself is complete."
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:

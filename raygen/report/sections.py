@@ -175,10 +175,10 @@ def _cards(study: Study, found: Verdict) -> str:
             cards.append((f"Model: {name} when chosen", value, found.model.words))
     cards.append((f"Settings: {name}", number(found.value), f"trial {found.trial}{_basis(found)}"))
     if found.default is not None:
-        one, other = found.default.value, found.default.other
+        value, default = found.default.value, found.default.other
         note = "" if found.default_state == "completed" else f", {found.default_state}"
-        basis = f"{number(one)} against {number(other)} of trial 0{note}; {found.default.basis}"
-        cards.append(("Against the default", gain(study, one, other), basis))
+        basis = f"{number(value)} against {number(default)} of trial 0{note}; {found.default.basis}"
+        cards.append(("Against the default", gain(study, value, default), basis))
     elif found.trial == 0 and has_default(study):
         cards.append(("Against the default", "is the default", "no trial beat trial 0"))
     if found.seeds:

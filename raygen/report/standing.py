@@ -1,9 +1,11 @@
 """One study in a line, as pages over several studies need it: best, spread, cost, comparability."""
 
+import statistics
 from typing import NamedTuple
 
 import pandas as pd
 
+from raygen.report.contrast import seed_values
 from raygen.report.findings import verdict
 from raygen.report.tables import has_default, progress
 from raygen.results import Study
@@ -44,14 +46,12 @@ def standing(study: Study) -> Standing:
     nan = float("nan")
     if found is None:
         return Standing(study, name, None, nan, nan, 0, [], nan, default, *spent)
-    table = study.replicates
-    again = table[(table["of"] == found.trial) & (table["state"] == "completed")]["value"].dropna()
-    sd = float(again.std()) if len(again) > 1 else nan
+    each = seed_values(study, found.trial)
+    sd = statistics.stdev(each) if len(each) > 1 else nan
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
     done = study.trials["value"].dropna().astype(float) if done.empty else done
     single = float(done.min() if study.minimise else done.max())
     best, value, seeds = found.trial, found.value, found.seeds
-    each = again.astype(float).tolist()
     return Standing(study, name, best, value, sd, seeds, each, single, default, *spent)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raygen.errors import InputError
-from raygen.failure import is_one_image, knows_nothing
+from raygen.failure import why_useless
 from raygen.metrics import METRICS
 from raygen.race import posterior
 from raygen.results.study import Study
@@ -45,15 +45,13 @@ def failed(study: Study) -> dict[int, str]:
     Read from what they reported at their best milestone, however short their training was.
     """
     guess = METRICS[study.metric].guess if study.metric in METRICS else None
+    family = str(study.info.get("family"))
     reasons = {}
     for table in (study.trials, study.replicates):
         rows = zip(table["trial"], table["value"], table["variation"], strict=True)
         for trial, value, variation in rows:
-            if is_one_image(variation, str(study.info.get("family"))):
-                share = f"{float(variation):.1%}"
-                reasons[int(trial)] = f"draws one image: its samples vary {share} as real ones do"
-            elif not math.isnan(value) and knows_nothing(value, guess, study.minimise):
-                reasons[int(trial)] = f"is no better than knowing nothing ({guess:g})"
+            if reason := why_useless(family, variation, value, guess, study.minimise):
+                reasons[int(trial)] = reason
     return reasons
 
 
@@ -81,10 +79,10 @@ def best_model(study: Study) -> Model | None:
         rows = rows.set_index("trial", drop=False).loc[front] if front else rows
     gone = study.checkpoints[study.checkpoints["collected"].astype(bool)]
     gone = set(gone.loc[gone["role"] == "best", "trial"].astype(int))
-    there = rows[~rows["trial"].isin(list(gone))]
-    if there.empty:
+    kept = rows[~rows["trial"].isin(list(gone))]
+    if kept.empty:
         return None
-    first = there.iloc[0]
+    first = kept.iloc[0]
     run, trial, seed = (int(first[name]) for name in ("trial", "of", "seed"))
     return Model(run, trial, seed, float(first["value"]), float(first["best_kimg"]))
 
@@ -98,8 +96,8 @@ def fresh(study: Study, model: Model) -> dict[str, dict[str, Any]] | None:
     if measured is None:
         return None
     return {
-        metric: {**found, "protocol": measured["protocols"][metric]}
-        for metric, found in measured["values"].items()
+        metric: {**value, "protocol": measured["protocols"][metric]}
+        for metric, value in measured["values"].items()
     }
 
 

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any, NoReturn
 
-from raygen.document import check_file, one_line, shown
+from raygen.document import brief, check_file, shown
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
 from raygen.results.schema import Order, Unknown, Wrong, check
@@ -105,7 +105,7 @@ def _reason(error: BaseException) -> str:
         case RecursionError():
             return "is nested too deeply"
     said = str(error)
-    return f"a number of more than {MOST_DIGITS:,} digits" if "digits" in said else one_line(said)
+    return f"a number of more than {MOST_DIGITS:,} digits" if "digits" in said else brief(said)
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_number)

@@ -160,8 +160,8 @@ class Order:
 
     def _known(self, number: int, name: str) -> None:
         if number not in self.state:
-            there = f"the last one is {max(self.state)}" if self.state else "there is none"
-            raise _at(number, f"no such trial so far: {there}", name)
+            last = f"the last one is {max(self.state)}" if self.state else "there is none"
+            raise _at(number, f"no such trial so far: {last}", name)
 
     def _of_search(self, number: int, name: str) -> None:
         self._known(number, name)

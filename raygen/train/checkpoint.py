@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from raygen.cache import replace_file
 from raygen.config import GanTrial, Trial, parse_trial
-from raygen.document import one_line, shown
+from raygen.document import brief, shown
 from raygen.errors import InputError, cannot_write
 from raygen.train.loop import Learner, Position, Progress, make_learner
 from raygen.train.vae import Vae
@@ -102,8 +102,9 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         raise
     except Exception as error:  # on foreign bytes torch raises KeyError, IndexError, and more
         raise InputError(f"{path}: not a readable checkpoint") from error
-    known = isinstance(content, dict) and type(content.get("format")) is int
-    if not known or content["format"] != FORMAT:
+    # By its type, too: 1.0 and true are equal to 1.
+    numbered = isinstance(content, dict) and type(content.get("format")) is int
+    if not numbered or content["format"] != FORMAT:
         raise InputError(f"{path}: not a raygen checkpoint of format {FORMAT}")
     return content
 
@@ -173,7 +174,7 @@ def _described(path: Path, content: dict[str, Any]) -> Trial:
     except ValidationError as error:
         mistake = error.errors(include_url=False, include_context=False)[0]
         at = ".".join(["trial", *map(str, mistake["loc"])])
-        _fail(path, at, one_line(mistake["msg"].removeprefix("Value error, ")))
+        _fail(path, at, brief(mistake["msg"].removeprefix("Value error, ")))
     content["trial"] = trial.model_dump()
     data = _mapping(path, content, "data")
     classes = data.get("classes")
@@ -217,7 +218,7 @@ def _outline(
             gan = isinstance(trial, GanTrial)
             built = trial.model.build(classes) if gan else Vae(trial)
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
-        _fail(path, "trial.model", f"cannot be built: {one_line(str(error))}")
+        _fail(path, "trial.model", f"cannot be built: {brief(str(error))}")
     if isinstance(built, Vae):
         nets: dict[str, nn.Module] = {"average": built, "vae": built}
     else:
@@ -276,4 +277,4 @@ def _finite(path: Path, content: dict[Any, Any], name: str, *above: str) -> None
 
 
 def _fail(path: Path, at: str, rule: str) -> NoReturn:
-    raise InputError(f"{path}: not a usable checkpoint: {one_line(at)}: {rule}")
+    raise InputError(f"{path}: not a usable checkpoint: {brief(at)}: {rule}")

@@ -80,11 +80,11 @@ def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) 
     where = "on this machine" if here else f"at {address}"
     logs = ""
     notify({"kind": "phase", "text": f"starting Ray {where}"})
-    own: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     if here:
         protect_token()
-        own = {"_temp_dir": temporary_folder()}
-        logs = f"; its logs are in {own['_temp_dir'] or os.environ['RAY_TMPDIR']}"
+        options = {"_temp_dir": temporary_folder()}
+        logs = f"; its logs are in {options['_temp_dir'] or os.environ['RAY_TMPDIR']}"
     else:
         _ask(address)
     try:
@@ -93,14 +93,16 @@ def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) 
             inside_of(folder),
             on_loopback() if here else nullcontext(),
             # Parts of Ray have sockets where temporary files go, too, wherever its own folder is.
-            patch.dict(os.environ, {"TMPDIR": own["_temp_dir"]} if own.get("_temp_dir") else {}),
+            patch.dict(
+                os.environ, {"TMPDIR": place} if (place := options.get("_temp_dir")) else {}
+            ),
         ):
             ray.init(
                 address=address,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": RAY_SETTINGS},
-                **own,
+                **options,
             )
     # What Ray raises when it cannot start or connect has no common class: RuntimeError and OSError
     # among them, and bare Exceptions for a node that died as it started.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
 from raygen.errors import InputError
-from raygen.failure import is_one_image, knows_nothing
+from raygen.failure import why_useless
 from raygen.metrics import METRICS, protocol_hash
 from raygen.space import Draw
 from raygen.tune.collect import collectable
@@ -50,7 +50,6 @@ class Trial:
     values: list[float] | None = None
     protocol: str | None = None
     sd: float | None = None
-    best_kimg: float = 0.0
     variation: float | None = None  # of its samples then, as a share of that of real images
     history: list[float] = field(default_factory=list)  # of the first objective, likewise
     diverged: str | None = None  # what the last report said
@@ -272,10 +271,7 @@ class Controller:
                 self.earlier += record["seconds"]
                 opened = None
             else:
-                try:
-                    self.apply(record)
-                except InputError as error:
-                    raise InputError(f"journal.jsonl:{line}: {record['kind']}: {error}") from error
+                self.apply_line(line, record)
             last = record["time"]
         self.earlier += (last - opened) if opened is not None and last is not None else 0.0
         for trial in self.trials.values():
@@ -423,8 +419,7 @@ class Controller:
         """Whether its best checkpoint drew nothing of use; see results.failed."""
         guess = METRICS[self.spec.objective].guess
         value = run.values[0] if run.values is not None else math.nan
-        useless = run.values is not None and knows_nothing(value, guess, self.minimise)
-        return useless or is_one_image(run.variation, self.spec.family)
+        return bool(why_useless(self.spec.family, run.variation, value, guess, self.minimise))
 
     def _seed(self, number: int) -> int:
         return derive(self.spec.seed, number)
@@ -435,6 +430,17 @@ class Controller:
         record = self.journal.append(kind, **fields)
         self.apply(record)
         self.notify(record)
+
+    def apply_line(self, line: int, record: Mapping[str, Any]) -> None:
+        """Apply a record that was read from a line of the journal.
+
+        Raises:
+            InputError: the parameters of a trial are not of this search space; with the line.
+        """
+        try:
+            self.apply(record)
+        except InputError as error:
+            raise InputError(f"journal.jsonl:{line}: {record['kind']}: {error}") from error
 
     def apply(self, record: Mapping[str, Any]) -> None:
         """Change the state as one record says: the only way in which it changes."""
@@ -507,7 +513,7 @@ class Controller:
         better = trial.values is None or (values[0] < trial.values[0]) == self.minimise
         if better and (trial.values is None or values[0] != trial.values[0]):
             trial.values, trial.sd = values, record.get("sd", {}).get(self.spec.objective)
-            trial.best_kimg, trial.variation = trial.kimg, record.get("variation")
+            trial.variation = record.get("variation")
 
     def _ended(self, trial: Trial, state: str) -> None:
         trial.state = state

@@ -272,8 +272,8 @@ def keys_for(remote: Remote, asked: bool, *places: str) -> dict[str, str]:
     have rights of their own, and who is behind an address is known to the user only: those get them
     if `asked` (--send-keys).
     """
-    own = remote.launched is not None and remote.launched["provider"]["type"] == "local"
-    return access_of(*places) if own or asked else {}
+    ours = remote.launched is not None and remote.launched["provider"]["type"] == "local"
+    return access_of(*places) if ours or asked else {}
 
 
 def _check_address(address: str, plain_http: str | None) -> None:

@@ -18,7 +18,7 @@ from ray.exceptions import RayError
 
 from raygen.cache import cache_folder
 from raygen.doctor import Check, driver_check, drivers
-from raygen.errors import RaygenError
+from raygen.errors import RaygenError, first_line
 from raygen.tune.cluster import (
     PROBE_SECONDS,
     check_storage,
@@ -69,11 +69,11 @@ def running_here() -> Check | None:
         return None
     try:
         gcs = GcsClient(address=address)
-        found = gcs.internal_kv_get(CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER, timeout=5)
-        theirs = str(json.loads(found or b"{}").get("ray_version", "unknown"))
+        metadata = gcs.internal_kv_get(CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER, timeout=5)
+        theirs = str(json.loads(metadata or b"{}").get("ray_version", "unknown"))
     except (RayError, RuntimeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        return Check("ray that runs here", "warn", f"{address} does not say its version: {reason}")
+        text = f"{address} does not say its version: {first_line(error)}"
+        return Check("ray that runs here", "warn", text)
     if theirs == version("ray"):
         return Check("ray that runs here", "ok", f"{theirs} at {address}")
     advice = "search with --address local, or stop it with: ray stop"

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raygen.config import Sampler as SamplerSpec
 from raygen.config import Study
-from raygen.document import one_line
+from raygen.document import brief
 from raygen.errors import InputError
 from raygen.metrics import METRICS, Direction
 from raygen.space import Draw, Group, Parameter, parameters, sample
@@ -276,7 +276,7 @@ def _frozen(
             values=list(values) if values is not None else None,
         )
     except (KeyError, ValueError, TypeError) as error:
-        raise InputError(f"params: not of this search space: {one_line(str(error))}") from error
+        raise InputError(f"params: not of this search space: {brief(str(error))}") from error
 
 
 def _key(params: dict[str, Any]) -> tuple[Any, ...]:
@@ -332,11 +332,11 @@ class _Mirror:
             if self.storage is not None:
                 identity = self.ids.pop(number)
                 self.storage.set_trial_user_attr(identity, "state", state)
-                told = TrialState.FAIL
+                ended = TrialState.FAIL
                 if values is not None and state in ("completed", "stopped"):
-                    told = TrialState.COMPLETE if state == "completed" else TrialState.PRUNED
-                done = list(values) if told == TrialState.COMPLETE and values is not None else None
-                self.storage.set_trial_state_values(identity, told, done)
+                    ended = TrialState.COMPLETE if state == "completed" else TrialState.PRUNED
+                done = list(values) if ended == TrialState.COMPLETE and values is not None else None
+                self.storage.set_trial_state_values(identity, ended, done)
 
     @contextmanager
     def _given_up(self) -> Iterator[None]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from raygen.config import Study
-from raygen.errors import InputError, RaygenError
+from raygen.errors import RaygenError
 from raygen.tune.controller import Controller
 from raygen.tune.sampler import Sampler
 from raygen.tune.scheduler import facts
@@ -40,10 +40,7 @@ def verify(study: Study, records: Sequence[dict[str, Any]]) -> Verified:
                 made = facts(decision, place.values) if decision is not None else {}
                 _same(line, "decision", made, {key: record[key] for key in made})
                 decisions += 1
-        try:
-            controller.apply(record)
-        except InputError as error:
-            raise InputError(f"journal.jsonl:{line}: {record['kind']}: {error}") from error
+        controller.apply_line(line, record)
     return Verified(suggestions, decisions)
 
 

@@ -19,8 +19,9 @@ from PIL import Image
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from data.loading import load, refusal
 from raygen.config import load_study, load_train_job
-from raygen.data import DataSpec, ImageData, load_data
+from raygen.data import DataSpec, ImageData
 from raygen.data.listing import PICTURES
 from raygen.errors import InputError
 from raygen.metrics.stored import Pictures, open_images
@@ -28,25 +29,8 @@ from raygen.metrics.stored import Pictures, open_images
 TRAIN, TEST, VALIDATION = 40, 20, 10  # images of each split in every layout that has it
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
-
-
-def load(path: Path) -> ImageData:
-    return load_data(DataSpec(path=str(path)))
-
-
 def counts(data: ImageData) -> tuple[int, int]:
     return len(data.train.labels), len(data.test.labels)
-
-
-def refusal(path: Path, root: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        load(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.replace(f"{root}/", "")
 
 
 def grey(level: int) -> np.ndarray:
@@ -496,14 +480,20 @@ OURS = {  # here torchvision fails, or takes what no user means
 }
 
 
-@pytest.mark.parametrize("layout", WITNESSED | OURS)
-def test_a_folder_of_classes_has_the_pictures_that_a_user_counts_and_the_rest_is_reported(
-    tmp_path: Path, layout: str
-) -> None:
+def laid_out(tmp_path: Path, layout: str) -> tuple[Path, int, set[str]]:
+    """A data set with what a layout adds; how many pictures count more, and what is left out."""
     add, more, left_out = (WITNESSED | OURS)[layout]
     root = tmp_path / "set"
     pictures(root, TRAIN)
     add(root)
+    return root, more, left_out
+
+
+@pytest.mark.parametrize("layout", WITNESSED | OURS)
+def test_a_folder_of_classes_has_the_pictures_that_a_user_counts_and_the_rest_is_reported(
+    tmp_path: Path, layout: str
+) -> None:
+    root, more, left_out = laid_out(tmp_path, layout)
 
     data = load(root)
 
@@ -526,10 +516,7 @@ def test_a_folder_of_classes_has_the_pictures_that_a_user_counts_and_the_rest_is
 def test_evaluating_a_folder_sees_the_pictures_that_learning_from_it_sees(
     tmp_path: Path, layout: str
 ) -> None:
-    add, more, _ = (WITNESSED | OURS)[layout]
-    root = tmp_path / "set"
-    pictures(root, TRAIN)
-    add(root)
+    root, more, _ = laid_out(tmp_path, layout)
 
     store = open_images(root)
 
@@ -748,9 +735,9 @@ def test_every_column_of_images_gives_the_same_pixels(tmp_path: Path, kind: str)
     table(tmp_path / "set" / "train.parquet", 6, images=image_columns()[kind](images))
     table(tmp_path / "set" / "test.parquet", 2)
 
-    found = load(tmp_path / "set").train.images
+    loaded = load(tmp_path / "set").train.images
 
-    assert np.array_equal(found.permute(0, 2, 3, 1).numpy(), images)
+    assert np.array_equal(loaded.permute(0, 2, 3, 1).numpy(), images)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ import torchvision.datasets
 from PIL import Image
 from torchvision.datasets.folder import default_loader
 
-from raygen.data import CIFAR10_CLASSES, DataSpec, ImageData, load_data
+from data.loading import load, refusal
+from raygen.data import CIFAR10_CLASSES, DataSpec, load_data
 from raygen.data.decode import decode
 from raygen.data.labels import Arrays
 from raygen.data.read import hold_out
@@ -31,11 +32,6 @@ from raygen.errors import InputError
 from raygen.metrics.stored import open_images
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
 
 
 def random_images(count: int, seed: int = 0) -> np.ndarray:
@@ -83,10 +79,6 @@ def write_folder(folder: Path, images: np.ndarray, names: list[str], kind: str =
         Image.fromarray(image).save(folder / name / f"{number:04d}.{kind}")
 
 
-def load(path: Path) -> ImageData:
-    return load_data(DataSpec(path=str(path)))
-
-
 def pixels(data: torch.Tensor) -> np.ndarray:
     return data.permute(0, 2, 3, 1).numpy()
 
@@ -98,14 +90,6 @@ def contents_of(*splits: Any) -> list[tuple[bytes, int]]:
         for images, labels in splits
         for image, label in zip(pixels(images), labels, strict=True)
     )
-
-
-def refusal(path: Path, root: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        load(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    return message.replace(f"{root}/", "")
 
 
 # Parquet
@@ -588,9 +572,9 @@ def test_pictures_of_every_mode_become_the_rgb_that_torchvision_reads(
     file = tmp_path / f"a.{'tif' if mode in ('CMYK', 'YCbCr') else 'png'}"
     picture.save(file)
 
-    found = decode(file.read_bytes(), "x").transpose(1, 2, 0)
+    decoded = decode(file.read_bytes(), "x").transpose(1, 2, 0)
 
-    assert np.array_equal(found, np.asarray(default_loader(str(file))))
+    assert np.array_equal(decoded, np.asarray(default_loader(str(file))))
 
 
 def test_a_transparent_palette_keeps_its_colours_without_a_warning() -> None:
@@ -600,9 +584,9 @@ def test_a_transparent_palette_keeps_its_colours_without_a_warning() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
+        decoded = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
 
-    assert np.array_equal(found, np.asarray(picture.convert("RGB")))
+    assert np.array_equal(decoded, np.asarray(picture.convert("RGB")))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
@@ -611,10 +595,10 @@ def test_16_bit_grey_is_scaled_to_8_bits_and_not_clipped(kind: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, format=kind)
 
-    found = decode(buffer.getvalue(), "x")
+    decoded = decode(buffer.getvalue(), "x")
 
-    assert np.array_equal(found, np.broadcast_to((levels / 257).round(), (3, 32, 32)))
-    assert (found.min(), found.max()) == (0, 255)
+    assert np.array_equal(decoded, np.broadcast_to((levels / 257).round(), (3, 32, 32)))
+    assert (decoded.min(), decoded.max()) == (0, 255)
 
 
 @pytest.mark.parametrize(("dtype", "said"), [("float32", "floating-point"), ("int32", "whole")])
@@ -649,9 +633,9 @@ def test_a_picture_is_turned_as_its_exif_says(
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", exif=exif)
 
-    found = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
+    decoded = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
 
-    assert np.array_equal(found, upright(image))
+    assert np.array_equal(decoded, upright(image))
 
 
 def test_the_channels_of_a_picture_keep_their_order() -> None:

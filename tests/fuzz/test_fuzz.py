@@ -37,8 +37,8 @@ def wrong(kind: str, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch)
 
 def faults(kind: str, start: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     numbers = range(start, start + BLOCK)
-    found = [wrong(kind, n, folder / str(n), monkeypatch) for n in numbers]
-    return [each for each in found if each is not None]
+    mistakes = [wrong(kind, n, folder / str(n), monkeypatch) for n in numbers]
+    return [each for each in mistakes if each is not None]
 
 
 @pytest.mark.parametrize(("kind", "start"), blocks(0, FEW))

@@ -249,12 +249,12 @@ class Painter:
         self.images, self.drawn = split.images, torch.zeros(2, dtype=torch.int64)
 
     def sample(self, latents: Tensor, labels: Tensor) -> Tensor:
-        found = []
+        painted = []
         for label in labels.tolist():
             rows = self.rows[label]
-            found.append(self.images[rows[self.drawn[label] % len(rows)]])
+            painted.append(self.images[rows[self.drawn[label] % len(rows)]])
             self.drawn[label] += 1
-        return torch.stack(found)
+        return torch.stack(painted)
 
 
 @pytest.fixture(scope="module")

@@ -113,26 +113,26 @@ def again(*values: float, of: int, first: int) -> list[dict]:
 def test_the_verdict_is_on_other_seeds_once_there_are_any(make_study: Make) -> None:
     records = [*trials([8, 2, 3]), finals(1, 2)]
     records += [*again(6, 8, of=1, first=10), *again(4, 6, of=2, first=20)]
-    found = verdict(make_study(records))
+    answer = verdict(make_study(records))
 
-    assert found is not None
-    assert (found.trial, found.value, found.seeds, found.single) == (2, 5, 2, 3)
+    assert answer is not None
+    assert (answer.trial, answer.value, answer.seeds, answer.single) == (2, 5, 2, 3)
     # Deviation sqrt(2) of each, 2 degrees of freedom (4.303), two values of each.
-    assert found.high - found.value == pytest.approx(4.303, abs=1e-3)
+    assert answer.high - answer.value == pytest.approx(4.303, abs=1e-3)
     # The default has no other seeds, so one seed of each is compared: what the search saw.
-    assert found.default is not None
-    assert (found.default.value, found.default.other, found.default.seeds) == (3, 8, 0)
-    assert math.isnan(found.median)
+    assert answer.default is not None
+    assert (answer.default.value, answer.default.other, answer.default.seeds) == (3, 8, 0)
+    assert math.isnan(answer.median)
 
 
 def test_a_finalist_that_is_the_default_is_compared_by_its_other_seeds(make_study: Make) -> None:
     records = [*trials([2, 3]), finals(0, 1), *again(9, of=0, first=10), *again(4, of=1, first=20)]
-    found = verdict(make_study(records))
+    answer = verdict(make_study(records))
 
-    assert found is not None
-    assert found.trial == 1
-    assert found.default is not None
-    assert (found.default.value, found.default.other) == (4, 9)
+    assert answer is not None
+    assert answer.trial == 1
+    assert answer.default is not None
+    assert (answer.default.value, answer.default.other) == (4, 9)
 
 
 def test_a_difference_to_the_default_has_an_interval_by_the_scatter_of_all_finalists(
@@ -140,33 +140,33 @@ def test_a_difference_to_the_default_has_an_interval_by_the_scatter_of_all_final
 ) -> None:
     records = [*trials([2, 3]), finals(0, 1)]
     records += [*again(9, 12, 15, of=0, first=10), *again(4, 8, 9, of=1, first=20)]
-    found = verdict(make_study(records))
+    answer = verdict(make_study(records))
 
-    assert found is not None
-    assert found.default is not None
+    assert answer is not None
+    assert answer.default is not None
     # With two finalists this is the classical t-test with equal variances.
     test = stats.ttest_ind([4.0, 8.0, 9.0], [9.0, 12.0, 15.0], equal_var=True)
     theirs = test.confidence_interval(0.95)
-    ours = found.default.low, found.default.high
+    ours = answer.default.low, answer.default.high
     assert ours == pytest.approx((theirs.low, theirs.high), rel=1e-4)
-    assert found.default.certain == (theirs.high < 0)
+    assert answer.default.certain == (theirs.high < 0)
 
 
 def test_seeds_that_differ_are_compared_without_equal_variances() -> None:
-    one, other = [4.0, 8.0, 9.0, 3.0], [9.0, 12.0, 15.0]
-    theirs = stats.ttest_ind(one, other, equal_var=False).confidence_interval(0.95)
-    low, high = unpaired(one, other)
+    sample, other = [4.0, 8.0, 9.0, 3.0], [9.0, 12.0, 15.0]
+    theirs = stats.ttest_ind(sample, other, equal_var=False).confidence_interval(0.95)
+    low, high = unpaired(sample, other)
 
     # Whole degrees of freedom, rounded down: never narrower than scipy's interval.
     assert low <= theirs.low
     assert high >= theirs.high
-    assert (low + high) / 2 == pytest.approx(np.mean(one) - np.mean(other))
+    assert (low + high) / 2 == pytest.approx(np.mean(sample) - np.mean(other))
 
 
 def drawn(trial: int, value: float, variation: float | None) -> list[dict]:
     """A completed trial whose samples vary by a share of real images."""
-    told = report(trial, 16, value) | {"variation": variation}
-    return [*suggest(trial, {"width": 30 + trial}), told, end(trial)]
+    record = report(trial, 16, value) | {"variation": variation}
+    return [*suggest(trial, {"width": 30 + trial}), record, end(trial)]
 
 
 def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model(
@@ -200,10 +200,10 @@ def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: 
     save_grid(real, study.folder.real)
     save_grid(red, study.folder.trial(0).samples(16))
 
-    found = verdict(study)
+    answer = verdict(study)
 
-    assert found is not None
-    assert found.failed == "draws one image: its samples vary 0.0% as real ones do"
+    assert answer is not None
+    assert answer.failed == "draws one image: its samples vary 0.0% as real ones do"
     # The same share as training has it.
     half = (real // 2).byte()
     save_grid(half, study.folder.trial(0).samples(16))
@@ -212,9 +212,12 @@ def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: 
 
 def test_a_vae_worse_than_knowing_nothing_is_not_recommended(make_study: Make) -> None:
     bits = {"metric": "bits_per_dim", "direction": "minimize"}
-    told = report(0, 16, 1.8e9, metric="bits_per_dim")
+    record = report(0, 16, 1.8e9, metric="bits_per_dim")
     study = make_study(
-        [*suggest(0, {"width": 30}), told, end(0)], objective=bits, family="vae", objectives=[bits]
+        [*suggest(0, {"width": 30}), record, end(0)],
+        objective=bits,
+        family="vae",
+        objectives=[bits],
     )
 
     assert "is no better than knowing nothing (8)" in leads.verdict(study, verdict(study))
@@ -229,11 +232,11 @@ def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_valu
     full = {"kind": "final", "trial": 20, "values": {"fd_classifier": value}, "time": START}
     study = make_study([*records, full | {"protocols": {"fd_classifier": "ff"}}])
 
-    found = verdict(study)
+    answer = verdict(study)
 
-    assert found is not None
-    assert (found.trial, found.model.run, found.model.trial) == (2, 20, 2)  # pyright: ignore
-    text = leads.verdict(study, found)
+    assert answer is not None
+    assert (answer.trial, answer.model.run, answer.model.trial) == (2, 20, 2)  # pyright: ignore
+    text = leads.verdict(study, answer)
     assert "Model to use: trials/0020/best.pt (trial 2, trained again with seed 120)" in text
     assert "Fréchet distance 1.5 when chosen, 2.5 measured afresh." in text
 

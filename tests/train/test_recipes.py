@@ -48,9 +48,9 @@ def test_a_recipe_beats_its_untrained_self_by_its_factor_and_is_never_flagged(
 def test_what_breaks_within_a_short_budget_is_known_as_useless(
     name: str, photographs: ImageData
 ) -> None:
-    found = learn(parse_trial(BROKEN[name]), photographs, 0.75, samples=500, seed=1)
+    outcome = learn(parse_trial(BROKEN[name]), photographs, 0.75, samples=500, seed=1)
 
-    assert found["useless"]
+    assert outcome["useless"]
 
 
 @pytest.mark.parametrize("name", QUICK)

@@ -142,11 +142,11 @@ def test_a_lock_that_a_killed_process_left_is_not_waited_for(
     Path("runs").mkdir()
     (tmp_path / "runs" / "optuna.log.lock").symlink_to("optuna.log")  # as Optuna itself makes it
     study = make_study(tmp_path, "budget.trials=2", "finalists.count=0")
-    told: list[str] = []
-    sampler = Sampler(study, "mirrored", Path("runs/optuna.log"), told.append)
+    messages: list[str] = []
+    sampler = Sampler(study, "mirrored", Path("runs/optuna.log"), messages.append)
     run(Controller(study, Memory(), sampler, lambda record: None), lambda *_: 1.0)
 
-    assert told == []
+    assert messages == []
     assert (tmp_path / "runs" / "optuna.log").stat().st_size > 0
 
 
@@ -156,18 +156,20 @@ def test_a_mirror_that_cannot_be_written_is_given_up_and_the_search_ends(
 ) -> None:
     """The limit on file sizes stands in for a full disk: write() fails in the same way."""
     study = make_study(tmp_path, "budget.trials=4", "finalists.count=0")
-    journal, told = Memory(), []
+    journal, messages = Memory(), []
     room = 0 if when == "at the start" else 2500
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
-        curves = Curves(tmp_path / "tensorboard", told.append)
-        sampler = Sampler(study, "mirrored", tmp_path / "optuna.log", told.append)
+        curves = Curves(tmp_path / "tensorboard", messages.append)
+        sampler = Sampler(study, "mirrored", tmp_path / "optuna.log", messages.append)
         run(Controller(study, journal, sampler, curves), lambda *_: 1.0)
         curves.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert sum(record["kind"] == "end" for record in journal) == 4
-    assert any("optuna.log: given up, the search goes on: File too large" in text for text in told)
-    assert len([text for text in told if "optuna.log" in text]) == 1
+    assert any(
+        "optuna.log: given up, the search goes on: File too large" in text for text in messages
+    )
+    assert len([text for text in messages if "optuna.log" in text]) == 1
