@@ -453,11 +453,13 @@ import subprocess, sys
 from raygen.tune.cluster import connected
 import ray
 from ray import tune
+import raygen.tune.search  # says what Ray Tune must not copy into its actors' environment
 class T(tune.Trainable):
     def step(self): return {{"done": True}}
 with connected("local", lambda record: None):
     tune.Tuner(T, run_config=tune.RunConfig(storage_path={str(tmp_path)!r}, verbose=0)).fit()
     print(subprocess.run(["ss", "-ltnpH"], capture_output=True, text=True).stdout)
+    print(ray._private.worker._global_node.get_session_dir_path())
 """
     home = tmp_path / "home"
     home.mkdir()
@@ -468,11 +470,14 @@ with connected("local", lambda record: None):
         timeout=180, check=True,
     )  # fmt: skip
 
-    lines = [line for line in done.stdout.splitlines() if "raylet" in line or "gcs_server" in line]
-    assert lines or not done.stdout.strip(), "ss shows no process of Ray's"
-    for line in (line for line in done.stdout.splitlines() if "ray" in line or "gcs" in line):
+    *sockets, session = done.stdout.strip().splitlines()
+    rays = [line for line in sockets if "raylet" in line or "gcs_server" in line]
+    assert rays or not sockets, "ss shows no process of Ray's"
+    for line in (line for line in sockets if "ray" in line or "gcs" in line):
         assert "127.0.0.1" in line.split()[3], line
-    logs = Path(f"/tmp/raygen-{os.getuid()}")
+    logs = Path(session)
+    assert logs.is_relative_to(f"/tmp/raygen-{os.getuid()}")
+    assert list(logs.glob("logs/*"))
     leaks = subprocess.run(
         ["grep", "-rlE", "AKIALEAK|leakedsecret", str(logs)], capture_output=True, text=True
     ).stdout

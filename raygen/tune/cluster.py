@@ -25,7 +25,7 @@ from raygen.config import Resources
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.home import home, protect_token, temporary_folder
 from raygen.storage import Storage, is_uri
-from raygen.tune.local import as_a_library, inside_of, on_loopback
+from raygen.tune.local import as_a_library, inside_of, on_loopback, rearm_sigterm
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
@@ -69,9 +69,11 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
     with tempfile.TemporaryDirectory(prefix="raygen-") as folder, as_a_library():
         try:
             _start(address, folder, notify)
+            rearm_sigterm()
             yield
         finally:
             ray.shutdown()
+            rearm_sigterm()
 
 
 def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) -> None:

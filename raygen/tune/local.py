@@ -5,6 +5,8 @@ environment of its workers to a log under /tmp/ray that everybody can read, too.
 """
 
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
@@ -29,6 +31,17 @@ def as_a_library() -> Iterator[None]:
         patch.object(ray._private.worker, "print_to_stdstream", lambda *_, **__: None),
     ):
         yield
+
+
+def rearm_sigterm() -> None:
+    """Let Python hear SIGTERM again, which Ray's core takes as it connects and as it disconnects.
+
+    While connected, its handler (absl's, for crashes) passes the signal on and aborts the process
+    3 s later, whatever is being saved; afterwards it leaves the default action, which is to end.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

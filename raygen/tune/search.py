@@ -182,8 +182,11 @@ def run_study(
             finally:
                 curves.close()
             state, reason, full = controller.closing or Closing("finished", "")
-            if state == "finished" and not reason and not controller.ended().get("completed"):
-                state, reason = "failed", "no trial was trained to its end"
+            if state == "finished" and not controller.ended().get("completed"):
+                if not reason:
+                    state, reason = "failed", "no trial was trained to its end"
+                elif all(trial.values is None for trial in controller.searched):
+                    state, reason = "failed", f"{reason}, and no trial has a value"
             seconds = time.time() - started
             notify(journal.append("close", state=state, seconds=seconds, reason=reason))
     write_tables(fold(folder, read_records(folder.journal)))

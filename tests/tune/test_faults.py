@@ -59,6 +59,11 @@ def search(
     return outcome, load_results(folder.root), read_records(folder.journal)
 
 
+def ended(results: Results) -> list[tuple[str, str]]:
+    """How every trial ended, and why."""
+    return list(zip(results.trials["state"], results.trials["reason"], strict=True))
+
+
 class Once:
     """Does something to the process of a trial at its first report, once."""
 
@@ -106,7 +111,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_with_the_same_numbers(
 
     starts = [r for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 2
+    assert ended(results) == [("completed", "")] * 2
     assert [r["attempt"] for r in starts] == [1, 2]
     assert starts[1]["kimg"] > 0  # not from the beginning
     assert starts[0]["pid"] != starts[1]["pid"]
@@ -135,7 +140,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
     retries = [r["reason"] for r in records if r["kind"] == "retry"]
     starts = [r["pid"] for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 2
+    assert ended(results) == [("completed", "")] * 2
     assert retries == ["it did not advance for 0.2 minutes"]
     assert len(set(starts)) == 2
     assert measured(records) == undisturbed
@@ -151,7 +156,7 @@ def test_a_stalled_loop_loses_nothing(
     outcome, results, records = search(make(tmp_path), StudyFolder(tmp_path / "study"), stall)
 
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 2
+    assert ended(results) == [("completed", "")] * 2
     assert measured(records) == undisturbed
 
 
@@ -167,7 +172,7 @@ def test_a_killed_ddp_worker_costs_one_trial_a_retry_and_the_group_is_made_anew(
 
     starts = [(r["trial"], r["attempt"]) for r in records if r["kind"] == "start"]
     assert outcome.state == "finished"
-    assert list(results.trials["state"]) == ["completed"] * 2
+    assert ended(results) == [("completed", "")] * 2
     assert sorted(starts) == [(0, 1), (0, 2), (1, 1)]
     assert len(measured(records)) == 2 * len(study.spec.milestones)
 

@@ -205,3 +205,24 @@ def test_a_user_without_a_home_can_search(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_sigterm_is_heard_while_ray_runs_and_after_it(tmp_path: Path) -> None:
+    code = """
+import os, signal, time
+from raygen.tune.cluster import connected
+heard = []
+signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+with connected("local", lambda record: None):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(4)  # Ray's own handler aborts after three
+os.kill(os.getpid(), signal.SIGTERM)
+print(len(heard))
+"""
+    env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": "/tmp"}
+    process = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True,
+        timeout=120, check=False,
+    )  # fmt: skip
+
+    assert (process.returncode, process.stdout) == (0, "2\n"), process.stderr
