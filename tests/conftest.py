@@ -17,6 +17,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several processes (`pytest -n 2`) share the files: a file's fixtures are made once, and one
+    process runs all that needs Ray, another all that makes hosts."""
+    for item in items:
+        group = str(item.path)
+        if "ray" in item.keywords:
+            group = "hosts" if item.path.parent.name == "cluster" else "ray"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def private_places() -> Iterator[None]:
     """Keep tests out of the user's cache and home."""

@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -39,12 +38,7 @@ MORE = {
                    "space.batch_size=4", "budget.kimg=0.024", "scheduler.grace_kimg=0.008"),
 }  # fmt: skip
 
-pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("cluster")]
-
-
-def marked(file: Path) -> Any:
-    slow = () if file.name in EVERY_RUN else (pytest.mark.slow,)
-    return pytest.param(file, id=file.name, marks=slow)
+pytestmark = [pytest.mark.slow, pytest.mark.ray, pytest.mark.usefixtures("cluster")]
 
 
 class Project:
@@ -91,7 +85,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("file", [marked(file) for file in FILES])
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     project: Project, file: Path
 ) -> None:
@@ -160,7 +154,6 @@ def use(project: Project, study: Path) -> None:
     assert len(load_study(study).trials) == 4
 
 
-@pytest.mark.slow
 def test_a_study_with_a_trade_off_ends_in_its_page(project: Project) -> None:
     file = next(file for file in FILES if file.name == "quickstart.yaml")
     settings = [
