@@ -6,8 +6,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadFileScheduling
 
 import object_store
 
@@ -17,15 +19,28 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several processes (`pytest -n 2`) share the files: a file's fixtures are made once, and one
-    process runs all that needs Ray, another all that makes hosts."""
-    for item in items:
-        group = str(item.path)
-        if "ray" in item.keywords:
-            group = "hosts" if item.path.parent.name == "cluster" else "ray"
-        item.add_marker(pytest.mark.xdist_group(group))
+def room_of(file: Path) -> str:
+    """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
+    files that need Ray, for one cluster; all files that make hosts."""
+    if "mark.ray" not in file.read_text(encoding="utf-8"):
+        return str(file)
+    return "hosts" if file.parent.name == "cluster" else "ray"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
+    class ByRoom(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return room_of(config.rootpath / nodeid.partition("::")[0])
+
+    config.option.loadscopereorder = False  # in the order below
+    return ByRoom(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In one of several processes: first what takes longest, or it is alone at the end."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: room_of(item.path) not in ("ray", "hosts"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -118,6 +118,7 @@ def test_a_killed_trial_goes_on_from_its_checkpoint_with_the_same_numbers(
     assert measured(records) == undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_trial_that_hangs_is_ended_and_tried_again(
     cluster: None,
@@ -177,6 +178,7 @@ def test_a_killed_ddp_worker_costs_one_trial_a_retry_and_the_group_is_made_anew(
     assert len(measured(records)) == 2 * len(study.spec.milestones)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_ddp_trials_share_one_group_of_workers_and_give_everything_back(
     cluster: None, tmp_path: Path
@@ -201,6 +203,7 @@ def test_ddp_trials_share_one_group_of_workers_and_give_everything_back(
     assert ray.available_resources()["CPU"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_spent_budget_ends_running_trials_and_a_larger_one_goes_on_with_them(
     cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
@@ -252,6 +255,7 @@ def test_a_second_driver_of_one_study_is_refused_and_leaves_it_alone(
     assert folder.journal.read_bytes() == before
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_finalists_are_trained_again_with_other_seeds(cluster: None, tmp_path: Path) -> None:
     study = make(

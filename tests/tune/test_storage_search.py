@@ -15,10 +15,9 @@ from raygen.storage import Storage, fetch
 from raygen.tune.search import Outcome, run_study
 from tune.test_faults import make, measured
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
-@pytest.mark.slow
 def test_the_same_command_goes_on_after_a_head_is_gone_with_all_of_its_disk(
     cluster: None, s3: str, tmp_path: Path
 ) -> None:
