@@ -19,12 +19,17 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 
+LONG = ("ray", "hosts", "wholes")  # rooms that start first, or one of them is left alone at the end
+
+
 def room_of(file: Path) -> str:
     """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
-    files that need Ray, for one cluster; all files that make hosts."""
+    files that need Ray, for one cluster; all files that make hosts; whole searches."""
     if "mark.ray" not in file.read_text(encoding="utf-8"):
         return str(file)
-    return "hosts" if file.parent.name == "cluster" else "ray"
+    if file.parent.name == "cluster":
+        return "hosts"
+    return "wholes" if file.stem == "test_wholes" else "ray"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -38,9 +43,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In one of several processes: first what takes longest, or it is alone at the end."""
+    """In one of several processes: what takes longest first."""
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: room_of(item.path) not in ("ray", "hosts"))
+        rooms = {path: room_of(path) for path in {item.path for item in items}}
+        order = {room: number for number, room in enumerate(LONG)}
+        items.sort(key=lambda item: order.get(rooms[item.path], len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -61,7 +61,7 @@ class Laptop:
         """Run a command to its end and return what it printed, both streams."""
         with self.timed(" ".join(words[:2])):
             done = self.start(*words)
-            out, err = done.communicate(timeout=200)
+            out, err = done.communicate(timeout=600)
         assert done.returncode == code, f"{' '.join(words)}: {done.returncode}\n{out}\n{err}"
         return out + err
 

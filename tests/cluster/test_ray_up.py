@@ -116,7 +116,7 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
     laptop.times["first checkpoints"] = time.monotonic() - began
 
     os.killpg(following.pid, signal.SIGINT)  # as Ctrl-C in a terminal does: also ssh gets it
-    out, err = following.communicate(timeout=30)
+    out, err = following.communicate(timeout=90)
     assert following.returncode == 0, out + err
     assert "left alone; follow it with: raygen status gan --cluster local.yaml --follow" in err
     follow = ("raygen", "status", "gan", "--cluster", "local.yaml", "--follow")
@@ -139,7 +139,7 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
     assert "gan  running" in said
     with laptop.timed("stopped, all saved"):
         said = laptop.run("raygen", "status", "gan", "--cluster", "local.yaml", "--stop")
-    out, err = following.communicate(timeout=60)
+    out, err = following.communicate(timeout=180)
     assert following.returncode == 143, out + err
     assert laptop.records("gan")[-1]["state"] == "interrupted"
 
