@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 LONG = ("ray", "hosts", "wholes")  # rooms that start first, or one of them is left alone at the end
 
 
+@cache  # asked for every test
 def room_of(file: Path) -> str:
     """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
     files that need Ray, for one cluster; all files that make hosts; whole searches."""
@@ -45,9 +47,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileSche
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In one of several processes: what takes longest first."""
     if hasattr(config, "workerinput"):
-        rooms = {path: room_of(path) for path in {item.path for item in items}}
         order = {room: number for number, room in enumerate(LONG)}
-        items.sort(key=lambda item: order.get(rooms[item.path], len(LONG)))
+        items.sort(key=lambda item: order.get(room_of(item.path), len(LONG)))
 
 
 @pytest.fixture(scope="session", autouse=True)
