@@ -16,7 +16,6 @@ from raygen.results import best_model, failed, fresh, load_study
 from raygen.results import full_measurements as measured
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
-EVERY_RUN = ("vae.yaml",)  # in the default run; the others are slow
 EVERY_COMMAND = ("gan.yaml", "vae.yaml")  # one of each family meets every command
 # Only the budget, the widths and the device are cut: every block of a file is kept.
 CUT = (

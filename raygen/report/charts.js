@@ -180,7 +180,13 @@ const draw = (name) => {
   });
   where.on("plotly_hover", (event) => showHover(name, event));
   where.on("plotly_unhover", () => { byId("hover").hidden = true; });
-  where.on("plotly_selected", (event) => { if (event?.range) boxed(name, where, event.range); });
+  // Plotly may repeat the last selection when it draws again: only a new drag makes a box.
+  let dragged = false;
+  where.on("plotly_selecting", () => { dragged = true; });
+  where.on("plotly_selected", (event) => {
+    if (dragged && event?.range) boxed(name, where, event.range);
+    dragged = false;
+  });
   where.on("plotly_deselect", () => unbox(name));
 };
 // Only what is in view is drawn at once; the rest when it comes into view.

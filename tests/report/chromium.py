@@ -72,7 +72,7 @@ class Browser:
     def run(self, script: str, *args: Any) -> Any:
         return self.call("POST", "/execute/sync", {"script": script, "args": args})
 
-    def wait(self, expression: str, seconds: float = 10) -> Any:
+    def wait(self, expression: str, seconds: float = 60) -> Any:
         until = time.monotonic() + seconds
         while not (found := self.run(f"return {expression}")):
             assert time.monotonic() < until, f"never true: {expression}"
