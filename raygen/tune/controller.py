@@ -156,6 +156,17 @@ class Controller:
         """Start nothing more, and end what runs at the next sign of it."""
         self.closing = self.closing or Closing(state, reason, storage)
 
+    def outcome(self) -> Closing:
+        """How the search has ended: without any value it has failed, whatever budget is spent."""
+        closing = self.closing or Closing("finished", "")
+        if closing.state != "finished" or self.ended().get("completed"):
+            return closing
+        if not closing.reason:
+            return Closing("failed", "no trial was trained to its end")
+        if all(trial.values is None for trial in self.searched):
+            return Closing("failed", f"{closing.reason}, and no trial has a value")
+        return closing
+
     def tick(self) -> None:
         """See whether a budget is spent: time passes also when nobody reports."""
         budget = self.spec.budget

@@ -29,7 +29,7 @@ from raygen.metrics.evaluate import prepare, require, too_few_real
 from raygen.results import fold, read_records, write_tables
 from raygen.storage import JOURNAL, Storage
 from raygen.tune.cluster import SAY_SECONDS, Room, check_storage, connected, kill, waiting
-from raygen.tune.controller import Closing, Controller
+from raygen.tune.controller import Controller
 from raygen.tune.curves import Curves
 from raygen.tune.describe import check_same, describe
 from raygen.tune.full import measure_chosen
@@ -181,12 +181,7 @@ def run_study(
                 raise
             finally:
                 curves.close()
-            state, reason, full = controller.closing or Closing("finished", "")
-            if state == "finished" and not controller.ended().get("completed"):
-                if not reason:
-                    state, reason = "failed", "no trial was trained to its end"
-                elif all(trial.values is None for trial in controller.searched):
-                    state, reason = "failed", f"{reason}, and no trial has a value"
+            state, reason, full = controller.outcome()
             seconds = time.time() - started
             notify(journal.append("close", state=state, seconds=seconds, reason=reason))
     write_tables(fold(folder, read_records(folder.journal)))

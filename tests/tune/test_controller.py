@@ -332,3 +332,34 @@ def test_the_model_to_use_is_the_same_live_and_in_the_study_that_is_read_back(
     assert controller._best_completed() == completed
     gone = {(r["trial"], r["role"]) for r in journal if r["kind"] == "collect"}
     assert (model.run, "best") not in gone
+
+
+@pytest.mark.parametrize(
+    ("value", "state", "reason"),
+    [
+        (None, "failed", "the budget of 0.5 total kimg is spent, and no trial has a value"),
+        (80.0, "finished", "the budget of 0.5 total kimg is spent"),
+    ],
+)
+def test_a_budget_spent_before_any_value_is_a_failed_search(
+    tmp_path: Path, value: float | None, state: str, reason: str
+) -> None:
+    controller = make_controller(make_study(tmp_path, "budget.total_kimg=0.5"), Memory())
+    job = controller.suggest()
+    assert job is not None
+    controller.started(job["number"], node="n", pid=1, device="cpu", kimg=0)
+    if value is not None:
+        controller.reported(job["number"], event(1, value, 9))
+    else:
+        controller.alive(job["number"], 1000)
+    controller.tick()
+    controller.end(job["number"], "interrupted", "the search ended before it")
+
+    assert controller.outcome()[:2] == (state, reason)
+
+
+def test_a_search_whose_trials_all_failed_has_failed(study: Study) -> None:
+    controller, _, number = start(study)
+    controller.end(number, "failed", "KeyError: 'x'")
+
+    assert controller.outcome()[:2] == ("failed", "no trial was trained to its end")
