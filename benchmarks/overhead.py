@@ -29,11 +29,11 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
+from raygen.cluster.connect import RAY_SETTINGS
 from raygen.config import load_study
 from raygen.folders import StudyFolder
-from raygen.results import read_records
-from raygen.tune.cluster import RAY_SETTINGS
-from raygen.tune.search import run_study
+from raygen.journal import read_records
+from raygen.tune.run import run_study
 
 REPORTS = 6
 SPACE = """

@@ -114,9 +114,9 @@ class Timed:
 def simulate(trials: int, root: Path) -> float:
     """Let the controller decide for trials that report at once, without Ray: reports a second."""
     from raygen.config import load_study
-    from raygen.tune.controller import Controller
-    from raygen.tune.journal import Journal
-    from raygen.tune.sampler import Sampler
+    from raygen.journal.local import Journal
+    from raygen.search.controller import Controller
+    from raygen.search.sampler import Sampler
 
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=AT_ONCE))
     study, reports = load_study(root / "space.yaml"), 0
@@ -154,13 +154,14 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     """Run one search and return its figures."""
     from raygen.config import load_study
     from raygen.folders import StudyFolder
+    from raygen.journal import read_records
+    from raygen.journal.local import Journal
     from raygen.progress import StudyProgress
-    from raygen.results import fold, read_records, write_tables
+    from raygen.results import fold, write_tables
+    from raygen.search.controller import Controller
+    from raygen.search.sampler import Sampler
     from raygen.status import status
-    from raygen.tune.controller import Controller
-    from raygen.tune.journal import Journal
-    from raygen.tune.sampler import Sampler
-    from raygen.tune.search import drive
+    from raygen.tune.run import drive
 
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=at_once))
     study, folder = load_study(root / "space.yaml"), StudyFolder(root / "study")
@@ -245,7 +246,7 @@ def megabytes() -> float:
 
 def alone(trials: int, at_once: int) -> None:
     """Measure one size on a Ray of its own; print the figures as JSON."""
-    from raygen.tune.cluster import RAY_SETTINGS
+    from raygen.cluster.connect import RAY_SETTINGS
 
     os.environ.update(RAY_SETTINGS)
     with tempfile.TemporaryDirectory(

@@ -42,11 +42,10 @@ from optuna.trial import TrialState
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-import raygen.tune.sampler
+import raygen.search.sampler
 from raygen.config import Study, load_study
 from raygen.metrics import METRICS
-from raygen.space import sample
-from raygen.tune.replay import (
+from raygen.replay import (
     WORKERS,
     Params,
     Raygen,
@@ -62,6 +61,7 @@ from raygen.tune.replay import (
     simulate,
     variant,
 )
+from raygen.space import sample
 
 ASHA: Any = AsyncHyperBandScheduler  # its types say whole numbers; it takes kimg as well
 HERE = Path(__file__).parent
@@ -258,7 +258,7 @@ def replay(job: tuple[str, Way, int]) -> tuple[str, str, int, Run]:
     if way.ray:
         method = PlainRay(recording.study, way, recording.milestones, seed)
     else:
-        raygen.tune.sampler.STOPPED = way.told
+        raygen.search.sampler.STOPPED = way.told
         grace = {"grace_kimg": round(budget / way.grace, 6)}
         study = variant(
             recording.study, seed, {"name": "asha", **grace, **way.scheduler}, way.sampler

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from raygen import __version__
+from raygen.cluster import use_token
 from raygen.commands import (
     LOUDNESS,
     Group,
@@ -25,8 +26,7 @@ from raygen.commands import (
     tell,
 )
 from raygen.errors import RaygenError, our_bug
-from raygen.tune import use_token
-from raygen.tune.interrupts import Interrupted, Interrupts
+from raygen.interrupts import Interrupted, Interrupts
 from raygen.untrusted import visible
 
 EXISTING = StudyPath(weights=True, exists=True)
@@ -167,19 +167,19 @@ def tune(
         words = [f"{key}={v}" for key, v in (given | numbers).items() if v is not None]
         words += [f"--set={each}" for each in settings]
         words += [f"--warm-start={each}" for each in warm_start]
-        from raygen.tune.errands import search
+        from raygen.cluster.commands import search
 
         where = (storage, name or space.stem)
         more = (words, detach, plain_http, send_keys, journal)
         return search(cluster, study.spec.resources, space, *where, *more)
-    from raygen.tune.places import place_study
+    from raygen.search.location import place_study
 
     folder, kept = place_study(storage, name, space.stem, resume, journal)
     page = page or page_path(folder.root)
     check_target(page, "--report", PAGE)
     if dry_run:
+        from raygen.cluster.capacity import fits
         from raygen.data import load_data
-        from raygen.tune.fit import fits
 
         where = kept.place if kept else folder.root
         data = load_data(study.spec.data) if study.spec.data.path and not cluster else None
@@ -188,7 +188,7 @@ def tune(
     from raygen.results import grace_advice
     from raygen.results import load_study as load_results
     from raygen.storage import REPORT
-    from raygen.tune.search import run_study
+    from raygen.tune.run import run_study
 
     again = ["raygen", "tune", "--space", space if kept else folder.space]
     again += [f"--set={each}" for each in (*settings, *short)] if kept else []
@@ -589,7 +589,7 @@ def status(
     """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
     if cluster is not None:
         use_token()
-        from raygen.tune.errands import end_search, follow_search, list_searches
+        from raygen.cluster.commands import end_search, follow_search, list_searches
 
         act = end_search if end else follow_search if follow else list_searches
         sys.exit(act(cluster, study.name if study else None, plain_http))
@@ -604,8 +604,8 @@ def status(
     if check:
         from raygen.config import load_study
         from raygen.folders import StudyFolder
-        from raygen.results import read_study
-        from raygen.tune.verify import verify
+        from raygen.journal import read_study
+        from raygen.search.verify import verify
 
         verified = verify(load_study(StudyFolder(study).space), read_study(study, strict=True))
         text = f"{verified.suggestions} suggestions and {verified.decisions} decisions"
@@ -671,7 +671,7 @@ def completion(shell: str) -> None:
 @JSON
 def replay(study: Path, repeats: int, as_json: bool) -> None:
     """Compare schedulers and samplers on a study's own curves, e.g.: raygen replay runs/gan"""
-    from raygen.tune.replay import compare
+    from raygen.replay import compare
 
     table = compare(study, repeats)
     say(table.to_json(orient="records") if as_json else table.to_string(index=False))
@@ -726,15 +726,15 @@ def doctor(
 
     use_token()
     if cluster is not None:
-        from raygen.tune.errands import look
+        from raygen.cluster.commands import look
 
         sys.exit(look(cluster, storage, as_json, plain_http, send_keys))
     if address is not None:
-        from raygen.tune.nodes import cluster_checks
+        from raygen.cluster.nodes import cluster_checks
 
         checks = cluster_checks(address, storage)
     else:
-        from raygen.tune.nodes import running_here
+        from raygen.cluster.nodes import running_here
 
         checks = local_checks(storage or "runs")
         checks += [check for check in (running_here(),) if check is not None]
@@ -749,7 +749,7 @@ def doctor(
 @JSON
 def validate(files: tuple[Path, ...], as_json: bool) -> None:
     """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
-    from raygen.clusterfile import check_cluster, describes_cluster
+    from raygen.cluster.files import check_cluster, describes_cluster
     from raygen.config import load_study, load_train_job
     from raygen.document import load_document
     from raygen.errors import InputError

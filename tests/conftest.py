@@ -82,7 +82,7 @@ def cluster(ray_folder: str) -> Iterator[None]:
     """One Ray cluster with two CPUs, which stays for the next module that needs it."""
     import ray
 
-    from raygen.tune.cluster import RAY_SETTINGS
+    from raygen.cluster.connect import RAY_SETTINGS
 
     with pytest.MonkeyPatch.context() as patch:
         for key, value in {**RAY_SETTINGS, "RAY_AUTH_MODE": "disabled"}.items():

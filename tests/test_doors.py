@@ -192,7 +192,7 @@ def test_what_a_study_says_does_not_command_the_terminal(
 
 def test_the_terminal_of_a_search_is_not_commanded_by_its_records(tmp_path: Path) -> None:
     from raygen.progress import StudyProgress
-    from tune.studies import make_study
+    from search.studies import make_study
 
     progress = StudyProgress(make_study(tmp_path))
     out = io.StringIO()
@@ -401,7 +401,7 @@ def test_only_the_keys_of_the_storage_that_is_used_travel(monkeypatch: pytest.Mo
 def test_a_cluster_gets_keys_only_if_it_is_ones_own_or_asked_for(
     token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from raygen.tune.jobs import Remote, keys_for
+    from raygen.cluster.jobs import Remote, keys_for
 
     def remote(kind: str | None) -> Remote:
         launched = None if kind is None else {"provider": {"type": kind}}
@@ -414,7 +414,7 @@ def test_a_cluster_gets_keys_only_if_it_is_ones_own_or_asked_for(
 
 
 def test_a_study_name_that_a_cluster_gives_writes_no_page_elsewhere(tmp_path: Path) -> None:
-    from raygen.tune.jobs import Remote, bring_home
+    from raygen.cluster.jobs import Remote, bring_home
 
     with pytest.raises(InputError, match="refused"):
         bring_home(Remote("c", None, {}), "../../evil")  # pyright: ignore[reportArgumentType]
@@ -450,10 +450,10 @@ def test_tokens_are_for_their_user_only(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_search_of_ones_own_listens_on_loopback_and_leaves_no_key_behind(tmp_path: Path) -> None:
     code = f"""
 import subprocess, sys
-from raygen.tune.cluster import connected
+from raygen.cluster.connect import connected
 import ray
 from ray import tune
-import raygen.tune.search  # says what Ray Tune must not copy into its actors' environment
+import raygen.tune.run  # says what Ray Tune must not copy into its actors' environment
 class T(tune.Trainable):
     def step(self): return {{"done": True}}
 with connected("local", lambda record: None):

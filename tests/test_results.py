@@ -15,6 +15,7 @@ from raygen import __version__
 from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
+from raygen.journal import read_records, read_study
 from raygen.results import (
     Study,
     best_trial,
@@ -25,8 +26,6 @@ from raygen.results import (
     load_study,
     pareto,
     ranked,
-    read_records,
-    read_study,
     rung_agreement,
     train_config,
     write_tables,

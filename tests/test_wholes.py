@@ -137,7 +137,7 @@ def use(project: Project, study: Path) -> None:
     project.run("status", study, "--at", "#5")
     project.run("ls", study.parent)
     said = project.run("replay", study, "--repeats", 2, codes=(2,)).stderr
-    assert "a replay needs 10" in said  # of too few curves; tests/tune/test_replay.py has enough
+    assert "a replay needs 10" in said  # of too few curves; tests/replay/test_replay.py has enough
     best = project.run("best", study).stdout
     Path("best.yaml").write_text(best, encoding="utf-8")
     project.run("train", "--config", "best.yaml", "--set", "kimg=0.032", "--set", "milestones=[]")

@@ -13,7 +13,6 @@ from raygen.results.ranking import (
     pareto,
     ranked,
 )
-from raygen.results.records import read_records, read_study
 from raygen.results.rungs import (
     Advice,
     best_until,
@@ -22,12 +21,12 @@ from raygen.results.rungs import (
     rung_agreement,
     spearman,
 )
-from raygen.results.study import ERROR, STATES, Study
+from raygen.results.study import ERROR, Study
 from raygen.results.write import train_config, write_tables
 
 __all__ = [
-    "ERROR", "STATES", "Advice", "Model", "Study", "best_model", "best_trial", "best_until",
+    "ERROR", "Advice", "Model", "Study", "best_model", "best_trial", "best_until",
     "better", "failed", "finalists", "fold", "fresh", "full_measurements", "grace_advice",
-    "judgement", "load_study", "pareto", "ranked", "read_records", "read_study",
-    "rung_agreement", "spearman", "train_config", "write_tables",
+    "judgement", "load_study", "pareto", "ranked", "rung_agreement", "spearman", "train_config",
+    "write_tables",
 ]  # fmt: skip

@@ -9,8 +9,8 @@ import pandas as pd
 
 from raygen.document import flatten
 from raygen.folders import StudyFolder
+from raygen.journal.read import read_study
 from raygen.results.ranking import better
-from raygen.results.records import read_study
 from raygen.results.study import (
     CHECKPOINT_COLUMNS,
     ERROR,

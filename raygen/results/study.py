@@ -7,16 +7,6 @@ import pandas as pd
 
 from raygen.folders import StudyFolder
 
-STATES = (
-    "completed",
-    "stopped",
-    "diverged",
-    "out_of_memory",
-    "failed",
-    "lost",
-    "interrupted",
-    "running",
-)
 TRIAL_COLUMNS = [
     "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",
     "variation",

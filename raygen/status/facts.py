@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raygen.folders import StudyFolder
+from raygen.journal import read_study
 from raygen.results import (
     Study,
     best_model,
@@ -18,7 +19,6 @@ from raygen.results import (
     grace_advice,
     pareto,
     ranked,
-    read_study,
 )
 from raygen.status.moment import Record, until
 

@@ -8,7 +8,8 @@ from typing import Any
 from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
-from raygen.results import Study, better, fold, ranked, read_study
+from raygen.journal import read_study
+from raygen.results import Study, better, fold, ranked
 from raygen.status.moment import Record, until
 from raygen.status.text import counted, elapsed, measured, short
 

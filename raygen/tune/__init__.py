@@ -1,18 +1,3 @@
-"""The search: the only package that imports Ray and Optuna."""
+"""A search on Ray Tune, its trials in Ray Train: the loop around raygen.search."""
 
-import os
-
-from raygen.home import has_token
-
-# Read by Ray as it is imported. Under `uv run`, Ray would start every worker with another `uv run`:
-# 20 s more for the first trials, and workers without Ray where the options of the two differ.
-os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-
-
-def use_token() -> None:
-    """Authenticate with the token of this machine; called before Ray is imported, which reads this.
-
-    Ray does so by itself with the cluster that it starts, but not with one that is there.
-    """
-    if has_token():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
+import raygen.cluster  # noqa: F401  what Ray reads as it is imported is set there

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from cluster.files import FOLDER, filled
-from raygen.clusterfile import check_cluster
+from raygen.cluster.files import check_cluster
 from raygen.errors import InputError
 
 FILES = ["gpu.yaml", "local.yaml", "kuberay.yaml"]

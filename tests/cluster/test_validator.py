@@ -11,8 +11,8 @@ from click.testing import CliRunner
 
 from cluster.files import filled
 from raygen.cli import main
-from raygen.clusterfile import check_cluster, most_trials
-from raygen.clusterfile.launcher import EC2, PROVIDER
+from raygen.cluster.files import check_cluster, most_trials
+from raygen.cluster.files.launcher import EC2, PROVIDER
 from raygen.config import Resources
 from raygen.errors import InputError
 

@@ -33,7 +33,7 @@ from raygen.data import DataSpec, load_data
 from raygen.document import dump
 from raygen.train.checkpoint import load_full, save
 from report.journals import make_info, race_of, simulate, warm, write_study
-from tune.studies import Memory, make_controller, make_study, run
+from search.studies import Memory, make_controller, make_study, run
 
 REPOSITORY = Path(__file__).parents[2]
 # (LINE:COLUMN of) a file, or what was given on the command line.

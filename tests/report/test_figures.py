@@ -6,6 +6,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
+from raygen.journal import STATES
 from raygen.report.axes import axes, lines
 from raygen.report.figures import (
     FIGURES,
@@ -17,7 +18,7 @@ from raygen.report.figures import (
 )
 from raygen.report.labels import STATE_LOOKS
 from raygen.report.tables import ABSENT_POSITION, curves, seed_values
-from raygen.results import STATES, Study, finalists, load_study
+from raygen.results import Study, finalists, load_study
 from report.journals import end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]

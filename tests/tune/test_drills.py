@@ -15,7 +15,7 @@ import pytest
 
 from drills import SPACE, kill_often, outcome, read, start
 from raygen.config import load_study
-from raygen.tune.verify import verify
+from raygen.search.verify import verify
 
 # Two sessions of a search are enough where only the end of the first matters.
 SMALL = ("--trials", "5", "--set", "finalists.count=0")
@@ -160,8 +160,8 @@ from pathlib import Path
 import ray
 from raygen.config import load_study
 from raygen.folders import StudyFolder
-from raygen.tune.cluster import RAY_SETTINGS
-from raygen.tune.search import run_study
+from raygen.cluster.connect import RAY_SETTINGS
+from raygen.tune.run import run_study
 root, settings = Path(sys.argv[1]), sys.argv[2:]
 def search(disturb):
     study = load_study(root / "space.yaml", settings)

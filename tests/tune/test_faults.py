@@ -11,22 +11,23 @@ import pytest
 import torch
 
 from raygen.apply.evaluate import evaluate
+from raygen.cluster.connect import kill
 from raygen.config import Study, load_study
 from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
 from raygen.folders import StudyFolder
+from raygen.journal import read_records
+from raygen.journal.local import Journal
 from raygen.metrics.elbo import test_elbo as bound_of
 from raygen.metrics.evaluate import SAMPLE_SEED
 from raygen.results import Study as Results
-from raygen.results import best_model, full_measurements, read_records
+from raygen.results import best_model, full_measurements
 from raygen.results import load_study as load_results
+from raygen.search.verify import verify
 from raygen.train.checkpoint import load_sampler
 from raygen.train.vae import VaeLearner
-from raygen.tune import search as search_module
-from raygen.tune.cluster import kill
-from raygen.tune.journal import Journal
-from raygen.tune.search import Outcome, run_study
-from raygen.tune.verify import verify
+from raygen.tune import run as search_module
+from raygen.tune.run import Outcome, run_study
 
 SPACE = """
 family: vae

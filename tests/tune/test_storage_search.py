@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from raygen.cli import main
 from raygen.folders import StudyFolder
-from raygen.results import read_records
+from raygen.journal import read_records
 from raygen.storage import Storage, fetch
-from raygen.tune.search import Outcome, run_study
+from raygen.tune.run import Outcome, run_study
 from tune.test_faults import make, measured
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]

@@ -210,7 +210,7 @@ def test_a_user_without_a_home_can_search(tmp_path: Path) -> None:
 def test_sigterm_is_heard_while_ray_runs_and_after_it(tmp_path: Path) -> None:
     code = """
 import os, signal, time
-from raygen.tune.cluster import connected
+from raygen.cluster.connect import connected
 heard = []
 signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
 with connected("local", lambda record: None):

@@ -1,0 +1,322 @@
+"""The cluster under a search: connect, see what fits, reach a node."""
+
+import logging
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import ray
+import yaml
+from ray._private.utils import read_ray_address
+from ray.exceptions import RayError, TaskUnschedulableError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raygen.cluster.files import most_trials
+from raygen.cluster.local import as_a_library, inside_of, on_loopback, rearm_sigterm
+from raygen.config import Resources
+from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.home import home, protect_token, temporary_folder
+from raygen.storage import Storage, is_uri
+
+FOREVER = "1000000000"
+PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
+ANSWER_SECONDS = 20.0  # for a Ray to answer its address
+SAY_SECONDS = 20.0  # between two lines on what is waited for
+REASON = 300  # characters of what Ray says of itself
+# Opens a connection to any gRPC server, which answers with its settings (RFC 9113, section 3.4).
+HTTP2_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
+KILL_SECONDS = 20.0  # for a process to be ended, or its node is gone, too
+NETWORK = ("nfs", "cifs", "smb", "fuse.", "lustre", "gpfs", "ceph", "beegfs", "9p", "virtiofs")
+SHARED = "; use --storage s3://BUCKET/PREFIX, gs://…, or a folder that every node shares"
+# Read by Ray when it starts and by its workers: quiet, no files nobody reads, quick polling.
+RAY_SETTINGS = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": FOREVER,
+    "TUNE_RESULT_BUFFER_LENGTH": "1",
+    "TUNE_WARN_THRESHOLD_S": FOREVER,
+}
+
+
+@contextmanager
+def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine for as long as the search runs.
+
+    Raises:
+        ClusterError: it cannot be reached.
+    """
+    os.environ.update({key: os.environ.get(key, value) for key, value in RAY_SETTINGS.items()})
+    address = address or os.environ.get("RAY_ADDRESS") or started_here() or "local"
+    # A lost trial is told in one line by raygen; Tune would print pages about it.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+    if ray.is_initialized():
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="raygen-") as folder, as_a_library():
+        try:
+            _start(address, folder, notify)
+            rearm_sigterm()
+            yield
+        finally:
+            ray.shutdown()
+            rearm_sigterm()
+
+
+def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) -> None:
+    """Start or reach Ray, whose processes then work in a folder."""
+    here = address == "local"
+    where = "on this machine" if here else f"at {address}"
+    logs = ""
+    notify({"kind": "phase", "text": f"starting Ray {where}"})
+    options: dict[str, Any] = {}
+    if here:
+        protect_token()
+        options = {"_temp_dir": temporary_folder()}
+        logs = f"; its logs are in {options['_temp_dir'] or os.environ['RAY_TMPDIR']}"
+    else:
+        _ask(address)
+    try:
+        with (
+            waiting(notify, f"still starting Ray {where}{logs}"),
+            inside_of(folder),
+            on_loopback() if here else nullcontext(),
+            # Parts of Ray have sockets where temporary files go, too, wherever its own folder is.
+            patch.dict(
+                os.environ, {"TMPDIR": place} if (place := options.get("_temp_dir")) else {}
+            ),
+        ):
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env={"env_vars": RAY_SETTINGS},
+                **options,
+            )
+    # What Ray raises when it cannot start or connect has no common class: RuntimeError and OSError
+    # among them, and bare Exceptions for a node that died as it started.
+    except Exception as error:
+        reason = " ".join(str(error).split())[:REASON] or type(error).__name__
+        hint = "" if here else "; a Ray of its own for this search: --address local"
+        raise ClusterError(f"Ray {where} cannot be reached: {reason}{hint}{logs}") from error
+
+
+def _ask(address: str) -> None:
+    """Make sure that a Ray answers at an address: Ray itself tries for a quarter of an hour.
+
+    Raises:
+        ClusterError: nothing answers in 20 s.
+    """
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not host or not port.isdecimal():
+        return  # auto, or what Ray itself refuses
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            connection.sendall(HTTP2_HELLO)
+            if not connection.recv(1):
+                raise ConnectionError("it hung up")
+    except (OSError, OverflowError) as error:
+        raise ClusterError(
+            f"Ray at {address} cannot be reached: {error or 'no answer'}; see RAY_ADDRESS and "
+            "--address, or start one for this search with --address local"
+        ) from error
+
+
+@contextmanager
+def waiting(notify: Callable[[dict[str, Any]], None], text: str) -> Iterator[None]:
+    """Say every 20 seconds that something is waited for, and for how long by now."""
+    over, began = threading.Event(), time.monotonic()
+
+    def remind() -> None:
+        while not over.wait(SAY_SECONDS):
+            notify({"kind": "phase", "text": f"{text} ({time.monotonic() - began:.0f} s)"})
+
+    thread = threading.Thread(target=remind, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def started_here() -> str | None:
+    """Return the address of the cluster that `ray start` joined this machine to, if it runs."""
+    address = read_ray_address()
+    host, _, port = (address or "").rpartition(":")
+    if not host or not port.isdecimal():
+        return None
+    try:
+        socket.create_connection((host, int(port)), timeout=2).close()
+    except OSError:
+        return None  # the file of a cluster that was killed stays behind
+    return address
+
+
+class Room:
+    """How many trials may run or wait for a place: as many as fit, also when nodes come and go."""
+
+    EVERY = 5.0  # seconds between two looks at the cluster
+
+    def __init__(self, resources: Resources) -> None:
+        """Look at the cluster.
+
+        Raises:
+            InputError: not even one trial fits, and the cluster does not grow.
+        """
+        self.resources, self.grows_to = resources, growth(resources)
+        try:
+            self.size = concurrency(resources, ray.cluster_resources())
+        except InputError:
+            if not self.grows_to:
+                raise
+            self.size = 0
+        self.elsewhere = not self._fits_now()
+        self.size, self.looked = max(self.size, self.grows_to), time.monotonic()
+
+    def __call__(self) -> int:
+        if self.resources.concurrent is None and time.monotonic() - self.looked > self.EVERY:
+            self.looked = time.monotonic()
+            with suppress(InputError):  # nodes are gone: as many wait for others
+                fits = concurrency(self.resources, ray.cluster_resources())
+                self.size = max(fits, self.grows_to)
+        return self.size
+
+    def _fits_now(self) -> bool:
+        try:
+            concurrency(
+                self.resources.model_copy(update={"concurrent": None}), ray.cluster_resources()
+            )
+        except InputError:
+            return False
+        return True
+
+
+def growth(resources: Resources) -> int:
+    """How many trials the cluster can grow to hold: 0 unless `ray up` made this its head."""
+    folder = home()
+    if resources.concurrent is not None or folder is None or started_here() is None:
+        return 0
+    launched = folder / "ray_bootstrap_config.yaml"
+    if not launched.exists():
+        return 0
+    return most_trials(yaml.safe_load(launched.read_text(encoding="utf-8")), resources)
+
+
+def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
+    """Return how many trials fit at once.
+
+    Raises:
+        InputError: not even one does, now or (unless `concurrent` is set, for a cluster that
+            grows on demand) ever.
+    """
+    if resources.concurrent is not None:
+        return resources.concurrent
+    fits = []
+    for name, key in (("CPU", "cpus"), ("GPU", "gpus")):
+        wanted, there = getattr(resources, key), cluster.get(name, 0.0)
+        if wanted == 0:
+            continue
+        if 0 < wanted < 1:  # a fraction never spans two devices
+            slots = int(there) * int(1 / wanted + 1e-9)
+        else:
+            slots = int(there / wanted + 1e-9)
+        if slots < resources.workers:
+            workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
+            raise InputError(
+                f"resources.{key}: a trial wants {wanted:g} {name}{workers}, but the cluster has "
+                f"{there:g}; lower it with --set resources.{key}=…, or set resources.concurrent "
+                "if the cluster grows on demand"
+            )
+        fits.append(slots // resources.workers)
+    return min(fits)
+
+
+def check_storage(place: str, elsewhere: bool) -> None:
+    """Make sure that every node reads and writes where the study is kept, before a trial trains.
+
+    `elsewhere`: trials do not fit on the nodes that are there, so they will run on others.
+
+    Raises:
+        ClusterError: a node does not, or a node that is yet to come would not.
+    """
+    storage, nodes = Storage(place), [node for node in ray.nodes() if node["Alive"]]
+    if not is_uri(place) and len(nodes) < 2:
+        if elsewhere and not on_network(Path(place)):
+            raise ClusterError(
+                f"{place}: is on a disk of this machine, and trials run on others{SHARED}"
+            )
+        return
+    token = f".probe-{uuid.uuid4().hex[:12]}"
+    storage.write(token, token.encode())
+    try:
+        asked = {n["NodeID"]: on_node(n["NodeID"], _probe).remote(storage, token) for n in nodes}
+        for node in nodes:
+            address = node["NodeManagerAddress"]
+            try:
+                problem = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
+            except TaskUnschedulableError:
+                continue  # it left in the meantime
+            except RayError as error:
+                reason = str(error).strip().rpartition("\n")[2]
+                raise ClusterError(f"node {address} does not answer: {reason}") from error
+            written = f"{token}-{node['NodeID']}"
+            if problem is None and storage.read(written) != token.encode():
+                problem = "what it writes there is not seen from here"
+            if problem is not None:
+                hint = "" if is_uri(place) else SHARED
+                raise ClusterError(f"{place}: not usable from node {address}: {problem}{hint}")
+    finally:
+        for name in (token, *(f"{token}-{node['NodeID']}" for node in nodes)):
+            storage.delete(name)
+
+
+def on_network(path: Path, mounts: str = "/proc/mounts") -> bool:
+    """Whether a folder is on a file system that other machines can have mounted, too."""
+    lines = Path(mounts).read_text(encoding="utf-8").splitlines()
+    kinds = {mount: kind for _, mount, kind, *_ in (line.split() for line in lines)}
+    nearest = next(str(p) for p in (path, *path.parents) if str(p) in kinds)
+    return kinds[nearest].startswith(NETWORK)
+
+
+def kill(node_id: str, pid: int) -> None:
+    """End a process on a node, whatever it is doing, and wait until it has; either may be gone."""
+    with suppress(RayError):
+        ray.get(on_node(node_id, _kill).remote(pid), timeout=KILL_SECONDS)
+
+
+def on_node(node_id: str, function: Callable[..., Any]) -> Any:
+    """Return a function as a task of a node; it takes no CPU from trials."""
+    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(num_cpus=0)(function).options(scheduling_strategy=there)
+
+
+def _probe(storage: Storage, token: str) -> str | None:
+    """Read and write the storage from here; return what is wrong with it."""
+    mine = f"{token}-{ray.get_runtime_context().get_node_id()}"
+    try:
+        if storage.read(token) != token.encode():
+            return "it does not see what the search wrote there"
+        storage.write(mine, token.encode())
+    except RaygenError as error:
+        return str(error)
+    return None
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

@@ -1,0 +1,37 @@
+"""Files that describe clusters: for Ray's launcher (`ray up`) and for KubeRay, checked.
+
+Ray's schema accepts any name under `provider` and `node_config`, and fills what a file leaves out
+with an old image, a nightly wheel, an open dashboard and no authentication. The rules here are for
+what follows from that.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from raygen.cluster.files.growth import most_trials
+from raygen.cluster.files.kuberay import check_manifest
+from raygen.cluster.files.launcher import check_launcher
+from raygen.document import Document, load_document
+from raygen.errors import InputError
+
+__all__ = ["check_cluster", "describes_cluster", "most_trials"]
+
+
+def describes_cluster(data: Mapping[str, Any]) -> bool:
+    """Whether a YAML file is one of these, and no search space."""
+    return bool({"apiVersion", "provider", "cluster_name", "available_node_types"} & set(data))
+
+
+def check_cluster(file: Path) -> Document:
+    """Read and check a cluster file.
+
+    Raises:
+        InputError: one line per mistake, each with file, line, column, value and rule.
+    """
+    document = load_document(file)
+    check = check_manifest if "apiVersion" in document.data else check_launcher
+    mistakes = check(document)
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+    return document

@@ -1,0 +1,26 @@
+"""Search again on recorded learning curves: which scheduler and sampler would have served best?
+
+A table of curves stands in for training (a surrogate benchmark: Eggensperger et al. 2015), and a
+simulated clock for the machines, so that a search takes seconds. What searches is the real
+Controller with its sampler and its scheduler; it cannot tell the difference.
+"""
+
+from raygen.replay.compare import compare, paired, variant
+from raygen.replay.recording import (
+    Noise,
+    Params,
+    Recorded,
+    Recording,
+    Scale,
+    persistence,
+    record_study,
+    seed_noise,
+)
+from raygen.replay.simulation import WORKERS, Raygen, Run, merged, simulate
+from raygen.replay.surrogate import ALIKE, Step, Surrogate
+
+__all__ = [
+    "ALIKE", "WORKERS", "Noise", "Params", "Raygen", "Recorded", "Recording", "Run", "Scale",
+    "Step", "Surrogate", "compare", "merged", "paired", "persistence", "record_study",
+    "seed_noise", "simulate", "variant",
+]  # fmt: skip

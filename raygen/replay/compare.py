@@ -1,0 +1,127 @@
+"""A study replayed with other schedulers and samplers."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from raygen.config import Study
+from raygen.replay.recording import Recording, record_study
+from raygen.replay.simulation import Raygen, simulate
+from raygen.replay.surrogate import Surrogate
+
+UNLIMITED = 1_000_000  # trials: what ends a replay is its compute
+DIFFERENCE = ("difference", "difference_low", "difference_high")
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired(values: Sequence[float], baseline: Sequence[float], draws: int = 4000) -> Interval:
+    """Relative difference of paired values, (a - b) / |b|: its mean over the pairs.
+
+    The interval is a percentile bootstrap over pairs (Efron and Tibshirani 1993, section 13.3).
+    Pairs of which one is not finite are left out.
+    """
+    a, b = np.array(values, float), np.array(baseline, float)
+    known = np.isfinite(a) & np.isfinite(b)
+    difference = (a[known] - b[known]) / np.abs(b[known])
+    if not len(difference):
+        return Interval(math.nan, math.nan, math.nan)
+    random = np.random.default_rng(0)
+    picks = random.integers(len(difference), size=(draws, len(difference)))
+    low, high = np.quantile(difference[picks].mean(axis=1), [0.025, 0.975])
+    return Interval(float(difference.mean()), float(low), float(high))
+
+
+def variant(
+    study: Study,
+    seed: int,
+    scheduler: Mapping[str, Any] | None = None,
+    sampler: Mapping[str, Any] | None = None,
+) -> Study:
+    """The same search with another seed and other settings, ended by nothing but compute."""
+    spec = study.spec
+    budget = type(spec.budget)(trials=UNLIMITED, kimg=spec.budget.kimg)
+    changes = {
+        "seed": seed,
+        "budget": budget,
+        "trade_off": (),  # one objective: what its curves are recorded of
+        "finalists": spec.finalists.model_copy(update={"count": 0}),
+        "scheduler": spec.scheduler.model_copy(update=dict(scheduler or {})),
+        "sampler": spec.sampler.model_copy(update=dict(sampler or {})),
+    }
+    return study._replace(spec=spec.model_copy(update=changes))
+
+
+def compare(
+    study_folder: Path, repeats: int, notify: Callable[[str], None] = lambda text: None
+) -> pd.DataFrame:
+    """Replay a finished study with other schedulers and samplers, on as much compute as it had.
+
+    One row per variant, the study's own settings first. `value` is the median over the repeats of
+    the noise-free objective of the recommended configuration, `low` and `high` its quartiles;
+    `difference` the mean relative difference to the study's own settings and `difference_low` to
+    `difference_high` its 95 % interval (where the objective is minimised, below 0 is better);
+    `trials` and `completed` are medians, `diverged_share` the mean share of compute. `notify` hears
+    the name of each variant before it is replayed.
+
+    Raises:
+        InputError: as record_study.
+    """
+    recording = record_study(study_folder)
+    surrogate = Surrogate(recording)
+    spec = recording.study.spec
+    compute = spec.budget.kimg * len(recording.curves)
+    rows, baseline = [], []
+    for name, scheduler, sampler in variants(recording):
+        notify(name)
+        runs = []
+        for repeat in range(repeats):
+            study = variant(recording.study, spec.seed + repeat, scheduler, sampler)
+            method = Raygen(study, recording.milestones)
+            runs.append(simulate(method, surrogate, compute, spec.seed + repeat))
+        values = [run.at(math.inf) for run in runs]
+        baseline = baseline or values
+        low, value, high = np.nanquantile(values, [0.25, 0.5, 0.75])
+        rows.append(
+            {
+                "variant": name,
+                "value": value,
+                "low": low,
+                "high": high,
+                **dict(zip(DIFFERENCE, paired(values, baseline), strict=True)),
+                "trials": float(np.median([run.trials for run in runs])),
+                "completed": float(np.median([run.completed for run in runs])),
+                "diverged_share": float(np.mean([run.diverged / run.spent[-1] for run in runs])),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def variants(recording: Recording) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """What `compare` compares: a name, and what changes in the scheduler and in the sampler.
+
+    A first rung cannot lie before the first recorded milestone.
+    """
+    budget, first = recording.study.spec.budget.kimg, recording.milestones[0]
+    own = recording.study.spec
+    yield f"as searched: {own.scheduler.name}, {own.sampler.name}", {}, {}
+    for part in (27, 9, 3):
+        grace = round(budget / part, 6)
+        for eta in (2.0, 3.0, 4.0) if part == 9 else (3.0,):
+            if grace >= first * (1 - 1e-4):
+                asha = {"name": "asha", "grace_kimg": grace, "reduction_factor": eta}
+                yield f"asha, grace 1/{part}, eta {eta:g}", asha, {}
+    yield "median", {"name": "median"}, {}
+    yield "none", {"name": "none"}, {}
+    for sampler in ("tpe", "random", "quasi_random"):
+        yield f"sampler {sampler}", {}, {"name": sampler}

@@ -1,0 +1,348 @@
+"""Optuna, asked and told: it suggests, the journal remembers.
+
+Every suggestion is drawn by a fresh sampler whose seed follows from the study's seed and the
+trial's number. So it is a function of the journal so far, and the same after any crash.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.storages import InMemoryStorage, JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from raygen.config import Sampler as SamplerSpec
+from raygen.config import Study
+from raygen.document import brief
+from raygen.errors import InputError
+from raygen.metrics import METRICS, Direction
+from raygen.seeds import derive
+from raygen.space import Draw, Group, Parameter, parameters, sample
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+# What Optuna hears of a trial that was stopped early, by the replay of benchmarks/search_quality.
+STOPPED = TrialState.COMPLETE
+GENETIC = ("nsga2", "nsga3")
+REDRAWS, OWN_REDRAWS = 100, 5
+
+
+class Sampler:
+    """An Optuna study in memory, and a copy on disk that optuna-dashboard can open live."""
+
+    def __init__(
+        self,
+        study: Study,
+        name: str,
+        mirror: Path | None,
+        tell: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`mirror` is where the copy goes; `tell` hears that it could not be written."""
+        self.space, self.spec, self.seed = study.space, study.spec.sampler, study.spec.seed
+        self.start = study.start
+        self.directions: list[Direction] = [METRICS[m].direction for m in study.spec.objectives]
+        self.storage = InMemoryStorage()
+        self.study = optuna.create_study(storage=self.storage, directions=self.directions)
+        self.study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        self.trials: dict[int, optuna.Trial] = {}  # those that run
+        self.drawn: set[tuple[Any, ...]] = set()
+        self.worst: list[float] | None = None
+        self._mirror = _Mirror(mirror, name, self.directions, tell) if mirror else None
+
+    def draw(self, number: int, point: dict[str, Any] | None = None) -> tuple[Draw, str]:
+        """Draw the configuration of a trial, and say by what: start, startup, or the sampler.
+
+        `point` sets some parameters; what it leaves out is sampled. Nothing is remembered before
+        `add`. A configuration that was drawn before is drawn again, unless a point sets it or the
+        space has no other.
+        """
+        by, fixed = self._author(), point
+        if fixed is None and number < len(self.start):
+            by, fixed = "start", self.start[number]
+        draw = self._ask(number, 0, fixed)
+        for attempt in range(1, REDRAWS):
+            if fixed or _key(draw.parameters) not in self.drawn:
+                break
+            draw = self._ask(number, attempt, None)
+        return draw, "warm" if point else by
+
+    def add(self, number: int, params: dict[str, Any]) -> None:
+        """Remember that a trial runs with these parameters."""
+        template = _frozen(self.space, params, TrialState.RUNNING, None)
+        identity = self.storage.create_new_trial(self.study_id, template)
+        trial = optuna.Trial(self.study, identity)
+        if self.spec.name in GENETIC:
+            # They give each trial its generation as they sample it, and keep who its parents were.
+            sampler = make_sampler(self.spec, self.space, self.seed, number, 0)
+            frozen = self.storage.get_trial(identity)
+            known = sampler.infer_relative_search_space(self.study, frozen)
+            sampler.sample_relative(self.study, frozen, known)
+        self.trials[number] = trial
+        self.drawn.add(_key(params))
+        if self._mirror:
+            self._mirror.start(number, trial)
+
+    def learn(self, params: dict[str, Any], values: Sequence[float]) -> None:
+        """Tell of a finished trial of an earlier study."""
+        self.study.add_trial(_frozen(self.space, params, TrialState.COMPLETE, values))
+
+    def report(self, number: int, kimg: float, values: Sequence[float]) -> None:
+        """Tell of the objectives on the way."""
+        if not all(math.isfinite(value) for value in values):
+            return
+        if len(values) == 1:  # Optuna keeps intermediate values of one objective only
+            self.trials[number].report(values[0], int(kimg * 1000))
+            if self._mirror:
+                self._mirror.report(number, kimg, values[0])
+        known = self.worst or values
+        pick = {"minimize": max, "maximize": min}
+        self.worst = [
+            pick[way](pair) for way, *pair in zip(self.directions, known, values, strict=True)
+        ]
+
+    def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
+        """Tell how a trial ended; `values` are the best it had, if any.
+
+        A trial that diverged, did not fit into memory or failed is told as a violated constraint,
+        so that its region is left; a lost one teaches nothing.
+        """
+        trial = self.trials.pop(number)
+        if state in ("diverged", "out_of_memory", "failed"):
+            trial.set_constraint("trainable", 1.0)
+            values = values if values is not None else self.worst
+        if values is None or state == "lost":
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif state == "stopped" and (STOPPED == TrialState.PRUNED or len(values) > 1):
+            # A front is of full trainings only: values of a low rung may not enter it.
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            self.study.tell(trial, list(values))
+        if self._mirror:
+            self._mirror.finish(number, state, values)
+
+    def _ask(self, number: int, attempt: int, fixed: dict[str, Any] | None) -> Draw:
+        """Ask a throwaway trial, so that what is drawn but not used leaves no trace."""
+        uniform = attempt > OWN_REDRAWS
+        spec = SamplerSpec(name="random") if uniform else self.spec
+        self.study.sampler = make_sampler(spec, self.space, self.seed, number, attempt)
+        if fixed is not None:
+            self.study.enqueue_trial(fixed)
+        trial = self.study.ask()
+        draw = sample(self.space, trial)
+        self.study.tell(trial, state=TrialState.FAIL)
+        return draw
+
+    def _author(self) -> str:
+        random = self.spec.name in ("tpe", "gp")
+        told = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        early = random and len(told) < self.spec.startup_trials
+        return "startup" if early else self.spec.name
+
+
+def make_sampler(
+    spec: SamplerSpec, space: Group, seed: int, number: int, attempt: int
+) -> optuna.samplers.BaseSampler:
+    """Return the Optuna sampler that draws one trial.
+
+    Raises:
+        InputError: it needs a package that is not installed.
+    """
+    own = derive(seed, "sampler", number, attempt)
+    with warnings.catch_warnings():
+        # `group` is what makes a multivariate TPE sample conditional branches jointly.
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match spec.name:
+            case "random":
+                return optuna.samplers.RandomSampler(seed=own)
+            case "quasi_random":
+                return QuasiRandom(parameters(space), seed, number)
+            case "nsga2":
+                return optuna.samplers.NSGAIISampler(population_size=spec.population, seed=own)
+            case "nsga3":
+                return optuna.samplers.NSGAIIISampler(population_size=spec.population, seed=own)
+            case "gp":
+                try:
+                    return optuna.samplers.GPSampler(seed=own, n_startup_trials=spec.startup_trials)
+                except ImportError as error:
+                    raise InputError(
+                        "sampler.name: gp needs scipy: pip install 'raygen[gp]'"
+                    ) from error
+            case "tpe":
+                return optuna.samplers.TPESampler(
+                    seed=own, n_startup_trials=spec.startup_trials, multivariate=True, group=True
+                )
+
+
+class QuasiRandom(optuna.samplers.BaseSampler):
+    """Trial n takes the n-th point of a scrambled Sobol sequence (Owen 1995).
+
+    One dimension per parameter, those of branches that are not taken included: so the points of a
+    conditional space cover every branch evenly, whatever the order in which trials finish.
+    """
+
+    def __init__(self, searched: list[Parameter], seed: int, number: int) -> None:
+        self.names = [parameter.name for parameter in searched]
+        if not self.names:
+            return  # nothing is ever asked
+        engine = torch.quasirandom.SobolEngine(len(self.names), scramble=True, seed=seed)
+        self.point = engine.fast_forward(number).draw(1, dtype=torch.float64)[0].tolist()
+
+    def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(
+        self,
+        study: Any,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        return from_unit(param_distribution, self.point[self.names.index(param_name)])
+
+
+def from_unit(distribution: BaseDistribution, u: float) -> Any:
+    """Map u in [0, 1) to a value so that equal shares of [0, 1) get equal weight."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(u * len(distribution.choices))]
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    low, high = float(distribution.low), float(distribution.high)
+    if isinstance(distribution, IntDistribution) and distribution.log:
+        spread = math.log(low - 0.5) * (1 - u) + math.log(high + 0.5) * u
+        return min(max(round(math.exp(spread)), int(low)), int(high))
+    if distribution.log:
+        return min(math.exp(math.log(low) * (1 - u) + math.log(high) * u), high)
+    if distribution.step is None:
+        return low + u * (high - low)
+    steps = round((high - low) / distribution.step)
+    value = distribution.low + distribution.step * int(u * (steps + 1))
+    return value if isinstance(distribution, IntDistribution) else float(value)
+
+
+class _Recall:
+    """Answers with what was drawn before, and notes the distribution: a Suggest for rebuilding."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+        self.distributions: dict[str, BaseDistribution] = {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        return self._recall(name, FloatDistribution(low, high, log=log, step=step))
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        return self._recall(name, IntDistribution(low, high, log=log, step=step))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self._recall(name, CategoricalDistribution(choices))
+
+    def _recall(self, name: str, distribution: BaseDistribution) -> Any:
+        self.distributions[name] = distribution
+        return self.params[name]
+
+
+def _frozen(
+    space: Group, params: dict[str, Any], state: TrialState, values: Sequence[float] | None
+) -> FrozenTrial:
+    """A trial as Optuna keeps it.
+
+    Raises:
+        InputError: the parameters are not of this space.
+    """
+    recall = _Recall(params)
+    try:
+        sample(space, recall)
+        return create_trial(
+            state=state,
+            params=params,
+            distributions=recall.distributions,
+            values=list(values) if values is not None else None,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise InputError(f"params: not of this search space: {brief(str(error))}") from error
+
+
+def _key(params: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(sorted((name, repr(value)) for name, value in params.items()))
+
+
+class _NoLock:
+    """The only writer is this process: the journal's own lock keeps others out of the folder.
+
+    Optuna's lock would be waited for without end if a killed process left its own behind.
+    """
+
+    def acquire(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+class _Mirror:
+    """A write-only copy of the study: nothing ever reads it back, so it may never stop a search."""
+
+    def __init__(
+        self, path: Path, name: str, directions: Sequence[str], tell: Callable[[str], None]
+    ) -> None:
+        self.path, self.tell = path, tell
+        self.storage: JournalStorage | None = None
+        self.ids: dict[int, int] = {}
+        with self._given_up():
+            path.unlink(missing_ok=True)  # written again from the journal
+            backend = JournalFileBackend(str(path), lock_obj=_NoLock())  # pyright: ignore[reportArgumentType]
+            storage = JournalStorage(backend)
+            ways = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
+            self.study = storage.create_new_study(ways, name)
+            self.storage = storage
+
+    def start(self, number: int, trial: optuna.Trial) -> None:
+        with self._given_up():
+            if self.storage is not None:
+                template = create_trial(
+                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
+                )
+                self.ids[number] = self.storage.create_new_trial(self.study, template)
+
+    def report(self, number: int, kimg: float, value: float) -> None:
+        with self._given_up():
+            if self.storage is not None:
+                step = int(kimg * 1000)
+                self.storage.set_trial_intermediate_value(self.ids[number], step, value)
+
+    def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
+        with self._given_up():
+            if self.storage is not None:
+                identity = self.ids.pop(number)
+                self.storage.set_trial_user_attr(identity, "state", state)
+                ended = TrialState.FAIL
+                if values is not None and state in ("completed", "stopped"):
+                    ended = TrialState.COMPLETE if state == "completed" else TrialState.PRUNED
+                done = list(values) if ended == TrialState.COMPLETE and values is not None else None
+                self.storage.set_trial_state_values(identity, ended, done)
+
+    @contextmanager
+    def _given_up(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # whatever Optuna raises of a full disk or a file cut short
+            self.storage = None
+            reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+            self.tell(f"{self.path}: given up, the search goes on: {reason}")

@@ -1,0 +1,142 @@
+"""Who is stopped early. A scheduler judges from what the journal told it, and keeps no secrets."""
+
+import math
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, NamedTuple, Protocol
+
+from raygen.config import StudySpec
+from raygen.metrics import METRICS
+from raygen.search.pareto import standing
+
+PEERS = 3  # a median of fewer trials says little
+
+
+class Standing(NamedTuple):
+    """How a trial stands at a milestone."""
+
+    values: tuple[float, ...]  # the objectives at its best milestone so far
+    sd: float | None = None  # standard error of the first of them
+    mean: float = math.nan  # of the first objective over its milestones so far
+
+
+class Decision(NamedTuple):
+    """Whether a trial goes on, and what that was decided on."""
+
+    stop: bool
+    cutoff: float | None  # the value it had to reach; None while there was nothing to compare
+    peers: int  # trials that had reached the rung, this one included
+    band: float = 0.0  # how far beyond the cut-off still counts as noise
+    rank: int | None = None  # of several objectives: its place from 1, and how many go on
+    kept: int | None = None
+
+
+class Scheduler(Protocol):
+    """Judging changes nothing; what was judged is then recorded, live or from the journal."""
+
+    def judge(self, kimg: float, trial: Standing) -> Decision | None:
+        """Decide; None where nothing is decided."""
+        ...
+
+    def record(self, kimg: float, trial: Standing) -> None:
+        """Remember a trial that reached a milestone."""
+        ...
+
+
+class Never:
+    """Every trial trains to its end."""
+
+    def judge(self, kimg: float, trial: Standing) -> None:
+        return None
+
+    def record(self, kimg: float, trial: Standing) -> None:
+        return None
+
+
+class Halving:
+    """Asynchronous successive halving over kimg: Li et al. 2020, in its stopping form.
+
+    A trial goes on if it is among the best floor(n / eta) of the n that have reached the rung so
+    far. It is judged by the best value it has had: a GAN that got worse is kept by its best
+    weights. Two differences to the paper: within `noise` standard errors of the cut-off a trial is
+    not cut, and several objectives are ranked by fronts (Schmucker et al. 2021, MO-ASHA).
+    """
+
+    def __init__(
+        self, milestones: Sequence[float], eta: float, directions: Sequence[str], noise: float
+    ) -> None:
+        self.eta, self.noise = eta, noise
+        self.signs = [1.0 if way == "minimize" else -1.0 for way in directions]
+        self.rungs: dict[float, list[Standing]] = {kimg: [] for kimg in milestones[:-1]}
+
+    def judge(self, kimg: float, trial: Standing) -> Decision | None:
+        if kimg not in self.rungs:
+            return None
+        there = [*self.rungs[kimg], trial]
+        kept = math.floor(len(there) / self.eta)
+        if kept == 0:  # too few to spare one: stopping now would stop the first trial too
+            return Decision(False, None, len(there))
+        points = [self._minimised(one) for one in there]
+        if len(self.signs) > 1:
+            rank = standing(points).index(len(there) - 1) + 1
+            return Decision(rank > kept, None, len(there), 0.0, rank, kept)
+        last = sorted(range(len(there)), key=lambda i: points[i])[kept - 1]
+        band = self.noise * math.hypot(trial.sd or 0.0, there[last].sd or 0.0)
+        stop = points[-1][0] > points[last][0] + band
+        return Decision(stop, there[last].values[0], len(there), band)
+
+    def record(self, kimg: float, trial: Standing) -> None:
+        if kimg in self.rungs:
+            self.rungs[kimg].append(trial)
+
+    def _minimised(self, trial: Standing) -> tuple[float, ...]:
+        return tuple(s * value for s, value in zip(self.signs, trial.values, strict=True))
+
+
+class Median:
+    """Stop a trial whose best is worse than the median of what others averaged up to there.
+
+    Golovin et al. 2017 (Vizier), section 3.2.2. Judged from the grace period on.
+    """
+
+    def __init__(self, grace: float, end: float, minimise: bool, noise: float) -> None:
+        self.grace, self.end, self.noise = grace, end, noise
+        self.sign = 1.0 if minimise else -1.0
+        self.means: dict[float, list[float]] = {}
+
+    def judge(self, kimg: float, trial: Standing) -> Decision | None:
+        if not self.grace <= kimg < self.end:
+            return None
+        others = self.means.get(kimg, [])
+        if len(others) < PEERS:
+            return Decision(False, None, len(others) + 1)
+        cutoff = median(others)
+        band = self.noise * (trial.sd or 0.0)
+        stop = self.sign * trial.values[0] > self.sign * cutoff + band
+        return Decision(stop, cutoff, len(others) + 1, band)
+
+    def record(self, kimg: float, trial: Standing) -> None:
+        self.means.setdefault(kimg, []).append(trial.mean)
+
+
+def make_scheduler(spec: StudySpec) -> Scheduler:
+    """Return the scheduler of a study, knowing nothing yet."""
+    directions = [METRICS[metric].direction for metric in spec.objectives]
+    chosen = spec.scheduler
+    match chosen.name:
+        case "asha":
+            return Halving(spec.rungs, chosen.reduction_factor, directions, chosen.noise)
+        case "median":
+            minimise = directions[0] == "minimize"
+            return Median(spec.rungs[0], spec.budget.kimg, minimise, chosen.noise)
+        case "none":
+            return Never()
+
+
+def facts(decision: Decision, values: Sequence[float]) -> dict[str, Any]:
+    """Return a decision as the journal holds it."""
+    own = {"decision": "stop" if decision.stop else "continue", "cutoff": decision.cutoff}
+    own |= {"peers": decision.peers, "band": decision.band}
+    if decision.rank is None:
+        return {**own, "value": values[0]}
+    return {**own, "value": list(values), "rank": decision.rank, "kept": decision.kept}

@@ -1,0 +1,77 @@
+"""What was chosen, measured afresh: the finalists, and the model to use."""
+
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayError
+
+from raygen.config import Resources
+from raygen.errors import RaygenError
+from raygen.metrics import afresh
+from raygen.metrics.repeated import repeated
+from raygen.search.controller import Controller
+from raygen.train.checkpoint import load_sampler
+from raygen.tune.worker import Shared, headline
+
+POLL = 1.0  # seconds between two looks at whether the search is to end
+
+
+def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) -> None:
+    """Measure what was not yet, several at once, and write each into the journal.
+
+    The model to use, and the finalists where their samples are given. Nothing if the search was
+    interrupted. One that cannot be measured is told of and left out: the search is not lost for it.
+    """
+    waiting = _chosen(controller)
+    if not waiting:
+        return
+    controller.notify({"kind": "phase", "text": f"measuring {_words(waiting)} afresh"})
+    resources = Resources.model_validate(shared.resources)
+    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
+    reference = ray.put(shared)
+    running = {task.remote(reference, number, plan): number for number in waiting}  # pyright: ignore
+    while running and not _interrupted(controller):
+        done, _ = ray.wait(list(running), timeout=POLL)
+        for each in done:
+            number = running.pop(each)
+            try:
+                controller.measured(number, ray.get(each))
+            except (RayError, RaygenError) as error:
+                text = f"trial {number} could not be measured afresh: {headline(error)}"
+                controller.notify({"kind": "phase", "text": text})
+    for each in running:
+        ray.cancel(each, force=True)
+
+
+def _chosen(controller: Controller) -> list[int]:
+    """Numbers of the runs to measure, the model to use first."""
+    if _interrupted(controller):
+        return []
+    model = controller.best_run()
+    numbers = [] if model is None else [model]
+    if controller.spec.finalists.samples and controller.race.settled and not controller.closing:
+        numbers += controller.race.finalists
+    return [number for number in dict.fromkeys(numbers) if number not in controller.final]
+
+
+def _interrupted(controller: Controller) -> bool:
+    return controller.closing is not None and controller.closing.state != "finished"
+
+
+def _words(numbers: list[int]) -> str:
+    return "the model to use" if len(numbers) == 1 else f"the {len(numbers)} best models"
+
+
+def _measure(shared: Shared, number: int, plan: afresh.Plan) -> dict[str, Any]:
+    """Measure one run's best weights, on the device of its training."""
+    resources = shared.resources
+    torch.set_num_threads(max(1, int(resources["cpus"])))
+    device = torch.device("cuda" if resources["gpus"] else "cpu")
+    folder = shared.open_folder()
+    best = folder.trial(number).best
+    if shared.storage is not None:
+        shared.storage.pull(folder.root, [best.relative_to(folder.root).as_posix()])
+    learner, _ = load_sampler(best, device)
+    evaluator = afresh.evaluator(plan, shared.data(), device, shared.assets)
+    return {v.metric: v.content() for v in repeated(evaluator, lambda _: learner, plan.seeds)}

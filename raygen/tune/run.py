@@ -1,0 +1,509 @@
+"""Build, run, resume and close a search on Ray."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ray
+import torch
+from ray import tune
+from ray.tune.error import TuneError
+from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from raygen.cluster.connect import SAY_SECONDS, Room, check_storage, connected, kill, waiting
+from raygen.config import Resources, Study
+from raygen.data import ImageData, load_data
+from raygen.data.pictures import save_grid
+from raygen.document import dump
+from raygen.errors import ClusterError, InputError, RaygenError, StorageError, cannot_write
+from raygen.files import write_bytes, write_text
+from raygen.folders import StudyFolder
+from raygen.interrupts import Interrupts
+from raygen.journal import read_records
+from raygen.journal.bucket import Records, RemoteJournal, records_at
+from raygen.journal.local import Journal
+from raygen.metrics import afresh
+from raygen.metrics.evaluate import prepare, require, too_few_real
+from raygen.results import fold, write_tables
+from raygen.search.controller import Controller
+from raygen.search.sampler import Sampler
+from raygen.search.study_record import check_same, describe
+from raygen.search.tensorboard import Curves
+from raygen.search.warm_start import lessons
+from raygen.storage import JOURNAL, Storage
+from raygen.tune.remeasure import measure_chosen
+from raygen.tune.trainables import DdpTrial, TrialActor
+from raygen.tune.worker import Shared
+
+Notify = Callable[[dict[str, Any]], None]
+# Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
+BEAT, BEATS_PER_SECOND = 1.0, 50
+BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
+# Ray Tune puts these into the runtime environment of its actors, which is logged. Processes of this
+# machine inherit them, and those of others are sent them with the study (raygen.storage).
+class_cache.ENV_VARS_TO_PROPAGATE.difference_update(
+    {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"}
+)
+MOST_AT_ONCE = 10_000  # as Tune sees it; how many there really are follows from the cluster
+
+
+class Outcome(NamedTuple):
+    """How a search ended."""
+
+    state: str  # finished, interrupted, failed
+    ended: dict[str, int]  # trials by state
+    signal: int | None  # what interrupted it
+    reason: str  # why it ended before its trials were spent, if it did
+    storage: bool = False  # because nothing more could be written
+
+    @property
+    def exit_code(self) -> int:
+        """What `raygen tune` ends with: 0 if nothing failed, 3 if some of the trials did."""
+        if self.signal is not None:
+            return 128 + self.signal
+        if self.state == "failed":
+            return StorageError.exit_code if self.storage else RaygenError.exit_code
+        return BROKEN_TRIALS if self.ended.get("failed") or self.ended.get("lost") else 0
+
+
+def run_study(
+    study: Study,
+    folder: StudyFolder,
+    facts: dict[str, Any],
+    address: str | None,
+    notify: Notify,
+    warm_start: Sequence[Path] = (),
+    journal_uri: str | None = None,
+    storage: Storage | None = None,
+    interrupts: Interrupts | None = None,
+) -> Outcome:
+    """Search, or go on with the search in the folder, and leave a study that opens without Ray.
+
+    `facts` are added to what the study records of itself; `notify` gets every journal record;
+    `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
+    journal is kept, too; `storage` is where all of the study is kept, and `folder` then a new one
+    that holds what this process needs of it; `interrupts` hears the signals that end it in order.
+
+    Raises:
+        InputError: the data, the weights or the resources are not there, or the study in the
+            folder searched something else; nothing was started.
+        ClusterError: Ray cannot be reached, or the disk is full.
+    """
+    started = time.time()
+
+    def tell(text: str) -> None:
+        notify({"kind": "phase", "text": text})
+
+    tell("loading data")
+    data = load_data(study.spec.data)
+    for note in data.notes:
+        tell(note)
+    asked = (*study.spec.metrics, *study.spec.finalists.metrics)
+    for metric in asked:
+        problem = too_few_real(metric, data)
+        if problem is not None:
+            raise InputError(problem)
+    require(asked)
+    if storage is not None:
+        journal_uri = storage.under(JOURNAL).place
+    bucket = records_at(journal_uri) if journal_uri else None
+    info = {**describe(study, data, folder.root.name), **facts, "started": started}
+    if storage is not None and bucket is not None and (lines := bucket.read()):
+        folder.root.mkdir(parents=True, exist_ok=True)
+        write_bytes(folder.journal, b"".join(lines))
+    if folder.journal.exists():
+        check_same(study, folder, info)
+    with connected(address, notify):
+        room, there = Room(study.spec.resources), ray.cluster_resources()
+        text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {room()} at once"
+        notify({"kind": "machines", "text": text})
+        _make_folder(folder.root, storage, room.elsewhere)
+        tell(f"preparing {', '.join(study.spec.metrics)}")
+        plan = afresh.plan(info, data)
+        assets = _prepare(study, data, plan, notify)
+        taught = list(lessons(study, data, assets, warm_start))
+        with _journal(folder.journal, bucket) as journal:
+            if not journal.locked:
+                text = (
+                    "its file system has no locks: make sure that no other raygen runs this study"
+                )
+                tell(f"{folder.root}: {text}")
+            records = read_records(folder.journal, strict=True)
+            if records:
+                check_same(study, folder, info)  # again: it is ours only now
+            sampler = Sampler(study, folder.root.name, folder.optuna, tell)
+
+            def delete(trial: int, role: str) -> None:
+                path: Path = getattr(folder.trial(trial), role)
+                path.unlink(missing_ok=True)
+                if storage is not None:
+                    storage.delete(path.relative_to(folder.root).as_posix())
+
+            curves = Curves(folder.curves, tell)
+
+            def announce(record: dict[str, Any]) -> None:
+                curves(record)
+                notify(record)
+
+            controller = Controller(study, journal, sampler, announce, delete)
+            _open(controller, journal, records, info, notify)
+            write_text(folder.space, dump(study.raw))
+            save_grid(data.train.images[:64], folder.real)
+            if storage is not None:
+                storage.push(folder.root, folder.space.name, folder.real.name)
+            told = {(r["study"], r["source"]) for r in records if r["kind"] == "warm"}
+            for lesson in taught:
+                if (lesson["study"], lesson["source"]) not in told:
+                    controller.warm(**lesson)
+            shared = _shared(study, data, assets, folder, room())
+            shared = shared._replace(storage=storage)
+            interrupts = interrupts or Interrupts()
+
+            def end(name: str) -> None:
+                controller.close("interrupted", f"the search was interrupted by {name}")
+
+            try:
+                with interrupts.ended_by(end):
+                    drive(controller, *_trainable(shared), room, folder.root)
+                    measure_chosen(controller, shared, plan)
+                for trial in controller.running:
+                    controller.end(trial.number, "interrupted", "the search ended before it")
+            except RaygenError as error:
+                with suppress(RaygenError):  # a full disk, perhaps: what it was is told below
+                    seconds = time.time() - started
+                    journal.append("close", state="failed", seconds=seconds, reason=str(error))
+                raise
+            finally:
+                curves.close()
+            state, reason, full = controller.outcome()
+            seconds = time.time() - started
+            notify(journal.append("close", state=state, seconds=seconds, reason=reason))
+    write_tables(fold(folder, read_records(folder.journal)))
+    if storage is not None:
+        _send_home(storage, folder)
+    return Outcome(state, controller.ended(), interrupts.received, reason, full)
+
+
+def _open(
+    controller: Controller,
+    journal: Journal,
+    records: list[dict[str, Any]],
+    info: dict[str, Any],
+    notify: Notify,
+) -> None:
+    """Write the first record, or replay those that are there and write that the study goes on."""
+    if not records:
+        notify(journal.append("open", study=info))
+        return
+    old = records[0]["study"]
+    for record in records:
+        old = record["study"] if record["kind"] == "reopen" else old
+    free = ("budget", "resources", "recovery", "checkpoints", "finalists")
+    changed = {key: [old.get(key), info[key]] for key in free if old.get(key) != info[key]}
+    controller.replay(records)
+    notify({"kind": "earlier", "records": records})
+    kept = {"started": old["started"], "command": old["command"]}
+    notify(journal.append("reopen", study={**info, **kept}, changed=changed))
+    controller.recover()
+
+
+def _journal(path: Path, bucket: Records | None) -> Journal:
+    return RemoteJournal(path, bucket) if bucket else Journal(path)
+
+
+def _send_home(storage: Storage, folder: StudyFolder) -> None:
+    """Keep the tables where the study is kept, and bring the sample grids that the report shows."""
+    files = [folder.journal, folder.optuna, folder.study, *folder.root.glob("*.csv")]
+    files += [path for path in folder.curves.rglob("*") if path.is_file()]
+    there = [path for path in files if path.exists()]
+    storage.push(folder.root, *sorted(p.relative_to(folder.root).as_posix() for p in there))
+    kept = storage.sizes("trials")
+    storage.pull(folder.root, [name for name in kept if name.endswith((".png", ".txt"))])
+
+
+def _make_folder(root: Path, storage: Storage | None, elsewhere: bool) -> None:
+    new = not root.exists()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(root, error) from error
+    try:
+        place = storage.place if storage is not None else str(root.resolve())
+        check_storage(place, elsewhere)
+    except ClusterError:
+        if new:
+            root.rmdir()
+        raise
+
+
+class _Stateless:
+    """Pickles as nothing: Tune saves its parts for `Tuner.restore`, which raygen never calls."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Place(NamedTuple):
+    """Which trial one of Tune's is, and where it runs once it has started."""
+
+    number: int
+    node_id: str = ""
+    pid: int = 0
+
+
+class _Ask(_Stateless, Searcher):
+    """Tune's searcher: passes on what the controller suggests."""
+
+    def __init__(
+        self, controller: Controller, places: dict[str, "_Place"], room: Callable[[], int]
+    ) -> None:
+        super().__init__()
+        self.controller, self.places, self.room = controller, places, room
+        self.live: set[str] = set()  # until their processes are free for others
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if self.controller.done:
+            return Searcher.FINISHED
+        if len(self.live) >= self.room():
+            return None
+        job = self.controller.suggest()
+        if job is None:  # not now: a trial may be lost and come again, or a race go on
+            return Searcher.FINISHED if self.controller.done else None
+        self.live.add(trial_id)
+        self.places[trial_id] = _Place(job["number"])
+        return job
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        self.live.discard(trial_id)
+        place = self.places.pop(trial_id, None)
+        if place is not None:  # it did not end by its own word: its process is gone
+            reason = "its process ended without a word" if error else "Tune ended it"
+            self.controller.lost(place.number, reason)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Write nothing: the journal is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Read nothing: the journal is the state."""
+
+
+class _Judge(_Stateless, FIFOScheduler):
+    """Tune's scheduler: passes on what the controller decides."""
+
+    def __init__(self, controller: Controller, places: dict[str, _Place]) -> None:
+        super().__init__()
+        self.controller, self.places = controller, places
+        self.tune: Any = None  # Tune's own controller, as soon as it has a trial
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        self.tune = tune_controller
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        event, number = json.loads(result["message"]), trial.config["number"]
+        stop = False
+        kind = event.pop("event")
+        if trial.trial_id not in self.places:
+            # Given up as hung, and killed: Tune must not give its process to another trial.
+            return TrialScheduler.STOP if kind == "ended" else TrialScheduler.CONTINUE
+        match kind:
+            case "started":
+                place = _Place(number, event.pop("node_id"), event["pid"])
+                self.places[trial.trial_id] = place
+                self.controller.started(number, **event)
+            case "alive":
+                self.controller.alive(number, event["images"])
+            case "progress":
+                stop = self.controller.reported(number, event)
+            case "ended":
+                self._end(number, **event)
+                stop = True
+        self.controller.tick()
+        closing = self.controller.closing
+        if closing and not stop:
+            self.controller.end(number, "interrupted", closing.reason)
+            stop = True
+        if stop:
+            del self.places[trial.trial_id]
+        return TrialScheduler.STOP if stop else TrialScheduler.CONTINUE
+
+    def _end(self, number: int, state: str, reason: str, storage: bool = False) -> None:
+        if state == "lost":
+            self.controller.lost(number, reason)
+            return
+        if storage:
+            self.controller.close("failed", reason, storage=True)
+        self.controller.end(number, state, reason)
+
+
+class _Watch(_Stateless, tune.Callback):
+    """Looks at the clock when nobody reports: budgets run out, trials hang, or cannot be placed."""
+
+    def __init__(
+        self, controller: Controller, places: dict[str, _Place], judge: _Judge, wanted: str
+    ) -> None:
+        """`wanted`: what a trial reserves, in words."""
+        self.controller, self.places, self.judge, self.wanted = controller, places, judge, wanted
+        self.idle_since = self.said = time.monotonic()
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self.controller.tick()
+        if self.controller.closing:
+            for trial in list(trials):  # nobody would hear of one that never starts
+                if trial.status == Trial.PENDING:
+                    self.judge.tune.stop_trial(trial)
+        self._tell_of_waiting()
+        hung = set(self.controller.hung())
+        for trial_id, place in list(self.places.items()):
+            if place.number in hung:
+                del self.places[trial_id]
+                kill(place.node_id, place.pid)  # before it is tried again from what it saved
+                minutes = self.controller.spec.recovery.hang_minutes
+                self.controller.lost(place.number, f"it did not advance for {minutes:g} minutes")
+
+    def _tell_of_waiting(self) -> None:
+        """Say now and then that trials wait for a place and none runs, for how long, for what."""
+        now = time.monotonic()
+        if not self.places or any(place.pid for place in self.places.values()):
+            self.idle_since = now
+        elif now - max(self.idle_since, self.said) > SAY_SECONDS:
+            self.said = now
+            total, free = ray.cluster_resources(), ray.available_resources()
+            free_now = ", ".join(
+                f"{free.get(key, 0.0):g} of {total[key]:g} {key} are free"
+                for key in ("CPU", "GPU")
+                if key in total
+            )
+            text = f"waiting for {self.wanted}: {free_now or 'no node is there'}"
+            waited = f"({now - self.idle_since:.0f} s; Ctrl-C ends)"
+            self.controller.notify({"kind": "phase", "text": f"{text} {waited}"})
+
+
+def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
+    """Return what runs a trial, and what Tune reserves for it."""
+    resources = Resources.model_validate(shared.resources)
+    if resources.workers == 1:
+        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        return tune.with_parameters(TrialActor, shared=shared), bundle
+    given = ([ray.put(shared)], shared.resources, shared.folder, shared.beat_seconds)
+    # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
+    # group of workers that wants every CPU of the node from ever starting.
+    return tune.with_parameters(DdpTrial, shared=given), {"node:__internal_head__": 0.001}
+
+
+def drive(
+    controller: Controller,
+    trainable: Any,
+    bundle: dict[str, float],
+    room: Callable[[], int],
+    root: Path,
+) -> None:
+    """Run Tune until the controller has no more trials to run."""
+    for name in (".tune", ".train"):  # of a driver that was killed
+        shutil.rmtree(root / name, ignore_errors=True)
+    places: dict[str, _Place] = {}  # by Tune's id of a trial
+    judge = _Judge(controller, places)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
+        tune_config=tune.TuneConfig(
+            search_alg=_Ask(controller, places, room),
+            scheduler=judge,
+            num_samples=-1,
+            max_concurrent_trials=MOST_AT_ONCE,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=".tune",
+            storage_path=str(root.resolve()),
+            verbose=0,
+            callbacks=[_Watch(controller, places, judge, _in_words(controller.spec.resources))],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            failure_config=tune.FailureConfig(max_failures=0),
+        ),
+    )
+    try:
+        tuner.fit()
+    except TuneError as error:
+        raise _own(error) from error
+    for name in (".tune", ".train"):
+        shutil.rmtree(root / name, ignore_errors=True)
+
+
+def _in_words(resources: Resources) -> str:
+    """What a trial reserves."""
+    parts = [f"{resources.cpus:g} CPU"] + [f"{resources.gpus:g} GPU"] * bool(resources.gpus)
+    each = " and ".join(parts)
+    return f"{resources.workers} times {each}" if resources.workers > 1 else each
+
+
+def _own(error: BaseException) -> RaygenError:
+    """Find what raygen itself raised inside of Tune's loop, such as a full disk."""
+    while not isinstance(error, RaygenError):
+        cause = error.__cause__ or error.__context__
+        if cause is None:
+            return RaygenError(f"Ray Tune stopped: {error}")
+        error = cause
+    return error
+
+
+def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -> dict[str, Any]:
+    """Make the shared parts of the evaluation: here, or on a GPU if trials have one.
+
+    Raises:
+        RaygenError: no GPU became free within the hours of the budget.
+    """
+    spec = study.spec
+    metrics = tuple(dict.fromkeys((*spec.metrics, *plan.metrics)))
+    samples = max(spec.evaluation.samples, plan.samples)
+    if not study.spec.resources.gpus:
+        return prepare(metrics, data, torch.device("cpu"), samples)
+    task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
+    device = torch.device("cuda")
+    made = task.remote(metrics, data, device, samples)  # pyright: ignore[reportCallIssue]
+    began, hours = time.monotonic(), spec.budget.hours
+    with waiting(
+        notify, f"waiting for {spec.resources.gpus:g} GPU, or measuring real images on it"
+    ):
+        while not ray.wait([made], timeout=1.0)[0]:  # a signal is heard between two looks
+            if hours is not None and time.monotonic() - began > hours * 3600:
+                ray.cancel(made, force=True)
+                raise RaygenError(f"the budget of {hours:g} hours was spent on waiting for a GPU")
+    assets: dict[str, Any] = ray.get(made)  # pyright: ignore
+    return {name: {k: _to_cpu(v) for k, v in asset.items()} for name, asset in assets.items()}
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _to_cpu(inside) for key, inside in value.items()}
+    return value.cpu() if isinstance(value, torch.Tensor) else value
+
+
+def _shared(
+    study: Study, data: ImageData, assets: dict[str, Any], folder: StudyFolder, concurrent: int
+) -> Shared:
+    splits = (*data.train, *data.test)
+    return Shared(
+        folder=str(folder.root.resolve()),
+        family=study.spec.family,
+        metrics=study.spec.metrics,
+        evaluation=study.spec.evaluation.model_dump(),
+        compute=study.spec.compute,
+        milestones=study.spec.milestones,
+        rungs=study.spec.rungs,
+        resources=study.spec.resources.model_dump(),
+        name=data.name,
+        classes=tuple(data.classes),
+        fingerprint=data.fingerprint,
+        arrays=tuple(tensor.numpy() for tensor in splits),
+        assets=assets,
+        save_seconds=study.spec.checkpoints.every_minutes * 60,
+        beat_seconds=max(BEAT, concurrent / BEATS_PER_SECOND),
+    )

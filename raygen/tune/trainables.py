@@ -1,0 +1,292 @@
+"""How Tune runs a trial: in a reused actor, or in a group of DDP workers that Ray Train started."""
+
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+import ray.train.torch
+import torch
+from ray import tune
+from ray.exceptions import RayError
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.train.v2._internal.execution.callback import WorkerGroupCallback
+from ray.util.placement_group import remove_placement_group
+
+from raygen.config import Resources
+from raygen.distributed import rank
+from raygen.folders import StudyFolder
+from raygen.tune.interface import OverRaysNetwork
+from raygen.tune.mailbox import Exchange
+from raygen.tune.worker import (
+    Event,
+    Job,
+    Shared,
+    Workbench,
+    ended,
+    headline,
+    message,
+    told_error,
+)
+
+HALT = 120.0  # seconds that a trial may take to reach its next pulse and save
+
+
+class TrialActor(tune.Trainable):
+    """A single-worker trial. Tune reuses the process for the next one: 0.2 s instead of 7 s.
+
+    Training runs in a thread, so that the actor always answers: with a milestone, or with a sign of
+    life. After a milestone it waits until it is asked again, that is, told to go on.
+    """
+
+    def setup(self, config: Job, shared: Shared | None = None) -> None:
+        assert shared is not None
+        self.shared = shared
+        self.images, self.cancelled = 0, threading.Event()
+        self.pool = ThreadPoolExecutor(1)
+        device = torch.device("cuda" if shared.resources["gpus"] else "cpu")
+        self.bench = Workbench(shared, device, self._ask)
+        self._begin(config)
+
+    def reset_config(self, new_config: Job) -> bool:
+        self._halt()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, str]:
+        if self.pending is None:
+            self.pending = self.pool.submit(next, self.events, None)
+        try:
+            event = self.pending.result(timeout=self.shared.beat_seconds)
+        except TimeoutError:
+            return message({"event": "alive", "images": self.images})
+        self.pending = None
+        return message(event or ended("lost", "training ended without a word"))
+
+    def cleanup(self) -> None:
+        self._halt()
+        self.pool.shutdown(wait=False)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Raygen writes its own checkpoints; Tune's are turned off."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Never called: resuming starts from the journal."""
+
+    def _begin(self, job: Job) -> None:
+        self.images = 0
+        self.cancelled.clear()
+        self.pending: Future[Event | None] | None = None
+        self.events = self.bench.run(job)
+
+    def _ask(self, images: int) -> bool:
+        self.images = images
+        return self.cancelled.is_set()
+
+    def _halt(self) -> None:
+        """End the running trial at its next pulse, saved."""
+        self.cancelled.set()
+        if self.pending is not None:
+            self.pending.result(timeout=HALT)
+        # In the thread that ran it: what a generator holds is of its thread.
+        self.pool.submit(self.events.close).result(timeout=HALT)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class DdpTrial(tune.Trainable):
+    """A trial of several workers, through Ray Train.
+
+    The group of workers stays for the next trial: Ray Train starts it once, and each worker runs
+    one trial after another as it is told (raygen.tune.mailbox). What takes 10 to 40 s is starting
+    processes, and nothing of that depends on the trial.
+
+    Progress comes through our own exchange and the placement group is removed by us: with Ray's own
+    callback a trial that Tune stops keeps its workers for ever when the dashboard does not run (Ray
+    #54305), and hangs when the Tune loop stalls for a few seconds.
+    """
+
+    def setup(self, config: Job, shared: Any = None) -> None:
+        # A reference in a list: resolved by the workers, not in this process, which needs no data.
+        self.shared_ref, self.resources, self.folder, self.beat_seconds = shared
+        self.turn, self.group, self.exchange = 0, None, None
+        self.placed = False  # whether the workers of the group have said anything yet
+        self._begin(config)
+
+    def reset_config(self, new_config: Job) -> bool:
+        if self.healthy and self.placed and self.thread.is_alive():
+            self._order({"do": "stop"}, cancel=True)
+        else:
+            self._release()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, str]:
+        assert self.exchange is not None
+        if self.awaited:
+            self.awaited = False
+            self._order({"do": "go"})
+        deadline = time.monotonic() + self.beat_seconds
+        while True:
+            finished = not self.thread.is_alive()
+            event = self.exchange.hear(0.2)
+            if event is not None and event["event"] == "group":
+                self.group, self.placed = event["group"], True
+            elif event is not None and event["turn"] == self.turn:
+                return message(self._note(event))
+            elif finished:
+                self.healthy = False
+                reason = headline(self.failure[0]) if self.failure else "its workers are gone"
+                return message(ended("lost", reason))
+            elif time.monotonic() > deadline:
+                return message({"event": "alive", "images": self.images})
+
+    def cleanup(self) -> None:
+        # Workers that wait for a place have nothing to save, and would not hear of it.
+        if self.healthy and self.placed and self.thread.is_alive():
+            # Saved at the next pulse; then the workers leave, and Ray Train ends the group.
+            self._order({"do": "stop"}, cancel=True)
+            self._order({"do": "quit"}, cancel=True)
+            self.thread.join(timeout=HALT)
+        self._release()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Raygen writes its own checkpoints; Tune's are turned off."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Never called: resuming starts from the journal."""
+
+    def _begin(self, job: Job) -> None:
+        if self.exchange is None:
+            self._launch()
+        self.turn += 1
+        self.images, self.awaited, self.healthy = 0, False, True
+        self._order({"do": "train", "job": job, "turn": self.turn})
+
+    def _note(self, event: Event) -> Event:
+        del event["turn"]
+        match event["event"]:
+            case "alive":
+                self.images = event["images"]
+            case "progress":
+                self.awaited = not event["last"] and event["diverged"] is None
+            case "ended":
+                # One worker left a trial on its own: the others may wait for it for ever.
+                self.healthy = False
+        return event
+
+    def _order(self, order: dict[str, Any], cancel: bool = False) -> None:
+        assert self.exchange is not None
+        self.exchange.order(order, cancel)
+
+    def _launch(self) -> None:
+        self.exchange = Exchange()
+        self.failure: list[Exception] = []  # of this group
+        resources = Resources.model_validate(self.resources)
+        bundle = {"CPU": resources.cpus}
+        if resources.gpus:
+            bundle["GPU"] = resources.gpus
+        trainer = TorchTrainer(
+            train_worker,
+            train_loop_config={"shared": self.shared_ref, "exchange": self.exchange},
+            torch_config=OverRaysNetwork(),
+            scaling_config=ScalingConfig(
+                num_workers=resources.workers,
+                use_gpu=bool(resources.gpus),
+                resources_per_worker=bundle,
+                placement_strategy="PACK",
+            ),
+            run_config=RunConfig(
+                name=f"{self.trial_id}-{self.turn}",
+                storage_path=str(Path(self.folder) / ".train"),
+                # Ray takes its internal callbacks here, too, and only those learn of the group.
+                callbacks=[_GroupCatcher(self.exchange)],  # pyright: ignore[reportArgumentType]
+            ),
+        )
+        self.thread = threading.Thread(target=_fit, args=(trainer, self.failure), daemon=True)
+        self.thread.start()
+
+    def _release(self) -> None:
+        assert self.exchange is not None
+        deadline = time.monotonic() + 5
+        # The group may be announced, but not yet heard of; the exchange may be gone itself.
+        with suppress(RayError):
+            while self.group is None and self.thread.is_alive() and time.monotonic() < deadline:
+                event = self.exchange.hear(0.1)
+                if event is not None and event["event"] == "group":
+                    self.group = event["group"]
+        if self.group is not None:
+            remove_placement_group(self.group)
+        self.exchange.shut()
+        self.exchange = self.group = None
+        self.placed = False
+
+
+def _fit(trainer: TorchTrainer, failure: list[Exception]) -> None:
+    try:
+        trainer.fit()
+    except Exception as error:
+        # Kept for step(), which reports it if the workers themselves could not.
+        failure.append(error)
+
+
+class _GroupCatcher(WorkerGroupCallback):
+    """Hands over the placement group of a worker group as soon as it exists."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+
+    def after_worker_group_start(self, worker_group: Any) -> None:
+        state = worker_group.get_worker_group_state()
+        group = state.placement_group_handle.placement_group
+        self.exchange.tell({"event": "group", "group": group})
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Run trials on this Ray Train worker as its driver orders; the first worker reports."""
+    exchange: Exchange = config["exchange"]
+    (reference,) = config["shared"]
+    shared: Shared = ray.get(reference)
+    index = 0
+    order = exchange.follow(index)
+    turn = order["turn"]
+    try:
+        voice = _Voice(exchange, shared.beat_seconds)
+        bench = Workbench(shared, ray.train.torch.get_device(), voice.ask)
+    except Exception as error:
+        # Told here, so that it ends as the trial's own failure and not as a lost node.
+        path = StudyFolder(Path(shared.folder)).trial(order["job"]["number"]).error
+        exchange.tell({**told_error(error, path), "turn": turn})
+        raise
+    while order["do"] != "quit":
+        if order["do"] == "train":
+            voice.turn = turn = order["turn"]
+            for event in bench.run(order["job"]):
+                # A failure of any worker is told at once: the others may be waiting for it in a
+                # collective call and never get to say anything.
+                if rank() == 0 or event["event"] == "ended":
+                    exchange.tell({**event, "turn": turn})
+                waits = event["event"] == "progress" and event["diverged"] is None
+                if waits and not event["last"]:
+                    index += 1
+                    if exchange.follow(index)["do"] != "go":
+                        break
+        index += 1
+        order = exchange.follow(index)
+
+
+class _Voice:
+    """The first worker's signs of life; what it hears in return, all workers learn in the loop."""
+
+    def __init__(self, exchange: Exchange, every: float) -> None:
+        self.exchange, self.every, self.turn, self.spoke = exchange, every, 0, 0.0
+
+    def ask(self, images: int) -> bool:
+        """Say how many images were seen; return whether to stop."""
+        if rank() != 0 or time.monotonic() - self.spoke < self.every:
+            return False
+        self.spoke = time.monotonic()
+        return self.exchange.tell({"event": "alive", "images": images, "turn": self.turn})

@@ -1,0 +1,194 @@
+"""The journal on object storage, against a server that speaks S3."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import object_store
+from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.journal.bucket import Bucket, RemoteJournal
+from raygen.search.controller import Controller
+from raygen.search.sampler import Sampler
+from search.studies import Memory, make_controller, make_study, run, written
+
+URI = "s3://studies/gan"
+Open = Callable[[str], RemoteJournal]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    import boto3
+
+    found = object_store.start()
+    settings = object_store.access(object_store.endpoint(found))
+    for key, value in {**settings, "AWS_MAX_ATTEMPTS": "1"}.items():
+        monkeypatch.setenv(key, value)
+    boto3.client("s3").create_bucket(Bucket="studies")
+    yield found
+    found.stop()
+
+
+@pytest.fixture
+def open_at(server: Any, tmp_path: Path) -> Open:
+    """Open the journal as a machine with a disk of its own does."""
+
+    def open_journal(machine: str) -> RemoteJournal:
+        (tmp_path / machine).mkdir(exist_ok=True)
+        return RemoteJournal(tmp_path / machine / "journal.jsonl", Bucket(URI))
+
+    return open_journal
+
+
+def test_every_record_is_an_object_and_a_line_in_the_same_words(
+    open_at: Open, tmp_path: Path
+) -> None:
+    with open_at("a") as journal:
+        for number in range(3):
+            journal.append("suggest", trial=number)
+
+    assert b"".join(Bucket(URI).read()) == (tmp_path / "a" / "journal.jsonl").read_bytes()
+
+
+def test_another_machine_goes_on_where_the_first_one_stopped(open_at: Open, tmp_path: Path) -> None:
+    with open_at("a") as journal:
+        journal.append("open", study={})
+    with open_at("b") as journal:
+        journal.append("reopen", study={})
+    with open_at("a"):  # and back again
+        pass
+
+    kinds = [[r["kind"] for r in written(tmp_path / m / "journal.jsonl")] for m in "ab"]
+    assert kinds == [["open", "reopen"]] * 2
+
+
+def test_of_two_drivers_the_first_to_write_goes_on_and_the_other_is_refused(open_at: Open) -> None:
+    first, second = open_at("a"), open_at("b")
+    second.append("open", study={})
+
+    with pytest.raises(RaygenError, match="another raygen goes on with this study"):
+        first.append("open", study={"other": True})
+
+    second.append("close", state="finished")
+    assert len(Bucket(URI).read()) == 2
+
+
+def test_a_record_that_was_put_before_a_crash_is_there_afterwards(
+    open_at: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = open_at("a")
+
+    def killed(line: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(journal, "write", killed)
+    with pytest.raises(KeyboardInterrupt):
+        journal.append("open", study={})
+    journal.close()
+
+    with open_at("a") as journal:
+        journal.append("close", state="failed")
+    kinds = [r["kind"] for r in written(tmp_path / "a" / "journal.jsonl")]
+    assert kinds == ["open", "close"]
+
+
+def test_a_request_that_is_repeated_because_its_answer_was_lost_is_no_other_driver(
+    open_at: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_at("a") as journal:
+        once = journal.bucket.client.put_object
+
+        def twice(**request: Any) -> Any:
+            once(**request)
+            return once(**request)
+
+        monkeypatch.setattr(journal.bucket.client, "put_object", twice)
+        journal.append("open", study={})
+
+    assert len(Bucket(URI).read()) == 1
+
+
+def test_a_journal_that_was_local_so_far_is_put_there(open_at: Open, tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "journal.jsonl").write_text('{"kind":"open"}\n{"kind":"clo')  # torn
+
+    with open_at("a") as journal:
+        journal.append("reopen", study={})
+
+    assert Bucket(URI).read()[0] == b'{"kind":"open"}\n'
+    assert len(Bucket(URI).read()) == 2
+
+
+def test_the_journal_of_another_study_is_refused(open_at: Open, tmp_path: Path) -> None:
+    with open_at("a") as journal:
+        journal.append("open", study={})
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "journal.jsonl").write_text('{"kind":"open","study":"another"}\n')
+
+    with pytest.raises(InputError, match=r"is not the journal that s3://studies/gan holds"):
+        open_at("b")
+
+
+def test_storage_that_is_gone_is_one_line_and_nothing_follows_from_the_record(
+    open_at: Open, server: Any, tmp_path: Path
+) -> None:
+    with open_at("a") as journal:
+        journal.append("open", study={})
+        server.stop()
+        with pytest.raises(ClusterError, match=r"s3://studies/gan: cannot be written") as error:
+            journal.append("suggest", trial=0)
+        server.start()
+
+    assert error.value.exit_code == 4
+    assert len(written(tmp_path / "a" / "journal.jsonl")) == 1
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket", "gs://bucket/x", "/some/folder", "s3:///x"])
+def test_what_is_no_place_in_a_bucket_is_refused(uri: str) -> None:
+    with pytest.raises(InputError, match=r"must be s3://BUCKET/PREFIX"):
+        Bucket(uri)
+
+
+def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
+    open_at: Open, tmp_path: Path
+) -> None:
+    study = make_study(tmp_path, "budget.trials=8")
+
+    def curve(config: dict[str, Any], seed: int, kimg: float) -> float:
+        return config["optimizer"]["generator_lr"] * 1e4 + 100 / kimg
+
+    stayed: list[dict[str, Any]] = []
+    for cut in (20, 45, None):
+        with open_at(f"machine{cut}") as journal:
+            sampler = Sampler(study, "test", None)
+            controller = Controller(study, journal, sampler, lambda record: None)
+            controller.replay(written(journal.path))
+            controller.recover()
+            if cut is not None:
+                limited(journal, cut)
+            try:
+                run(controller, curve)
+            except KeyboardInterrupt:
+                continue
+            stayed = written(journal.path)
+    whole = Memory()
+    run(make_controller(study, whole), curve)
+
+    def told(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        kinds = ("suggest", "report", "decide", "end")
+        return [{k: v for k, v in r.items() if k != "time"} for r in records if r["kind"] in kinds]
+
+    assert told(stayed) == told(whole)
+
+
+def limited(journal: RemoteJournal, last: int) -> None:
+    """Let the journal refuse to write after some records, as a killed process."""
+    append = journal.append
+
+    def until(kind: str, **fields: Any) -> dict[str, Any]:
+        if journal.records >= last:
+            raise KeyboardInterrupt
+        return append(kind, **fields)
+
+    journal.append = until  # pyright: ignore[reportAttributeAccessIssue]

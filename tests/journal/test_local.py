@@ -1,0 +1,138 @@
+import errno
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raygen.errors import RaygenError
+from raygen.journal.local import Journal
+from search.studies import written
+
+
+def test_records_come_back_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        for number in range(5):
+            journal.append("suggest", trial=number)
+
+    assert [r["trial"] for r in written(tmp_path / "journal.jsonl")] == [0, 1, 2, 3, 4]
+
+
+def test_reopening_appends_and_never_truncates(tmp_path: Path) -> None:
+    for number in range(2):
+        with Journal(tmp_path / "journal.jsonl") as journal:
+            journal.append("suggest", trial=number)
+
+    assert len(written(tmp_path / "journal.jsonl")) == 2
+
+
+def test_a_number_that_is_not_finite_is_null_so_that_every_line_is_strict_json(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.append("report", metrics={"fid": math.nan}, curve=[1.0, math.inf])
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    line = (tmp_path / "journal.jsonl").read_text()
+    record = json.loads(line, parse_constant=refuse)
+
+    assert record["metrics"] == {"fid": None}
+    assert record["curve"] == [1.0, None]
+
+
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
+    with Journal(tmp_path / "journal.jsonl"), pytest.raises(RaygenError, match="another raygen"):
+        Journal(tmp_path / "journal.jsonl")
+
+
+def test_the_lock_of_a_killed_process_is_gone_and_what_it_wrote_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    code = (
+        "import os, signal, sys; from pathlib import Path;"
+        "from raygen.journal.local import Journal;"
+        f"journal = Journal(Path({str(path)!r})); journal.append('suggest', trial=0);"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], check=False)
+
+    assert ended.returncode == -9
+    with Journal(path) as journal:
+        journal.append("suggest", trial=1)
+    assert [r["trial"] for r in written(path)] == [0, 1]
+
+
+def test_a_journal_cut_at_every_byte_of_its_last_record_goes_on_with_whole_lines(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.append("open", study={"name": "größer"})
+        journal.append("suggest", trial=0, note="größer")
+    whole = path.read_bytes()
+    first = whole.index(b"\n") + 1
+
+    for cut in range(first, len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        before = written(path)
+        with Journal(path) as journal:
+            journal.append("close", state="finished")
+        kinds = [record["kind"] for record in written(path)]
+
+        # What a reader saw before is still there; a line counts once it can be read.
+        assert kinds == [*(record["kind"] for record in before), "close"]
+        assert len(before) == (2 if cut >= len(whole) - 1 else 1)
+        assert path.read_bytes().endswith(b"\n")
+
+
+def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    script = (
+        "import resource, signal, sys\n"
+        "from pathlib import Path\n"
+        "from raygen.errors import StorageError\n"
+        "from raygen.journal.local import Journal\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "journal.append('open', text='x' * 100)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"  # half of the next record fits
+        "try:\n"
+        "    journal.append('suggest', text='y' * 100)\n"
+        "except StorageError as error:\n"
+        "    print(error, error.exit_code)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True
+    )
+
+    assert "could not be written: File too large 4" in done.stdout
+    assert [record["kind"] for record in written(path)] == ["open"]
+    assert path.read_bytes().endswith(b"\n")
+
+
+def test_what_is_not_a_number_is_null_in_what_is_applied_as_in_what_is_written(
+    tmp_path: Path,
+) -> None:
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        record = journal.append("report", metrics={"fid": float("nan"), "elbo": float("-inf")})
+
+    assert record["metrics"] == {"fid": None, "elbo": None}
+    assert written(tmp_path / "journal.jsonl") == [record]
+
+
+def test_a_file_system_without_locks_is_no_end_but_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.append("open", study={})
+        assert not journal.locked
+    monkeypatch.undo()
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        assert journal.locked

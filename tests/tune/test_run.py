@@ -1,0 +1,176 @@
+"""Whole searches on a real cluster of two CPUs: VAEs, whose ELBO needs no classifier."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from raygen.cluster.connect import concurrency
+from raygen.config import Resources, Study, load_study, load_train_job
+from raygen.document import dump
+from raygen.errors import InputError
+from raygen.folders import StudyFolder, TrialFolder
+from raygen.journal import read_records
+from raygen.results import Study as StudyResults
+from raygen.results import load_study as load_results
+from raygen.results import train_config
+from raygen.train.single import train
+from raygen.tune.run import Outcome, run_study
+
+SPACE = """
+family: vae
+data: {{source: shapes, limit: 256}}
+objective: elbo
+evaluation: {{metrics: [bits_per_dim], samples: 64}}
+budget: {{trials: {trials}, kimg: 0.9}}
+scheduler: {{name: asha, grace_kimg: 0.3, reduction_factor: {factor}}}
+resources: {{workers: {workers}, cpus: 1}}
+sampler: {{name: random}}
+finalists: {{count: 0}}
+seed: 1
+space:
+  model: {{latent_dim: {{choice: [4, 2147483648]}}, width: 4, depth: 0, norm: batch}}
+  optimizer: {{lr: {{choice: [2.0e-3, 1.0e-6, 1.0e+30]}}, clip: 0.0}}
+  batch_size: 32
+start:
+"""
+GOOD, SLOW = {"lr": 2e-3}, {"lr": 1e-6}
+EXPLODES, TOO_LARGE = {"lr": 1e30}, {"lr": 2e-3, "latent": 2147483648}
+
+
+def make(path: Path, starts: list[dict[str, Any]], workers: int = 1, factor: int = 3) -> Study:
+    lines = [
+        f"  - {{model: {{latent_dim: {s.get('latent', 4)}}}, optimizer: {{lr: {s['lr']}}}}}"
+        for s in starts
+    ]
+    text = SPACE.format(trials=len(starts), workers=workers, factor=factor) + "\n".join(lines)
+    path.write_text(text.replace("1e+30", "1.0e+30"))
+    return load_study(path)
+
+
+def search(
+    study: Study, folder: StudyFolder, events: list[dict[str, Any]] | None = None
+) -> tuple[Outcome, StudyResults]:
+    heard = [] if events is None else events
+    outcome = run_study(study, folder, {"command": "test", "space_file": "x"}, None, heard.append)
+    return outcome, load_results(folder.root)
+
+
+@pytest.mark.ray
+def test_every_trial_ends_in_its_state_with_its_reason_and_the_search_finishes(
+    cluster: None, tmp_path: Path
+) -> None:
+    study = make(tmp_path / "s.yaml", [GOOD, EXPLODES, TOO_LARGE, GOOD, GOOD])
+    folder = StudyFolder(tmp_path / "study")
+
+    class Sabotage(list[dict[str, Any]]):
+        def append(self, record: dict[str, Any]) -> None:
+            if record["kind"] == "suggest" and record["trial"] == 3:
+                folder.trial(3).root.parent.mkdir(exist_ok=True)
+                folder.trial(3).root.write_text("a file where the trial's folder should be")
+            super().append(record)
+
+    outcome, results = search(study, folder, Sabotage())
+
+    trials = results.trials.set_index("trial")
+    assert outcome.state == "finished"
+    states = ["completed", "diverged", "out_of_memory", "failed", "completed"]
+    assert list(trials["state"]) == states
+    assert "log prob" in trials.loc[1, "reason"]
+    assert "memory" in trials.loc[2, "reason"]
+    assert str(folder.trial(3).root) in trials.loc[3, "reason"]
+    assert (trials.loc[[0, 4], "kimg"] == 0.9).all()
+    assert folder.trial(0).best.exists()
+    assert folder.trial(0).last.exists()
+    assert not folder.trial(1).best.exists()  # nothing was saved of the diverged one
+    assert len(folder.trial(0).all_samples()) == 2
+    assert results.history["bits_per_dim"].between(0, 20).all()
+    assert not (folder.root / ".tune").exists()
+
+
+@pytest.mark.ray
+def test_what_happens_is_in_the_journal_before_what_follows_from_it(
+    cluster: None, tmp_path: Path
+) -> None:
+    folder = StudyFolder(tmp_path / "study")
+
+    search(make(tmp_path / "s.yaml", [GOOD, GOOD]), folder)
+
+    records = read_records(folder.journal)
+    kinds = [r["kind"] for r in records if r.get("trial") == 0]
+    assert records[0]["kind"] == "open"
+    assert records[-1]["kind"] == "close"
+    assert kinds == [
+        *("suggest", "start"),
+        *("report", "checkpoint", "checkpoint", "decide"),
+        *("report", "checkpoint", "checkpoint", "end"),
+    ]
+    assert [r["time"] for r in records] == sorted(r["time"] for r in records)
+
+
+@pytest.mark.ray
+def test_one_seed_gives_the_same_search_twice_with_one_trial_at_a_time(
+    cluster: None, tmp_path: Path
+) -> None:
+    tables = []
+    for name in ("a", "b"):
+        study = make(tmp_path / "s.yaml", [GOOD, SLOW])
+        alone = study.spec.resources.model_copy(update={"concurrent": 1})
+        study = study._replace(spec=study.spec.model_copy(update={"resources": alone}))
+        tables.append(search(study, StudyFolder(tmp_path / name))[1].history)
+    exact = ["trial", "kimg", "elbo", "bits_per_dim"]
+
+    assert tables[0][exact].equals(tables[1][exact])
+
+
+@pytest.mark.ray
+def test_the_winner_trained_again_without_ray_gives_the_very_same_numbers(
+    cluster: None, tmp_path: Path
+) -> None:
+    _, results = search(make(tmp_path / "s.yaml", [GOOD]), StudyFolder(tmp_path / "study"))
+    (tmp_path / "best.yaml").write_text(dump(train_config(results, 0)))
+    job = load_train_job(tmp_path / "best.yaml")
+
+    progress = train(job, TrialFolder(tmp_path / "again"), torch.device("cpu"), resume=False)
+    again = [{name: score.value for name, score in p.scores.items()} for p in progress]
+
+    assert again == results.history[["elbo", "bits_per_dim"]].to_dict("records")
+
+
+@pytest.mark.ray
+def test_more_gpus_than_exist_are_refused_before_anything_is_written(
+    cluster: None, tmp_path: Path
+) -> None:
+    study = make(tmp_path / "s.yaml", [GOOD])
+    greedy = study.spec.resources.model_copy(update={"gpus": 4.0})
+    study = study._replace(spec=study.spec.model_copy(update={"resources": greedy}))
+
+    with pytest.raises(InputError, match=r"resources\.gpus: a trial wants 4 GPU.* has 0"):
+        search(study, StudyFolder(tmp_path / "study"))
+
+    assert not (tmp_path / "study").exists()
+
+
+@pytest.mark.parametrize(
+    ("resources", "cluster_has", "expected"),
+    [
+        ({"cpus": 1}, {"CPU": 8}, 8),
+        ({"cpus": 3}, {"CPU": 8}, 2),
+        ({"cpus": 1, "gpus": 1}, {"CPU": 64, "GPU": 4}, 4),
+        ({"cpus": 1, "gpus": 0.25}, {"CPU": 64, "GPU": 2}, 8),
+        ({"cpus": 1, "gpus": 0.4}, {"CPU": 64, "GPU": 2}, 4),  # two on each, none across both
+        ({"cpus": 2, "workers": 2}, {"CPU": 9}, 2),
+        ({"cpus": 1, "gpus": 1, "workers": 4}, {"CPU": 64, "GPU": 7}, 1),
+        ({"cpus": 1, "gpus": 1, "concurrent": 5}, {"CPU": 2}, 5),  # a cluster that will grow
+    ],
+)
+def test_concurrency_is_what_fits(
+    resources: dict[str, Any], cluster_has: dict[str, float], expected: int
+) -> None:
+    assert concurrency(Resources.model_validate(resources), cluster_has) == expected
+
+
+def test_a_group_of_workers_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(InputError, match="for each of 2 workers"):
+        concurrency(Resources(workers=2, cpus=2), {"CPU": 3})
