@@ -33,6 +33,7 @@ from raygen.cluster.connect import RAY_SETTINGS
 from raygen.config import load_study
 from raygen.folders import StudyFolder
 from raygen.journal import read_records
+from raygen.journal.records import End, Report
 from raygen.tune.run import run_study
 
 REPORTS = 6
@@ -129,13 +130,13 @@ def raygen(trials: int, workers: int) -> tuple[list[float], list[float]]:
     reports: list[float] = []
     last: dict[int, tuple[float, float]] = {}
     for record in records:
-        if record["kind"] == "report":
-            trial, now = record["trial"], (record["time"], record["seconds"])
+        if isinstance(record, Report):
+            trial, now = record.trial, (record.time or 0.0, record.seconds)
             seconds[trial] = now[1]
             if trial in last and trial > 0:
                 reports.append(now[0] - last[trial][0] - (now[1] - last[trial][1]))
             last[trial] = now
-    ends = [(record["trial"], record["time"]) for record in records if record["kind"] == "end"]
+    ends = [(r.trial, r.time or 0.0) for r in records if isinstance(r, End)]
     return [b - a - seconds[trial] for (_, a), (trial, b) in pairwise(ends)], reports
 
 

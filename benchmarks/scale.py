@@ -27,6 +27,8 @@ from typing import Any
 import ray
 from ray import tune
 
+from raygen.search.job import Job
+
 SIZES, QUICK_SIZES = (10, 100, 1000), (10, 100)
 AT_ONCE = 100
 SPACE = """
@@ -70,7 +72,7 @@ class Sleeper(tune.Trainable):
                 time.sleep(0.5)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        self.job, self.second, self.told = new_config, -1, 0
+        self.job, self.second, self.told = new_config["job"], -1, 0
         self.waits: list[float] = []  # of this trial since its last milestone
         return True
 
@@ -122,25 +124,25 @@ def simulate(trials: int, root: Path) -> float:
     study, reports = load_study(root / "space.yaml"), 0
     with Journal(root / "simulated.jsonl") as journal:
         controller = Controller(study, journal, Sampler(study, "s", None), lambda record: None)
-        running: list[tuple[dict[str, Any], int]] = []
+        running: list[tuple[Job, int]] = []
         began = time.perf_counter()
         while not controller.done:
             while len(running) < AT_ONCE and (job := controller.suggest()) is not None:
                 facts = {"node": "n", "pid": 1, "device": "cpu", "kimg": 0.0}
-                controller.started(job["number"], **facts)
+                controller.started(job.number, **facts)
                 running.append((job, 0))
             if not running:
                 break
             job, told = running.pop(0)
             reports += 1
-            if not controller.reported(job["number"], progress(job, study.spec.milestones, told)):
+            if not controller.reported(job.number, progress(job, study.spec.milestones, told)):
                 running.append((job, told + 1))
         return reports / (time.perf_counter() - began)
 
 
-def progress(job: dict[str, Any], milestones: tuple[float, ...], index: int) -> dict[str, Any]:
+def progress(job: Job, milestones: tuple[float, ...], index: int) -> dict[str, Any]:
     """What a trial says at a milestone: better the nearer its rate is to 1e-3."""
-    kimg, rate = milestones[index], job["config"]["optimizer"]["generator_lr"]
+    kimg, rate = milestones[index], job.config["optimizer"]["generator_lr"]
     return {
         "kimg": kimg, "seconds": kimg, "evaluation_seconds": 0.1, "images_per_second": 1000.0,
         "metrics": {"fd_classifier": 100 / kimg + 100 * abs(rate - 1e-3)}, "sd": {},
@@ -156,6 +158,7 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     from raygen.folders import StudyFolder
     from raygen.journal import read_records
     from raygen.journal.local import Journal
+    from raygen.journal.records import Close, End, Open
     from raygen.progress import StudyProgress
     from raygen.results import fold, write_tables
     from raygen.search.controller import Controller
@@ -172,10 +175,11 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     meet = root / "meet"
     meet.mkdir()
 
-    def notify(record: dict[str, Any]) -> None:
+    def notify(record: Any) -> None:
         shown(record)
-        if record["kind"] in moments:
-            moments[record["kind"]].append(time.perf_counter())
+        kind = getattr(record, "kind", "")
+        if kind in moments:
+            moments[kind].append(time.perf_counter())
             cpu.append(time.process_time())
 
     with Journal(folder.journal) as journal:
@@ -192,20 +196,20 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
 
         controller.reported = hear  # pyright: ignore[reportAttributeAccessIssue]
         info = {"name": "scale", "objective": {"metric": "fd_classifier", "direction": "minimize"}}
-        journal.append("open", study={**info, "settings": {}, "started": time.time()})
+        journal.append(Open(study={**info, "settings": {}, "started": time.time()}))
         given = {"meet": str(meet), "others": min(at_once, trials)}
         sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, **given)
         began, opened = time.perf_counter(), time.time()
         drive(controller, sleeper, {"slot": 1}, lambda: at_once, folder.root)
         wall = time.perf_counter() - began
-        journal.append("close", state="finished", seconds=wall, reason="")
+        journal.append(Close(state="finished", seconds=wall))
     records = read_records(folder.journal)
     tables, told = Timed(write_tables), Timed(status)
     tables(fold(folder, records))
     told(folder.root)
     reports = moments["report"]
     first_process = min(file.stat().st_mtime for file in meet.iterdir())
-    ended = sum(record["kind"] == "end" for record in records)
+    ended = sum(isinstance(record, End) for record in records)
     assert ended == trials, f"{ended} of {trials} trials ended"
     span = reports[-1] - moments["start"][0]
     return {

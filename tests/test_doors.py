@@ -191,13 +191,15 @@ def test_what_a_study_says_does_not_command_the_terminal(
 
 
 def test_the_terminal_of_a_search_is_not_commanded_by_its_records(tmp_path: Path) -> None:
+    from raygen.journal.records import Retry
     from raygen.progress import StudyProgress
-    from search.studies import make_study
+    from search.studies import make_study, suggested
 
     progress = StudyProgress(make_study(tmp_path))
     out = io.StringIO()
     progress.console.file = out
-    progress({"kind": "retry", "trial": 0, "wait": 1.0, "reason": EVIL})
+    progress(suggested(0))
+    progress(Retry(trial=0, wait=1.0, reason=EVIL, attempt=2, kimg=0.0))
 
     assert "\x1b" not in out.getvalue()
     assert "\\x1b]0;owned" in out.getvalue()

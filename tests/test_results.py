@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from raygen import __version__
+from raygen.best import better
 from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
@@ -19,7 +20,6 @@ from raygen.journal import read_records, read_study
 from raygen.results import (
     Study,
     best_trial,
-    better,
     finalists,
     full_measurements,
     grace_advice,
@@ -887,4 +887,4 @@ def test_facts_that_only_a_journal_can_add_are_not_taken_from_its_first_record(
 def test_a_journal_that_raygen_wrote_is_read_strictly(repository: Path) -> None:
     records = read_records(repository / "reports" / "journal.jsonl", strict=True)
 
-    assert {record["kind"] for record in records} >= {"open", "decide", "race", "close"}
+    assert {record.kind for record in records} >= {"open", "decide", "race", "close"}

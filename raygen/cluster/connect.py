@@ -25,6 +25,7 @@ from raygen.cluster.local import as_a_library, inside_of, on_loopback, rearm_sig
 from raygen.config import Resources
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.home import home, protect_token, temporary_folder
+from raygen.notices import Notify, Phase
 from raygen.storage import Storage, is_uri
 
 FOREVER = "1000000000"
@@ -53,7 +54,7 @@ RAY_SETTINGS = {
 
 
 @contextmanager
-def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> Iterator[None]:
+def connected(address: str | None, notify: Notify) -> Iterator[None]:
     """Connect to a cluster, or start one on this machine for as long as the search runs.
 
     Raises:
@@ -76,12 +77,12 @@ def connected(address: str | None, notify: Callable[[dict[str, Any]], None]) -> 
             rearm_sigterm()
 
 
-def _start(address: str, folder: str, notify: Callable[[dict[str, Any]], None]) -> None:
+def _start(address: str, folder: str, notify: Notify) -> None:
     """Start or reach Ray, whose processes then work in a folder."""
     here = address == "local"
     where = "on this machine" if here else f"at {address}"
     logs = ""
-    notify({"kind": "phase", "text": f"starting Ray {where}"})
+    notify(Phase(f"starting Ray {where}"))
     options: dict[str, Any] = {}
     if here:
         protect_token()
@@ -137,13 +138,13 @@ def _ask(address: str) -> None:
 
 
 @contextmanager
-def waiting(notify: Callable[[dict[str, Any]], None], text: str) -> Iterator[None]:
+def waiting(notify: Notify, text: str) -> Iterator[None]:
     """Say every 20 seconds that something is waited for, and for how long by now."""
     over, began = threading.Event(), time.monotonic()
 
     def remind() -> None:
         while not over.wait(SAY_SECONDS):
-            notify({"kind": "phase", "text": f"{text} ({time.monotonic() - began:.0f} s)"})
+            notify(Phase(f"{text} ({time.monotonic() - began:.0f} s)"))
 
     thread = threading.Thread(target=remind, daemon=True)
     thread.start()

@@ -1,6 +1,6 @@
-"""The journal of a study: what its records hold, where they are kept, and how they are read."""
+"""The journal of a study: its records, where they are kept, and what they say of each trial."""
 
 from raygen.journal.read import read_records, read_study
-from raygen.journal.schema import STATES
+from raygen.journal.records import STATES, Record
 
-__all__ = ["STATES", "read_records", "read_study"]
+__all__ = ["STATES", "Record", "read_records", "read_study"]

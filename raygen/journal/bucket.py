@@ -14,12 +14,13 @@ from urllib.parse import urlsplit
 
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.journal.local import Journal
+from raygen.journal.records import Record
 from raygen.storage import Storage
 
 READERS = 16  # objects read at once
 
 
-class Records(Protocol):
+class RecordStore(Protocol):
     """Where a study's records are kept, numbered from 0."""
 
     uri: str
@@ -29,7 +30,7 @@ class Records(Protocol):
     def put(self, number: int, line: bytes) -> None: ...
 
 
-def records_at(uri: str) -> Records:
+def records_at(uri: str) -> RecordStore:
     """Return the records under a URI.
 
     Raises:
@@ -131,7 +132,7 @@ class Bucket:
 class RemoteJournal(Journal):
     """A local journal whose every record is on object storage first."""
 
-    def __init__(self, path: Path, bucket: Records) -> None:
+    def __init__(self, path: Path, bucket: RecordStore) -> None:
         """Bring the local copy up to what the bucket holds, or the other way round.
 
         Raises:
@@ -151,7 +152,7 @@ class RemoteJournal(Journal):
         for line in here[shared:]:
             self._put(line)
 
-    def append(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def append(self, record: Record) -> Record:
         """As Journal.append, but in the bucket first.
 
         Raises:
@@ -159,10 +160,10 @@ class RemoteJournal(Journal):
             ClusterError: the storage cannot be reached.
             StorageError: the local disk is full.
         """
-        record, line = self.line(kind, fields)
+        written, line = self.line(record)
         self._put(line)
         self.write(line)
-        return record
+        return written
 
     def _put(self, line: bytes) -> None:
         self.bucket.put(self.records, line)

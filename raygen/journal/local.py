@@ -2,14 +2,13 @@
 
 import fcntl
 import json
-import math
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from raygen.errors import RaygenError, cannot_write
+from raygen.journal.records import Record, as_json, stamped
 
 
 class Journal:
@@ -41,21 +40,21 @@ class Journal:
             self.locked = False
         self._length = self._mend()
 
-    def append(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """Write one record and wait until it is on the disk; return it.
+    def append(self, record: Record) -> Record:
+        """Write a record and wait until it is on the disk; return it with its time.
 
         Raises:
             StorageError: the disk is full; the journal is as it was.
         """
-        record, line = self.line(kind, fields)
+        written, line = self.line(record)
         self.write(line)
-        return record
+        return written
 
-    def line(self, kind: str, fields: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Return a record and the line that holds it."""
-        record = _plain({"kind": kind, "time": time.time(), **fields})
-        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
-        return record, text.encode() + b"\n"
+    def line(self, record: Record) -> tuple[Record, bytes]:
+        """Return a record with its time, and the line that holds it."""
+        written = stamped(record, time.time())
+        text = json.dumps(as_json(written), separators=(",", ":"), allow_nan=False)
+        return written, text.encode() + b"\n"
 
     def write(self, line: bytes) -> None:
         """Write a line and wait until it is on the disk.
@@ -97,14 +96,3 @@ class Journal:
 
     def __exit__(self, *ended: object) -> None:
         self.close()
-
-
-def _plain(value: Any) -> Any:
-    """Replace what JSON cannot say: a float that is not finite becomes null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _plain(inside) for key, inside in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inside) for inside in value]
-    return value

@@ -8,14 +8,16 @@ from typing import Any, NoReturn
 from raygen.document import brief, check_file, shown
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
-from raygen.journal.schema import Order, Unknown, Wrong, check
+from raygen.journal.checks import Wrong
+from raygen.journal.order import Order
+from raygen.journal.records import Record, Unknown, parse
 from raygen.untrusted import check_links
 
 MOST_DIGITS = 4300  # that Python reads
 HALF = re.compile(rb"\\u[dD][89a-fA-F]")  # of a surrogate pair, perhaps a whole one
 
 
-def read_records(path: Path, strict: bool = False) -> list[dict[str, Any]]:
+def read_records(path: Path, strict: bool = False) -> list[Record]:
     """Read a journal; a torn last line (the writer died while writing it) is left out.
 
     `strict`: every record has its time, and trials are numbered without gaps.
@@ -29,20 +31,21 @@ def read_records(path: Path, strict: bool = False) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    records: list[dict[str, Any]] = []
+    records: list[Record] = []
     order = Order(strict)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            record = _parsed(line)
+            raw = _parsed(line)
         except (ValueError, RecursionError) as error:
             if number == len(lines):  # no newline behind it: never finished
                 break
             why = _reason(error)
             raise InputError(f"{path}:{number}: not a journal record: {why}") from error
         try:
-            check(record, order)
+            record = parse(raw)
+            order.take(record)
         except Unknown as error:
             raise InputError(f"{path}:{number}: {error}") from None
         except Wrong as error:
@@ -51,7 +54,7 @@ def read_records(path: Path, strict: bool = False) -> list[dict[str, Any]]:
     return records
 
 
-def read_study(path: Path, strict: bool = False) -> list[dict[str, Any]]:
+def read_study(path: Path, strict: bool = False) -> list[Record]:
     """Read the journal of a study folder: at least one record, the first of which opens it.
 
     `strict`: as for read_records.

@@ -1,14 +1,25 @@
-"""How a running search stands: a function of the records it has heard."""
+"""How a running search stands: a function of the records so far."""
 
 import math
 from collections import Counter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from raygen.best import better
 from raygen.config import Study
 from raygen.failure import is_one_image
+from raygen.journal.records import (
+    Close,
+    End,
+    Record,
+    Report,
+    Retry,
+    Round,
+    Start,
+    Suggest,
+)
+from raygen.journal.trials import Trials, TrialState
 from raygen.metrics import METRICS
-
-Record = dict[str, Any]
+from raygen.notices import Alive, Machines, Notice, Phase
 
 
 class Running(NamedTuple):
@@ -33,15 +44,10 @@ class Board:
         self.began, self.now = now, now
         self.phase = ""
         self.machines = ""
+        self.trials = Trials(study.spec.objectives, self.minimise)
         self.running: dict[int, Running] = {}
-        self.values: dict[int, float] = {}  # the best of each trial, of its latest evaluations
-        self.samples: dict[int, int] = {}  # how many those were measured with
-        self.completed: set[int] = set()
-        self.failed: set[int] = set()  # those whose samples at their best were one image
         self.states: Counter[str] = Counter()  # of the trials of the search that have ended
         self.reasons: Counter[str] = Counter()
-        self.configs: dict[int, dict[str, Any]] = {}
-        self.repeats: dict[int, int] = {}  # the finalist that a trial repeats
         self.means: dict[int, float] = {}  # of the finalists over their new seeds
         self.trend: list[float] = []  # each value that was the best so far
         self.earlier = 0  # trials that ended in earlier sessions
@@ -51,35 +57,35 @@ class Board:
         """Trials of the search that have ended; an interrupted one goes on with the study."""
         return sum(count for state, count in self.states.items() if state != "interrupted")
 
-    def hear(self, record: Record, now: float) -> bool:
-        """Take in a record of the journal, or a phase; return whether it brought a new best."""
+    def hear(self, record: Record | Notice, now: float) -> bool:
+        """Take in a record of the journal or a notice; return whether it brought a new best."""
         self.now = now
-        number = record.get("trial", -1)
-        match record["kind"]:
-            case "phase":
-                self.phase = record["text"]
-            case "machines":
-                self.machines = record["text"]
-            case "suggest":
-                self.configs[number] = record["config"]
-                if record.get("of") is not None:
-                    self.repeats[number] = record["of"]
-            case "start":
-                of = self.repeats.get(number)
-                self.running[number] = Running(number, now, record.get("kimg", 0.0), of=of)
-            case "alive" if number in self.running:
-                kimg = max(self.running[number].kimg, record["images"] / 1000)
-                self.running[number] = self.running[number]._replace(kimg=kimg)
-            case "report":
+        match record:
+            case Phase():
+                self.phase = record.text
+            case Machines():
+                self.machines = record.text
+            case Suggest():
+                self.trials.apply(record)
+            case Start():
+                of = self.trials.apply(record).of
+                self.running[record.trial] = Running(record.trial, now, record.kimg, of=of)
+            case Alive() if record.trial in self.running:
+                kimg = max(self.running[record.trial].kimg, record.images / 1000)
+                self.running[record.trial] = self.running[record.trial]._replace(kimg=kimg)
+            case Report():
                 return self._reported(record)
-            case "race":
-                self.means |= {int(trial): mean for trial, mean in record["means"].items()}
-            case "retry":
-                self.running.pop(number, None)
-            case "end":
-                self._ended(number, record)
-            case "close":
+            case Round():
+                self.means |= {n: mean for n, mean in record.means.items() if mean is not None}
+            case Retry():
+                self.trials.apply(record)
+                self.running.pop(record.trial, None)
+            case End():
+                self._ended(record)
+            case Close():
                 self.phase = ""
+            case _:
+                pass
         return False
 
     def recall(self, records: list[Record], now: float) -> None:
@@ -99,12 +105,18 @@ class Board:
         if self.means:
             trial = pick(self.means, key=self.means.__getitem__)
             return trial, self.means[trial]
-        varied = set(self.values) - self.failed or set(self.values)
-        rivals = self._comparable(self.completed & varied or varied)
+        scored = [trial for trial in self.trials.searched if trial.values is not None]
+        varied = [trial for trial in scored if not self.drew_one_image(trial)] or scored
+        completed = [trial for trial in varied if trial.state == "completed"]
+        rivals = self._comparable(completed or varied)
         if not rivals:
             return None
-        trial = pick(rivals, key=self.values.__getitem__)
-        return trial, self.values[trial]
+        number = pick(rivals, key=rivals.__getitem__)
+        return number, rivals[number]
+
+    def drew_one_image(self, trial: TrialState) -> bool:
+        """Whether the samples of a trial at its best were one image."""
+        return is_one_image(trial.variation, self.spec.family)
 
     def left(self) -> float | None:
         """Seconds that the rest of the trials will take at the pace of this session."""
@@ -118,46 +130,47 @@ class Board:
         hours = self.spec.budget.hours
         return None if hours is None else max(0.0, hours * 3600 - (self.now - self.began))
 
-    def _reported(self, record: Record) -> bool:
-        number, value = record["trial"], record["metrics"][self.metric]
-        kimg, rungs = record["kimg"], self.spec.rungs
-        rung = sum(kimg >= each * (1 - 1e-9) for each in rungs)
-        known = self.running.get(number, Running(number, self.now, of=self.repeats.get(number)))
-        speed = record["images_per_second"]
-        self.running[number] = known._replace(kimg=kimg, speed=speed, value=value, rung=rung)
-        if value is None or number in self.repeats:
-            return False
-        samples = self.spec.evaluation.samples_at(kimg, rungs)
-        if self.samples.setdefault(number, samples) != samples:
-            self.values.pop(number, None)
-            self.samples[number] = samples
-        comparable = self._comparable({*self.values, number})
-        rivals = [self.values[n] for n in comparable if n in self.values]
-        failed = is_one_image(record.get("variation"), self.spec.family)
-        news = (
-            not failed
-            and samples >= max(self.samples.values())
-            and all(value < rival if self.minimise else value > rival for rival in rivals)
+    def _reported(self, record: Report) -> bool:
+        rivals = [trial for trial in self.trials.searched if trial.number != record.trial]
+        known = self.running.get(record.trial, Running(record.trial, self.now))
+        trial = self.trials.apply(record)
+        value, rungs = record.metrics.get(self.metric), self.spec.rungs
+        self.running[record.trial] = known._replace(
+            kimg=record.kimg,
+            speed=record.images_per_second or math.nan,
+            value=value,
+            rung=sum(record.kimg >= kimg * (1 - 1e-9) for kimg in rungs),
+            of=trial.of,
         )
-        mine = self.values.get(number, value)
-        if value == mine or (value < mine) == self.minimise:
-            self.failed = self.failed - {number} | ({number} if failed else set())
-        self.values[number] = min(mine, value) if self.minimise else max(mine, value)
-        if news:
+        if trial.of is not None or trial.values is None or trial.best_kimg != record.kimg:
+            return False
+        if is_one_image(record.variation, self.spec.family):
+            return False
+        comparable = self._comparable([trial, *rivals])
+        if trial.number not in comparable:  # others were measured with more samples
+            return False
+        value = comparable.pop(trial.number)
+        leads = all(better(self.minimise, value, rival) for rival in comparable.values())
+        if leads:
             self.trend.append(value)
-        return news
+        return leads
 
-    def _ended(self, number: int, record: Record) -> None:
-        self.running.pop(number, None)
-        if number in self.repeats:
+    def _ended(self, record: End) -> None:
+        self.running.pop(record.trial, None)
+        if self.trials.apply(record).of is not None:
             return
-        self.states[record["state"]] += 1
-        if record["state"] == "completed":
-            self.completed.add(number)
-        if record["state"] == "diverged":
-            self.reasons[record["reason"].partition(":")[0]] += 1
+        self.states[record.state] += 1
+        if record.state == "diverged":
+            self.reasons[record.reason.partition(":")[0]] += 1
 
-    def _comparable(self, trials: set[int]) -> set[int]:
-        """Those of some trials that were measured with the most samples."""
-        most = max((self.samples.get(number, 0) for number in trials), default=0)
-        return {number for number in trials if self.samples.get(number, 0) == most}
+    def _samples(self, trial: TrialState) -> int:
+        """How many samples a trial was last measured with."""
+        if not trial.kimg:
+            return 0
+        return self.spec.evaluation.samples_at(trial.kimg, self.spec.rungs)
+
+    def _comparable(self, trials: list[TrialState]) -> dict[int, float]:
+        """The values of those of some trials that were measured with the most samples."""
+        scored = [trial for trial in trials if trial.values is not None]
+        most = max(map(self._samples, scored), default=0)
+        return {t.number: t.values[0] for t in scored if t.values and self._samples(t) == most}

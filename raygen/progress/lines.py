@@ -3,15 +3,29 @@
 All on stderr. Without a terminal a line of counts comes every few seconds, and nothing moves.
 """
 
+import math
 import re
 import time
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 from rich.live import Live
 
 from raygen.config import Study
 from raygen.errors import InputError
+from raygen.journal.records import (
+    Close,
+    End,
+    Final,
+    Finals,
+    Open,
+    Record,
+    Reopen,
+    Report,
+    Retry,
+    Round,
+)
+from raygen.notices import Earlier, Notice, Phase
 from raygen.progress.board import Board
 from raygen.progress.live import counts, left, live_table
 from raygen.untrusted import visible
@@ -37,42 +51,42 @@ class StudyProgress:
     def __exit__(self, *ended: object) -> None:
         self._hide()
 
-    def __call__(self, record: dict[str, Any]) -> None:
-        """Show one journal record, or a phase before there is a journal."""
+    def __call__(self, record: Record | Notice) -> None:
+        """Show one journal record, or what a search tells its terminal only."""
         now = time.monotonic()
-        if record["kind"] == "earlier":
-            self.board.recall(record["records"], now)
+        if isinstance(record, Earlier):
+            self.board.recall(record.records, now)
             trials = self.board.spec.budget.trials
             self._say(f"going on: {self.board.ended} of {trials} trials have ended", "dim")
             return
         news = self.board.hear(record, now)
-        repeats = record.get("trial") in self.board.repeats
-        match record["kind"]:
-            case "phase":
-                self._say(record["text"], "dim")
-            case "open" | "reopen":
+        match record:
+            case Phase():
+                self._say(record.text, "dim")
+            case Open() | Reopen():
                 spec = self.board.spec
                 rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
                 self._say(f"{spec.budget.trials} trials, rungs at {rungs} kimg", "dim")
                 self._show()
-            case "finals":
-                numbers = ", ".join(str(number) for number in record["trials"])
+            case Finals():
+                numbers = ", ".join(str(number) for number in record.trials)
                 self._say(f"finalists, again with other seeds: trials {numbers}", "bold")
-            case "race":
+            case Round():
                 self._race(record)
-            case "final":
+            case Final():
                 from raygen.status import measured  # and with it pandas
 
-                text = measured(record["values"])
-                self._say(f"trial {record['trial']:>3}  in full: {text}", "bold")
-            case "report" if not repeats and (news or self.verbose):
-                self._milestone(record, news)
-            case "retry":
-                text = f"lost, tried again in {record['wait']:g} s: {record['reason']}"
-                self._say(f"trial {record['trial']:>3}  {text}", "yellow")
-            case "end":
+                self._say(f"trial {record.trial:>3}  in full: {measured(record.values)}", "bold")
+            case Report():
+                replicate = self.board.trials[record.trial].of is not None
+                if not replicate and (news or self.verbose):
+                    self._milestone(record, news)
+            case Retry():
+                text = f"lost, tried again in {record.wait:g} s: {record.reason}"
+                self._say(f"trial {record.trial:>3}  {text}", "yellow")
+            case End():
                 self._end(record)
-            case "close":
+            case Close():
                 self._close()
             case _:
                 pass  # the other records follow from these, or are for the report
@@ -97,32 +111,32 @@ class StudyProgress:
             self.live.stop()
             self.live = None
 
-    def _milestone(self, record: dict[str, Any], news: bool) -> None:
-        line = milestone_line(
-            record["kimg"], record["metrics"], record["images_per_second"], record["seconds"]
-        )
+    def _milestone(self, record: Report, news: bool) -> None:
+        speed = record.images_per_second or math.nan
+        line = milestone_line(record.kimg, record.metrics, speed, record.seconds)
         mark = "  * best so far" if news else ""
-        self._say(f"trial {record['trial']:>3}  {line}{mark}", "green" * news)
+        self._say(f"trial {record.trial:>3}  {line}{mark}", "green" * news)
 
-    def _race(self, record: dict[str, Any]) -> None:
+    def _race(self, record: Round) -> None:
         shares = [
-            f"trial {number} {mean:.5g} (best with {_share(record['best'].get(number))})"
-            for number, mean in record["means"].items()
+            f"trial {number} {_value(mean)} (best with {_share(record.best.get(number))})"
+            for number, mean in record.means.items()
         ]
-        self._say(f"after {record['seeds']} more seeds: {', '.join(shares)}", "bold")
+        self._say(f"after {record.seeds} more seeds: {', '.join(shares)}", "bold")
 
-    def _end(self, record: dict[str, Any]) -> None:
-        trial, state = record["trial"], record["state"]
+    def _end(self, record: End) -> None:
+        number, state = record.trial, record.state
         troubled = state in ("failed", "lost", "out_of_memory")
-        if trial in self.board.repeats:
-            if self.verbose or troubled:
-                again = f"again trial {self.board.repeats[trial]}"
-                self._say(f"trial {trial:>3}  {state}, {again}", "dim")
-        elif self.verbose or troubled:
+        if not (self.verbose or troubled):
+            return
+        finalist = self.board.trials[number].of
+        if finalist is not None:
+            self._say(f"trial {number:>3}  {state}, again trial {finalist}", "dim")
+        else:
             done = f"{self.board.ended}/{self.board.spec.budget.trials}"
-            reason = f": {record['reason']}" if record["reason"] else ""
+            reason = f": {record.reason}" if record.reason else ""
             style = "red" if troubled else "dim"
-            self._say(f"trial {trial:>3}  {state} [{done}]{reason}", style)
+            self._say(f"trial {number:>3}  {state} [{done}]{reason}", style)
 
     def _close(self) -> None:
         self._hide()
@@ -131,8 +145,9 @@ class StudyProgress:
         best = self.board.best()
         if best is not None:
             over = " over its new seeds" if self.board.means else ""
-            useless = "; it draws one image: do not use it" * (best[0] in self.board.failed)
-            text = f"best {self.board.metric} {best[1]:.5g}{over} by trial {best[0]}{useless}"
+            text = f"best {self.board.metric} {best[1]:.5g}{over} by trial {best[0]}"
+            if self.board.drew_one_image(self.board.trials[best[0]]):
+                text += "; it draws one image: do not use it"
             self._say(text, "bold")
 
     def _say(self, text: str, style: str) -> None:
@@ -145,11 +160,12 @@ def milestone_line(
     kimg: float, metrics: dict[str, float | None], speed: float, seconds: float
 ) -> str:
     """Return one milestone in words."""
-    values = [
-        f"{name} {'not finite' if value is None else f'{value:.5g}'}"
-        for name, value in metrics.items()
-    ]
+    values = [f"{name} {_value(value)}" for name, value in metrics.items()]
     return f"{kimg:>6g} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
+
+
+def _value(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.5g}"
 
 
 def _share(value: float | None) -> str:

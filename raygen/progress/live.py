@@ -89,7 +89,7 @@ def _best(board: Board) -> Text | None:
     kind = " over its new seeds" if board.means else ""
     text = Text(f"best    {value:.5g}", style="green")
     text.append(f"  trial {trial}{kind}  {sparkline(board.trend, board.minimise)}")
-    settings = flatten(board.configs.get(trial, {}))
+    settings = flatten(board.trials[trial].config)
     told = ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in settings.items()

@@ -11,6 +11,7 @@ from raygen import results
 from raygen.config import Study, load_study
 from raygen.errors import InputError
 from raygen.journal import read_records
+from raygen.journal.records import Suggest
 from raygen.train.health import JUDGED
 
 Array = np.ndarray
@@ -113,7 +114,7 @@ def record_study(folder: Path) -> Recording:
     """
     found = results.load_study(folder)
     records = read_records(found.folder.journal)
-    params = {r["trial"]: r["params"] for r in records if r["kind"] == "suggest"}
+    params = {r.trial: r.params for r in records if isinstance(r, Suggest)}
     if not found.info.get("milestones"):
         raise InputError(f"{found.folder.journal}:1: the study does not say its milestones")
     milestones = tuple(float(kimg) for kimg in found.info["milestones"])

@@ -3,11 +3,12 @@
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
 from raygen.config import Study
+from raygen.journal.records import Record, stamped
 from raygen.metrics import METRICS
 from raygen.replay.recording import Array, Params
 from raygen.replay.surrogate import Forecast, Step, Surrogate
@@ -54,14 +55,14 @@ class Run(NamedTuple):
 
 
 class Memory:
-    """A journal in memory, stamped with nothing: a replay has no wall time."""
+    """A journal in memory, without times: a replay has no wall time."""
 
     def __init__(self) -> None:
-        self.records: list[dict[str, Any]] = []
+        self.records: list[Record] = []
 
-    def append(self, kind: str, **fields: Any) -> dict[str, Any]:
+    def append(self, record: Record) -> Record:
         """Remember a record and return it."""
-        self.records.append({"kind": kind, "time": 0.0, **fields})
+        self.records.append(stamped(record, 0.0))
         return self.records[-1]
 
 
@@ -83,8 +84,8 @@ class Raygen:
         job = self.controller.suggest()
         if job is None:
             return None
-        self.controller.started(job["number"], node="simulated", device="cpu")
-        return job["number"], self.controller.trials[job["number"]].params
+        self.controller.started(job.number, node="simulated", device="cpu")
+        return job.number, self.controller.trials[job.number].params
 
     def reported(self, number: int, step: Step) -> bool:
         if step.broke:  # as the runner tells it: there is nothing to evaluate

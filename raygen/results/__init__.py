@@ -5,7 +5,6 @@ from raygen.results.ranking import (
     Model,
     best_model,
     best_trial,
-    better,
     failed,
     finalists,
     fresh,
@@ -26,7 +25,7 @@ from raygen.results.write import train_config, write_tables
 
 __all__ = [
     "ERROR", "Advice", "Model", "Study", "best_model", "best_trial", "best_until",
-    "better", "failed", "finalists", "fold", "fresh", "full_measurements", "grace_advice",
+    "failed", "finalists", "fold", "fresh", "full_measurements", "grace_advice",
     "judgement", "load_study", "pareto", "ranked", "rung_agreement", "spearman", "train_config",
     "write_tables",
 ]  # fmt: skip

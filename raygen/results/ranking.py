@@ -18,11 +18,6 @@ FINALIST_COLUMNS = [
 FULL_COLUMNS = ["trial", "metric", "value", "sd", "seeds", "samples", "protocol"]
 
 
-def better(minimise: bool, value: float, than: float) -> bool:
-    """Whether `value` is better than another; any value is better than nan."""
-    return math.isnan(than) or (value < than if minimise else value > than)
-
-
 class Model(NamedTuple):
     """The checkpoint to use: of a trial, or of a finalist's training with another seed."""
 

@@ -71,4 +71,4 @@ class Study(NamedTuple):
 
 def objectives_of(info: Mapping[str, Any]) -> list[dict[str, str]]:
     """Metric and direction of each objective of a study with these facts."""
-    return info.get("objectives") or [info["objective"]]
+    return info["objectives"]

@@ -7,22 +7,43 @@ applied in the same way. So the state is a function of the journal, live or afte
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
 from raygen.errors import InputError
 from raygen.failure import why_useless
+from raygen.journal.records import (
+    Checkpoint,
+    Close,
+    Collect,
+    Decide,
+    End,
+    Final,
+    Finals,
+    MetricProtocol,
+    Open,
+    Record,
+    Reopen,
+    Report,
+    Retry,
+    Round,
+    Start,
+    Suggest,
+    Warm,
+)
+from raygen.journal.trials import Trials, TrialState, cost
 from raygen.metrics import METRICS, protocol_hash
+from raygen.notices import Alive, Notify
 from raygen.search.finalists import Race
+from raygen.search.job import Job
 from raygen.search.pareto import standing
 from raygen.search.prune import collectable
 from raygen.search.sampler import Sampler
-from raygen.search.scheduler import Standing, facts, make_scheduler
+from raygen.search.scheduler import RungValue, make_scheduler
 from raygen.seeds import derive
 from raygen.space import Draw
 
-Record = dict[str, Any]
 LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
 # Trials in a row that failed by their own fault: then it is the program or the data, not bad luck.
 MOST_FAILURES = 5
@@ -31,45 +52,16 @@ MOST_FAILURES = 5
 class Log(Protocol):
     """Where records go: a Journal, or a list for simulations."""
 
-    def append(self, kind: str, **fields: Any) -> Record: ...
+    def append(self, record: Record) -> Record: ...
 
 
 @dataclass
-class Trial:
-    """What the controller knows of a trial."""
+class Clock:
+    """What is known of a trial while this process lives; monotonic times in seconds."""
 
-    number: int
-    config: dict[str, Any]
-    params: dict[str, Any]
-    seed: int
-    of: int | None  # the trial that this one repeats with another seed
-    state: str = "waiting"  # for a place to run; then running, then how it ended
-    kimg: float = 0.0  # reported so far
-    seconds: float = 0.0
-    # The objectives at the best milestone of the first, of those measured as the last one was.
-    values: list[float] | None = None
-    protocol: str | None = None
-    sd: float | None = None
-    variation: float | None = None  # of its samples then, as a share of that of real images
-    history: list[float] = field(default_factory=list)  # of the first objective, likewise
-    diverged: str | None = None  # what the last report said
-    decision: Record | None = None  # the last one
-    attempt: int = 0
-    losses: int = 0  # times it was lost since it last reported
-    due: float = 0.0  # monotonic time before which it is not tried again
+    due: float = 0.0  # before which a lost trial is not tried again
+    moved: float = math.inf  # at which it last advanced; it may wait for a machine: that is no hang
     images: int = 0
-    moved: float = 0.0  # monotonic time at which it last advanced
-    files: dict[str, int] = field(default_factory=dict)  # bytes of its checkpoints, by role
-
-    @property
-    def unfinished(self) -> bool:
-        return self.state in ("waiting", "running", "interrupted")
-
-    def standing(self) -> Standing | None:
-        """How it compares; None before its first finite value."""
-        if self.values is None:
-            return None
-        return Standing(tuple(self.values), self.sd, sum(self.history) / len(self.history))
 
 
 class Closing(NamedTuple):
@@ -88,7 +80,7 @@ class Controller:
         study: Study,
         journal: Log,
         sampler: Sampler,
-        notify: Callable[[Record], None],
+        notify: Notify,
         delete: Callable[[int, str], None] = lambda trial, role: None,
     ) -> None:
         self.study, self.spec = study, study.spec
@@ -98,12 +90,13 @@ class Controller:
         self.scheduler = make_scheduler(self.spec)
         count = 0 if self.spec.trade_off else self.spec.finalists.count
         self.race = Race(self.spec.finalists.model_copy(update={"count": count}), self.minimise)
-        self.trials: dict[int, Trial] = {}
+        self.trials = Trials(self.spec.objectives, self.minimise)
+        self.clocks: dict[int, Clock] = {}
         # Of earlier studies: points tried after those of the file, and how many were.
         self.points: list[dict[str, Any]] = []
         self.pointed = 0
         self.protocols: set[str] = set()
-        self.final: dict[int, Record] = {}  # finalists measured in full
+        self.final: dict[int, Final] = {}  # checkpoints measured again at the end
         self.closing: Closing | None = None
         self.failures = 0  # in a row
         self.earlier = 0.0  # seconds of earlier sessions
@@ -111,14 +104,14 @@ class Controller:
 
     # What runs next
 
-    def suggest(self) -> Record | None:
+    def suggest(self) -> Job | None:
         """Return the next trial to run, or None while there is none to start."""
         self.tick()
         if self.closing:
             return None
         now = time.monotonic()
-        for trial in self.trials.values():
-            if trial.state == "waiting" and trial.due <= now:
+        for trial in self.trials:
+            if trial.state == "waiting" and self.clocks[trial.number].due <= now:
                 return self._job(trial)
         if len(self.searched) < self.spec.budget.trials:
             return self._job(self._new())
@@ -127,7 +120,7 @@ class Controller:
     @property
     def done(self) -> bool:
         """Whether nothing runs and nothing more will start."""
-        states = {trial.state for trial in self.trials.values()}
+        states = {trial.state for trial in self.trials}
         if "running" in states:
             return False
         if self.closing:
@@ -136,18 +129,18 @@ class Controller:
         return not more and not self.race.wants(self._best_completed())
 
     @property
-    def searched(self) -> list[Trial]:
-        """The trials of the search, without the repetitions of the finalists."""
-        return [trial for trial in self.trials.values() if trial.of is None]
+    def searched(self) -> list[TrialState]:
+        """The trials of the search, without the replicates of the finalists."""
+        return self.trials.searched
 
     @property
-    def running(self) -> list[Trial]:
-        return [trial for trial in self.trials.values() if trial.state == "running"]
+    def running(self) -> list[TrialState]:
+        return [trial for trial in self.trials if trial.state == "running"]
 
     def ended(self) -> dict[str, int]:
         """Count the trials by how they ended."""
         counts: dict[str, int] = {}
-        for trial in self.trials.values():
+        for trial in self.trials:
             state = "interrupted" if trial.unfinished else trial.state
             counts[state] = counts.get(state, 0) + 1
         return counts
@@ -181,11 +174,12 @@ class Controller:
     def used(self) -> dict[str, float]:
         """Hours of wall time, GPU hours and kimg so far, over all sessions."""
         now = time.monotonic()
-        seconds = kimg = 0.0
-        for trial in self.trials.values():
-            live = now - trial.moved if trial.state == "running" else 0.0
-            seconds += trial.seconds + max(live, 0.0)
-            kimg += max(trial.kimg, trial.images / 1000)
+        seconds, kimg = cost(self.trials)
+        for trial in self.trials:
+            clock = self.clocks[trial.number]
+            kimg += max(0.0, clock.images / 1000 - trial.kimg)
+            if trial.state == "running":
+                seconds += max(0.0, now - clock.moved)
         gpus = self.spec.resources.gpus * self.spec.resources.workers
         hours = (self.earlier + now - self.began) / 3600
         return {"hours": hours, "gpu_hours": seconds * gpus / 3600, "total_kimg": kimg}
@@ -193,20 +187,27 @@ class Controller:
     def hung(self) -> list[int]:
         """Trials that have not advanced for too long."""
         limit, now = self.spec.recovery.hang_minutes * 60, time.monotonic()
-        return [trial.number for trial in self.running if now - trial.moved > limit]
+        return [
+            trial.number for trial in self.running if now - self.clocks[trial.number].moved > limit
+        ]
 
     # What trials say
 
-    def started(self, number: int, **facts: Any) -> None:
-        """Record where a trial runs: node, pid, device, and the kimg from which it goes on."""
-        self._write("start", trial=number, attempt=self.trials[number].attempt + 1, **facts)
+    def started(
+        self, number: int, node: str, device: str = "", pid: int | None = None, kimg: float = 0.0
+    ) -> None:
+        """Record where a trial runs, and the kimg from which it goes on."""
+        attempt = self.trials[number].attempt + 1
+        self._write(
+            Start(trial=number, attempt=attempt, node=node, device=device, pid=pid, kimg=kimg)
+        )
 
     def alive(self, number: int, images: int) -> None:
         """Note how far a trial is; only a higher number counts as a sign of life."""
-        trial = self.trials[number]
-        if images > trial.images:
-            trial.images, trial.moved = images, time.monotonic()
-            self.notify({"kind": "alive", "trial": number, "images": images})
+        clock = self.clocks[number]
+        if images > clock.images:
+            clock.images, clock.moved = images, time.monotonic()
+            self.notify(Alive(number, images))
 
     def reported(self, number: int, event: Mapping[str, Any]) -> bool:
         """Record a milestone; return whether the trial must stop, its end recorded."""
@@ -214,30 +215,40 @@ class Controller:
         if missing and event["diverged"] is None:
             self.end(number, "failed", f"it reported no {missing[0]}")
             return True
-        protocols = self._protocols(event["protocols"])
-        kept = ("kimg", "seconds", "evaluation_seconds", "images_per_second", "metrics", "losses")
-        told = {key: event[key] for key in kept} | {"sd": event.get("sd", {})}
-        told |= {"protocols": protocols, "diverged": event["diverged"], "last": event["last"]}
-        told |= {"variation": event.get("variation")}
-        self._write("report", trial=number, **told)
+        self._write(
+            Report(
+                trial=number,
+                kimg=event["kimg"],
+                seconds=event["seconds"],
+                evaluation_seconds=event["evaluation_seconds"],
+                images_per_second=event["images_per_second"],
+                metrics=event["metrics"],
+                losses=event["losses"],
+                sd=event.get("sd", {}),
+                protocols=self._protocols(event["protocols"]),
+                diverged=event["diverged"],
+                last=event["last"],
+                variation=event.get("variation"),
+            )
+        )
         for role, size in dict(event["checkpoints"]).items():
-            self._write("checkpoint", trial=number, kimg=event["kimg"], role=role, bytes=size)
+            self._write(Checkpoint(trial=number, kimg=event["kimg"], role=role, bytes=size))
         return self._conclude(self.trials[number])
 
     def measured(self, number: int, values: Mapping[str, Mapping[str, Any]]) -> None:
-        """Record what a finalist's best weights are worth, measured in full."""
+        """Record what a checkpoint is worth, measured again at the end."""
         protocols = self._protocols({name: value["protocol"] for name, value in values.items()})
         kept = ("value", "sd", "spread", "each")
-        told = {name: {key: value[key] for key in kept} for name, value in values.items()}
-        self._write("final", trial=number, values=told, protocols=protocols)
+        measurements = {name: {key: value[key] for key in kept} for name, value in values.items()}
+        self._write(Final(trial=number, values=measurements, protocols=protocols))
 
-    def _protocols(self, records: Mapping[str, Record]) -> dict[str, str]:
+    def _protocols(self, protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
         """Write the protocols that are new, and return the hash of each metric's."""
         hashes = {}
-        for name, record in records.items():
-            hashes[name] = digest = protocol_hash(record)
+        for metric, protocol in protocols.items():
+            hashes[metric] = digest = protocol_hash(dict(protocol))
             if digest not in self.protocols:
-                self._write("protocol", hash=digest, record=record)
+                self._write(MetricProtocol(hash=digest, record=dict(protocol)))
         return hashes
 
     def end(self, number: int, state: str, reason: str) -> None:
@@ -245,7 +256,7 @@ class Controller:
         trial = self.trials[number]
         if trial.state not in ("running", "waiting"):
             return
-        self._write("end", trial=number, state=state, reason=reason)
+        self._write(End(trial=number, state=state, reason=reason))
         if self.failures >= MOST_FAILURES:
             self.close("failed", f"{self.failures} trials in a row failed, the last one: {reason}")
         self._run_race()
@@ -260,8 +271,10 @@ class Controller:
             self.end(number, "interrupted", self.closing.reason)
         elif trial.losses < self.spec.recovery.retries:
             wait = min(2.0**trial.losses, LONGEST_WAIT)
-            tries = {"attempt": trial.attempt + 1, "wait": wait, "kimg": trial.kimg}
-            self._write("retry", trial=number, reason=reason, **tries)
+            attempt = trial.attempt + 1
+            self._write(
+                Retry(trial=number, reason=reason, attempt=attempt, wait=wait, kimg=trial.kimg)
+            )
         else:
             self.end(number, "lost", reason)
 
@@ -275,23 +288,27 @@ class Controller:
         """
         opened = last = None
         for line, record in enumerate(records, start=1):
-            if record["kind"] in ("open", "reopen"):
-                self.earlier += (last - opened) if opened is not None and last is not None else 0.0
-                opened = record["time"]
-            elif record["kind"] == "close":
-                self.earlier += record["seconds"]
-                opened = None
-            else:
-                self.apply_line(line, record)
-            last = record["time"]
-        self.earlier += (last - opened) if opened is not None and last is not None else 0.0
-        for trial in self.trials.values():
+            match record:
+                case Open() | Reopen():
+                    if opened is not None and last is not None:
+                        self.earlier += last - opened
+                    opened = record.time
+                case Close():
+                    self.earlier += record.seconds
+                    opened = None
+                case _:
+                    self.apply_line(line, record)
+            last = record.time
+        if opened is not None and last is not None:
+            self.earlier += last - opened
+        for trial in self.trials:
             if trial.unfinished:
-                trial.state, trial.due = "waiting", 0.0
+                trial.state = "waiting"
+                self.clocks[trial.number].due = 0.0
 
     def recover(self) -> None:
         """Draw the conclusions that a crash came before, and delete what was to be deleted."""
-        for trial in list(self.trials.values()):
+        for trial in list(self.trials):
             if trial.unfinished and trial.kimg:
                 self._conclude(trial)
             for role in ("last", "best"):
@@ -300,9 +317,9 @@ class Controller:
         self._run_race()
         self._collect()
 
-    def warm(self, **facts: Any) -> None:
+    def warm(self, lesson: Warm) -> None:
         """Record what an earlier study teaches: a finished trial, or a point to try first."""
-        self._write("warm", **facts)
+        self._write(lesson)
 
     # Deciding
 
@@ -312,38 +329,42 @@ class Controller:
         mine = number >= len(self.study.start) and self.pointed < len(self.points)
         return self.sampler.draw(number, self.points[self.pointed] if mine else None)
 
-    def _new(self) -> Trial:
+    def _new(self) -> TrialState:
         number = len(self.trials)
         draw, by = self.draw()
-        own = {"config": draw.config, "params": draw.parameters, "seed": self._seed(number)}
-        self._write("suggest", trial=number, by=by, **own)
+        seed = derive(self.spec.seed, number)
+        self._write(
+            Suggest(trial=number, by=by, config=draw.config, params=draw.parameters, seed=seed)
+        )
         return self.trials[number]
 
-    def _replicate(self) -> Record | None:
+    def _replicate(self) -> Job | None:
         if any(trial.unfinished for trial in self.searched):
             return None
         best = self._best_completed()
         if not self.race.wants(best):
             return None
         if self.race.settled or not self.race.finalists:
-            self._write("finals", trials=best[: self.race.count])
+            self._write(Finals(trials=best[: self.race.count]))
         turn = self.race.next()
         if turn is None:
             return None
-        first, number = self.trials[turn.of], len(self.trials)
+        finalist, number = self.trials[turn.of], len(self.trials)
         seed = derive(self.spec.seed, "finalist", turn.seed)
-        own = {"config": first.config, "params": first.params, "seed": seed}
-        self._write("suggest", trial=number, by="finalist", of=turn.of, **own)
+        self._write(
+            Suggest(
+                trial=number, by="finalist", config=finalist.config, params=finalist.params,
+                seed=seed, of=turn.of,
+            )
+        )  # fmt: skip
         return self._job(self.trials[number])
 
-    def _job(self, trial: Trial) -> Record:
+    def _job(self, trial: TrialState) -> Job:
         trial.state = "running"
-        trial.moved = math.inf  # it may have to wait for a machine: that is no hang
-        own = {"config": trial.config, "seed": trial.seed}
-        # `reported`: what the journal knows already, so that nothing is told twice.
-        return {"number": trial.number, **own, "reported": trial.kimg}
+        self.clocks[trial.number].moved = math.inf
+        return Job(trial.number, trial.config, trial.seed, trial.kimg)
 
-    def _conclude(self, trial: Trial) -> bool:
+    def _conclude(self, trial: TrialState) -> bool:
         """Draw what follows from a trial's last report; return whether it ended."""
         if trial.diverged is not None:
             self.end(trial.number, "diverged", trial.diverged)
@@ -355,29 +376,27 @@ class Controller:
         self.tick()
         return not trial.unfinished
 
-    def _judge(self, trial: Trial) -> None:
-        place = trial.standing()
-        if place is None:
+    def _judge(self, trial: TrialState) -> None:
+        reached = rung_value(trial)
+        if reached is None:
             return
-        if trial.decision is None or trial.decision["kimg"] != trial.kimg:
-            decision = self.scheduler.judge(trial.kimg, place)
-            if decision is None:
+        if trial.decision is None or trial.decision.kimg != trial.kimg:
+            verdict = self.scheduler.judge(trial.kimg, reached)
+            if verdict is None:
                 return
-            told = facts(decision, place.values)
-            self._write("decide", trial=trial.number, kimg=trial.kimg, **told)
-        if trial.decision and trial.decision["decision"] == "stop":
-            self.end(trial.number, "stopped", self._why(trial.kimg, trial.decision))
+            self._write(verdict.as_record(trial.number, trial.kimg, reached.values))
+        if trial.decision is not None and trial.decision.decision == "stop":
+            self.end(trial.number, "stopped", self._why(trial.decision))
 
-    def _why(self, kimg: float, decided: Record) -> str:
-        if "rank" in decided:
-            return f"rank {decided['rank']} at {kimg:g} kimg, where {decided['kept']} go on"
+    def _why(self, decided: Decide) -> str:
+        if isinstance(decided.value, list):
+            return f"rank {decided.rank} at {decided.kimg:g} kimg, where {decided.kept} go on"
         relation = "above" if self.minimise else "below"
-        cut, value = decided["cutoff"], decided["value"]
-        noise = f" by more than {decided['band']:.2g}" if decided["band"] else ""
-        at = f"{value:.4g} at {kimg:g} kimg"
-        return f"{at} is {relation} the cut-off {cut:.4g}{noise}"
+        noise = f" by more than {decided.band:.2g}" if decided.band else ""
+        at = f"{decided.value:.4g} at {decided.kimg:g} kimg"
+        return f"{at} is {relation} the cut-off {decided.cutoff:.4g}{noise}"
 
-    def _target(self, trial: Trial) -> None:
+    def _target(self, trial: TrialState) -> None:
         target = self.spec.budget.target
         if target is None or trial.values is None or trial.of is not None:
             return
@@ -387,23 +406,25 @@ class Controller:
             self.close("finished", reason)
 
     def _run_race(self) -> None:
-        repeats = [trial for trial in self.trials.values() if trial.of is not None]
-        outcome = self.race.round([(t.of, t.values, t.state) for t in repeats if t.of is not None])
+        replicates = [(t.of, t.values, t.state) for t in self.trials if t.of is not None]
+        outcome = self.race.round(replicates)
         if outcome is not None:
-            self._write("race", **outcome)
+            self._write(outcome)
 
     def _collect(self) -> None:
         order = [*self._best_completed(), *self._best("stopped", "diverged")]
         spec = self.spec.checkpoints
         model = self.best_run()
-        for number, role in collectable(self.trials, order, spec.keep, spec.gigabytes, model):
+        for number, role in collectable(
+            self.trials.by_number, order, spec.keep, spec.gigabytes, model
+        ):
             size = self.trials[number].files[role]
-            self._write("collect", trial=number, role=role, bytes=size)
+            self._write(Collect(trial=number, role=role, bytes=size))
             self.delete(number, role)
 
     def best_run(self) -> int | None:
         """The trial or replicate whose checkpoint is the one to use; see results.best_model."""
-        runs = list(self.trials.values()) if len(self.directions) == 1 else self.searched
+        runs = list(self.trials) if len(self.directions) == 1 else self.searched
         order = self._in_order([run for run in runs if run.state == "completed"])
         return order[0] if order else None
 
@@ -414,7 +435,7 @@ class Controller:
         """Trials of the search in some states that have values, the best first."""
         return self._in_order([trial for trial in self.searched if trial.state in states])
 
-    def _in_order(self, runs: list[Trial]) -> list[int]:
+    def _in_order(self, runs: list[TrialState]) -> list[int]:
         """Numbers of those that have values, the best first, what drew nothing of use last."""
         scored = [run for run in runs if run.values is not None]
         parts = [run for run in scored if not self._failed(run)], list(filter(self._failed, scored))
@@ -426,23 +447,20 @@ class Controller:
             order += [part[i].number for i in (standing(points) if len(signs) > 1 else by_value)]
         return order
 
-    def _failed(self, run: Trial) -> bool:
+    def _failed(self, run: TrialState) -> bool:
         """Whether its best checkpoint drew nothing of use; see results.failed."""
         guess = METRICS[self.spec.objective].guess
         value = run.values[0] if run.values is not None else math.nan
         return bool(why_useless(self.spec.family, run.variation, value, guess, self.minimise))
 
-    def _seed(self, number: int) -> int:
-        return derive(self.spec.seed, number)
-
     # Remembering
 
-    def _write(self, kind: str, **fields: Any) -> None:
-        record = self.journal.append(kind, **fields)
-        self.apply(record)
-        self.notify(record)
+    def _write(self, record: Record) -> None:
+        written = self.journal.append(record)
+        self.apply(written)
+        self.notify(written)
 
-    def apply_line(self, line: int, record: Mapping[str, Any]) -> None:
+    def apply_line(self, line: int, record: Record) -> None:
         """Apply a record that was read from a line of the journal.
 
         Raises:
@@ -451,86 +469,70 @@ class Controller:
         try:
             self.apply(record)
         except InputError as error:
-            raise InputError(f"journal.jsonl:{line}: {record['kind']}: {error}") from error
+            raise InputError(f"journal.jsonl:{line}: {record.kind}: {error}") from error
 
-    def apply(self, record: Mapping[str, Any]) -> None:
+    def apply(self, record: Record) -> None:
         """Change the state as one record says: the only way in which it changes."""
-        match record["kind"]:
-            case "warm":
-                if record.get("values") is not None:
-                    self.sampler.learn(record["params"], record["values"])
-                else:
-                    self.points.append(record["params"])
-            case "protocol":
-                self.protocols.add(record["hash"])
-            case "finals":
-                self.race.start(record["trials"])
-            case "final":
-                self.final[record["trial"]] = dict(record)
-            case "race":
+        match record:
+            case Warm(values=None):
+                self.points.append(record.params)
+            case Warm():
+                self.sampler.learn(record.params, record.values or [])
+            case MetricProtocol():
+                self.protocols.add(record.hash)
+            case Finals():
+                self.race.start(record.trials)
+            case Round():
                 self.race.settle(record)
-            case "suggest":
+            case Suggest():
                 self._suggested(record)
+            case Report():
+                self._reported(record)
+            case Decide():
+                reached = rung_value(self.trials.apply(record))
+                assert reached is not None
+                self.scheduler.record(record.kimg, reached)
+            case Start():
+                self.trials.apply(record)
+                self.clocks[record.trial].moved = time.monotonic()
+            case Retry():
+                self.trials.apply(record)
+                self.clocks[record.trial].due = time.monotonic() + record.wait
+            case End():
+                self._ended(self.trials.apply(record))
+            case Checkpoint() | Collect():
+                self.trials.apply(record)
+            case Final():
+                self.final[record.trial] = record
             case _:
-                self._advance(self.trials[record["trial"]], record)
+                raise AssertionError(f"{record.kind} says nothing of the trials")
 
-    def _suggested(self, record: Mapping[str, Any]) -> None:
-        number, of = record["trial"], record.get("of")
-        config, params = record["config"], record["params"]
-        self.trials[number] = Trial(number, config, params, record["seed"], of)
-        self.pointed += record.get("by") == "warm"
-        if of is None:
-            self.sampler.add(number, params)
+    def _suggested(self, record: Suggest) -> None:
+        self.trials.apply(record)
+        self.clocks[record.trial] = Clock()
+        self.pointed += record.by == "warm"
+        if record.of is None:
+            self.sampler.add(record.trial, record.params)
         else:
-            self.race.issued(of)
+            self.race.issued(record.of)
 
-    def _advance(self, trial: Trial, record: Mapping[str, Any]) -> None:
-        match record["kind"]:
-            case "start":
-                trial.state, trial.attempt = "running", record.get("attempt", 1)
-                trial.moved = time.monotonic()
-            case "report":
-                self._measured(trial, record)
-            case "checkpoint":
-                trial.files[record["role"]] = record.get("bytes", 0)
-            case "collect":
-                trial.files.pop(record["role"], None)
-            case "decide":
-                trial.decision = dict(record)
-                place = trial.standing()
-                assert place is not None
-                self.scheduler.record(record["kimg"], place)
-            case "retry":
-                trial.state, trial.losses = "waiting", trial.losses + 1
-                trial.due = time.monotonic() + record["wait"]
-            case "end":
-                self._ended(trial, record["state"])
+    def _reported(self, record: Report) -> None:
+        trial, clock = self.trials.apply(record), self.clocks[record.trial]
+        clock.moved, clock.images = time.monotonic(), max(clock.images, int(record.kimg * 1000))
+        values = record.values(self.spec.objectives)
+        if values is not None and trial.of is None:
+            self.sampler.report(trial.number, record.kimg, values)
 
-    def _measured(self, trial: Trial, record: Mapping[str, Any]) -> None:
-        trial.kimg, trial.seconds = record["kimg"], record["seconds"]
-        trial.diverged, trial.losses = record.get("diverged"), 0
-        trial.moved, trial.images = time.monotonic(), max(trial.images, int(trial.kimg * 1000))
-        # JSON has no NaN: the journal holds a value that is not finite as null.
-        found = [record["metrics"].get(name) for name in self.spec.objectives]
-        values = [value for value in found if value is not None]
-        if len(values) < len(found):
-            return
-        if trial.of is None:
-            self.sampler.report(trial.number, trial.kimg, values)
-        protocol = record["protocols"].get(self.spec.objective)
-        if protocol != trial.protocol:
-            trial.values, trial.history, trial.protocol = None, [], protocol
-        trial.history.append(values[0])
-        better = trial.values is None or (values[0] < trial.values[0]) == self.minimise
-        if better and (trial.values is None or values[0] != trial.values[0]):
-            trial.values, trial.sd = values, record.get("sd", {}).get(self.spec.objective)
-            trial.variation = record.get("variation")
-
-    def _ended(self, trial: Trial, state: str) -> None:
-        trial.state = state
-        if state != "interrupted":
-            self.failures = self.failures + 1 if state == "failed" else 0
+    def _ended(self, trial: TrialState) -> None:
+        if trial.state != "interrupted":
+            self.failures = self.failures + 1 if trial.state == "failed" else 0
             if trial.of is None:
-                values = trial.values
-                finite = values is not None and all(math.isfinite(value) for value in values)
-                self.sampler.finish(trial.number, state, values if finite else None)
+                self.sampler.finish(trial.number, trial.state, trial.values)
+
+
+def rung_value(trial: TrialState) -> RungValue | None:
+    """What a trial is judged by at a rung; None before its first finite value."""
+    if trial.values is None:
+        return None
+    history = trial.best.history
+    return RungValue(tuple(trial.values), trial.sd, sum(history) / len(history))

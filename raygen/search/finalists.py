@@ -1,10 +1,11 @@
 """The race of the finalists: the best trials again with other seeds, until the order is settled."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from raygen.config import Finalists
+from raygen.journal.records import Round
 from raygen.race import posterior
 
 # Without two values of each nothing is known of their spread, so the first two rounds run at once.
@@ -63,10 +64,8 @@ class Race:
         """Note that a repetition was started."""
         self.given[of] += 1
 
-    def round(
-        self, repeats: Iterable[tuple[int, list[float] | None, str]]
-    ) -> dict[str, Any] | None:
-        """Return the outcome of a round as the journal holds it; None while it goes on.
+    def round(self, repeats: Iterable[tuple[int, list[float] | None, str]]) -> Round | None:
+        """Return the outcome of a round; None while it goes on.
 
         `repeats` holds for each repetition its finalist, its values, and its state.
         """
@@ -74,16 +73,16 @@ class Race:
             return None
         values: dict[int, list[float]] = {number: [] for number in self.finalists}
         ended = dict.fromkeys(self.finalists, 0)
-        for of, found, state in repeats:
+        for of, objectives, state in repeats:
             if of not in values:
                 continue
             if state in ("running", "waiting", "interrupted"):
                 return None
             ended[of] += 1
-            if state == "completed" and found is not None:
-                values[of].append(found[0])
+            if state == "completed" and objectives is not None:
+                values[of].append(objectives[0])
         # One that fails more often than not cannot win by the few values that it has.
-        known = {n: found for n, found in values.items() if 2 * len(found) >= max(ended[n], 1)}
+        known = {n: got for n, got in values.items() if 2 * len(got) >= max(ended[n], 1)}
         belief = posterior(known, self.minimise)
         # nan while no finalist has two values: then nothing is known, and nobody is dropped.
         best = {n: belief.best[n] for n in known if not math.isnan(belief.best[n])}
@@ -92,16 +91,16 @@ class Race:
         dropped = [n for n in self.alive if n not in known or best.get(n, 1.0) < hopeless]
         leader = max(best.values(), default=0.0)
         decided = len(self.finalists) > 1 and leader >= self.confidence
-        return {
-            "seeds": self.rounds,
-            "means": {str(n): sum(found) / len(found) for n, found in known.items()},
-            "best": {str(n): share for n, share in best.items()},
-            "dropped": dropped,
-            "settled": decided or self.rounds >= self.seeds or len(dropped) == len(self.alive),
-        }
+        return Round(
+            seeds=self.rounds,
+            means={n: sum(values) / len(values) for n, values in known.items()},
+            best=dict(best),
+            dropped=dropped,
+            settled=decided or self.rounds >= self.seeds or len(dropped) == len(self.alive),
+        )
 
-    def settle(self, outcome: Mapping[str, Any]) -> None:
+    def settle(self, outcome: Round) -> None:
         """Apply the outcome of a round."""
-        self.alive = [number for number in self.alive if number not in outcome["dropped"]]
-        self.settled = outcome["settled"]
+        self.alive = [number for number in self.alive if number not in outcome.dropped]
+        self.settled = outcome.settled
         self.rounds += 1

@@ -1,19 +1,20 @@
-"""Who is stopped early. A scheduler judges from what the journal told it, and keeps no secrets."""
+"""Who is stopped early. A scheduler judges by what the journal says, and keeps no other state."""
 
 import math
 from collections.abc import Sequence
 from statistics import median
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 from raygen.config import StudySpec
+from raygen.journal.records import Decide
 from raygen.metrics import METRICS
 from raygen.search.pareto import standing
 
 PEERS = 3  # a median of fewer trials says little
 
 
-class Standing(NamedTuple):
-    """How a trial stands at a milestone."""
+class RungValue(NamedTuple):
+    """What a trial is judged by at a rung."""
 
     values: tuple[float, ...]  # the objectives at its best milestone so far
     sd: float | None = None  # standard error of the first of them
@@ -30,15 +31,23 @@ class Decision(NamedTuple):
     rank: int | None = None  # of several objectives: its place from 1, and how many go on
     kept: int | None = None
 
+    def as_record(self, trial: int, kimg: float, values: Sequence[float]) -> Decide:
+        """Return it as the journal holds it; `values` are the objectives that it was made by."""
+        return Decide(
+            trial=trial, kimg=kimg, decision="stop" if self.stop else "continue",
+            cutoff=self.cutoff, peers=self.peers, band=self.band,
+            value=values[0] if self.rank is None else list(values), rank=self.rank, kept=self.kept,
+        )  # fmt: skip
+
 
 class Scheduler(Protocol):
     """Judging changes nothing; what was judged is then recorded, live or from the journal."""
 
-    def judge(self, kimg: float, trial: Standing) -> Decision | None:
+    def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         """Decide; None where nothing is decided."""
         ...
 
-    def record(self, kimg: float, trial: Standing) -> None:
+    def record(self, kimg: float, trial: RungValue) -> None:
         """Remember a trial that reached a milestone."""
         ...
 
@@ -46,10 +55,10 @@ class Scheduler(Protocol):
 class Never:
     """Every trial trains to its end."""
 
-    def judge(self, kimg: float, trial: Standing) -> None:
+    def judge(self, kimg: float, trial: RungValue) -> None:
         return None
 
-    def record(self, kimg: float, trial: Standing) -> None:
+    def record(self, kimg: float, trial: RungValue) -> None:
         return None
 
 
@@ -67,29 +76,29 @@ class Halving:
     ) -> None:
         self.eta, self.noise = eta, noise
         self.signs = [1.0 if way == "minimize" else -1.0 for way in directions]
-        self.rungs: dict[float, list[Standing]] = {kimg: [] for kimg in milestones[:-1]}
+        self.rungs: dict[float, list[RungValue]] = {kimg: [] for kimg in milestones[:-1]}
 
-    def judge(self, kimg: float, trial: Standing) -> Decision | None:
+    def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if kimg not in self.rungs:
             return None
-        there = [*self.rungs[kimg], trial]
-        kept = math.floor(len(there) / self.eta)
+        peers = [*self.rungs[kimg], trial]
+        kept = math.floor(len(peers) / self.eta)
         if kept == 0:  # too few to spare one: stopping now would stop the first trial too
-            return Decision(False, None, len(there))
-        points = [self._minimised(one) for one in there]
+            return Decision(False, None, len(peers))
+        points = [self._minimised(peer) for peer in peers]
         if len(self.signs) > 1:
-            rank = standing(points).index(len(there) - 1) + 1
-            return Decision(rank > kept, None, len(there), 0.0, rank, kept)
-        last = sorted(range(len(there)), key=lambda i: points[i])[kept - 1]
-        band = self.noise * math.hypot(trial.sd or 0.0, there[last].sd or 0.0)
-        stop = points[-1][0] > points[last][0] + band
-        return Decision(stop, there[last].values[0], len(there), band)
+            rank = standing(points).index(len(peers) - 1) + 1
+            return Decision(rank > kept, None, len(peers), 0.0, rank, kept)
+        last_kept = sorted(range(len(peers)), key=lambda i: points[i])[kept - 1]
+        band = self.noise * math.hypot(trial.sd or 0.0, peers[last_kept].sd or 0.0)
+        stop = points[-1][0] > points[last_kept][0] + band
+        return Decision(stop, peers[last_kept].values[0], len(peers), band)
 
-    def record(self, kimg: float, trial: Standing) -> None:
+    def record(self, kimg: float, trial: RungValue) -> None:
         if kimg in self.rungs:
             self.rungs[kimg].append(trial)
 
-    def _minimised(self, trial: Standing) -> tuple[float, ...]:
+    def _minimised(self, trial: RungValue) -> tuple[float, ...]:
         return tuple(s * value for s, value in zip(self.signs, trial.values, strict=True))
 
 
@@ -104,7 +113,7 @@ class Median:
         self.sign = 1.0 if minimise else -1.0
         self.means: dict[float, list[float]] = {}
 
-    def judge(self, kimg: float, trial: Standing) -> Decision | None:
+    def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if not self.grace <= kimg < self.end:
             return None
         others = self.means.get(kimg, [])
@@ -115,7 +124,7 @@ class Median:
         stop = self.sign * trial.values[0] > self.sign * cutoff + band
         return Decision(stop, cutoff, len(others) + 1, band)
 
-    def record(self, kimg: float, trial: Standing) -> None:
+    def record(self, kimg: float, trial: RungValue) -> None:
         self.means.setdefault(kimg, []).append(trial.mean)
 
 
@@ -131,12 +140,3 @@ def make_scheduler(spec: StudySpec) -> Scheduler:
             return Median(spec.rungs[0], spec.budget.kimg, minimise, chosen.noise)
         case "none":
             return Never()
-
-
-def facts(decision: Decision, values: Sequence[float]) -> dict[str, Any]:
-    """Return a decision as the journal holds it."""
-    own = {"decision": "stop" if decision.stop else "continue", "cutoff": decision.cutoff}
-    own |= {"peers": decision.peers, "band": decision.band}
-    if decision.rank is None:
-        return {**own, "value": values[0]}
-    return {**own, "value": list(values), "rank": decision.rank, "kept": decision.kept}

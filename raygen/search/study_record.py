@@ -11,6 +11,7 @@ from raygen.data import ImageData
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
 from raygen.journal import read_records
+from raygen.journal.records import SCHEMA, Open
 from raygen.metrics import METRICS
 
 
@@ -21,7 +22,7 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
     objectives = [{"metric": m, "direction": METRICS[m].direction} for m in spec.objectives]
     parameters = [{**p._asdict(), "name": p.setting} for p in study.parameters]
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "name": name,
         "raygen": __version__,
         "family": spec.family,
@@ -63,7 +64,9 @@ def check_same(study: Study, folder: StudyFolder, info: dict[str, Any]) -> None:
     records = read_records(folder.journal)
     if not records:
         return
-    old = records[0].get("study", {})
+    first = records[0]
+    assert isinstance(first, Open)  # read_records makes sure
+    old = first.study
     if "settings" not in old:
         raise InputError(f"{folder.root}: this study was made by a raygen that could not go on")
     before, now = old["settings"], json.loads(json.dumps(info["settings"]))

@@ -6,6 +6,9 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
+from raygen.journal.records import End, Record, Report
+from raygen.notices import Notice
+
 
 class Curves:
     """One run per trial below a folder: its metrics, losses and speed over the images seen.
@@ -16,13 +19,13 @@ class Curves:
 
     def __init__(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> None:
         self.folder, self.tell = folder, tell
-        self.records: SimpleQueue[dict[str, Any] | None] = SimpleQueue()
+        self.records: SimpleQueue[Report | End | None] = SimpleQueue()
         self.thread = Thread(target=self._write, daemon=True)
         self.thread.start()
 
-    def __call__(self, record: dict[str, Any]) -> None:
+    def __call__(self, record: Record | Notice) -> None:
         """Take in a record of the journal."""
-        if record["kind"] in ("report", "end"):
+        if isinstance(record, Report | End):
             self.records.put(record)
 
     def close(self) -> None:
@@ -41,8 +44,8 @@ class Curves:
     def _follow(self) -> None:
         writers: dict[int, Any] = {}
         while (record := self.records.get()) is not None:
-            trial = record["trial"]
-            if record["kind"] == "end":
+            trial = record.trial
+            if isinstance(record, End):
                 if trial in writers:
                     writers.pop(trial).close()
                 continue
@@ -50,12 +53,12 @@ class Curves:
                 from tensorboardX import SummaryWriter
 
                 writers[trial] = SummaryWriter(str(self.folder / f"{trial:04d}"))
-            speed = {"images_per_second": record["images_per_second"]}
-            images = round(record["kimg"] * 1000)
-            for group in (record["metrics"], record["losses"], speed):
+            speed = {"images_per_second": record.images_per_second}
+            images = round(record.kimg * 1000)
+            for group in (record.metrics, record.losses, speed):
                 for name, value in group.items():
                     if value is not None:  # not finite: the trial's reason tells of it
-                        writers[trial].add_scalar(name, value, images, walltime=record["time"])
+                        writers[trial].add_scalar(name, value, images, walltime=record.time)
             writers[trial].flush()
         for writer in writers.values():
             writer.close()

@@ -1,13 +1,14 @@
 """Is a journal what its own rules make of it? Every choice made again, from what came before."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import replace
+from typing import NamedTuple
 
 from raygen.config import Study
 from raygen.errors import RaygenError
-from raygen.search.controller import Controller
+from raygen.journal.records import Close, Decide, Open, Record, Reopen, Suggest
+from raygen.search.controller import Controller, rung_value
 from raygen.search.sampler import Sampler
-from raygen.search.scheduler import facts
 
 
 class Verified(NamedTuple):
@@ -17,7 +18,7 @@ class Verified(NamedTuple):
     decisions: int
 
 
-def verify(study: Study, records: Sequence[dict[str, Any]]) -> Verified:
+def verify(study: Study, records: Sequence[Record]) -> Verified:
     """Draw every suggestion and make every decision again, from the records before it.
 
     Raises:
@@ -26,20 +27,22 @@ def verify(study: Study, records: Sequence[dict[str, Any]]) -> Verified:
     controller = Controller(study, _Refuse(), Sampler(study, "", None), lambda record: None)
     suggestions = decisions = 0
     for line, record in enumerate(records, start=1):
-        match record["kind"]:
-            case "open" | "reopen" | "close":
+        match record:
+            case Open() | Reopen() | Close():
                 continue
-            case "suggest" if record.get("of") is None:
+            case Suggest(of=None):
                 draw = controller.draw()[0]
-                _same(line, "suggestion", draw.config, record["config"])
+                _same(line, "suggestion", draw.config, record.config)
                 suggestions += 1
-            case "decide":
-                place = controller.trials[record["trial"]].standing()
-                assert place is not None
-                decision = controller.scheduler.judge(record["kimg"], place)
-                made = facts(decision, place.values) if decision is not None else {}
-                _same(line, "decision", made, {key: record[key] for key in made})
+            case Decide():
+                reached = rung_value(controller.trials[record.trial])
+                assert reached is not None
+                verdict = controller.scheduler.judge(record.kimg, reached)
+                made = verdict and verdict.as_record(record.trial, record.kimg, reached.values)
+                _same(line, "decision", made, replace(record, time=None))
                 decisions += 1
+            case _:
+                pass
         controller.apply_line(line, record)
     return Verified(suggestions, decisions)
 
@@ -53,5 +56,5 @@ def _same(line: int, what: str, now: object, then: object) -> None:
 class _Refuse:
     """A journal that nothing may be written to."""
 
-    def append(self, kind: str, **fields: Any) -> dict[str, Any]:
-        raise AssertionError(f"checking a journal wrote {kind} {fields}")
+    def append(self, record: Record) -> Record:
+        raise AssertionError(f"checking a journal wrote {record}")

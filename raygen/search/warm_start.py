@@ -10,6 +10,7 @@ from raygen.config import TRIALS, Study
 from raygen.data import ImageData
 from raygen.document import flatten
 from raygen.errors import InputError
+from raygen.journal.records import Warm
 from raygen.metrics import METRICS
 from raygen.results import Study as Results
 from raygen.results import load_study, ranked
@@ -20,7 +21,7 @@ POINTS = 5  # of each study whose values do not compare: its best, tried again h
 
 def lessons(
     study: Study, data: ImageData, assets: Mapping[str, Any], earlier: Sequence[Path]
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[Warm]:
     """Yield what to tell the sampler, as the journal holds it.
 
     A finished trial whose value means the same here (objectives, budget, data, encoder) and whose
@@ -48,12 +49,12 @@ def lessons(
             except ValidationError as error:
                 said = error.errors()[0]["msg"]
                 raise InputError(f"--warm-start {path}: trial {number}: {said}") from error
-            own = {"study": str(path), "source": number, "params": point}
             if same and whole and state == "completed":
-                yield {**own, "values": _values(study, old, number)}
+                values = _values(study, old, number)
+                yield Warm(study=str(path), source=number, params=point, values=values)
             elif not (same and whole) and point and points < POINTS:
                 points += 1
-                yield {**own, "values": None}
+                yield Warm(study=str(path), source=number, params=point, values=None)
 
 
 def project(study: Study, config: dict[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -101,7 +102,7 @@ def _branch(
 
 def _comparable(study: Study, data: ImageData, assets: Mapping[str, Any], old: Results) -> bool:
     spec, info = study.spec, old.info
-    metrics = [one["metric"] for one in info.get("objectives", [info["objective"]])]
+    metrics = [objective["metric"] for objective in info["objectives"]]
     for metric in metrics:
         ours = assets.get(METRICS[metric].features or "", {}).get("hash")
         protocol = info.get("protocols", {}).get(info.get("protocol_of", {}).get(metric), {})

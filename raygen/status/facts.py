@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from raygen.folders import StudyFolder
-from raygen.journal import read_study
+from raygen.journal import Record, read_study
+from raygen.journal.records import OfTrial, Reopen, Retry, Start
 from raygen.results import (
     Study,
     best_model,
@@ -20,7 +21,7 @@ from raygen.results import (
     pareto,
     ranked,
 )
-from raygen.status.moment import Record, until
+from raygen.status.moment import until
 
 SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
 
@@ -44,7 +45,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     state = _state(study, records[len(kept) :])
     running = _running(study, kept, moment)
     live = state == "running"
-    seconds = info["seconds"] + live * max(0.0, moment - kept[-1]["time"])
+    seconds = info["seconds"] + live * max(0.0, moment - (kept[-1].time or 0.0))
     training = live * sum(each["silent"] for each in running)
     advice = grace_advice(study)
     goes_on = state in ("interrupted", "failed", "crashed")
@@ -80,7 +81,7 @@ def _state(study: Study, later: Sequence[Record]) -> str:
     if study.info["state"] != "running":
         return study.info["state"]
     if later:
-        return "crashed" if later[0]["kind"] == "reopen" else "running"
+        return "crashed" if isinstance(later[0], Reopen) else "running"
     if study.folder.origin.exists():  # a copy: its writer is elsewhere, and known by its word only
         session = study.info["sessions"][-1]
         heard = (session["started"] or 0.0) + session["seconds"]
@@ -101,11 +102,13 @@ def _held(journal: Path) -> bool:
 
 
 def _running(study: Study, records: Sequence[Record], moment: float) -> list[dict[str, Any]]:
-    heard, attempt = {}, {}
+    heard: dict[int, float] = {}
+    attempt: dict[int, int] = {}
     for record in records:
-        if record["kind"] != "warm" and "trial" in record:
-            heard[record["trial"]] = record["time"]
-            attempt[record["trial"]] = record.get("attempt", attempt.get(record["trial"], 1))
+        if isinstance(record, OfTrial):
+            heard[record.trial] = record.time or 0.0
+        if isinstance(record, Start | Retry):
+            attempt[record.trial] = record.attempt
     full = (study.info.get("budget") or {}).get("kimg")
     nodes = dict(zip(study.trials["trial"], study.trials["node"], strict=True))
     return [
@@ -115,7 +118,7 @@ def _running(study: Study, records: Sequence[Record], moment: float) -> list[dic
             "kimg": float(row["kimg"]),
             "budget": full,
             "silent": max(0.0, moment - heard[row["trial"]]),
-            "attempt": attempt[row["trial"]],
+            "attempt": attempt.get(row["trial"], 1),
             "node": nodes.get(row["trial"]),
         }
         for table in (study.trials, study.replicates)

@@ -4,11 +4,10 @@ import re
 import time
 from datetime import datetime
 from itertools import takewhile
-from typing import Any
 
 from raygen.errors import InputError
+from raygen.journal import Record
 
-Record = dict[str, Any]
 ELAPSED = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 FORMS = (
     'a time ("2026-11-22T20:10:05"), the time since the study was opened ("90s", "12m", "1h30m") '
@@ -20,12 +19,12 @@ def until(records: list[Record], at: str | None) -> tuple[list[Record], float]:
     """The records up to a time, and that time in unix seconds; now without one."""
     if at is None:
         return records, time.time()
-    opened = records[0]["time"]
+    opened = records[0].time or 0.0
     if at.startswith("#"):
         number = int(at[1:]) if at[1:].isdecimal() and len(at) < 12 else 0
         if not 1 <= number <= len(records):
             raise InputError(f"--at {at}: the records of this study are #1 to #{len(records)}")
-        return records[:number], records[number - 1]["time"]
+        return records[:number], records[number - 1].time or 0.0
     since = ELAPSED.fullmatch(at)
     if since:
         sizes = zip((86400, 3600, 60, 1), since.groups(default="0"), strict=True)
@@ -41,4 +40,4 @@ def until(records: list[Record], at: str | None) -> tuple[list[Record], float]:
     if moment < opened:
         when = datetime.fromtimestamp(opened).isoformat(timespec="seconds")
         raise InputError(f"--at {at}: the study was opened later, at {when}")
-    return list(takewhile(lambda record: record["time"] <= moment, records)), moment
+    return list(takewhile(lambda record: (record.time or 0.0) <= moment, records)), moment

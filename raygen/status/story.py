@@ -1,16 +1,34 @@
 """Why a trial went as it did."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from raygen.best import better
 from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.folders import StudyFolder
-from raygen.journal import read_study
-from raygen.results import Study, better, fold, ranked
-from raygen.status.moment import Record, until
+from raygen.journal import Record, read_study
+from raygen.journal.records import (
+    Checkpoint,
+    Collect,
+    Decide,
+    End,
+    Final,
+    Finals,
+    OfTrial,
+    Open,
+    Reopen,
+    Report,
+    Retry,
+    Round,
+    Start,
+    Suggest,
+    Warm,
+)
+from raygen.journal.trials import Trials
+from raygen.results import Study, fold, ranked
+from raygen.status.moment import until
 from raygen.status.text import counted, elapsed, measured, short
 
 MOST = 30  # trials of a rung that are named, the best first
@@ -25,7 +43,7 @@ def why(path: Path, trial: int, at: str | None = None) -> str:
         InputError: the folder holds no readable study or no such trial, or `at` is not understood.
     """
     kept, _ = until(read_study(path, strict=True), at)
-    numbers = {record["trial"] for record in kept if record["kind"] == "suggest"}
+    numbers = {record.trial for record in kept if isinstance(record, Suggest)}
     if trial not in numbers:
         there = f"trials 0 to {max(numbers)}" if numbers else "no trial yet"
         raise InputError(f"--why {trial}: no such trial; there are {there}")
@@ -41,175 +59,152 @@ class Story:
     def __init__(self, folder: StudyFolder, trial: int, records: Sequence[Record]) -> None:
         self.folder, self.trial, self.records = folder, trial, records
         self.lines: list[str] = []
-        self.objectives: list[dict[str, str]] = []
+        self.objectives: list[str] = []
         self.scheduler: str | None = None
-        self.best: dict[int, float] = {}  # of the first objective, by trial
-        self.protocols: dict[int, str | None] = {}  # how that was measured
+        self.trials = Trials([], minimise=True)  # until the study is opened
         self.rungs: dict[float, dict[int, Any]] = {}  # kimg -> trial -> the value it was judged by
-        self.repeats: dict[int, int] = {}  # the trial that a replicate repeats
-        self.state = ""  # of this trial; "" before it was suggested
 
     def hear(self, place: int) -> None:
         """Take in the record at a place, the next one, and tell of it if it concerns the trial."""
         record = self.records[place]
-        kind = record["kind"]
-        if kind in ("open", "reopen"):
-            study = record["study"]
-            self.objectives = study.get("objectives") or [study["objective"]]
-            self.scheduler = (study.get("scheduler") or {}).get("name")
-        if kind == "suggest" and record.get("of") is not None:
-            self.repeats[record["trial"]] = record["of"]
-        mine = kind != "warm" and record.get("trial") == self.trial
-        if kind == "decide":
-            self.rungs.setdefault(record["kimg"], {})[record["trial"]] = record["value"]
-        if kind == "report":
-            self._forget(record)
-        told = self._mine(record, place) if mine else self._others(record)
-        if kind == "report":
-            self._score(record)
-        when = elapsed(record["time"] - self.records[0]["time"])
-        self.lines += [f"{when if line is told[0] else '':>9}  {line}" for line in told]
+        match record:
+            case Open() | Reopen():
+                study = record.study
+                self.objectives = [objective["metric"] for objective in study["objectives"]]
+                self.scheduler = (study.get("scheduler") or {}).get("name")
+                self.trials.objectives = self.objectives
+                self.trials.minimise = study["objectives"][0]["direction"] == "minimize"
+            case Decide():
+                self.rungs.setdefault(record.kimg, {})[record.trial] = record.value
+            case _:
+                pass
+        if isinstance(record, OfTrial):
+            self.trials.apply(record)
+        if isinstance(record, OfTrial) and record.trial == self.trial:
+            lines = self._mine(record, place)
+        else:
+            lines = self._others(record)
+        when = elapsed((record.time or 0.0) - (self.records[0].time or 0.0))
+        self.lines += [f"{when if line is lines[0] else '':>9}  {line}" for line in lines]
 
-    def _mine(self, record: Record, place: int) -> list[str]:
-        match record["kind"]:
-            case "suggest":
-                self.state = "running"
+    def _mine(self, record: OfTrial, place: int) -> list[str]:
+        match record:
+            case Suggest():
                 return self._suggested(record, self.records[:place])
-            case "start":
-                self.state = "running"
+            case Start():
                 return [_start_line(record)]
-            case "report":
+            case Report():
                 return [self._report_line(record)]
-            case "decide":
+            case Decide():
                 return self._decided(record)
-            case "checkpoint":
+            case Checkpoint():
                 before = self.records[place - 1]
-                if before["kind"] == "checkpoint" and before["trial"] == self.trial:
-                    self.lines[-1] += f" and {record['role']}"
+                if isinstance(before, Checkpoint) and before.trial == self.trial:
+                    self.lines[-1] += f" and {record.role}"
                     return []
-                return [f"checkpoint kept: {record['role']}"]
-            case "collect":
-                size = f"{record['bytes'] / 1e6:.1f} MB"
-                return [f"checkpoint deleted to save space: {record['role']} ({size})"]
-            case "final":
-                return [f"measured in full: {measured(record['values'])}"]
-            case "retry":
+                return [f"checkpoint kept: {record.role}"]
+            case Collect():
+                size = f"{record.bytes / 1e6:.1f} MB"
+                return [f"checkpoint deleted to save space: {record.role} ({size})"]
+            case Final():
+                return [f"measured in full: {measured(record.values)}"]
+            case Retry():
                 return [
-                    f"lost: {record['reason']}; attempt {record['attempt']} is to go on from "
-                    f"{record['kimg']:g} kimg, {record['wait']:g} s later"
+                    f"lost: {record.reason}; attempt {record.attempt} is to go on from "
+                    f"{record.kimg:g} kimg, {record.wait:g} s later"
                 ]
-            case "end":
-                self.state = record["state"]
-                reason = f": {record['reason']}" if record["reason"] else ""
-                return [f"ended: {record['state'].replace('_', ' ')}{reason}"]
-        return []
+            case End():
+                reason = f": {record.reason}" if record.reason else ""
+                return [f"ended: {record.state.replace('_', ' ')}{reason}"]
 
     def _others(self, record: Record) -> list[str]:
         """What happened to the study or to a replicate of this trial."""
-        number = record.get("trial", -1)
-        match record["kind"]:
-            case "reopen" if self.state in ("running", "interrupted"):
-                return ["the study was resumed"]
-            case "suggest" if self.repeats.get(number) == self.trial:
-                return [f"trial {number} repeats it with seed {record['seed']}"]
-            case "end" if self.repeats.get(number) == self.trial:
-                value = f" with {self.best[number]:.5g}" if number in self.best else ""
-                return [f"trial {number}, which repeats it, ended: {record['state']}{value}"]
-            case "finals" if self.trial in record["trials"]:
-                place = record["trials"].index(self.trial) + 1
-                return [f"a finalist: place {place} of {len(record['trials'])} in the search"]
-            case "race" if str(self.trial) in map(str, record["means"]):
+        match record:
+            case Reopen() if self.trial in self.trials.by_number:
+                unfinished = self.trials[self.trial].unfinished
+                return ["the study was resumed"] if unfinished else []
+            case Suggest() if record.of == self.trial:
+                return [f"trial {record.trial} repeats it with seed {record.seed}"]
+            case End() if self.trials[record.trial].of == self.trial:
+                values = self.trials[record.trial].values
+                value = f" with {values[0]:.5g}" if values else ""
+                return [f"trial {record.trial}, which repeats it, ended: {record.state}{value}"]
+            case Finals() if self.trial in record.trials:
+                place = record.trials.index(self.trial) + 1
+                return [f"a finalist: place {place} of {len(record.trials)} in the search"]
+            case Round() if self.trial in record.means:
                 return [self._race_line(record)]
-        return []
+            case _:
+                return []
 
-    def _suggested(self, record: Record, before: Sequence[Record]) -> list[str]:
+    def _suggested(self, record: Suggest, before: Sequence[Record]) -> list[str]:
         study = fold(self.folder, before)
-        settings = ", ".join(f"{k} = {short(v)}" for k, v in flatten(record["config"]).items())
-        head = f"{_origin(record, before, study)}, seed {record['seed']}"
-        if record.get("of") is not None:
+        settings = ", ".join(f"{k} = {short(v)}" for k, v in flatten(record.config).items())
+        head = f"{_origin(record, before, study)}, seed {record.seed}"
+        if record.of is not None:
             return [head, settings]
         return [head, _known(study), settings]
 
-    def _report_line(self, record: Record) -> str:
-        errors = record.get("sd") or {}
+    def _report_line(self, record: Report) -> str:
         parts = []
-        for name in (each["metric"] for each in self.objectives):
-            value = record["metrics"].get(name)
-            error = f" ± {errors[name]:.2g}" if errors.get(name) is not None else ""
-            parts.append(f"{name} {'not finite' if value is None else f'{value:.5g}'}{error}")
-        value = record["metrics"].get(self.objectives[0]["metric"])
-        known = self.best.get(self.trial, math.nan)
-        news = value is not None and better(self._minimise, value, known)
-        return f"{record['kimg']:g} kimg: {', '.join(parts)}{', its best so far' if news else ''}"
+        for metric in self.objectives:
+            value, error = record.metrics.get(metric), record.sd.get(metric)
+            plus_minus = f" ± {error:.2g}" if error is not None else ""
+            number = "not finite" if value is None else f"{value:.5g}"
+            parts.append(f"{metric} {number}{plus_minus}")
+        leads = self.trials[self.trial].best_kimg == record.kimg
+        return f"{record.kimg:g} kimg: {', '.join(parts)}{', its best so far' if leads else ''}"
 
-    def _decided(self, record: Record) -> list[str]:
-        value, kimg = record["value"], record["kimg"]
-        word = "stopped" if record["decision"] == "stop" else "goes on"
-        head = f"rung at {kimg:g} kimg: {word} with {short(value)}: "
-        reached = self.rungs[kimg]
-        if "rank" in record:  # of several objectives
+    def _decided(self, record: Decide) -> list[str]:
+        word = "stopped" if record.decision == "stop" else "goes on"
+        head = f"rung at {record.kimg:g} kimg: {word} with {short(record.value)}: "
+        reached = self.rungs[record.kimg]
+        if record.rank is not None:  # of several objectives
             order = sorted(reached)
-            head += f"place {record['rank']} of {record['peers']}, of which {record['kept']} go on"
+            head += f"place {record.rank} of {record.peers}, of which {record.kept} go on"
         elif len(self.objectives) > 1:
             order = sorted(reached)
             head += "too few to cut any"
         else:
-            sign = 1 if self._minimise else -1
+            sign = 1 if self.trials.minimise else -1
             order = sorted(reached, key=lambda t: (sign * reached[t], t))
-            head += f"place {order.index(self.trial) + 1} of {record['peers']}, "
-            head += _cutoff(record, self._minimise, self.scheduler)
-        there = [f"trial {trial} {short(reached[trial])}" for trial in order]
-        more = [f"and {len(there) - MOST} more"] if len(there) > MOST else []
-        return [head, f"in this rung by then: {', '.join([*there[:MOST], *more])}"]
+            head += f"place {order.index(self.trial) + 1} of {record.peers}, "
+            head += _cutoff(record, self.trials.minimise, self.scheduler)
+        peers = [f"trial {trial} {short(reached[trial])}" for trial in order]
+        more = [f"and {len(peers) - MOST} more"] if len(peers) > MOST else []
+        return [head, f"in this rung by then: {', '.join([*peers[:MOST], *more])}"]
 
-    def _race_line(self, record: Record) -> str:
-        means, best = ({int(k): v for k, v in record[name].items()} for name in ("means", "best"))
-        text = f"race with {record['seeds']} other seeds: mean {short(means[self.trial])}"
-        if best.get(self.trial) is not None:
-            text += f", the best with probability {best[self.trial]:.2f}"
-        if self.trial in record["dropped"]:
+    def _race_line(self, record: Round) -> str:
+        text = f"race with {record.seeds} other seeds: mean {short(record.means[self.trial])}"
+        best = record.best.get(self.trial)
+        if best is not None:
+            text += f", the best with probability {best:.2f}"
+        if self.trial in record.dropped:
             text += ", out of the race"
-        return text + (", the race is over" if record["settled"] else "")
-
-    def _forget(self, record: Record) -> None:
-        """Values from other samples than a trial's next one do not compare with it."""
-        trial, protocol = record["trial"], record["protocols"].get(self.objectives[0]["metric"])
-        if self.protocols.setdefault(trial, protocol) != protocol:
-            self.best.pop(trial, None)
-            self.protocols[trial] = protocol
-
-    def _score(self, record: Record) -> None:
-        value = record["metrics"].get(self.objectives[0]["metric"])
-        trial = record["trial"]
-        if value is not None and better(self._minimise, value, self.best.get(trial, math.nan)):
-            self.best[trial] = value
-
-    @property
-    def _minimise(self) -> bool:
-        return self.objectives[0]["direction"] == "minimize"
+        return text + (", the race is over" if record.settled else "")
 
 
-def _origin(record: Record, before: Sequence[Record], study: Study) -> str:
+def _origin(record: Suggest, before: Sequence[Record], study: Study) -> str:
     """Who suggested a trial."""
-    by, sampler = record.get("by"), study.info.get("sampler") or {}
-    match by:
+    sampler = study.info.get("sampler") or {}
+    match record.by:
         case "finalist":
-            return f"a finalist again: repeats trial {record['of']}"
+            return f"a finalist again: repeats trial {record.of}"
         case "start":
-            earlier = sum(r["kind"] == "suggest" and r.get("by") == "start" for r in before)
+            earlier = sum(isinstance(r, Suggest) and r.by == "start" for r in before)
             return f"suggested: starting point {earlier + 1} of the search space"
         case "warm":
-            points = (r for r in before if r["kind"] == "warm" and r["values"] is None)
-            drawn = record["params"].items()
-            same = [r for r in points if r["params"].items() <= drawn]
-            whose = f": trial {same[0]['source']} of {same[0]['study']}" if same else ""
+            points = (r for r in before if isinstance(r, Warm) and r.values is None)
+            drawn = record.params.items()
+            same = [point for point in points if point.params.items() <= drawn]
+            whose = f": trial {same[0].source} of {same[0].study}" if same else ""
             return f"suggested as the best of an earlier study{whose}"
         case "startup":
             few = f" until it knows {n} trials" if (n := sampler.get("startup_trials")) else ""
             return f"suggested at random, as {sampler.get('name', 'the sampler')} does{few}"
         case None:
             return "suggested"
-    return f"suggested by {by}"
+    return f"suggested by {record.by}"
 
 
 def _known(study: Study) -> str:
@@ -227,23 +222,23 @@ def _known(study: Study) -> str:
     return text
 
 
-def _start_line(record: Record) -> str:
-    device = f" ({record['device']})" if record.get("device") else ""
-    where, attempt = f"{record['node']}{device}", record.get("attempt", 1)
-    if record.get("kimg"):
-        return f"attempt {attempt}: goes on from {record['kimg']:g} kimg on {where}"
-    return f"starts on {where}" if attempt == 1 else f"attempt {attempt}: begins anew on {where}"
+def _start_line(record: Start) -> str:
+    where = f"{record.node} ({record.device})" if record.device else record.node
+    if record.kimg:
+        return f"attempt {record.attempt}: goes on from {record.kimg:g} kimg on {where}"
+    if record.attempt == 1:
+        return f"starts on {where}"
+    return f"attempt {record.attempt}: begins anew on {where}"
 
 
-def _cutoff(record: Record, minimise: bool, scheduler: str | None) -> str:
-    """What a value had to reach, and whether it did."""
-    cutoff, band = record["cutoff"], record.get("band")
-    if cutoff is None:
+def _cutoff(record: Decide, minimise: bool, scheduler: str | None) -> str:
+    """What a value had to reach, and whether it did; of one objective."""
+    if record.cutoff is None or isinstance(record.value, list):
         return "too few to cut any"
     median = " (the median of what the others averaged up to there)" * (scheduler == "median")
-    text = f"cut-off {short(cutoff)}{median}"
-    if band:
-        text += f", noise band {short(band)}"
-        if record["decision"] == "continue" and better(minimise, cutoff, record["value"]):
+    text = f"cut-off {short(record.cutoff)}{median}"
+    if record.band:
+        text += f", noise band {short(record.band)}"
+        if record.decision == "continue" and better(minimise, record.cutoff, record.value):
             text += ": worse, but within the band"
     return text

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from raygen.best import Best
 from raygen.failure import DIVERSITY
 
 # Of 25 public GAN logs, 6 rose to more than 1.25 times their best distance and none of them came
@@ -51,8 +52,7 @@ class Health:
         self.chance, self.guess = chance, guess
         self.real_spread = spread(real)
         self.variation: float | None = None  # of the last samples, as a share of that of real ones
-        self.best = math.inf if minimise else -math.inf
-        self.protocol = ""
+        self.milestones = Best(minimise)
         self.worse = 0
         self.uniform = 0
         self.won = 0
@@ -65,11 +65,15 @@ class Health:
                 return f"{name.replace('_', ' ')} is {value}"
         return None
 
+    @property
+    def best(self) -> float:
+        """The best value so far, of those that compare with the last; infinite before the first."""
+        worst = math.inf if self.minimise else -math.inf
+        return self.milestones.values[0] if self.milestones.values else worst
+
     def measured_by(self, protocol: str) -> None:
         """Forget the best value if the next one is measured in another way."""
-        if self.protocol and protocol != self.protocol:
-            self.best = math.inf if self.minimise else -math.inf
-        self.protocol = protocol
+        self.milestones.measured_by(protocol)
 
     def evaluation(
         self, value: float, samples: Tensor, steps: int, losses: dict[str, float]
@@ -90,8 +94,7 @@ class Health:
         if self.empty >= PATIENCE:
             return f"posterior collapse: the latents carry {latent:.2g} nats per image"
         before, first = self.best, not math.isfinite(self.best)
-        better = first or (value < before) == self.minimise
-        self.best = value if better else before
+        better = self.milestones.improved_by([value])
         gained = first or (better and abs(value - before) > GAIN * abs(before))
         part = losses.get("discriminator_loss", math.inf) / (self.chance or math.inf)
         won = self.chance is not None and part < WON and not gained
@@ -119,12 +122,14 @@ class Health:
     def state_dict(self) -> dict[str, Any]:
         """What a resumed trial must remember."""
         counts = {"worse": self.worse, "uniform": self.uniform, "won": self.won}
-        return {"best": self.best, "protocol": self.protocol, **counts, "empty": self.empty}
+        protocol = self.milestones.protocol or ""
+        return {"best": self.best, "protocol": protocol, **counts, "empty": self.empty}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
-        self.protocol = state["protocol"]
-        self.best, self.worse = state["best"], int(state["worse"])
+        self.milestones.protocol = state["protocol"] or None
+        self.milestones.values = [state["best"]] if math.isfinite(state["best"]) else None
+        self.worse = int(state["worse"])
         self.uniform, self.won = int(state["uniform"]), int(state["won"])
         self.empty = int(state["empty"])
 

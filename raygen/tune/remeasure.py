@@ -6,10 +6,10 @@ import ray
 import torch
 from ray.exceptions import RayError
 
-from raygen.config import Resources
 from raygen.errors import RaygenError
 from raygen.metrics import afresh
 from raygen.metrics.repeated import repeated
+from raygen.notices import Phase
 from raygen.search.controller import Controller
 from raygen.train.checkpoint import load_sampler
 from raygen.tune.worker import Shared, headline
@@ -26,8 +26,8 @@ def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) ->
     waiting = _chosen(controller)
     if not waiting:
         return
-    controller.notify({"kind": "phase", "text": f"measuring {_words(waiting)} afresh"})
-    resources = Resources.model_validate(shared.resources)
+    controller.notify(Phase(f"measuring {_words(waiting)} afresh"))
+    resources = shared.resources
     task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
     reference = ray.put(shared)
     running = {task.remote(reference, number, plan): number for number in waiting}  # pyright: ignore
@@ -39,7 +39,7 @@ def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) ->
                 controller.measured(number, ray.get(each))
             except (RayError, RaygenError) as error:
                 text = f"trial {number} could not be measured afresh: {headline(error)}"
-                controller.notify({"kind": "phase", "text": text})
+                controller.notify(Phase(text))
     for each in running:
         ray.cancel(each, force=True)
 
@@ -66,8 +66,8 @@ def _words(numbers: list[int]) -> str:
 def _measure(shared: Shared, number: int, plan: afresh.Plan) -> dict[str, Any]:
     """Measure one run's best weights, on the device of its training."""
     resources = shared.resources
-    torch.set_num_threads(max(1, int(resources["cpus"])))
-    device = torch.device("cuda" if resources["gpus"] else "cpu")
+    torch.set_num_threads(max(1, int(resources.cpus)))
+    device = torch.device("cuda" if resources.gpus else "cpu")
     folder = shared.open_folder()
     best = folder.trial(number).best
     if shared.storage is not None:

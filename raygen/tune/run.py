@@ -27,10 +27,12 @@ from raygen.files import write_bytes, write_text
 from raygen.folders import StudyFolder
 from raygen.interrupts import Interrupts
 from raygen.journal import read_records
-from raygen.journal.bucket import Records, RemoteJournal, records_at
+from raygen.journal.bucket import RecordStore, RemoteJournal, records_at
 from raygen.journal.local import Journal
+from raygen.journal.records import Close, Open, Record, Reopen, Warm
 from raygen.metrics import afresh
 from raygen.metrics.evaluate import prepare, require, too_few_real
+from raygen.notices import Earlier, Machines, Notice, Notify, Phase
 from raygen.results import fold, write_tables
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
@@ -42,7 +44,6 @@ from raygen.tune.remeasure import measure_chosen
 from raygen.tune.trainables import DdpTrial, TrialActor
 from raygen.tune.worker import Shared
 
-Notify = Callable[[dict[str, Any]], None]
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
 BEAT, BEATS_PER_SECOND = 1.0, 50
 BROKEN_TRIALS = 3  # exit code: finished, but some trials failed
@@ -97,20 +98,8 @@ def run_study(
         ClusterError: Ray cannot be reached, or the disk is full.
     """
     started = time.time()
-
-    def tell(text: str) -> None:
-        notify({"kind": "phase", "text": text})
-
-    tell("loading data")
-    data = load_data(study.spec.data)
-    for note in data.notes:
-        tell(note)
-    asked = (*study.spec.metrics, *study.spec.finalists.metrics)
-    for metric in asked:
-        problem = too_few_real(metric, data)
-        if problem is not None:
-            raise InputError(problem)
-    require(asked)
+    notify(Phase("loading data"))
+    data = _load(study, notify)
     if storage is not None:
         journal_uri = storage.under(JOURNAL).place
     bucket = records_at(journal_uri) if journal_uri else None
@@ -121,100 +110,140 @@ def run_study(
     if folder.journal.exists():
         check_same(study, folder, info)
     with connected(address, notify):
-        room, there = Room(study.spec.resources), ray.cluster_resources()
-        text = f"{there.get('CPU', 0):g} CPU, {there.get('GPU', 0):g} GPU: {room()} at once"
-        notify({"kind": "machines", "text": text})
+        room = Room(study.spec.resources)
+        notify(Machines(_machines(room)))
         _make_folder(folder.root, storage, room.elsewhere)
-        tell(f"preparing {', '.join(study.spec.metrics)}")
+        notify(Phase(f"preparing {', '.join(study.spec.metrics)}"))
         plan = afresh.plan(info, data)
         assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets, warm_start))
+        shared = _shared(study, data, assets, folder, room(), storage)
         with _journal(folder.journal, bucket) as journal:
-            if not journal.locked:
-                text = (
-                    "its file system has no locks: make sure that no other raygen runs this study"
-                )
-                tell(f"{folder.root}: {text}")
-            records = read_records(folder.journal, strict=True)
-            if records:
-                check_same(study, folder, info)  # again: it is ours only now
-            sampler = Sampler(study, folder.root.name, folder.optuna, tell)
-
-            def delete(trial: int, role: str) -> None:
-                path: Path = getattr(folder.trial(trial), role)
-                path.unlink(missing_ok=True)
-                if storage is not None:
-                    storage.delete(path.relative_to(folder.root).as_posix())
-
-            curves = Curves(folder.curves, tell)
-
-            def announce(record: dict[str, Any]) -> None:
-                curves(record)
-                notify(record)
-
-            controller = Controller(study, journal, sampler, announce, delete)
-            _open(controller, journal, records, info, notify)
-            write_text(folder.space, dump(study.raw))
-            save_grid(data.train.images[:64], folder.real)
-            if storage is not None:
-                storage.push(folder.root, folder.space.name, folder.real.name)
-            told = {(r["study"], r["source"]) for r in records if r["kind"] == "warm"}
-            for lesson in taught:
-                if (lesson["study"], lesson["source"]) not in told:
-                    controller.warm(**lesson)
-            shared = _shared(study, data, assets, folder, room())
-            shared = shared._replace(storage=storage)
-            interrupts = interrupts or Interrupts()
-
-            def end(name: str) -> None:
-                controller.close("interrupted", f"the search was interrupted by {name}")
-
-            try:
-                with interrupts.ended_by(end):
-                    drive(controller, *_trainable(shared), room, folder.root)
-                    measure_chosen(controller, shared, plan)
-                for trial in controller.running:
-                    controller.end(trial.number, "interrupted", "the search ended before it")
-            except RaygenError as error:
-                with suppress(RaygenError):  # a full disk, perhaps: what it was is told below
-                    seconds = time.time() - started
-                    journal.append("close", state="failed", seconds=seconds, reason=str(error))
-                raise
-            finally:
-                curves.close()
-            state, reason, full = controller.outcome()
-            seconds = time.time() - started
-            notify(journal.append("close", state=state, seconds=seconds, reason=reason))
+            session = _Session(study, folder, journal, storage, notify, started)
+            session.open(info, taught, data)
+            outcome = session.search(shared, room, plan, interrupts or Interrupts())
     write_tables(fold(folder, read_records(folder.journal)))
     if storage is not None:
         _send_home(storage, folder)
-    return Outcome(state, controller.ended(), interrupts.received, reason, full)
+    return outcome
 
 
-def _open(
-    controller: Controller,
-    journal: Journal,
-    records: list[dict[str, Any]],
-    info: dict[str, Any],
-    notify: Notify,
-) -> None:
-    """Write the first record, or replay those that are there and write that the study goes on."""
-    if not records:
-        notify(journal.append("open", study=info))
-        return
-    old = records[0]["study"]
-    for record in records:
-        old = record["study"] if record["kind"] == "reopen" else old
-    free = ("budget", "resources", "recovery", "checkpoints", "finalists")
-    changed = {key: [old.get(key), info[key]] for key in free if old.get(key) != info[key]}
-    controller.replay(records)
-    notify({"kind": "earlier", "records": records})
-    kept = {"started": old["started"], "command": old["command"]}
-    notify(journal.append("reopen", study={**info, **kept}, changed=changed))
-    controller.recover()
+def _load(study: Study, notify: Notify) -> ImageData:
+    """Return the data, once it is clear that every metric can be measured on it."""
+    data = load_data(study.spec.data)
+    for note in data.notes:
+        notify(Phase(note))
+    metrics = (*study.spec.metrics, *study.spec.finalists.metrics)
+    for metric in metrics:
+        problem = too_few_real(metric, data)
+        if problem is not None:
+            raise InputError(problem)
+    require(metrics)
+    return data
 
 
-def _journal(path: Path, bucket: Records | None) -> Journal:
+def _machines(room: Room) -> str:
+    resources = ray.cluster_resources()
+    cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
+    return f"{cpus:g} CPU, {gpus:g} GPU: {room()} at once"
+
+
+class _Session:
+    """One run of a search, from its first record to its last, which closes it."""
+
+    def __init__(
+        self,
+        study: Study,
+        folder: StudyFolder,
+        journal: Journal,
+        storage: Storage | None,
+        notify: Notify,
+        started: float,
+    ) -> None:
+        self.study, self.folder, self.journal, self.storage = study, folder, journal, storage
+        self.started = started
+        self.curves = Curves(folder.curves, lambda text: notify(Phase(text)))
+
+        def announce(record: Record | Notice) -> None:
+            self.curves(record)
+            notify(record)
+
+        self.notify = announce
+        sampler = Sampler(study, folder.root.name, folder.optuna, lambda text: notify(Phase(text)))
+        self.controller = Controller(study, journal, sampler, announce, self._delete)
+
+    def open(self, info: dict[str, Any], taught: Sequence[Warm], data: ImageData) -> None:
+        """Write the first record, or go on after those of earlier sessions.
+
+        Raises:
+            InputError: the study in the folder searched something else.
+        """
+        if not self.journal.locked:
+            warning = "its file system has no locks: make sure that no other raygen runs this study"
+            self.notify(Phase(f"{self.folder.root}: {warning}"))
+        records = read_records(self.folder.journal, strict=True)
+        if records:
+            check_same(self.study, self.folder, info)  # again: it is ours only now
+            self._reopen(records, info)
+        else:
+            self.notify(self.journal.append(Open(study=info)))
+        write_text(self.folder.space, dump(self.study.raw))
+        save_grid(data.train.images[:64], self.folder.real)
+        if self.storage is not None:
+            self.storage.push(self.folder.root, self.folder.space.name, self.folder.real.name)
+        known = {(r.study, r.source) for r in records if isinstance(r, Warm)}
+        for lesson in taught:
+            if (lesson.study, lesson.source) not in known:
+                self.controller.warm(lesson)
+
+    def search(
+        self, shared: Shared, room: Room, plan: afresh.Plan, interrupts: Interrupts
+    ) -> Outcome:
+        """Run all trials, measure what was chosen, and close the study."""
+        controller = self.controller
+
+        def end(name: str) -> None:
+            controller.close("interrupted", f"the search was interrupted by {name}")
+
+        try:
+            with interrupts.ended_by(end):
+                drive(controller, *_trainable(shared), room, self.folder.root)
+                measure_chosen(controller, shared, plan)
+            for trial in controller.running:
+                controller.end(trial.number, "interrupted", "the search ended before it")
+        except RaygenError as error:
+            with suppress(RaygenError):  # a full disk, perhaps; the error says what it was
+                self._close("failed", str(error))
+            raise
+        finally:
+            self.curves.close()
+        state, reason, full = controller.outcome()
+        self.notify(self._close(state, reason))
+        return Outcome(state, controller.ended(), interrupts.received, reason, full)
+
+    def _close(self, state: str, reason: str) -> Record:
+        seconds = time.time() - self.started
+        return self.journal.append(Close(state=state, seconds=seconds, reason=reason))
+
+    def _reopen(self, records: list[Record], info: dict[str, Any]) -> None:
+        """Replay the records, and write that the study goes on, and with what changes."""
+        old = next(r.study for r in reversed(records) if isinstance(r, Open | Reopen))
+        free = ("budget", "resources", "recovery", "checkpoints", "finalists")
+        changed = {key: [old.get(key), info[key]] for key in free if old.get(key) != info[key]}
+        self.controller.replay(records)
+        self.notify(Earlier(records))
+        kept = {"started": old["started"], "command": old["command"]}
+        self.notify(self.journal.append(Reopen(study={**info, **kept}, changed=changed)))
+        self.controller.recover()
+
+    def _delete(self, trial: int, role: str) -> None:
+        path: Path = getattr(self.folder.trial(trial), role)
+        path.unlink(missing_ok=True)
+        if self.storage is not None:
+            self.storage.delete(path.relative_to(self.folder.root).as_posix())
+
+
+def _journal(path: Path, bucket: RecordStore | None) -> Journal:
     return RemoteJournal(path, bucket) if bucket else Journal(path)
 
 
@@ -277,8 +306,8 @@ class _Ask(_Stateless, Searcher):
         if job is None:  # not now: a trial may be lost and come again, or a race go on
             return Searcher.FINISHED if self.controller.done else None
         self.live.add(trial_id)
-        self.places[trial_id] = _Place(job["number"])
-        return job
+        self.places[trial_id] = _Place(job.number)
+        return {"job": job}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -308,7 +337,7 @@ class _Judge(_Stateless, FIFOScheduler):
         self.tune = tune_controller
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        event, number = json.loads(result["message"]), trial.config["number"]
+        event, number = json.loads(result["message"]), trial.config["job"].number
         stop = False
         kind = event.pop("event")
         if trial.trial_id not in self.places:
@@ -384,12 +413,12 @@ class _Watch(_Stateless, tune.Callback):
             )
             text = f"waiting for {self.wanted}: {free_now or 'no node is there'}"
             waited = f"({now - self.idle_since:.0f} s; Ctrl-C ends)"
-            self.controller.notify({"kind": "phase", "text": f"{text} {waited}"})
+            self.controller.notify(Phase(f"{text} {waited}"))
 
 
 def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
     """Return what runs a trial, and what Tune reserves for it."""
-    resources = Resources.model_validate(shared.resources)
+    resources = shared.resources
     if resources.workers == 1:
         bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
         return tune.with_parameters(TrialActor, shared=shared), bundle
@@ -487,18 +516,23 @@ def _to_cpu(value: Any) -> Any:
 
 
 def _shared(
-    study: Study, data: ImageData, assets: dict[str, Any], folder: StudyFolder, concurrent: int
+    study: Study,
+    data: ImageData,
+    assets: dict[str, Any],
+    folder: StudyFolder,
+    concurrent: int,
+    storage: Storage | None,
 ) -> Shared:
     splits = (*data.train, *data.test)
     return Shared(
         folder=str(folder.root.resolve()),
         family=study.spec.family,
         metrics=study.spec.metrics,
-        evaluation=study.spec.evaluation.model_dump(),
+        evaluation=study.spec.evaluation,
         compute=study.spec.compute,
         milestones=study.spec.milestones,
         rungs=study.spec.rungs,
-        resources=study.spec.resources.model_dump(),
+        resources=study.spec.resources,
         name=data.name,
         classes=tuple(data.classes),
         fingerprint=data.fingerprint,
@@ -506,4 +540,5 @@ def _shared(
         assets=assets,
         save_seconds=study.spec.checkpoints.every_minutes * 60,
         beat_seconds=max(BEAT, concurrent / BEATS_PER_SECOND),
+        storage=storage,
     )

@@ -44,18 +44,18 @@ class TrialActor(tune.Trainable):
     life. After a milestone it waits until it is asked again, that is, told to go on.
     """
 
-    def setup(self, config: Job, shared: Shared | None = None) -> None:
+    def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
         assert shared is not None
         self.shared = shared
         self.images, self.cancelled = 0, threading.Event()
         self.pool = ThreadPoolExecutor(1)
-        device = torch.device("cuda" if shared.resources["gpus"] else "cpu")
+        device = torch.device("cuda" if shared.resources.gpus else "cpu")
         self.bench = Workbench(shared, device, self._ask)
-        self._begin(config)
+        self._begin(config["job"])
 
-    def reset_config(self, new_config: Job) -> bool:
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
         self._halt()
-        self._begin(new_config)
+        self._begin(new_config["job"])
         return True
 
     def step(self) -> dict[str, str]:
@@ -109,19 +109,19 @@ class DdpTrial(tune.Trainable):
     #54305), and hangs when the Tune loop stalls for a few seconds.
     """
 
-    def setup(self, config: Job, shared: Any = None) -> None:
+    def setup(self, config: dict[str, Any], shared: Any = None) -> None:
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
         self.shared_ref, self.resources, self.folder, self.beat_seconds = shared
         self.turn, self.group, self.exchange = 0, None, None
         self.placed = False  # whether the workers of the group have said anything yet
-        self._begin(config)
+        self._begin(config["job"])
 
-    def reset_config(self, new_config: Job) -> bool:
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
         if self.healthy and self.placed and self.thread.is_alive():
             self._order({"do": "stop"}, cancel=True)
         else:
             self._release()
-        self._begin(new_config)
+        self._begin(new_config["job"])
         return True
 
     def step(self) -> dict[str, str]:
@@ -185,7 +185,7 @@ class DdpTrial(tune.Trainable):
     def _launch(self) -> None:
         self.exchange = Exchange()
         self.failure: list[Exception] = []  # of this group
-        resources = Resources.model_validate(self.resources)
+        resources: Resources = self.resources
         bundle = {"CPU": resources.cpus}
         if resources.gpus:
             bundle["GPU"] = resources.gpus
@@ -258,7 +258,7 @@ def train_worker(config: dict[str, Any]) -> None:
         bench = Workbench(shared, ray.train.torch.get_device(), voice.ask)
     except Exception as error:
         # Told here, so that it ends as the trial's own failure and not as a lost node.
-        path = StudyFolder(Path(shared.folder)).trial(order["job"]["number"]).error
+        path = StudyFolder(Path(shared.folder)).trial(order["job"].number).error
         exchange.tell({**told_error(error, path), "turn": turn})
         raise
     while order["do"] != "quit":

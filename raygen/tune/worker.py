@@ -19,19 +19,19 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 
 from raygen.compute import Compute
-from raygen.config import Evaluation, Trial, parse_trial
+from raygen.config import Evaluation, Resources, Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
 from raygen.folders import StudyFolder, TrialFolder
 from raygen.metrics.evaluate import Evaluator
+from raygen.search.job import Job
 from raygen.storage import Storage, scratch
 from raygen.train.checkpoint import checkpoint_between, load_full, save
 from raygen.train.loop import Position, Progress, fit
 from raygen.train.record import record
 
 Event = dict[str, Any]
-Job = dict[str, Any]
 
 
 class Shared(NamedTuple):
@@ -43,11 +43,11 @@ class Shared(NamedTuple):
     folder: str
     family: str
     metrics: tuple[str, ...]
-    evaluation: dict[str, Any]
+    evaluation: Evaluation
     compute: Compute
     milestones: tuple[float, ...]
     rungs: tuple[float, ...]
-    resources: dict[str, Any]
+    resources: Resources
     name: str
     classes: tuple[str, ...]
     fingerprint: str
@@ -81,30 +81,32 @@ class Workbench:
         ask: Callable[[int], bool] = lambda images: False,
     ) -> None:
         """`ask` hears how many images a trial has seen; where it returns true, the trial ends."""
-        self.threads = max(1, int(shared.resources["cpus"]))
+        self.threads = max(1, int(shared.resources.cpus))
         data = shared.data()
         # Once per process: every trial in it finds the training images on its device.
         train = Split(data.train.images.to(device), data.train.labels.to(device))
         self.shared, self.device, self.data = shared, device, data._replace(train=train)
-        self.evaluation = Evaluation.model_validate(shared.evaluation)
+        self.evaluation = shared.evaluation
         self.evaluator = Evaluator(
             shared.metrics, self.data, self.evaluation.samples, device, shared.assets
         )
         self.ask = ask
         self.store = shared.storage
+        self.kept: dict[Path, int] = {}  # what the store has of the trial: when each was written
         self.study = shared.open_folder()
 
     def run(self, job: Job) -> Iterator[Event]:
         """Train one trial; every way in which it can end is an event, not an exception."""
         torch.set_num_threads(self.threads)  # of this thread: OpenMP keeps a number for each
-        folder = self.study.trial(job["number"])
+        folder = self.study.trial(job.number)
         node = socket.gethostname()
         # Not there: this node joined later, without the shared folder.
         if self.store is None and not self.study.journal.exists():
             yield ended("failed", f"{self.study.root} is not visible on {node}: it must be shared")
             return
         try:
-            yield from self._train(job, self._bring(folder))
+            self._bring(folder)
+            yield from self._train(job, folder)
         except (torch.OutOfMemoryError, MemoryError) as error:
             yield ended("out_of_memory", headline(error))
         except StorageError as error:
@@ -121,17 +123,17 @@ class Workbench:
             yield event
 
     def _train(self, job: Job, folder: TrialFolder) -> Iterator[Event]:
-        trial = parse_trial({"family": self.shared.family, **job["config"]})
+        trial = parse_trial({"family": self.shared.family, **job.config})
         state = self._resume(folder)
         came = state["kimg"] if state is not None else 0.0
         place = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
         here = {**place, "pid": os.getpid(), "device": str(self.device), "kimg": came}
         yield {"event": "started", **here}
-        reported = job["reported"]
+        reported = job.reported
         if state is not None and state["report"] is not None and came > reported:
             # Saved, but its driver died before it wrote it down.
             yield progress_event(state["report"], folder)
-        seed = job["seed"]
+        seed = job.seed
         pulse = _Pulse(self, folder, trial, seed)
         for progress in fit(
             trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
@@ -147,7 +149,7 @@ class Workbench:
     def _samples_at(self, kimg: float) -> int:
         return self.evaluation.samples_at(kimg, self.shared.rungs)
 
-    def _bring(self, folder: TrialFolder) -> TrialFolder:
+    def _bring(self, folder: TrialFolder) -> None:
         """Bring the checkpoints of a trial here, if they are kept elsewhere.
 
         Raises:
@@ -159,7 +161,6 @@ class Workbench:
             checkpoints = [folder.best, folder.last]
             self.store.pull(root, [path.relative_to(root).as_posix() for path in checkpoints])
             self.kept = _stamps(folder)
-        return folder
 
     def keep(self, folder: TrialFolder) -> None:
         """Send what a trial wrote since the last time to where the study is kept.

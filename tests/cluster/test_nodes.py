@@ -11,17 +11,18 @@ import pytest
 
 from raygen.errors import ClusterError
 from raygen.folders import StudyFolder
-from raygen.journal import read_records
+from raygen.journal.records import Checkpoint, End, Report, Start
+from raygen.journal.records import Record as JournalRecord
+from raygen.notices import Machines, Notice, Phase
 from raygen.results import load_study as load_results
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch
 from raygen.tune.run import drive, run_study
-from search.studies import make_study
+from search.studies import make_study, written
 from tune.test_faults import make, measured
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
-Record = dict[str, Any]
 STORE = 200_000_000  # bytes of object store of a node
 
 
@@ -89,18 +90,18 @@ def test_a_node_lost_in_the_middle_costs_what_came_after_its_last_checkpoint(
     homes: dict[tuple[int, int], str] = {}  # by trial and attempt
     lost: list[str] = []
 
-    def hear(record: Record) -> None:
-        if record["kind"] == "start":
-            homes[record["trial"], record["attempt"]] = home_of(record["pid"], raylets)
-        if record["kind"] == "checkpoint" and record["role"] == "last" and not lost:
-            lost.append(homes[record["trial"], 1])
+    def hear(record: JournalRecord | Notice) -> None:
+        if isinstance(record, Start):
+            homes[record.trial, record.attempt] = home_of(record.pid, raylets)
+        if isinstance(record, Checkpoint) and record.role == "last" and not lost:
+            lost.append(homes[record.trial, 1])
             nodes.cluster.remove_node(workers[lost[0]], allow_graceful=False)
 
     storage = Storage(f"{s3}/lost")
     folder = StudyFolder(tmp_path / "driver" / "lost")
     outcome = run_study(make(tmp_path), folder, {"command": "x"}, None, hear, storage=storage)
 
-    records = read_records(fetch(storage.place) / "journal.jsonl")
+    records = written(fetch(storage.place) / "journal.jsonl")
     retry = next(r for r in records if r["kind"] == "retry")
     again = [r for r in records if r["kind"] == "start" and r["trial"] == retry["trial"]][-1]
     assert outcome.state == "finished"
@@ -113,7 +114,7 @@ def test_a_node_lost_in_the_middle_costs_what_came_after_its_last_checkpoint(
 def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
     nodes: Nodes, tmp_path: Path
 ) -> None:
-    told: list[Record] = []
+    told: list[JournalRecord | Notice] = []
     study = make(tmp_path, "resources.concurrent=2")  # no CPU is there: they are yet to come
     folder = StudyFolder(tmp_path / "study")
 
@@ -121,7 +122,7 @@ def test_a_disk_that_the_nodes_do_not_share_is_refused_before_anything_starts(
         run_study(study, folder, {"command": "x"}, None, told.append)
 
     assert error.value.exit_code == 4
-    assert {record["kind"] for record in told} == {"machines", "phase"}
+    assert {type(record) for record in told} == {Machines, Phase}
     assert not folder.root.exists()
 
 
@@ -132,8 +133,8 @@ def test_a_trial_of_two_workers_is_packed_onto_the_one_node_that_holds_both(
 
     spans: list[int] = []
 
-    def hear(record: Record) -> None:
-        if record["kind"] == "report":
+    def hear(record: JournalRecord | Notice) -> None:
+        if isinstance(record, Report):
             groups = [g for g in placement_group_table().values() if len(g["bundles"]) == 2]
             live = next(group for group in groups if group["state"] == "CREATED")
             spans.append(len(set(live["bundles_to_node_id"].values())))
@@ -165,13 +166,13 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
     running: dict[int, str] = {}  # by trial: its GPU
     most = {1: 0, 2: 0}  # at once, by number of nodes with a GPU
 
-    def hear(record: Record) -> None:
-        if record["kind"] == "start":
-            running[record["trial"]] = record["device"]
+    def hear(record: JournalRecord | Notice) -> None:
+        if isinstance(record, Start):
+            running[record.trial] = record.device
             nodes_now = 1 + ("b" in joined)
             most[nodes_now] = max(most[nodes_now], len(running))
-        if record["kind"] == "end":
-            running.pop(record["trial"])
+        if isinstance(record, End):
+            running.pop(record.trial)
             if not joined:
                 nodes.add("b", num_cpus=4, num_gpus=1)
                 joined.append("b")

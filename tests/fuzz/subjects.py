@@ -31,6 +31,7 @@ from fuzz.mutate import (
 )
 from raygen.data import DataSpec, load_data
 from raygen.document import dump
+from raygen.journal.records import Close, Open
 from raygen.train.checkpoint import load_full, save
 from report.journals import make_info, race_of, simulate, warm, write_study
 from search.studies import Memory, make_controller, make_study, run
@@ -162,11 +163,11 @@ def _searched(folder: Path) -> list[bytes]:
     journal = Memory()
     objective = {"metric": "fd_classifier", "direction": "minimize"}
     study_facts = {"family": "gan", "objective": objective, "settings": study.settings()}
-    Memory.append(journal, "open", study={**make_info(), **study_facts, "rungs": [1.0, 3.0, 9.0]})
+    journal.append(Open(study={**make_info(), **study_facts, "rungs": [1.0, 3.0, 9.0]}))
     controller = make_controller(study, journal)
     run(controller, lambda config, seed, kimg: 50 / kimg + math.sin(seed), at_once=2)
-    Memory.append(journal, "close", state="finished", seconds=9.0, reason="")
-    return [json.dumps(record).encode() for record in journal]
+    journal.append(Close(state="finished", seconds=9.0))
+    return [json.dumps(record).encode() for record in journal.lines]
 
 
 READERS = [

@@ -1,6 +1,7 @@
 """The journal on object storage, against a server that speaks S3."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import pytest
 import object_store
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.journal.bucket import Bucket, RemoteJournal
+from raygen.journal.records import Close, Open, Record, Reopen, parse
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
-from search.studies import Memory, make_controller, make_study, run, written
+from search.studies import FACTS, Memory, make_controller, make_study, run, suggested, written
 
 URI = "s3://studies/gan"
-Open = Callable[[str], RemoteJournal]
+OpenAt = Callable[[str], RemoteJournal]
+OPEN, FINISHED = Open(study=FACTS), Close(state="finished", seconds=1.0)
 
 
 @pytest.fixture
@@ -31,7 +34,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_at(server: Any, tmp_path: Path) -> Open:
+def open_at(server: Any, tmp_path: Path) -> OpenAt:
     """Open the journal as a machine with a disk of its own does."""
 
     def open_journal(machine: str) -> RemoteJournal:
@@ -42,20 +45,22 @@ def open_at(server: Any, tmp_path: Path) -> Open:
 
 
 def test_every_record_is_an_object_and_a_line_in_the_same_words(
-    open_at: Open, tmp_path: Path
+    open_at: OpenAt, tmp_path: Path
 ) -> None:
     with open_at("a") as journal:
         for number in range(3):
-            journal.append("suggest", trial=number)
+            journal.append(suggested(number))
 
     assert b"".join(Bucket(URI).read()) == (tmp_path / "a" / "journal.jsonl").read_bytes()
 
 
-def test_another_machine_goes_on_where_the_first_one_stopped(open_at: Open, tmp_path: Path) -> None:
+def test_another_machine_goes_on_where_the_first_one_stopped(
+    open_at: OpenAt, tmp_path: Path
+) -> None:
     with open_at("a") as journal:
-        journal.append("open", study={})
+        journal.append(OPEN)
     with open_at("b") as journal:
-        journal.append("reopen", study={})
+        journal.append(Reopen(study=FACTS))
     with open_at("a"):  # and back again
         pass
 
@@ -63,19 +68,21 @@ def test_another_machine_goes_on_where_the_first_one_stopped(open_at: Open, tmp_
     assert kinds == [["open", "reopen"]] * 2
 
 
-def test_of_two_drivers_the_first_to_write_goes_on_and_the_other_is_refused(open_at: Open) -> None:
+def test_of_two_drivers_the_first_to_write_goes_on_and_the_other_is_refused(
+    open_at: OpenAt,
+) -> None:
     first, second = open_at("a"), open_at("b")
-    second.append("open", study={})
+    second.append(OPEN)
 
     with pytest.raises(RaygenError, match="another raygen goes on with this study"):
-        first.append("open", study={"other": True})
+        first.append(Open(study={**FACTS, "name": "other"}))
 
-    second.append("close", state="finished")
+    second.append(FINISHED)
     assert len(Bucket(URI).read()) == 2
 
 
 def test_a_record_that_was_put_before_a_crash_is_there_afterwards(
-    open_at: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_at: OpenAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     journal = open_at("a")
 
@@ -84,17 +91,17 @@ def test_a_record_that_was_put_before_a_crash_is_there_afterwards(
 
     monkeypatch.setattr(journal, "write", killed)
     with pytest.raises(KeyboardInterrupt):
-        journal.append("open", study={})
+        journal.append(OPEN)
     journal.close()
 
     with open_at("a") as journal:
-        journal.append("close", state="failed")
+        journal.append(replace(FINISHED, state="failed"))
     kinds = [r["kind"] for r in written(tmp_path / "a" / "journal.jsonl")]
     assert kinds == ["open", "close"]
 
 
 def test_a_request_that_is_repeated_because_its_answer_was_lost_is_no_other_driver(
-    open_at: Open, monkeypatch: pytest.MonkeyPatch
+    open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_at("a") as journal:
         once = journal.bucket.client.put_object
@@ -104,25 +111,25 @@ def test_a_request_that_is_repeated_because_its_answer_was_lost_is_no_other_driv
             return once(**request)
 
         monkeypatch.setattr(journal.bucket.client, "put_object", twice)
-        journal.append("open", study={})
+        journal.append(OPEN)
 
     assert len(Bucket(URI).read()) == 1
 
 
-def test_a_journal_that_was_local_so_far_is_put_there(open_at: Open, tmp_path: Path) -> None:
+def test_a_journal_that_was_local_so_far_is_put_there(open_at: OpenAt, tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "journal.jsonl").write_text('{"kind":"open"}\n{"kind":"clo')  # torn
 
     with open_at("a") as journal:
-        journal.append("reopen", study={})
+        journal.append(Reopen(study=FACTS))
 
     assert Bucket(URI).read()[0] == b'{"kind":"open"}\n'
     assert len(Bucket(URI).read()) == 2
 
 
-def test_the_journal_of_another_study_is_refused(open_at: Open, tmp_path: Path) -> None:
+def test_the_journal_of_another_study_is_refused(open_at: OpenAt, tmp_path: Path) -> None:
     with open_at("a") as journal:
-        journal.append("open", study={})
+        journal.append(OPEN)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "journal.jsonl").write_text('{"kind":"open","study":"another"}\n')
 
@@ -131,13 +138,13 @@ def test_the_journal_of_another_study_is_refused(open_at: Open, tmp_path: Path) 
 
 
 def test_storage_that_is_gone_is_one_line_and_nothing_follows_from_the_record(
-    open_at: Open, server: Any, tmp_path: Path
+    open_at: OpenAt, server: Any, tmp_path: Path
 ) -> None:
     with open_at("a") as journal:
-        journal.append("open", study={})
+        journal.append(OPEN)
         server.stop()
         with pytest.raises(ClusterError, match=r"s3://studies/gan: cannot be written") as error:
-            journal.append("suggest", trial=0)
+            journal.append(suggested(0))
         server.start()
 
     assert error.value.exit_code == 4
@@ -151,7 +158,7 @@ def test_what_is_no_place_in_a_bucket_is_refused(uri: str) -> None:
 
 
 def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
-    open_at: Open, tmp_path: Path
+    open_at: OpenAt, tmp_path: Path
 ) -> None:
     study = make_study(tmp_path, "budget.trials=8")
 
@@ -163,7 +170,7 @@ def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
         with open_at(f"machine{cut}") as journal:
             sampler = Sampler(study, "test", None)
             controller = Controller(study, journal, sampler, lambda record: None)
-            controller.replay(written(journal.path))
+            controller.replay(map(parse, written(journal.path)))
             controller.recover()
             if cut is not None:
                 limited(journal, cut)
@@ -179,16 +186,16 @@ def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
         kinds = ("suggest", "report", "decide", "end")
         return [{k: v for k, v in r.items() if k != "time"} for r in records if r["kind"] in kinds]
 
-    assert told(stayed) == told(whole)
+    assert told(stayed) == told(whole.lines)
 
 
 def limited(journal: RemoteJournal, last: int) -> None:
     """Let the journal refuse to write after some records, as a killed process."""
     append = journal.append
 
-    def until(kind: str, **fields: Any) -> dict[str, Any]:
+    def until(record: Record) -> Record:
         if journal.records >= last:
             raise KeyboardInterrupt
-        return append(kind, **fields)
+        return append(record)
 
     journal.append = until  # pyright: ignore[reportAttributeAccessIssue]

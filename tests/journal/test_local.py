@@ -3,19 +3,25 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from raygen.errors import RaygenError
 from raygen.journal.local import Journal
-from search.studies import written
+from raygen.journal.records import Close, Open, Report, Warm, parse
+from search.studies import FACTS, suggested, written
+
+REPORT = Report(
+    trial=0, kimg=1.0, seconds=1.0, images_per_second=10.0, metrics={"fid": 1.0}, protocols={}
+)
 
 
 def test_records_come_back_in_the_order_in_which_they_were_written(tmp_path: Path) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
         for number in range(5):
-            journal.append("suggest", trial=number)
+            journal.append(suggested(number))
 
     assert [r["trial"] for r in written(tmp_path / "journal.jsonl")] == [0, 1, 2, 3, 4]
 
@@ -23,7 +29,7 @@ def test_records_come_back_in_the_order_in_which_they_were_written(tmp_path: Pat
 def test_reopening_appends_and_never_truncates(tmp_path: Path) -> None:
     for number in range(2):
         with Journal(tmp_path / "journal.jsonl") as journal:
-            journal.append("suggest", trial=number)
+            journal.append(suggested(number))
 
     assert len(written(tmp_path / "journal.jsonl")) == 2
 
@@ -32,7 +38,7 @@ def test_a_number_that_is_not_finite_is_null_so_that_every_line_is_strict_json(
     tmp_path: Path,
 ) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.append("report", metrics={"fid": math.nan}, curve=[1.0, math.inf])
+        journal.append(replace(REPORT, metrics={"fid": math.nan}, losses={"penalty": math.inf}))
 
     def refuse(constant: str) -> None:
         raise AssertionError(constant)
@@ -41,7 +47,7 @@ def test_a_number_that_is_not_finite_is_null_so_that_every_line_is_strict_json(
     record = json.loads(line, parse_constant=refuse)
 
     assert record["metrics"] == {"fid": None}
-    assert record["curve"] == [1.0, None]
+    assert record["losses"] == {"penalty": None}
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
@@ -53,15 +59,16 @@ def test_the_lock_of_a_killed_process_is_gone_and_what_it_wrote_is_there(tmp_pat
     path = tmp_path / "journal.jsonl"
     code = (
         "import os, signal, sys; from pathlib import Path;"
-        "from raygen.journal.local import Journal;"
-        f"journal = Journal(Path({str(path)!r})); journal.append('suggest', trial=0);"
+        "from raygen.journal.local import Journal; from raygen.journal.records import Suggest;"
+        f"journal = Journal(Path({str(path)!r}));"
+        "journal.append(Suggest(trial=0, config={}, params={}, seed=1));"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     ended = subprocess.run([sys.executable, "-c", code], check=False)
 
     assert ended.returncode == -9
     with Journal(path) as journal:
-        journal.append("suggest", trial=1)
+        journal.append(suggested(1))
     assert [r["trial"] for r in written(path)] == [0, 1]
 
 
@@ -70,8 +77,8 @@ def test_a_journal_cut_at_every_byte_of_its_last_record_goes_on_with_whole_lines
 ) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal(path) as journal:
-        journal.append("open", study={"name": "größer"})
-        journal.append("suggest", trial=0, note="größer")
+        journal.append(Open(study={**FACTS, "name": "größer"}))
+        journal.append(Warm(study="größer", source=0, params={}, values=None))
     whole = path.read_bytes()
     first = whole.index(b"\n") + 1
 
@@ -79,7 +86,7 @@ def test_a_journal_cut_at_every_byte_of_its_last_record_goes_on_with_whole_lines
         path.write_bytes(whole[:cut])
         before = written(path)
         with Journal(path) as journal:
-            journal.append("close", state="finished")
+            journal.append(Close(state="finished", seconds=1.0))
         kinds = [record["kind"] for record in written(path)]
 
         # What a reader saw before is still there; a line counts once it can be read.
@@ -95,12 +102,15 @@ def test_a_full_disk_leaves_the_journal_as_it_was(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from raygen.errors import StorageError\n"
         "from raygen.journal.local import Journal\n"
+        "from raygen.journal.records import Open\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "journal = Journal(Path(sys.argv[1]))\n"
-        "journal.append('open', text='x' * 100)\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (200, 200))\n"  # half of the next record fits
+        "opened = Open(study={'objective': {'metric': 'fid', 'direction': 'minimize'}})\n"
+        "journal.append(opened)\n"
+        "half = journal.path.stat().st_size * 3 // 2\n"  # half of the next record fits
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (half, half))\n"
         "try:\n"
-        "    journal.append('suggest', text='y' * 100)\n"
+        "    journal.append(opened)\n"
         "except StorageError as error:\n"
         "    print(error, error.exit_code)\n"
     )
@@ -117,10 +127,12 @@ def test_what_is_not_a_number_is_null_in_what_is_applied_as_in_what_is_written(
     tmp_path: Path,
 ) -> None:
     with Journal(tmp_path / "journal.jsonl") as journal:
-        record = journal.append("report", metrics={"fid": float("nan"), "elbo": float("-inf")})
+        metrics = {"fid": math.nan, "elbo": -math.inf}
+        record = journal.append(replace(REPORT, metrics=metrics))
 
-    assert record["metrics"] == {"fid": None, "elbo": None}
-    assert written(tmp_path / "journal.jsonl") == [record]
+    assert isinstance(record, Report)
+    assert record.metrics == {"fid": None, "elbo": None}
+    assert [parse(line) for line in written(tmp_path / "journal.jsonl")] == [record]
 
 
 def test_a_file_system_without_locks_is_no_end_but_known(
@@ -131,7 +143,7 @@ def test_a_file_system_without_locks_is_no_end_but_known(
 
     monkeypatch.setattr("fcntl.flock", refuse)
     with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.append("open", study={})
+        journal.append(Open(study=FACTS))
         assert not journal.locked
     monkeypatch.undo()
     with Journal(tmp_path / "journal.jsonl") as journal:

@@ -1,13 +1,15 @@
 """The board says of a running search what its records say, and the table shows all of it."""
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from rich.console import Console
 
 from raygen.config import Study, load_study
+from raygen.journal.records import End, Record, Report, Retry, Start, Suggest
+from raygen.notices import Alive, Machines, Notice
 from raygen.progress.board import Board
 from raygen.progress.live import ROWS, counts, left, live_table, short_time, sparkline
 
@@ -18,26 +20,33 @@ def study(repository: Path) -> Study:
     return load_study(repository / "search_spaces" / "quickstart.yaml", ladder)
 
 
-def report(trial: int, kimg: float, value: float | None) -> dict[str, Any]:
-    return {
-        "kind": "report", "trial": trial, "kimg": kimg, "seconds": 3.0,
-        "images_per_second": 512.0, "metrics": {"fd_classifier": value},
-    }  # fmt: skip
+def report(trial: int, kimg: float, value: float | None) -> Report:
+    metrics = {"fd_classifier": value}
+    protocols = {"fd_classifier": "few" if kimg < 6 else "some" if kimg < 18 else "many"}
+    return Report(
+        trial=trial, kimg=kimg, seconds=3.0, images_per_second=512.0, metrics=metrics,
+        protocols=protocols,
+    )  # fmt: skip
 
 
-def begin(trial: int) -> list[dict[str, Any]]:
+def suggest(trial: int, of: int | None = None) -> Suggest:
     config = {"model": {"width": 8}, "optimizer": {"generator_lr": 1e-3}}
-    return [
-        {"kind": "suggest", "trial": trial, "config": config},
-        {"kind": "start", "trial": trial, "kimg": 0.0},
-    ]
+    return Suggest(trial=trial, config=config, params={}, seed=trial, of=of)
 
 
-def end(trial: int, state: str, reason: str = "") -> dict[str, Any]:
-    return {"kind": "end", "trial": trial, "state": state, "reason": reason}
+def start(trial: int) -> Start:
+    return Start(trial=trial, node="n")
 
 
-def told(study: Study, records: list[dict[str, Any]], seconds: float = 10.0) -> Board:
+def begin(trial: int) -> list[Record | Notice]:
+    return [suggest(trial), start(trial)]
+
+
+def end(trial: int, state: str, reason: str = "") -> End:
+    return End(trial=trial, state=state, reason=reason)
+
+
+def told(study: Study, records: Sequence[Record | Notice], seconds: float = 10.0) -> Board:
     board = Board(study, now=0.0)
     for place, record in enumerate(records, start=1):
         board.hear(record, seconds * place / len(records))
@@ -73,7 +82,8 @@ def test_what_is_left_is_the_pace_so_far_times_the_trials_that_are_missing(study
 
 def test_trials_of_an_earlier_session_say_nothing_of_the_pace_of_this_one(study: Study) -> None:
     board = Board(study, now=0.0)
-    board.recall([*begin(0), end(0, "completed"), *begin(1), end(1, "interrupted")], 0.0)
+    earlier = [suggest(0), start(0), end(0, "completed"), suggest(1), start(1)]
+    board.recall([*earlier, end(1, "interrupted")], 0.0)
 
     assert (board.ended, board.left()) == (1, None)
     board.hear(end(1, "completed"), 20.0)
@@ -83,9 +93,9 @@ def test_trials_of_an_earlier_session_say_nothing_of_the_pace_of_this_one(study:
 def test_signs_of_life_move_a_trial_on_and_never_back(study: Study) -> None:
     board = told(study, begin(0))
     for images, kimg in ((1500, 1.5), (1200, 1.5), (4000, 4.0)):
-        board.hear({"kind": "alive", "trial": 0, "images": images}, 11.0)
+        board.hear(Alive(0, images), 11.0)
         assert board.running[0].kimg == kimg
-    board.hear({"kind": "retry", "trial": 0}, 12.0)
+    board.hear(Retry(trial=0, reason="gone", attempt=2, wait=1.0, kimg=4.0), 12.0)
     assert board.running == {}
 
 
@@ -102,10 +112,9 @@ def test_reasons_are_counted_without_their_numbers(study: Study) -> None:
 
 
 def test_the_table_names_all_that_runs_and_what_leads(study: Study) -> None:
-    records = [*begin(0), report(0, 6, 31.5), {"kind": "machines", "text": "2 CPU, 0 GPU"}]
-    repeat = {"kind": "suggest", "trial": 1, "of": 0, "config": {}}
+    records = [*begin(0), report(0, 6, 31.5), Machines("2 CPU, 0 GPU")]
 
-    text = drawn(told(study, [*records, repeat, *begin(1)[1:]]))
+    text = drawn(told(study, [*records, suggest(1, of=0), start(1)]))
 
     assert "best    31.5  trial 0" in text
     assert "optimizer.generator_lr 0.001" in text

@@ -1,10 +1,22 @@
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raygen.config import Study, load_study
 from raygen.errors import InputError
+from raygen.journal.records import (
+    Close,
+    End,
+    Finals,
+    Record,
+    Report,
+    Round,
+    Start,
+    Suggest,
+)
+from raygen.notices import Alive, Earlier, Notice
 from raygen.progress import StudyProgress, parse_duration, plan
 from raygen.progress.lines import EVERY, Loudness
 
@@ -14,25 +26,52 @@ def study(repository: Path) -> Study:
     return load_study(repository / "search_spaces" / "quickstart.yaml")
 
 
-def report(trial: int, value: float | None) -> dict[str, Any]:
-    return {
-        "kind": "report", "trial": trial, "kimg": 2.0, "seconds": 3.0,
-        "images_per_second": 500.0, "metrics": {"fd_classifier": value}, "losses": {},
-    }  # fmt: skip
+CLOSE = Close(state="finished", seconds=1.0)
 
 
-def end(trial: int, state: str) -> dict[str, Any]:
-    return {"kind": "end", "trial": trial, "state": state, "reason": "because"}
+def report(trial: int, value: float | None) -> Report:
+    return Report(
+        trial=trial, kimg=2.0, seconds=3.0, images_per_second=500.0,
+        metrics={"fd_classifier": value}, protocols={"fd_classifier": "a"},
+    )  # fmt: skip
+
+
+def end(trial: int, state: str) -> End:
+    return End(trial=trial, state=state, reason="because")
+
+
+def suggest(trial: int, of: int | None = None) -> Suggest:
+    return Suggest(trial=trial, config={}, params={}, seed=trial, of=of)
+
+
+def whole(records: Sequence[Record | Notice]) -> list[Record | Notice]:
+    """The records, each trial suggested before it reports or ends."""
+    told: list[Record | Notice] = []
+    known: set[int] = set()
+    for record in records:
+        if isinstance(record, Earlier):
+            told.append(
+                Earlier([each for each in whole(record.records) if isinstance(each, Record)])
+            )
+            known |= {each.trial for each in record.records if isinstance(each, Report | End)}
+            continue
+        if isinstance(record, Suggest):
+            known.add(record.trial)
+        elif isinstance(record, Report | End) and record.trial not in known:
+            known.add(record.trial)
+            told.append(suggest(record.trial))
+        told.append(record)
+    return told
 
 
 def shown(
     study: Study,
-    records: list[dict[str, Any]],
+    records: Sequence[Record | Notice],
     capsys: pytest.CaptureFixture[str],
     loudness: Loudness = "verbose",
 ) -> str:
     with StudyProgress(study, loudness) as progress:
-        for record in records:
+        for record in whole(records):
             progress(record)
     captured = capsys.readouterr()
     assert captured.out == ""  # stdout is for the result
@@ -55,7 +94,7 @@ def test_the_last_line_names_the_best_completed_trial_as_the_report_does(
 ) -> None:
     records = [report(0, 30.0), end(0, "stopped"), report(1, 45.0), end(1, "completed")]
 
-    text = shown(study, [*records, {"kind": "close"}], capsys)
+    text = shown(study, [*records, CLOSE], capsys)
 
     assert text.splitlines()[-1].endswith("best fd_classifier 45 by trial 1")
 
@@ -63,7 +102,7 @@ def test_the_last_line_names_the_best_completed_trial_as_the_report_does(
 def test_the_best_is_provisional_but_named_when_nothing_has_completed(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = shown(study, [report(3, 30.0), end(3, "interrupted"), {"kind": "close"}], capsys)
+    text = shown(study, [report(3, 30.0), end(3, "interrupted"), CLOSE], capsys)
 
     assert text.splitlines()[-1].endswith("best fd_classifier 30 by trial 3")
 
@@ -71,7 +110,7 @@ def test_the_best_is_provisional_but_named_when_nothing_has_completed(
 def test_markup_in_a_reason_is_shown_as_it_is(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    record = {**end(0, "failed"), "reason": "[red]KeyError[/red]"}
+    record = replace(end(0, "failed"), reason="[red]KeyError[/red]")
 
     assert "[red]KeyError[/red]" in shown(study, [record], capsys)
 
@@ -95,7 +134,7 @@ def test_without_a_wish_for_more_only_news_and_trouble_are_told(
 
 
 def test_quiet_is_quiet(study: Study, capsys: pytest.CaptureFixture[str]) -> None:
-    records = [report(0, 30.0), end(0, "failed"), {"kind": "close"}]
+    records = [report(0, 30.0), end(0, "failed"), CLOSE]
 
     assert shown(study, records, capsys, "quiet") == ""
 
@@ -106,15 +145,14 @@ def test_without_a_terminal_a_line_of_counts_comes_every_few_seconds(
     clock = [0.0]
     monkeypatch.setattr("raygen.progress.lines.time.monotonic", lambda: clock[0])
     with StudyProgress(study) as progress:
-        progress(report(0, 30.0))
-        progress(end(0, "completed"))
-        progress({"kind": "suggest", "trial": 1, "config": {}})
-        progress({"kind": "start", "trial": 1, "kimg": 0.0})
+        for record in (suggest(0), report(0, 30.0), end(0, "completed"), suggest(1)):
+            progress(record)
+        progress(Start(trial=1, node="n"))
         capsys.readouterr()
         seen = []
         for _ in range(100):  # a sign of life a second
             clock[0] += 1
-            progress({"kind": "alive", "trial": 1, "images": 10})
+            progress(Alive(1, 10))
             seen.append(capsys.readouterr().err)
 
     lines = [text for text in seen if text]
@@ -127,9 +165,14 @@ def test_without_a_terminal_a_line_of_counts_comes_every_few_seconds(
 def test_going_on_knows_what_an_earlier_session_found(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    earlier = [report(0, 30.0), end(0, "completed"), report(1, 50.0), end(1, "interrupted")]
+    earlier: list[Record] = [
+        report(0, 30.0),
+        end(0, "completed"),
+        report(1, 50.0),
+        end(1, "interrupted"),
+    ]
 
-    text = shown(study, [{"kind": "earlier", "records": earlier}, report(2, 40.0)], capsys)
+    text = shown(study, [Earlier(earlier), report(2, 40.0)], capsys)
 
     assert "going on: 1 of 10 trials have ended" in text
     assert "best so far" not in text
@@ -139,14 +182,12 @@ def test_going_on_knows_what_an_earlier_session_found(
 def test_the_race_of_the_finalists_decides_the_last_line(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    race = {"kind": "race", "seeds": 2, "means": {"0": 45.0, "1": 41.5}, "settled": True}
-    repeat = {"kind": "suggest", "trial": 2, "of": 1, "config": {}}
+    means, best = {0: 45.0, 1: 41.5}, {0: 0.1, 1: 0.9}
+    race = Round(seeds=2, means=means, best=best, dropped=[], settled=True)
     records = [report(0, 40.0), end(0, "completed"), report(1, 41.0), end(1, "completed")]
-    records += [{"kind": "finals", "trials": [0, 1]}, repeat, report(2, 1.0), end(2, "completed")]
+    records += [Finals(trials=[0, 1]), suggest(2, of=1), report(2, 1.0), end(2, "completed")]
 
-    text = shown(
-        study, [*records, {**race, "best": {"0": 0.1, "1": 0.9}}, {"kind": "close"}], capsys
-    )
+    text = shown(study, [*records, race, CLOSE], capsys)
 
     assert "finalists, again with other seeds: trials 0, 1" in text
     assert "trial   2  completed, again trial 1" in text

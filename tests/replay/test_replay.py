@@ -9,6 +9,7 @@ import pytest
 
 from raygen.config import load_study
 from raygen.errors import InputError
+from raygen.journal.records import End, Report, Suggest, as_json
 from raygen.replay import (
     ALIKE,
     Noise,
@@ -239,8 +240,8 @@ def test_the_journal_adds_up_to_the_compute(recording: Recording) -> None:
 
     reached: dict[int, float] = {}
     for entry in method.journal.records:
-        if entry["kind"] == "report":
-            reached[entry["trial"]] = entry["kimg"]
+        if isinstance(entry, Report):
+            reached[entry.trial] = entry.kimg
     assert run.spent[-1] == pytest.approx(sum(reached.values()))
     assert 90 <= run.spent[-1] < 90 + 6  # it ends at the milestone that spends the last of it
     assert list(run.spent) == sorted(run.spent)
@@ -253,11 +254,11 @@ def test_the_real_scheduler_stops_trials_and_the_real_sampler_goes_where_it_is_g
 
     run = simulate(method, Surrogate(recording), 40 * 9, seed=0)
 
-    ends = [entry["state"] for entry in method.journal.records if entry["kind"] == "end"]
+    ends = [entry.state for entry in method.journal.records if isinstance(entry, End)]
     assert {"stopped", "completed"} == set(ends)
-    drawn = [entry for entry in method.journal.records if entry["kind"] == "suggest"]
-    assert {entry["by"] for entry in drawn} == {"startup", "tpe"}
-    late = [entry["params"]["loss.name"] for entry in drawn[len(drawn) // 2 :]]
+    drawn = [entry for entry in method.journal.records if isinstance(entry, Suggest)]
+    assert {entry.by for entry in drawn} == {"startup", "tpe"}
+    late = [entry.params["loss.name"] for entry in drawn[len(drawn) // 2 :]]
     assert late.count("hinge") > 0.65 * len(late)  # half of them, if it knew nothing
     assert run.at(math.inf) < 13  # of 10 to 300
 
@@ -296,7 +297,7 @@ def test_raygen_ends_a_broken_trial_at_once_and_others_pay_for_it_to_the_end(
         run = simulate(method, Surrogate(recording), math.inf, seed=0)
         spent[kind], wasted[kind] = run.spent[-1], run.diverged
         assert run.completed == 0
-        ends.append([e["state"] for e in method.journal.records if e["kind"] == "end"])
+        ends.append([e.state for e in method.journal.records if isinstance(e, End)])
 
     assert spent == wasted == pytest.approx({Watched: 5 * 2, Deaf: 5 * 9})
     assert ends == [["diverged"] * 5, []]
@@ -419,8 +420,8 @@ def folder_of(recording: Recording, folder: Path, trials: int, **how: Any) -> Pa
     simulate(method, Surrogate(recording), math.inf, seed=0)
     objective = {"metric": "fd_classifier", "direction": "minimize"}
     info = {"objective": objective, "milestones": MILESTONES, "rungs": MILESTONES}
-    records = [{"kind": "open", "time": 0.0, "study": info}, *method.journal.records]
-    lines = [json.dumps(record) for record in records]
+    opened = {"kind": "open", "time": 0.0, "study": info}
+    lines = [json.dumps(r) for r in (opened, *map(as_json, method.journal.records))]
     (folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
     return folder
 

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from raygen.config import Study, load_study
+from raygen.journal.records import Record, Suggest, as_json, stamped
 from raygen.search.controller import Controller
+from raygen.search.job import Job
 from raygen.search.sampler import Sampler
 
 SPACE = """
@@ -37,19 +39,33 @@ def make_study(folder: Path, *settings: str, text: str = SPACE) -> Study:
     return load_study(path, settings)
 
 
-class Memory(list[dict[str, Any]]):
+class Memory(list[Record]):
     """A journal in memory, which can refuse to write after some records, as a killed process."""
 
-    def __init__(self, records: Sequence[dict[str, Any]] = (), last: int | None = None) -> None:
+    def __init__(self, records: Sequence[Record] = (), last: int | None = None) -> None:
         super().__init__(records)
         self.last = last
 
-    def append(self, kind: str, **fields: Any) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def append(self, record: Record) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.last is not None and len(self) >= self.last:
             raise KeyboardInterrupt
-        record = {"kind": kind, "time": float(len(self)), **fields}
-        super().append(record)
-        return record
+        written = stamped(record, float(len(self)))
+        super().append(written)
+        return written
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The records as a journal holds them."""
+        return [as_json(record) for record in self]
+
+
+# The least that a study must record of itself.
+FACTS = {"objective": {"metric": "fd_classifier", "direction": "minimize"}}
+
+
+def suggested(number: int) -> Suggest:
+    """A trial without settings."""
+    return Suggest(trial=number, config={}, params={}, seed=number)
 
 
 def make_controller(study: Study, journal: Memory) -> Controller:
@@ -77,19 +93,19 @@ Curve = Callable[[dict[str, Any], int, float], float]
 def run(controller: Controller, curve: Curve, at_once: int = 1) -> None:
     """Run a search to its end: `at_once` trials advance in turn, one milestone at a time."""
     milestones = controller.spec.milestones
-    jobs: list[dict[str, Any]] = []
+    jobs: list[Job] = []
     while not controller.done:
         while len(jobs) < at_once and (job := controller.suggest()) is not None:
-            controller.started(job["number"], node="n", pid=1, device="cpu", kimg=job["reported"])
+            controller.started(job.number, node="n", pid=1, device="cpu", kimg=job.reported)
             jobs.append(job)
         if not jobs:
             break
         job = jobs.pop(0)
-        ahead = [kimg for kimg in milestones if kimg > job["reported"]]
-        value = curve(job["config"], job["seed"], ahead[0])
+        ahead = [kimg for kimg in milestones if kimg > job.reported]
+        value = curve(job.config, job.seed, ahead[0])
         told = event(ahead[0], value, controller.spec.budget.kimg)
-        if not controller.reported(job["number"], told):
-            jobs.append({**job, "reported": ahead[0]})
+        if not controller.reported(job.number, told):
+            jobs.append(job._replace(reported=ahead[0]))
 
 
 def written(path: Path) -> list[dict[str, Any]]:

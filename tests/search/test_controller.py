@@ -1,6 +1,7 @@
 """The state of a search is a function of its journal, wherever a crash cut it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from raygen.config import Study
 from raygen.errors import RaygenError
 from raygen.folders import StudyFolder
+from raygen.journal.records import Close, Decide, MetricProtocol, Open, Reopen, parse
 from raygen.results import best_model, fold, ranked
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
@@ -28,7 +30,7 @@ def told(journal: Memory) -> list[dict[str, Any]]:
     kinds = ("suggest", "report", "decide", "end", "finals", "race")
     return [
         {key: value for key, value in record.items() if key not in ("time", "wait")}
-        for record in journal
+        for record in journal.lines
         if record["kind"] in kinds
     ]
 
@@ -41,7 +43,7 @@ def study(tmp_path: Path) -> Study:
 def test_a_search_cut_after_any_record_goes_on_to_the_very_same_end(study: Study) -> None:
     whole = Memory()
     run(make_controller(study, whole), curve)
-    assert {"decide", "race", "collect"} <= {record["kind"] for record in whole}
+    assert {"decide", "race", "collect"} <= {record.kind for record in whole}
 
     for cut in range(len(whole)):
         again = Memory(whole[:cut])
@@ -99,8 +101,8 @@ def test_every_suggestion_and_decision_follows_from_the_journal_before_it(
     controller.reported = also_parameters  # pyright: ignore[reportAttributeAccessIssue]
     run(controller, curve, at_once)
 
-    suggestions = sum(record["kind"] == "suggest" for record in journal)
-    decisions = sum(record["kind"] == "decide" for record in journal)
+    suggestions = sum(record.kind == "suggest" for record in journal)
+    decisions = sum(record.kind == "decide" for record in journal)
     assert suggestions == 14
     assert (decisions > 0) == ("scheduler.name=none" not in settings)
     assert verify(study, journal) == (suggestions, decisions)
@@ -109,10 +111,12 @@ def test_every_suggestion_and_decision_follows_from_the_journal_before_it(
 def test_a_journal_that_was_tampered_with_is_found_out(study: Study) -> None:
     journal = Memory()
     run(make_controller(study, journal), curve)
-    for record in journal:
-        if record["kind"] == "decide" and record["cutoff"] is not None:
-            record["cutoff"] += 1
-            break
+    at, decided = next(
+        (at, record)
+        for at, record in enumerate(journal)
+        if isinstance(record, Decide) and record.cutoff is not None
+    )
+    journal[at] = replace(decided, cutoff=(decided.cutoff or 0.0) + 1)
 
     with pytest.raises(RaygenError, match=r"journal\.jsonl:\d+: this decision now comes out"):
         verify(study, journal)
@@ -123,8 +127,8 @@ def start(study: Study) -> tuple[Any, Memory, int]:
     controller = make_controller(study, journal)
     job = controller.suggest()
     assert job is not None
-    controller.started(job["number"], node="n", pid=1, device="cpu", kimg=0)
-    return controller, journal, job["number"]
+    controller.started(job.number, node="n", pid=1, device="cpu", kimg=0)
+    return controller, journal, job.number
 
 
 def test_a_lost_trial_is_tried_again_from_its_checkpoint_and_in_the_end_given_up(
@@ -138,16 +142,16 @@ def test_a_lost_trial_is_tried_again_from_its_checkpoint_and_in_the_end_given_up
     for _ in range(3):
         controller.lost(number, "the node is gone")
         assert controller.trials[number].state == "waiting"
-        waits.append(journal[-1]["wait"])
+        waits.append(journal.lines[-1]["wait"])
         now[0] += waits[-1]
         job = controller.suggest()
-        assert (job["number"], job["reported"]) == (number, 1)
+        assert (job.number, job.reported) == (number, 1)
         controller.started(number, node="n", pid=2, device="cpu", kimg=1)
     controller.lost(number, "the node is gone")
 
     assert waits == [1.0, 2.0, 4.0]
     assert controller.trials[number].state == "lost"
-    assert [r["attempt"] for r in journal if r["kind"] == "start"] == [1, 2, 3, 4]
+    assert [r["attempt"] for r in journal.lines if r["kind"] == "start"] == [1, 2, 3, 4]
 
 
 def test_a_lost_trial_does_not_hold_back_the_others_while_it_waits(study: Study) -> None:
@@ -157,7 +161,7 @@ def test_a_lost_trial_does_not_hold_back_the_others_while_it_waits(study: Study)
     job = controller.suggest()
 
     assert job is not None
-    assert job["number"] == number + 1
+    assert job.number == number + 1
     assert not controller.done
 
 
@@ -179,7 +183,7 @@ def test_a_missing_objective_is_the_trials_own_failure(study: Study) -> None:
 
     assert controller.reported(number, {**event(1, 80.0, 9), "metrics": {"elbo": 1.0}})
 
-    assert journal[-1]["reason"] == "it reported no fd_classifier"
+    assert journal.lines[-1]["reason"] == "it reported no fd_classifier"
 
 
 def test_a_value_counts_beside_those_of_equal_samples_only(study: Study) -> None:
@@ -195,7 +199,7 @@ def test_a_value_counts_beside_those_of_equal_samples_only(study: Study) -> None
     again = make_controller(study, journal)
 
     assert controller.trials[0].values == again.trials[0].values == [9.0]
-    assert [r["value"] for r in journal if r["kind"] == "decide"] == [2.0, 9.0]
+    assert [r["value"] for r in journal.lines if r["kind"] == "decide"] == [2.0, 9.0]
 
 
 def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
@@ -203,7 +207,7 @@ def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
     for _ in range(5):
         controller.end(number, "failed", "KeyError: 'x'")
         job = controller.suggest()
-        number = job["number"] if job else None
+        number = job.number if job else None
 
     assert number is None
     assert controller.done
@@ -229,9 +233,9 @@ def test_the_first_spent_budget_ends_the_search_and_it_can_go_on(
         job = controller.suggest()
         if job is None:
             break
-        controller.started(job["number"], node="n", pid=1, device="cpu", kimg=0)
+        controller.started(job.number, node="n", pid=1, device="cpu", kimg=0)
         for kimg in (1, 3, 9):
-            if controller.reported(job["number"], event(kimg, 80.0, 9)) or controller.closing:
+            if controller.reported(job.number, event(kimg, 80.0, 9)) or controller.closing:
                 break
     assert controller.closing is not None
     assert controller.closing[:2] == ("finished", reason)
@@ -249,12 +253,12 @@ def test_time_counts_over_all_sessions_a_crashed_one_until_its_last_record(study
     journal = Memory()
     controller = make_controller(study, journal)
     records = [
-        {"kind": "open", "time": 100.0, "study": {}},
-        {"kind": "close", "time": 160.0, "seconds": 61.0, "state": "interrupted"},
-        {"kind": "reopen", "time": 500.0, "study": {}},
-        {"kind": "protocol", "time": 530.0, "hash": "a", "record": {}},
-        {"kind": "reopen", "time": 900.0, "study": {}},
-        {"kind": "protocol", "time": 905.0, "hash": "b", "record": {}},
+        Open(time=100.0, study={}),
+        Close(time=160.0, seconds=61.0, state="interrupted"),
+        Reopen(time=500.0, study={}),
+        MetricProtocol(time=530.0, hash="a", record={}),
+        Reopen(time=900.0, study={}),
+        MetricProtocol(time=905.0, hash="b", record={}),
     ]
 
     controller.replay(records)
@@ -290,13 +294,15 @@ def test_a_search_that_goes_on_and_finds_better_trials_races_again(study: Study)
             update={"budget": study.spec.budget.model_copy(update={"trials": 30})}
         )
     )
-    before = [r["trials"] for r in journal if r["kind"] == "finals"]
+    before = [r["trials"] for r in journal.lines if r["kind"] == "finals"]
     run(make_controller(longer, journal), curve)
-    finals = [r["trials"] for r in journal if r["kind"] == "finals"]
+    finals = [r["trials"] for r in journal.lines if r["kind"] == "finals"]
 
-    values = {r["trial"]: r["metrics"]["fd_classifier"] for r in journal if r["kind"] == "report"}
-    completed = {r["trial"] for r in journal if r.get("state") == "completed"}
-    repeats = {r["trial"] for r in journal if r.get("of") is not None}
+    values = {
+        r["trial"]: r["metrics"]["fd_classifier"] for r in journal.lines if r["kind"] == "report"
+    }
+    completed = {r["trial"] for r in journal.lines if r.get("state") == "completed"}
+    repeats = {r["trial"] for r in journal.lines if r.get("of") is not None}
     best = sorted(completed - repeats, key=values.__getitem__)[:2]
     assert before == [finals[0]]
     assert finals[-1] == best
@@ -321,7 +327,7 @@ def test_the_model_to_use_is_the_same_live_and_in_the_study_that_is_read_back(
     run(controller, lambda config, seed, kimg: random.uniform(1, 9))
     info = {"family": "gan", "objective": {"metric": "fd_classifier", "direction": "minimize"}}
     info |= {"finalists": {"count": 2}}
-    opened = {"kind": "open", "time": 0.0, "study": info}
+    opened = parse({"kind": "open", "time": 0.0, "study": info})
     read = fold(StudyFolder(tmp_path), [opened, *journal])
     model = best_model(read)
 
@@ -330,7 +336,7 @@ def test_the_model_to_use_is_the_same_live_and_in_the_study_that_is_read_back(
     alone = ranked(read._replace(replicates=read.replicates[:0]))
     completed = alone.loc[alone["state"] == "completed", "trial"].tolist()
     assert controller._best_completed() == completed
-    gone = {(r["trial"], r["role"]) for r in journal if r["kind"] == "collect"}
+    gone = {(r["trial"], r["role"]) for r in journal.lines if r["kind"] == "collect"}
     assert (model.run, "best") not in gone
 
 
@@ -347,13 +353,13 @@ def test_a_budget_spent_before_any_value_is_a_failed_search(
     controller = make_controller(make_study(tmp_path, "budget.total_kimg=0.5"), Memory())
     job = controller.suggest()
     assert job is not None
-    controller.started(job["number"], node="n", pid=1, device="cpu", kimg=0)
+    controller.started(job.number, node="n", pid=1, device="cpu", kimg=0)
     if value is not None:
-        controller.reported(job["number"], event(1, value, 9))
+        controller.reported(job.number, event(1, value, 9))
     else:
-        controller.alive(job["number"], 1000)
+        controller.alive(job.number, 1000)
     controller.tick()
-    controller.end(job["number"], "interrupted", "the search ended before it")
+    controller.end(job.number, "interrupted", "the search ended before it")
 
     assert controller.outcome()[:2] == (state, reason)
 

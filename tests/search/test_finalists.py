@@ -5,10 +5,11 @@ import random
 import pytest
 
 from raygen.config import Finalists
+from raygen.journal.records import Round
 from raygen.search.finalists import Race, Turn
 
 
-def play(race: Race, draw: dict[int, list[float | None]]) -> tuple[list[Turn], list[dict]]:
+def play(race: Race, draw: dict[int, list[float | None]]) -> tuple[list[Turn], list[Round]]:
     """Run a race; `draw` holds the value of each seed of each finalist, None for a collapse."""
     race.start(list(draw))
     turns, rounds, repeats = [], [], []
@@ -35,8 +36,8 @@ def test_a_clear_order_is_settled_after_two_seeds_each() -> None:
 
     assert turns == [Turn(4, 0), Turn(7, 0), Turn(2, 0), Turn(4, 1), Turn(7, 1), Turn(2, 1)]
     assert len(rounds) == 1
-    assert rounds[0]["settled"]
-    assert rounds[0]["best"]["4"] > 0.99
+    assert rounds[0].settled
+    assert (rounds[0].best[4] or 0.0) > 0.99
 
 
 def test_equal_finalists_get_all_their_seeds() -> None:
@@ -46,8 +47,8 @@ def test_equal_finalists_get_all_their_seeds() -> None:
     turns, rounds = play(race(count=2, confidence=0.999), values)
 
     assert len(turns) == 16
-    assert [outcome["seeds"] for outcome in rounds] == [2, 3, 4, 5, 6, 7, 8]
-    assert [outcome["settled"] for outcome in rounds] == [False] * 6 + [True]
+    assert [outcome.seeds for outcome in rounds] == [2, 3, 4, 5, 6, 7, 8]
+    assert [outcome.settled for outcome in rounds] == [False] * 6 + [True]
 
 
 def test_a_hopeless_finalist_costs_no_more_seeds() -> None:
@@ -58,7 +59,7 @@ def test_a_hopeless_finalist_costs_no_more_seeds() -> None:
         race(confidence=0.999), {**close, 3: [50.0 + draw.gauss(0, 1) for _ in range(8)]}
     )
 
-    gone = next(outcome["seeds"] for outcome in rounds if 3 in outcome["dropped"])
+    gone = next(outcome.seeds for outcome in rounds if 3 in outcome.dropped)
     assert gone < 8
     assert sum(turn.of == 3 for turn in turns) == gone
 
@@ -66,7 +67,7 @@ def test_a_hopeless_finalist_costs_no_more_seeds() -> None:
 def test_a_finalist_that_collapses_with_every_other_seed_is_out() -> None:
     turns, rounds = play(race(count=2), {5: [None, None, None], 6: [3.0, 3.5, 3.2] * 3})
 
-    assert rounds[0]["dropped"] == [5]
+    assert rounds[0].dropped == [5]
     assert sum(turn.of == 5 for turn in turns) == 2
 
 

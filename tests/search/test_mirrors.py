@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -16,6 +17,7 @@ from urllib.request import urlopen
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from raygen.journal.records import End, Report
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.search.tensorboard import Curves
@@ -32,7 +34,7 @@ def search(folder: Path) -> list[dict[str, Any]]:
     controller = Controller(study, journal, sampler, curves)
     run(controller, lambda config, seed, kimg: 100 / kimg + seed % 5)
     curves.close()
-    return list(journal)
+    return journal.lines
 
 
 def values(journal: Sequence[dict[str, Any]], trial: int) -> list[tuple[int, float]]:
@@ -45,13 +47,13 @@ def test_the_curves_hold_each_value_at_the_images_seen_and_no_loss_that_is_not_f
     tmp_path: Path,
 ) -> None:
     curves = Curves(tmp_path)
-    told = {
-        "kind": "report", "trial": 7, "time": 12.0, "images_per_second": 640.0,
-        "metrics": {"fid": 31.5}, "losses": {"generator_loss": 0.7, "discriminator_loss": None},
-    }  # fmt: skip
-    curves({**told, "kimg": 1.5})
-    curves({**told, "kimg": 3.0, "metrics": {"fid": None}})
-    curves({"kind": "end", "trial": 7})
+    milestone = Report(
+        trial=7, time=12.0, kimg=1.5, seconds=3.0, images_per_second=640.0, metrics={"fid": 31.5},
+        losses={"generator_loss": 0.7, "discriminator_loss": None}, protocols={},
+    )  # fmt: skip
+    curves(milestone)
+    curves(replace(milestone, kimg=3.0, metrics={"fid": None}))
+    curves(End(trial=7, state="completed", reason=""))
     curves.close()
 
     found = EventAccumulator(str(tmp_path / "0007")).Reload()
@@ -168,7 +170,7 @@ def test_a_mirror_that_cannot_be_written_is_given_up_and_the_search_ends(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
-    assert sum(record["kind"] == "end" for record in journal) == 4
+    assert sum(record.kind == "end" for record in journal) == 4
     assert any(
         "optuna.log: given up, the search goes on: File too large" in text for text in messages
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raygen.search.pareto import crowding, dominates, fronts, standing
-from raygen.search.scheduler import Halving, Median, Standing
+from raygen.search.scheduler import Halving, Median, RungValue
 from search.studies import Memory, make_controller, make_study, run
 
 MINIMISE = ["minimize"]
@@ -17,7 +17,7 @@ MINIMISE = ["minimize"]
 
 def judge(scheduler: Halving | Median, kimg: float, *values: float, sd: float = 0.0) -> bool:
     """Judge and record one trial, as the controller does; return whether it is stopped."""
-    place = Standing(values, sd, values[0])
+    place = RungValue(values, sd, values[0])
     decision = scheduler.judge(kimg, place)
     if decision is not None:
         scheduler.record(kimg, place)
@@ -56,7 +56,7 @@ def test_a_trial_within_the_noise_of_the_cut_off_goes_on() -> None:
 
 
 def test_the_full_budget_is_no_rung() -> None:
-    assert Halving([1, 3], 3, MINIMISE, 1).judge(3, Standing((1.0,))) is None
+    assert Halving([1, 3], 3, MINIMISE, 1).judge(3, RungValue((1.0,))) is None
 
 
 def test_several_objectives_are_cut_by_fronts_then_by_room_within_a_front() -> None:
@@ -64,7 +64,7 @@ def test_several_objectives_are_cut_by_fronts_then_by_room_within_a_front() -> N
     assert not judge(scheduler, 1, 5.0, 5.0)
     assert judge(scheduler, 1, 6.0, 4.0)  # dominated, and one of two goes on
     judge(scheduler, 1, 6.0, 6.0)
-    decision = scheduler.judge(1, Standing((1.0, 9.0)))  # dominates all
+    decision = scheduler.judge(1, RungValue((1.0, 9.0)))  # dominates all
 
     assert decision is not None
     assert (decision.rank, decision.kept, decision.stop, decision.cutoff) == (1, 2, False, None)
@@ -114,7 +114,7 @@ def test_median_stopping_cuts_what_is_worse_than_the_median_of_averages(directio
     draw = random.Random(2)
     for _ in range(100):
         best, mean = draw.gauss(0, 1), draw.gauss(0, 1)
-        place = Standing((best,), None, mean)
+        place = RungValue((best,), None, mean)
         decision = scheduler.judge(3, place)
         assert decision is not None
         worse = len(means) >= 3 and sign * best > sign * float(np.median(means))
@@ -138,9 +138,9 @@ def test_the_front_of_a_search_holds_trials_of_full_budget_only(tmp_path: Path) 
     controller.reported = both  # pyright: ignore[reportAttributeAccessIssue]
     run(controller, lambda config, seed, kimg: seed % 100 + 10 / kimg, at_once=3)
 
-    complete = [trial for trial in controller.trials.values() if trial.state == "completed"]
+    complete = [trial for trial in controller.trials if trial.state == "completed"]
     told = controller.sampler.study.best_trials
     values = [trial.values for trial in complete]
     front = [v for v in values if not any(dominates(other, v) for other in values)]
-    assert any(trial.state == "stopped" for trial in controller.trials.values())
+    assert any(trial.state == "stopped" for trial in controller.trials)
     assert sorted(trial.values for trial in told) == sorted(front)

@@ -9,6 +9,7 @@ import pytest
 from raygen.config import Study
 from raygen.data import ImageData, load_data
 from raygen.errors import InputError
+from raygen.journal.records import Warm
 from raygen.search.study_record import describe
 from raygen.search.warm_start import POINTS, lessons, project
 from search.studies import Memory, make_controller, make_study, run
@@ -33,17 +34,17 @@ def old(tmp_path: Path, data: ImageData) -> Path:
     journal = Memory()
     run(make_controller(study, journal), curve)
     record = {"metric": "fd_classifier", "encoder_hash": HASH}
-    digest = next(r["hash"] for r in journal if r["kind"] == "protocol")
+    digest = next(r["hash"] for r in journal.lines if r["kind"] == "protocol")
     opened = {"kind": "open", "time": 0.0, "study": describe(study, data, "old")}
     known = {"kind": "protocol", "time": 0.0, "hash": digest, "record": record}
-    rest = [r for r in journal if r["kind"] != "protocol"]
+    rest = [r for r in journal.lines if r["kind"] != "protocol"]
     (tmp_path / "old").mkdir()
     text = "".join(json.dumps(one) + "\n" for one in (opened, known, *rest))
     (tmp_path / "old" / "journal.jsonl").write_text(text)
     return tmp_path / "old"
 
 
-def told(study: Study, data: ImageData, old: Path, assets: Any = ASSETS) -> list[dict[str, Any]]:
+def told(study: Study, data: ImageData, old: Path, assets: Any = ASSETS) -> list[Warm]:
     return list(lessons(study, data, assets, [old]))
 
 
@@ -55,10 +56,10 @@ def test_completed_trials_of_the_same_study_are_told_with_their_values(
     completed = {r["trial"] for r in records if r.get("state") == "completed"}
     params = {r["trial"]: r["params"] for r in records if r["kind"] == "suggest"}
 
-    assert {one["source"] for one in found} == completed
+    assert {one.source for one in found} == completed
     for one in found:
-        assert one["params"] == params[one["source"]]
-        assert one["values"] == [curve_of(records, one["source"])]
+        assert one.params == params[one.source]
+        assert one.values == [curve_of(records, one.source)]
 
 
 def curve_of(records: list[dict[str, Any]], trial: int) -> float:
@@ -82,8 +83,8 @@ def test_values_that_do_not_compare_become_points_to_try_the_best_first(
     best = told(make_study(tmp_path), data, old)
 
     assert len(found) == POINTS
-    assert all(one["values"] is None for one in found)
-    assert found[0]["params"] == min(best, key=lambda one: one["values"])["params"]
+    assert all(one.values is None for one in found)
+    assert found[0].params == min(best, key=lambda one: one.values or []).params
 
 
 def test_another_encoder_measures_something_else(
@@ -91,7 +92,7 @@ def test_another_encoder_measures_something_else(
 ) -> None:
     found = told(make_study(tmp_path), data, old, {"classifier": {"hash": "other"}})
 
-    assert all(one["values"] is None for one in found)
+    assert all(one.values is None for one in found)
 
 
 def test_of_an_overlapping_space_only_what_is_inside_is_taken(
@@ -100,10 +101,10 @@ def test_of_an_overlapping_space_only_what_is_inside_is_taken(
     study = make_study(tmp_path, "space.optimizer.generator_lr={float: [1e-4, 1e-3], log: true}")
     found = told(study, data, old)
 
-    assert any(one["values"] is not None for one in found)
+    assert any(one.values is not None for one in found)
     for one in found:
-        rate = one["params"].get("optimizer.generator_lr")
-        assert (one["values"] is not None) == (rate is not None)
+        rate = one.params.get("optimizer.generator_lr")
+        assert (one.values is not None) == (rate is not None)
         assert rate is None or rate <= 1e-3
 
 
@@ -143,15 +144,15 @@ def test_points_come_after_the_starting_points_of_the_file_and_survive_a_crash(
     journal = Memory()
     controller = make_controller(study, journal)
     point = {"optimizer.generator_lr": 3e-3}
-    controller.warm(study="old", source=1, params=point, values=None)
+    controller.warm(Warm(study="old", source=1, params=point, values=None))
     again = make_controller(study, Memory(journal))
     for one in (controller, again):
         run(one, curve)
-    drawn = [r for r in journal if r["kind"] == "suggest"]
+    drawn = [r for r in journal.lines if r["kind"] == "suggest"]
 
     assert [r["by"] for r in drawn] == ["start", "warm", "startup", "startup"]
     assert drawn[1]["params"]["optimizer.generator_lr"] == 3e-3
-    assert [t.config for t in again.trials.values()] == [r["config"] for r in drawn]
+    assert [t.config for t in again.trials] == [r["config"] for r in drawn]
 
 
 def test_an_earlier_study_whose_trials_are_none_is_one_line(

@@ -160,6 +160,7 @@ from pathlib import Path
 import ray
 from raygen.config import load_study
 from raygen.folders import StudyFolder
+from raygen.journal.records import Report, Start
 from raygen.cluster.connect import RAY_SETTINGS
 from raygen.tune.run import run_study
 root, settings = Path(sys.argv[1]), sys.argv[2:]
@@ -178,10 +179,10 @@ nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
 ray.init(address=cluster.address, runtime_env=runtime_env, log_to_driver=False)
 pids = {}
 def disturb(record):
-    if record["kind"] == "start":
-        pids[record["trial"]] = record["pid"]
-    if record["kind"] == "report" and len(nodes) == 2:
-        stat = Path(f"/proc/{pids[record['trial']]}/stat").read_text()
+    if isinstance(record, Start):
+        pids[record.trial] = record.pid
+    if isinstance(record, Report) and len(nodes) == 2:
+        stat = Path(f"/proc/{pids[record.trial]}/stat").read_text()
         parent = int(stat.rpartition(")")[2].split()[1])
         mine = next(n for n in nodes if n.all_processes["raylet"][0].process.pid == parent)
         nodes.remove(mine)

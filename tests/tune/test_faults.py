@@ -16,10 +16,12 @@ from raygen.config import Study, load_study
 from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
 from raygen.folders import StudyFolder
-from raygen.journal import read_records
 from raygen.journal.local import Journal
+from raygen.journal.records import Record as JournalRecord
+from raygen.journal.records import Report, Start
 from raygen.metrics.elbo import test_elbo as bound_of
 from raygen.metrics.evaluate import SAMPLE_SEED
+from raygen.notices import Notice, Notify
 from raygen.results import Study as Results
 from raygen.results import best_model, full_measurements
 from raygen.results import load_study as load_results
@@ -28,6 +30,7 @@ from raygen.train.checkpoint import load_sampler
 from raygen.train.vae import VaeLearner
 from raygen.tune import run as search_module
 from raygen.tune.run import Outcome, run_study
+from search.studies import written
 
 SPACE = """
 family: vae
@@ -53,11 +56,11 @@ def make(folder: Path, *settings: str) -> Study:
 
 
 def search(
-    study: Study, folder: StudyFolder, disturb: Callable[[Record], None] = lambda record: None
+    study: Study, folder: StudyFolder, disturb: Notify = lambda record: None
 ) -> tuple[Outcome, Results, list[Record]]:
     facts = {"command": "test", "space_file": "x"}
     outcome = run_study(study, folder, facts, None, disturb)
-    return outcome, load_results(folder.root), read_records(folder.journal)
+    return outcome, load_results(folder.root), written(folder.journal)
 
 
 def ended(results: Results) -> list[tuple[str, str]]:
@@ -71,14 +74,15 @@ class Once:
     def __init__(self, act: Callable[[int], None], trial: int = 1) -> None:
         self.act, self.trial, self.pid, self.done = act, trial, 0, False
 
-    def __call__(self, record: Record) -> None:
-        if record.get("trial") != self.trial:
-            return
-        if record["kind"] == "start":
-            self.pid = record["pid"]
-        if record["kind"] == "report" and not self.done:
-            self.done = True
-            self.act(self.pid)
+    def __call__(self, record: JournalRecord | Notice) -> None:
+        match record:
+            case Start(trial=self.trial):
+                self.pid = record.pid or 0
+            case Report(trial=self.trial) if not self.done:
+                self.done = True
+                self.act(self.pid)
+            case _:
+                pass
 
 
 def measured(records: list[Record]) -> dict[tuple[int, float], float]:

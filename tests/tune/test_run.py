@@ -11,12 +11,14 @@ from raygen.config import Resources, Study, load_study, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError
 from raygen.folders import StudyFolder, TrialFolder
-from raygen.journal import read_records
+from raygen.journal.records import Record, Suggest
+from raygen.notices import Notice
 from raygen.results import Study as StudyResults
 from raygen.results import load_study as load_results
 from raygen.results import train_config
 from raygen.train.single import train
 from raygen.tune.run import Outcome, run_study
+from search.studies import written
 
 SPACE = """
 family: vae
@@ -50,9 +52,9 @@ def make(path: Path, starts: list[dict[str, Any]], workers: int = 1, factor: int
 
 
 def search(
-    study: Study, folder: StudyFolder, events: list[dict[str, Any]] | None = None
+    study: Study, folder: StudyFolder, events: list[Record | Notice] | None = None
 ) -> tuple[Outcome, StudyResults]:
-    heard = [] if events is None else events
+    heard: list[Record | Notice] = [] if events is None else events
     outcome = run_study(study, folder, {"command": "test", "space_file": "x"}, None, heard.append)
     return outcome, load_results(folder.root)
 
@@ -64,9 +66,9 @@ def test_every_trial_ends_in_its_state_with_its_reason_and_the_search_finishes(
     study = make(tmp_path / "s.yaml", [GOOD, EXPLODES, TOO_LARGE, GOOD, GOOD])
     folder = StudyFolder(tmp_path / "study")
 
-    class Sabotage(list[dict[str, Any]]):
-        def append(self, record: dict[str, Any]) -> None:
-            if record["kind"] == "suggest" and record["trial"] == 3:
+    class Sabotage(list[Record | Notice]):
+        def append(self, record: Record | Notice) -> None:
+            if isinstance(record, Suggest) and record.trial == 3:
                 folder.trial(3).root.parent.mkdir(exist_ok=True)
                 folder.trial(3).root.write_text("a file where the trial's folder should be")
             super().append(record)
@@ -97,7 +99,7 @@ def test_what_happens_is_in_the_journal_before_what_follows_from_it(
 
     search(make(tmp_path / "s.yaml", [GOOD, GOOD]), folder)
 
-    records = read_records(folder.journal)
+    records = written(folder.journal)
     kinds = [r["kind"] for r in records if r.get("trial") == 0]
     assert records[0]["kind"] == "open"
     assert records[-1]["kind"] == "close"

@@ -10,9 +10,9 @@ from click.testing import CliRunner
 
 from raygen.cli import main
 from raygen.folders import StudyFolder
-from raygen.journal import read_records
 from raygen.storage import Storage, fetch
 from raygen.tune.run import Outcome, run_study
+from search.studies import written
 from tune.test_faults import make, measured
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
@@ -32,7 +32,7 @@ def test_the_same_command_goes_on_after_a_head_is_gone_with_all_of_its_disk(
     shutil.rmtree(tmp_path / "first")
     outcome = search("second")
 
-    records = read_records(fetch(storage.place) / "journal.jsonl")
+    records = written(fetch(storage.place) / "journal.jsonl")
     assert outcome.ended == {"completed": 2}
     assert max(r["kimg"] for r in records if r["kind"] == "start") > 0  # not from the beginning
     assert len(measured(records)) == 2 * len(make(tmp_path).spec.milestones)

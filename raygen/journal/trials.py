@@ -1,0 +1,126 @@
+"""What a journal says of each trial: the one reading of its records that all others rest on."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from raygen.best import Best
+from raygen.journal.records import (
+    Checkpoint,
+    Collect,
+    Decide,
+    End,
+    Final,
+    OfTrial,
+    Report,
+    Retry,
+    Start,
+    Suggest,
+)
+
+
+@dataclass
+class TrialState:
+    """A trial of the search, or a replicate of a finalist, as its records tell it so far."""
+
+    number: int
+    config: dict[str, Any]  # nested, as it was sampled
+    params: dict[str, Any]  # by the names of the search space
+    seed: int
+    by: str | None  # who suggested it
+    of: int | None  # the finalist that it repeats with another seed
+    best: Best
+    state: str = "waiting"  # for a place to run; then running, then how it ended
+    reason: str = ""
+    node: str = ""
+    kimg: float = 0.0  # at its last report
+    seconds: float = 0.0  # of training and evaluation by then
+    best_kimg: float | None = None
+    sd: float | None = None  # standard error of the first objective at the best milestone
+    variation: float | None = None  # of its samples then, as a share of that of real images
+    diverged: str | None = None  # what the last report says
+    decision: Decide | None = None  # the last one
+    attempt: int = 0
+    losses: int = 0  # times it was lost since it last reported
+    files: dict[str, int] = field(default_factory=dict)  # bytes of its checkpoints, by role
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it is to go on."""
+        return self.state in ("waiting", "running", "interrupted")
+
+    @property
+    def values(self) -> list[float] | None:
+        """The objectives at its best milestone; None before its first finite value."""
+        return self.best.values
+
+
+class Trials:
+    """All trials and replicates of a study, by number."""
+
+    def __init__(self, objectives: Sequence[str], minimise: bool) -> None:
+        """`objectives`: their metrics, of which the first decides, minimised or not."""
+        self.objectives, self.minimise = list(objectives), minimise
+        self.by_number: dict[int, TrialState] = {}
+
+    def __getitem__(self, number: int) -> TrialState:
+        return self.by_number[number]
+
+    def __iter__(self) -> Iterator[TrialState]:
+        return iter(self.by_number.values())
+
+    def __len__(self) -> int:
+        return len(self.by_number)
+
+    @property
+    def searched(self) -> list[TrialState]:
+        """The trials of the search, without the replicates of the finalists."""
+        return [trial for trial in self if trial.of is None]
+
+    @property
+    def replicates(self) -> list[TrialState]:
+        return [trial for trial in self if trial.of is not None]
+
+    def apply(self, record: OfTrial) -> TrialState:
+        """Take in the next record of a trial; return what it says of the trial with it."""
+        if isinstance(record, Suggest):
+            best = Best(self.minimise)
+            self.by_number[record.trial] = TrialState(
+                record.trial, record.config, record.params, record.seed, record.by, record.of, best
+            )
+        trial = self.by_number[record.trial]
+        match record:
+            case Start():
+                trial.state, trial.reason = "running", ""
+                trial.node, trial.attempt = record.node, record.attempt
+            case Report():
+                self._reported(trial, record)
+            case Checkpoint():
+                trial.files[record.role] = record.bytes
+            case Collect():
+                trial.files.pop(record.role, None)
+            case Decide():
+                trial.decision = record
+            case Retry():
+                trial.state, trial.losses = "waiting", trial.losses + 1
+            case End():
+                trial.state, trial.reason = record.state, record.reason
+            case Suggest() | Final():
+                pass
+        return trial
+
+    def _reported(self, trial: TrialState, record: Report) -> None:
+        trial.kimg, trial.seconds = record.kimg, record.seconds
+        trial.diverged, trial.losses = record.diverged, 0
+        trial.best.measured_by(record.protocols.get(self.objectives[0]))
+        if trial.best.values is None:
+            trial.best_kimg = trial.sd = trial.variation = None
+        if trial.best.improved_by(record.values(self.objectives)):
+            trial.best_kimg, trial.variation = record.kimg, record.variation
+            trial.sd = record.sd.get(self.objectives[0])
+
+
+def cost(trials: Iterable[TrialState]) -> tuple[float, float]:
+    """Seconds of training and evaluation, and kimg, that trials have reported."""
+    totals = [(trial.seconds, trial.kimg) for trial in trials]
+    return sum(seconds for seconds, _ in totals), sum(kimg for _, kimg in totals)

@@ -1,0 +1,12 @@
+"""What a worker needs to know of the trial that it is to train."""
+
+from typing import Any, NamedTuple
+
+
+class Job(NamedTuple):
+    """A trial to run now."""
+
+    number: int
+    config: dict[str, Any]
+    seed: int
+    reported: float  # kimg that the journal knows already, so that nothing is reported twice
