@@ -5,7 +5,6 @@ Nothing heavy is imported before the command that needs it: torch alone takes se
 
 import functools
 import json
-import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +20,10 @@ from raygen.commands import (
     Loudness,
     StudyPath,
     lasting_output,
-    loudness,
     say,
     tell,
 )
-from raygen.errors import RaygenError, our_bug
+from raygen.errors import RaygenError
 from raygen.interrupts import Interrupted, Interrupts
 from raygen.untrusted import visible
 
@@ -48,7 +46,6 @@ SEND_KEYS = click.option(
     is_flag=True,
     help="With --cluster: send this machine's keys of the storage, for a cluster without its own.",
 )
-PAGE = (".html", ".htm")  # so that no page takes the place of a journal or a checkpoint
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
 
@@ -127,125 +124,11 @@ def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:
 @click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
 @JSON
 @ends_in_order
-def tune(
-    interrupts: Interrupts,
-    space: Path,
-    name: str | None,
-    storage: str,
-    settings: tuple[str, ...],
-    trials: int | None,
-    seed: int | None,
-    limit: str | None,
-    resume: str,
-    warm_start: tuple[Path, ...],
-    journal: str | None,
-    address: str | None,
-    cluster: str | None,
-    detach: bool,
-    plain_http: str | None,
-    send_keys: bool,
-    page: Path | None,
-    dry_run: bool,
-    as_json: bool,
-) -> int:
+def tune(interrupts: Interrupts, **options: Any) -> int:
     """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
-    from raygen.config import load_study
-    from raygen.files import check_target
-    from raygen.progress import StudyProgress, parse_duration, plan
-    from raygen.report.page import page_path
+    from raygen.launch import Launch, launch
 
-    if cluster is None and (detach or send_keys or plain_http):
-        raise click.UsageError("--detach, --send-keys and --plain-http go with --cluster")
-    hours = None if limit is None else parse_duration(limit) / 3600
-    chosen = {"budget.trials": trials, "budget.hours": hours, "seed": seed}
-    short = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-    study = load_study(space, [*settings, *short])
-    use_token()
-    if cluster is not None and not dry_run:
-        given = {"--storage": storage, "--resume": resume, "--time": limit, "--journal": journal}
-        numbers = {"--trials": trials, "--seed": seed}
-        words = [f"{key}={v}" for key, v in (given | numbers).items() if v is not None]
-        words += [f"--set={each}" for each in settings]
-        words += [f"--warm-start={each}" for each in warm_start]
-        from raygen.cluster.commands import search
-
-        where = (storage, name or space.stem)
-        more = (words, detach, plain_http, send_keys, journal)
-        return search(cluster, study.spec.resources, space, *where, *more)
-    from raygen.search.location import place_study
-
-    folder, kept = place_study(storage, name, space.stem, resume, journal)
-    page = page or page_path(folder.root)
-    check_target(page, "--report", PAGE)
-    if dry_run:
-        from raygen.cluster.capacity import fits
-        from raygen.data import load_data
-
-        where = kept.place if kept else folder.root
-        data = load_data(study.spec.data) if study.spec.data.path and not cluster else None
-        say(plan(study, where, fits(study.spec, address or cluster), data))
-        return 0
-    from raygen.results import grace_advice
-    from raygen.results import load_study as load_results
-    from raygen.storage import REPORT
-    from raygen.tune.run import run_study
-
-    again = ["raygen", "tune", "--space", space if kept else folder.space]
-    again += [f"--set={each}" for each in (*settings, *short)] if kept else []
-    again += ["--name", folder.root.name]
-    again += ["--storage", storage, "--resume", "must"]
-    again += ["--journal", journal] if journal else []
-    again += ["--address", address] if address else []
-    go_on = shlex.join(str(word) for word in again)
-    command = shlex.join(["raygen", *sys.argv[1:]])
-    facts = {"command": command, "resume_command": go_on, "space_file": str(space)}
-    try:
-        with StudyProgress(study, loudness().level) as progress:
-            outcome = run_study(
-                study, folder, facts, address, progress, warm_start, journal, kept, interrupts
-            )
-    except RaygenError:
-        if folder.journal.exists():
-            say(f"what was reported is saved; go on with: {go_on}", err=True)
-        raise
-    made = _make_page(folder.root, page)
-    code = outcome.exit_code or made
-    if kept is not None and page.is_file():
-        kept.write(REPORT, page.read_bytes())
-    advice = grace_advice(load_results(folder.root))
-    if advice is not None and advice.short:
-        say(f"{advice.text} {advice.action}", err=True)
-    if outcome.reason:
-        say(f"{outcome.state}: {outcome.reason}", err=True)
-    if outcome.state != "finished":
-        say(f"go on with: {go_on}", err=True)
-    if as_json:
-        where = kept.place if kept else str(folder.root)
-        result = {"schema": 1, "study": where, "report": str(page)}
-        say(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
-    else:
-        say(page)
-    return code
-
-
-def _make_page(study: Path, page: Path) -> int:
-    """Write the page of a study that is complete; a page that fails costs it nothing.
-
-    Returns 0, or the exit code of a page that could not be written.
-    """
-    from raygen.report.page import write_report
-
-    try:
-        write_report(study, page)
-    except RaygenError as error:
-        reason, code = str(error), error.exit_code
-    except Exception as error:  # a bug of ours, after hours of training: the study is what counts
-        reason, code = our_bug(error), 0
-    else:
-        return 0
-    again = shlex.join(["raygen", "report", str(study)])
-    say(f"no page: {reason}\nthe study is complete; try again with: {again}", err=True)
-    return code
+    return launch(Launch(**options), interrupts)
 
 
 @main.command()
@@ -546,6 +429,7 @@ def report(
     E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
     """
     from raygen.files import check_target
+    from raygen.launch import PAGE
     from raygen.report.index import write_index
     from raygen.report.page import write_report
     from raygen.report.versus import write_versus

@@ -11,9 +11,10 @@ from typing import NamedTuple
 import pytest
 from click.testing import CliRunner
 
-from raygen.cli import _make_page, main
+from raygen.cli import main
 from raygen.commands import GivenUp
 from raygen.errors import StorageError
+from raygen.launch import make_page
 from report.journals import end, make_info, report, suggest, write_study
 
 REPOSITORY = Path(__file__).parents[1]
@@ -330,7 +331,7 @@ def test_a_page_that_fails_costs_a_finished_search_nothing_but_itself(
 
     monkeypatch.setattr("raygen.report.page.write_report", fail)
 
-    assert _make_page(tmp_path / "gan", tmp_path / "x.html") == code
+    assert make_page(tmp_path / "gan", tmp_path / "x.html") == code
     printed = capsys.readouterr().err
     assert "no page: " in printed
     assert f"the study is complete; try again with: raygen report {tmp_path / 'gan'}" in printed

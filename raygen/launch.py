@@ -1,0 +1,193 @@
+"""`raygen tune`, step by step: the study, where it lies, the search, and its page."""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from raygen.cluster import use_token
+from raygen.commands import loudness, say
+from raygen.errors import RaygenError, our_bug
+
+if TYPE_CHECKING:  # heavy: imported by the steps that need them
+    from raygen.config import Study
+    from raygen.folders import StudyFolder
+    from raygen.interrupts import Interrupts
+    from raygen.storage import Storage
+    from raygen.tune.run import Outcome
+
+PAGE = (".html", ".htm")  # so that no page takes the place of a journal or a checkpoint
+
+
+class Launch(NamedTuple):
+    """The options of `raygen tune`; see its help."""
+
+    space: Path
+    name: str | None
+    storage: str
+    settings: tuple[str, ...]
+    trials: int | None
+    seed: int | None
+    limit: str | None  # wall time
+    resume: str  # auto, never or must
+    warm_start: tuple[Path, ...]
+    journal: str | None
+    address: str | None
+    cluster: str | None
+    detach: bool
+    plain_http: str | None
+    send_keys: bool
+    page: Path | None
+    dry_run: bool
+    as_json: bool
+
+    @property
+    def overrides(self) -> list[str]:
+        """All settings that differ from the file, in the order in which they count."""
+        from raygen.progress import parse_duration
+
+        hours = None if self.limit is None else parse_duration(self.limit) / 3600
+        short = {"budget.trials": self.trials, "budget.hours": hours, "seed": self.seed}
+        return [*self.settings, *(f"{k}={v}" for k, v in short.items() if v is not None)]
+
+
+def launch(options: Launch, interrupts: "Interrupts") -> int:
+    """Search as the options say; return the exit code.
+
+    Raises:
+        RaygenError: the search ended by it; what was reported is saved.
+    """
+    from raygen.config import load_study
+    from raygen.files import check_target
+    from raygen.report.page import page_path
+
+    if options.cluster is None and (options.detach or options.send_keys or options.plain_http):
+        raise click.UsageError("--detach, --send-keys and --plain-http go with --cluster")
+    study = load_study(options.space, options.overrides)
+    use_token()
+    if options.cluster is not None and not options.dry_run:
+        return _submit(options, options.cluster, study)
+    from raygen.search.location import place_study
+
+    name, stem = options.name, options.space.stem
+    folder, storage = place_study(options.storage, name, stem, options.resume, options.journal)
+    page = options.page or page_path(folder.root)
+    check_target(page, "--report", PAGE)
+    if options.dry_run:
+        _print_plan(options, study, storage.place if storage else folder.root)
+        return 0
+    resume = resume_command(options, folder, storage)
+    outcome = _search(options, study, folder, storage, resume, interrupts)
+    page_code = make_page(folder.root, page)
+    if storage is not None and page.is_file():
+        from raygen.storage import REPORT
+
+        storage.write(REPORT, page.read_bytes())
+    _conclude(outcome, folder, resume)
+    if options.as_json:
+        place = storage.place if storage else str(folder.root)
+        result = {"schema": 1, "study": place, "report": str(page)}
+        say(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
+    else:
+        say(page)
+    return outcome.exit_code or page_code
+
+
+def _submit(options: Launch, cluster: str, study: "Study") -> int:
+    """Search as a job of a cluster."""
+    from raygen.cluster.commands import search
+
+    values = {
+        "--storage": options.storage, "--resume": options.resume, "--time": options.limit,
+        "--journal": options.journal, "--trials": options.trials, "--seed": options.seed,
+    }  # fmt: skip
+    words = [f"{option}={value}" for option, value in values.items() if value is not None]
+    words += [f"--set={setting}" for setting in options.settings]
+    words += [f"--warm-start={earlier}" for earlier in options.warm_start]
+    name = options.name or options.space.stem
+    return search(
+        cluster, study.spec.resources, options.space, options.storage, name, words,
+        options.detach, options.plain_http, options.send_keys, options.journal,
+    )  # fmt: skip
+
+
+def _print_plan(options: Launch, study: "Study", place: Path | str) -> None:
+    from raygen.cluster.capacity import fits
+    from raygen.data import load_data
+    from raygen.progress import plan
+
+    read = study.spec.data.path and not options.cluster
+    data = load_data(study.spec.data) if read else None
+    say(plan(study, place, fits(study.spec, options.address or options.cluster), data))
+
+
+def resume_command(options: Launch, folder: "StudyFolder", storage: "Storage | None") -> str:
+    """What to type to resume the study."""
+    # The space in a folder holds the overrides; of one on object storage the folder is temporary.
+    words = ["raygen", "tune", "--space", str(options.space if storage else folder.space)]
+    words += [f"--set={setting}" for setting in options.overrides] if storage else []
+    words += ["--name", folder.root.name, "--storage", options.storage, "--resume", "must"]
+    words += ["--journal", options.journal] if options.journal else []
+    words += ["--address", options.address] if options.address else []
+    return shlex.join(words)
+
+
+def _search(
+    options: Launch,
+    study: "Study",
+    folder: "StudyFolder",
+    storage: "Storage | None",
+    resume: str,
+    interrupts: "Interrupts",
+) -> "Outcome":
+    from raygen.progress import StudyProgress
+    from raygen.tune.run import run_study
+
+    command = shlex.join(["raygen", *sys.argv[1:]])
+    facts = {"command": command, "resume_command": resume, "space_file": str(options.space)}
+    try:
+        with StudyProgress(study, loudness().level) as progress:
+            return run_study(
+                study, folder, facts, options.address, progress, options.warm_start,
+                options.journal, storage, interrupts,
+            )  # fmt: skip
+    except RaygenError:
+        if folder.journal.exists():
+            say(f"what was reported is saved; go on with: {resume}", err=True)
+        raise
+
+
+def make_page(study: Path, page: Path) -> int:
+    """Write the page of a study that is complete; a page that fails costs it nothing.
+
+    Returns 0, or the exit code of a page that could not be written.
+    """
+    from raygen.report.page import write_report
+
+    try:
+        write_report(study, page)
+    except RaygenError as error:
+        reason, code = str(error), error.exit_code
+    except Exception as error:  # a bug of ours, after hours of training: the study is what counts
+        reason, code = our_bug(error), 0
+    else:
+        return 0
+    again = shlex.join(["raygen", "report", str(study)])
+    say(f"no page: {reason}\nthe study is complete; try again with: {again}", err=True)
+    return code
+
+
+def _conclude(outcome: "Outcome", folder: "StudyFolder", resume: str) -> None:
+    """Say on stderr what follows from how the search ended."""
+    from raygen.results import grace_advice, load_study
+
+    advice = grace_advice(load_study(folder.root))
+    if advice is not None and advice.short:
+        say(f"{advice.text} {advice.action}", err=True)
+    if outcome.reason:
+        say(f"{outcome.state}: {outcome.reason}", err=True)
+    if outcome.state != "finished":
+        say(f"go on with: {resume}", err=True)
