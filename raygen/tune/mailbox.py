@@ -51,7 +51,7 @@ class _Exchange:
         return self.orders[index]
 
 
-class Exchange:
+class Mailbox:
     """A handle: plain calls for both sides."""
 
     def __init__(self) -> None:

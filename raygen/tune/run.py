@@ -279,7 +279,7 @@ class _Stateless:
         return {}
 
 
-class _Place(NamedTuple):
+class _Attempt(NamedTuple):
     """Which trial one of Tune's is, and where it runs once it has started."""
 
     number: int
@@ -287,11 +287,11 @@ class _Place(NamedTuple):
     pid: int = 0
 
 
-class _Ask(_Stateless, Searcher):
+class _Searcher(_Stateless, Searcher):
     """Tune's searcher: passes on what the controller suggests."""
 
     def __init__(
-        self, controller: Controller, places: dict[str, "_Place"], room: Callable[[], int]
+        self, controller: Controller, places: dict[str, "_Attempt"], room: Callable[[], int]
     ) -> None:
         super().__init__()
         self.controller, self.places, self.room = controller, places, room
@@ -306,7 +306,7 @@ class _Ask(_Stateless, Searcher):
         if job is None:  # not now: a trial may be lost and come again, or a race go on
             return Searcher.FINISHED if self.controller.done else None
         self.live.add(trial_id)
-        self.places[trial_id] = _Place(job.number)
+        self.places[trial_id] = _Attempt(job.number)
         return {"job": job}
 
     def on_trial_complete(
@@ -325,10 +325,10 @@ class _Ask(_Stateless, Searcher):
         """Read nothing: the journal is the state."""
 
 
-class _Judge(_Stateless, FIFOScheduler):
+class _Scheduler(_Stateless, FIFOScheduler):
     """Tune's scheduler: passes on what the controller decides."""
 
-    def __init__(self, controller: Controller, places: dict[str, _Place]) -> None:
+    def __init__(self, controller: Controller, places: dict[str, _Attempt]) -> None:
         super().__init__()
         self.controller, self.places = controller, places
         self.tune: Any = None  # Tune's own controller, as soon as it has a trial
@@ -345,7 +345,7 @@ class _Judge(_Stateless, FIFOScheduler):
             return TrialScheduler.STOP if kind == "ended" else TrialScheduler.CONTINUE
         match kind:
             case "started":
-                place = _Place(number, event.pop("node_id"), event["pid"])
+                place = _Attempt(number, event.pop("node_id"), event["pid"])
                 self.places[trial.trial_id] = place
                 self.controller.started(number, **event)
             case "alive":
@@ -373,14 +373,19 @@ class _Judge(_Stateless, FIFOScheduler):
         self.controller.end(number, state, reason)
 
 
-class _Watch(_Stateless, tune.Callback):
+class _Watchdog(_Stateless, tune.Callback):
     """Looks at the clock when nobody reports: budgets run out, trials hang, or cannot be placed."""
 
     def __init__(
-        self, controller: Controller, places: dict[str, _Place], judge: _Judge, wanted: str
+        self,
+        controller: Controller,
+        places: dict[str, _Attempt],
+        scheduler: _Scheduler,
+        wanted: str,
     ) -> None:
         """`wanted`: what a trial reserves, in words."""
-        self.controller, self.places, self.judge, self.wanted = controller, places, judge, wanted
+        self.controller, self.places = controller, places
+        self.scheduler, self.wanted = scheduler, wanted
         self.idle_since = self.said = time.monotonic()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
@@ -388,7 +393,7 @@ class _Watch(_Stateless, tune.Callback):
         if self.controller.closing:
             for trial in list(trials):  # nobody would hear of one that never starts
                 if trial.status == Trial.PENDING:
-                    self.judge.tune.stop_trial(trial)
+                    self.scheduler.tune.stop_trial(trial)
         self._tell_of_waiting()
         hung = set(self.controller.hung())
         for trial_id, place in list(self.places.items()):
@@ -438,13 +443,13 @@ def drive(
     """Run Tune until the controller has no more trials to run."""
     for name in (".tune", ".train"):  # of a driver that was killed
         shutil.rmtree(root / name, ignore_errors=True)
-    places: dict[str, _Place] = {}  # by Tune's id of a trial
-    judge = _Judge(controller, places)
+    places: dict[str, _Attempt] = {}  # by Tune's id of a trial
+    scheduler = _Scheduler(controller, places)
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Ask(controller, places, room),
-            scheduler=judge,
+            search_alg=_Searcher(controller, places, room),
+            scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=MOST_AT_ONCE,
             reuse_actors=True,
@@ -453,7 +458,9 @@ def drive(
             name=".tune",
             storage_path=str(root.resolve()),
             verbose=0,
-            callbacks=[_Watch(controller, places, judge, _in_words(controller.spec.resources))],
+            callbacks=[
+                _Watchdog(controller, places, scheduler, _in_words(controller.spec.resources))
+            ],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0),
         ),

@@ -22,16 +22,16 @@ from raygen.config import Resources
 from raygen.distributed import rank
 from raygen.folders import StudyFolder
 from raygen.tune.interface import OverRaysNetwork
-from raygen.tune.mailbox import Exchange
+from raygen.tune.mailbox import Mailbox
 from raygen.tune.worker import (
     Event,
     Job,
     Shared,
-    Workbench,
+    Worker,
     ended,
+    error_event,
     headline,
     message,
-    told_error,
 )
 
 HALT = 120.0  # seconds that a trial may take to reach its next pulse and save
@@ -50,7 +50,7 @@ class TrialActor(tune.Trainable):
         self.images, self.cancelled = 0, threading.Event()
         self.pool = ThreadPoolExecutor(1)
         device = torch.device("cuda" if shared.resources.gpus else "cpu")
-        self.bench = Workbench(shared, device, self._ask)
+        self.worker = Worker(shared, device, self._ask)
         self._begin(config["job"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -82,7 +82,7 @@ class TrialActor(tune.Trainable):
         self.images = 0
         self.cancelled.clear()
         self.pending: Future[Event | None] | None = None
-        self.events = self.bench.run(job)
+        self.events = self.worker.run(job)
 
     def _ask(self, images: int) -> bool:
         self.images = images
@@ -104,7 +104,7 @@ class DdpTrial(tune.Trainable):
     one trial after another as it is told (raygen.tune.mailbox). What takes 10 to 40 s is starting
     processes, and nothing of that depends on the trial.
 
-    Progress comes through our own exchange and the placement group is removed by us: with Ray's own
+    Progress comes through our own mailbox and the placement group is removed by us: with Ray's own
     callback a trial that Tune stops keeps its workers for ever when the dashboard does not run (Ray
     #54305), and hangs when the Tune loop stalls for a few seconds.
     """
@@ -112,7 +112,7 @@ class DdpTrial(tune.Trainable):
     def setup(self, config: dict[str, Any], shared: Any = None) -> None:
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
         self.shared_ref, self.resources, self.folder, self.beat_seconds = shared
-        self.turn, self.group, self.exchange = 0, None, None
+        self.turn, self.group, self.mailbox = 0, None, None
         self.placed = False  # whether the workers of the group have said anything yet
         self._begin(config["job"])
 
@@ -125,14 +125,14 @@ class DdpTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, str]:
-        assert self.exchange is not None
+        assert self.mailbox is not None
         if self.awaited:
             self.awaited = False
             self._order({"do": "go"})
         deadline = time.monotonic() + self.beat_seconds
         while True:
             finished = not self.thread.is_alive()
-            event = self.exchange.hear(0.2)
+            event = self.mailbox.hear(0.2)
             if event is not None and event["event"] == "group":
                 self.group, self.placed = event["group"], True
             elif event is not None and event["turn"] == self.turn:
@@ -160,7 +160,7 @@ class DdpTrial(tune.Trainable):
         """Never called: resuming starts from the journal."""
 
     def _begin(self, job: Job) -> None:
-        if self.exchange is None:
+        if self.mailbox is None:
             self._launch()
         self.turn += 1
         self.images, self.awaited, self.healthy = 0, False, True
@@ -179,11 +179,11 @@ class DdpTrial(tune.Trainable):
         return event
 
     def _order(self, order: dict[str, Any], cancel: bool = False) -> None:
-        assert self.exchange is not None
-        self.exchange.order(order, cancel)
+        assert self.mailbox is not None
+        self.mailbox.order(order, cancel)
 
     def _launch(self) -> None:
-        self.exchange = Exchange()
+        self.mailbox = Mailbox()
         self.failure: list[Exception] = []  # of this group
         resources: Resources = self.resources
         bundle = {"CPU": resources.cpus}
@@ -191,7 +191,7 @@ class DdpTrial(tune.Trainable):
             bundle["GPU"] = resources.gpus
         trainer = TorchTrainer(
             train_worker,
-            train_loop_config={"shared": self.shared_ref, "exchange": self.exchange},
+            train_loop_config={"shared": self.shared_ref, "mailbox": self.mailbox},
             torch_config=OverRaysNetwork(),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
@@ -203,25 +203,25 @@ class DdpTrial(tune.Trainable):
                 name=f"{self.trial_id}-{self.turn}",
                 storage_path=str(Path(self.folder) / ".train"),
                 # Ray takes its internal callbacks here, too, and only those learn of the group.
-                callbacks=[_GroupCatcher(self.exchange)],  # pyright: ignore[reportArgumentType]
+                callbacks=[_GroupCatcher(self.mailbox)],  # pyright: ignore[reportArgumentType]
             ),
         )
         self.thread = threading.Thread(target=_fit, args=(trainer, self.failure), daemon=True)
         self.thread.start()
 
     def _release(self) -> None:
-        assert self.exchange is not None
+        assert self.mailbox is not None
         deadline = time.monotonic() + 5
-        # The group may be announced, but not yet heard of; the exchange may be gone itself.
+        # The group may be announced, but not yet heard of; the mailbox may be gone itself.
         with suppress(RayError):
             while self.group is None and self.thread.is_alive() and time.monotonic() < deadline:
-                event = self.exchange.hear(0.1)
+                event = self.mailbox.hear(0.1)
                 if event is not None and event["event"] == "group":
                     self.group = event["group"]
         if self.group is not None:
             remove_placement_group(self.group)
-        self.exchange.shut()
-        self.exchange = self.group = None
+        self.mailbox.shut()
+        self.mailbox = self.group = None
         self.placed = False
 
 
@@ -236,57 +236,57 @@ def _fit(trainer: TorchTrainer, failure: list[Exception]) -> None:
 class _GroupCatcher(WorkerGroupCallback):
     """Hands over the placement group of a worker group as soon as it exists."""
 
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
+    def __init__(self, mailbox: Mailbox) -> None:
+        self.mailbox = mailbox
 
     def after_worker_group_start(self, worker_group: Any) -> None:
         state = worker_group.get_worker_group_state()
         group = state.placement_group_handle.placement_group
-        self.exchange.tell({"event": "group", "group": group})
+        self.mailbox.tell({"event": "group", "group": group})
 
 
 def train_worker(config: dict[str, Any]) -> None:
     """Run trials on this Ray Train worker as its driver orders; the first worker reports."""
-    exchange: Exchange = config["exchange"]
+    mailbox: Mailbox = config["mailbox"]
     (reference,) = config["shared"]
     shared: Shared = ray.get(reference)
     index = 0
-    order = exchange.follow(index)
+    order = mailbox.follow(index)
     turn = order["turn"]
     try:
-        voice = _Voice(exchange, shared.beat_seconds)
-        bench = Workbench(shared, ray.train.torch.get_device(), voice.ask)
+        voice = _Voice(mailbox, shared.beat_seconds)
+        worker = Worker(shared, ray.train.torch.get_device(), voice.ask)
     except Exception as error:
         # Told here, so that it ends as the trial's own failure and not as a lost node.
         path = StudyFolder(Path(shared.folder)).trial(order["job"].number).error
-        exchange.tell({**told_error(error, path), "turn": turn})
+        mailbox.tell({**error_event(error, path), "turn": turn})
         raise
     while order["do"] != "quit":
         if order["do"] == "train":
             voice.turn = turn = order["turn"]
-            for event in bench.run(order["job"]):
+            for event in worker.run(order["job"]):
                 # A failure of any worker is told at once: the others may be waiting for it in a
                 # collective call and never get to say anything.
                 if rank() == 0 or event["event"] == "ended":
-                    exchange.tell({**event, "turn": turn})
+                    mailbox.tell({**event, "turn": turn})
                 waits = event["event"] == "progress" and event["diverged"] is None
                 if waits and not event["last"]:
                     index += 1
-                    if exchange.follow(index)["do"] != "go":
+                    if mailbox.follow(index)["do"] != "go":
                         break
         index += 1
-        order = exchange.follow(index)
+        order = mailbox.follow(index)
 
 
 class _Voice:
     """The first worker's signs of life; what it hears in return, all workers learn in the loop."""
 
-    def __init__(self, exchange: Exchange, every: float) -> None:
-        self.exchange, self.every, self.turn, self.spoke = exchange, every, 0, 0.0
+    def __init__(self, mailbox: Mailbox, every: float) -> None:
+        self.mailbox, self.every, self.turn, self.spoke = mailbox, every, 0, 0.0
 
     def ask(self, images: int) -> bool:
         """Say how many images were seen; return whether to stop."""
         if rank() != 0 or time.monotonic() - self.spoke < self.every:
             return False
         self.spoke = time.monotonic()
-        return self.exchange.tell({"event": "alive", "images": images, "turn": self.turn})
+        return self.mailbox.tell({"event": "alive", "images": images, "turn": self.turn})

@@ -71,7 +71,7 @@ class Shared(NamedTuple):
         return ImageData(self.name, self.classes, train, test, self.fingerprint)
 
 
-class Workbench:
+class Worker:
     """What stays warm in a process between trials: data on the device, extractors, kernels."""
 
     def __init__(
@@ -105,7 +105,7 @@ class Workbench:
             yield ended("failed", f"{self.study.root} is not visible on {node}: it must be shared")
             return
         try:
-            self._bring(folder)
+            self._fetch(folder)
             yield from self._train(job, folder)
         except (torch.OutOfMemoryError, MemoryError) as error:
             yield ended("out_of_memory", headline(error))
@@ -117,7 +117,7 @@ class Workbench:
             yield ended("failed", str(error))
         except Exception as error:
             # The boundary of a trial: its own bug must not end the search, and is shown in full.
-            event = told_error(error, folder.error)
+            event = error_event(error, folder.error)
             with suppress(ClusterError):  # its last line is in the journal anyway
                 self.keep(folder)
             yield event
@@ -144,12 +144,12 @@ class Workbench:
                 self.keep(folder)
             # Without its checkpoint a trial starts again; what is known of it is not told twice.
             if progress.kimg > reported or progress.diverged is not None:
-                yield told_of(progress, folder)
+                yield progress_or_end(progress, folder)
 
     def _samples_at(self, kimg: float) -> int:
         return self.evaluation.samples_at(kimg, self.shared.rungs)
 
-    def _bring(self, folder: TrialFolder) -> None:
+    def _fetch(self, folder: TrialFolder) -> None:
         """Bring the checkpoints of a trial here, if they are kept elsewhere.
 
         Raises:
@@ -191,17 +191,17 @@ class Workbench:
 class _Pulse:
     """Between milestones: says how far the trial is, hears whether to stop, saves now and then."""
 
-    def __init__(self, bench: Workbench, folder: TrialFolder, trial: Trial, seed: int) -> None:
-        self.bench, self.folder, self.trial, self.seed = bench, folder, trial, seed
+    def __init__(self, worker: Worker, folder: TrialFolder, trial: Trial, seed: int) -> None:
+        self.worker, self.folder, self.trial, self.seed = worker, folder, trial, seed
         self.saved = time.monotonic()
 
     def __call__(self, position: Position) -> bool:
-        stop = self.bench.ask(position.images)
-        due = time.monotonic() - self.saved > self.bench.shared.save_seconds
+        stop = self.worker.ask(position.images)
+        due = time.monotonic() - self.saved > self.worker.shared.save_seconds
         if rank() == 0 and (stop or due):
-            data = self.bench.data.summary()
+            data = self.worker.data.summary()
             save(self.folder.last, checkpoint_between(self.trial, self.seed, data, position))
-            self.bench.keep(self.folder)
+            self.worker.keep(self.folder)
             self.saved = time.monotonic()
         return stop
 
@@ -216,7 +216,7 @@ def message(event: Event) -> dict[str, str]:
     return {"message": json.dumps(event)}
 
 
-def told_of(progress: Progress, folder: TrialFolder) -> Event:
+def progress_or_end(progress: Progress, folder: TrialFolder) -> Event:
     """Turn a milestone into what travels to the driver."""
     if not progress.scores:  # broke before it could be evaluated
         return ended("diverged", progress.diverged or "")
@@ -236,7 +236,7 @@ def ended(state: str, reason: str) -> Event:
     return {"event": "ended", "state": state, "reason": reason}
 
 
-def told_error(error: Exception, path: Path) -> Event:
+def error_event(error: Exception, path: Path) -> Event:
     """Return how a trial ended by an error: its own, or that of the machines it ran on."""
     words = str(error)
     if isinstance(error, RuntimeError) and "DefaultCPUAllocator" in words:
