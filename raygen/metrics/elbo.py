@@ -10,6 +10,7 @@ from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics.model import Autoencoder
 from raygen.metrics.protocol import Record
 from raygen.metrics.statistic import ModelStatistic, Tested, once
+from raygen.seeds import numbered
 
 CHUNK = 250
 IMPORTANCE_SAMPLES = 16
@@ -87,7 +88,7 @@ def _mean(
 
 
 def _noise(seed: int, index: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed * 1_000_003 + index)
+    return torch.Generator(device).manual_seed(numbered(seed, index))
 
 
 def _mine(images: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
