@@ -51,7 +51,8 @@ def data() -> ImageData:
 @pytest.fixture
 def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The file and the entry of the page; its extractor is a plain one, of brightness."""
-    file, entry = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    section = PAGE.read_text().split("\n## A metric\n")[1].split("\n## ")[0]
+    file, entry = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     (tmp_path / "mean_gap.py").write_text(file)
     monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
