@@ -145,7 +145,7 @@ def measure(side: str, samples: int, folder: Path, pixels: int) -> dict[str, Any
 
 def raygen(real: Tensor, fake: Tensor, folder: Path, device: torch.device) -> dict[str, Any]:
     from raygen.data import ImageData, Split, fingerprint
-    from raygen.metrics import evaluate, inception
+    from raygen.metrics import evaluate, frechet, inception
     from raygen.metrics.frechet import Grouped
 
     inception.HASH = hashlib.sha256((folder / inception.FILE).read_bytes()).hexdigest()[:8]
@@ -158,8 +158,8 @@ def raygen(real: Tensor, fake: Tensor, folder: Path, device: torch.device) -> di
         features=clock.timed("features", extractor.features)
     )
     Grouped.add = clock.timed("moments", Grouped.add)
-    evaluate.frechet_distance = clock.timed("root", evaluate.frechet_distance)
-    evaluate.frechet_error = clock.timed("error", evaluate.frechet_error)
+    frechet.frechet_distance = clock.timed("root", frechet.frechet_distance)
+    frechet.frechet_error = clock.timed("error", frechet.frechet_error)
     start = time.perf_counter()
     score = evaluator(Stored(fake.to(device), device))["fid"]
     return {"seconds": time.perf_counter() - start, "fid": score.value, "parts": clock.seconds}

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from raygen.compute import Compute
+from raygen.compute import Compute, best_device
 from raygen.config import GanTrial, Trial, VaeTrial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
@@ -359,7 +359,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="*", default=list(FULL))
     parser.add_argument("--no-paths", action="store_true", help="only against the plain loop")
     chosen = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     data = load_data(DataSpec(source="shapes"))
     turns, seconds = (3, 3.0) if chosen.quick else (5, 6.0)
     figures: dict[str, Any] = {}

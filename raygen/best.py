@@ -1,5 +1,6 @@
 """Which milestone of a training is its best: the one rule, for whoever asks."""
 
+import math
 from collections.abc import Sequence
 
 
@@ -36,4 +37,4 @@ class Best:
 
 def better(minimise: bool, value: float, than: float) -> bool:
     """Whether `value` is better than another; any value is better than nan."""
-    return than != than or (value < than if minimise else value > than)
+    return math.isnan(than) or (value < than if minimise else value > than)

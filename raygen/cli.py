@@ -141,8 +141,7 @@ def train(
     config: Path, out: Path | None, resume: bool, settings: tuple[str, ...], as_json: bool
 ) -> None:
     """Train one configuration without Ray, e.g.: raygen train --config best.yaml"""
-    import torch
-
+    from raygen.compute import best_device
     from raygen.config import load_train_job
     from raygen.folders import TrialFolder
     from raygen.progress import milestone_line
@@ -150,7 +149,7 @@ def train(
 
     job = load_train_job(config, settings)
     folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     scores: dict[str, float | None] = {}
     for progress in single.train(job, folder, device, resume, tell):
         metrics: dict[str, float | None] = {
@@ -214,12 +213,11 @@ def generate(
 
     E.g.: raygen generate runs/quickstart --count 100 --out images/
     """
-    import torch
-
     from raygen.apply.generate import Ways
     from raygen.apply.generate import generate as draw
+    from raygen.compute import best_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
     source = _chosen(source, trial)
@@ -248,13 +246,12 @@ def augment(
 
     E.g.: raygen augment runs/quickstart --seeds 3
     """
-    import torch
-
     from raygen.apply.augment import Settings
     from raygen.apply.augment import augment as measure
     from raygen.apply.tables import augment_table
+    from raygen.compute import best_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     source = _chosen(source, trial)
     result = measure(source, data, Settings(samples, steps, seeds), device, tell)
     say(json.dumps(result) if as_json else augment_table(result))
@@ -271,12 +268,11 @@ def audit(source: Path, trial: int | None, samples: int, data: str | None, as_js
 
     E.g.: raygen audit runs/quickstart --samples 2000
     """
-    import torch
-
     from raygen.apply.audit import audit as measure
     from raygen.apply.tables import audit_table
+    from raygen.compute import best_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     result = measure(_chosen(source, trial), data, samples, device, tell)
     say(json.dumps(result) if as_json else audit_table(result))
 
@@ -400,12 +396,11 @@ def evaluate(
 
     E.g.: raygen evaluate runs/quickstart --metrics fd_classifier_test,recall_classifier
     """
-    import torch
-
     from raygen.apply.evaluate import evaluate as measure
     from raygen.apply.evaluate import table
+    from raygen.compute import best_device
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = best_device()
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     for source in sources:
         _say_which(source)

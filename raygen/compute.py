@@ -70,6 +70,11 @@ class Compute(Spec):
         )
 
 
+def best_device() -> torch.device:
+    """Return the GPU if torch can use one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 @contextmanager
 def tf32(enabled: bool) -> Iterator[None]:
     """Let CUDA round float32 products to TF32, or not; torch's default is yes for convolutions."""

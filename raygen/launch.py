@@ -47,7 +47,7 @@ class Launch(NamedTuple):
     @property
     def overrides(self) -> list[str]:
         """All settings that differ from the file, in the order in which they count."""
-        from raygen.progress import parse_duration
+        from raygen.words import parse_duration
 
         hours = None if self.limit is None else parse_duration(self.limit) / 3600
         short = {"budget.trials": self.trials, "budget.hours": hours, "seed": self.seed}

@@ -7,7 +7,8 @@ from typing import Any
 
 from raygen.errors import InputError, our_bug
 from raygen.folders import StudyFolder
-from raygen.status import elapsed, status
+from raygen.status import status
+from raygen.words import elapsed
 
 COLUMNS = ("study", "state", "family", "trials", "objective", "best", "took", "started")
 

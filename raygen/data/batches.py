@@ -5,6 +5,7 @@ from torch import Tensor
 
 from raygen.data import Split
 from raygen.distributed import rank, world_size
+from raygen.seeds import numbered
 
 
 class Batches:
@@ -46,7 +47,7 @@ class Batches:
         if epoch not in self._epochs:
             self._epochs = {k: v for k, v in self._epochs.items() if k >= epoch - 1}
             # Drawn on the CPU, so that every device type sees the same order.
-            random = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            random = torch.Generator().manual_seed(numbered(self.seed, epoch))
             order = torch.randperm(len(self.labels), generator=random)
             mirrored = torch.rand(len(self.labels), generator=random) < 0.5
             self._epochs[epoch] = order.to(self.device), mirrored.to(self.device)

@@ -115,7 +115,7 @@ def or_none(inner: Check) -> Check:
 def list_of(inner: Check, least: int = 0) -> Check:
     def check(value: Any) -> None:
         if type(value) is not list or len(value) < least:
-            raise Wrong(value, f"must be a list{f' of at least {least}' * bool(least)}")
+            raise Wrong(value, f"must be a list of at least {least}" if least else "must be a list")
         for index, each in enumerate(value):
             try:
                 inner(each)

@@ -1,4 +1,4 @@
-"""METRICS: the name, direction and needs of every metric. A new one is a file and a line here."""
+"""METRICS: everything about a metric but its maths. A new one is a file and an entry here."""
 
 import math
 from typing import Literal, NamedTuple
@@ -7,65 +7,125 @@ from raygen.metrics.protocol import Score, comparable, protocol_hash
 
 Direction = Literal["minimize", "maximize"]
 Features = Literal["classifier", "inception", "dinov2"]
-Statistic = Literal[
-    "frechet", "frechet_infinity", "kernel", "precision", "recall", "density", "coverage",
-    "inception_score", "mind",
-]  # fmt: skip
 BOTH = ("gan", "vae")
+VAE = ("vae",)
 
 
 class Metric(NamedTuple):
-    """Which way is better, which families have it, and how many samples make sense.
+    """Which way is better, which families have it, what computes it, and how it is shown.
 
-    A metric of samples is a `statistic` of the `features` of an extractor, against those of a
-    split of the data.
+    `computed_by` names a file of raygen.metrics and an object in it, which needs torch and is
+    loaded when it is used: a `SampleStatistic` of the `features` of an extractor, against those
+    of a split of the data, or for a metric without features a `ModelStatistic`.
     """
 
     direction: Direction
     families: tuple[str, ...]
+    computed_by: str
+    label: str
+    short: str = ""  # for a table column; "" if the label will do
     features: Features | None = None
     least_samples: int = 1
-    guess: float | None = None  # its value if all pictures of 3x32x32 bytes were equally likely
-    statistic: Statistic = "frechet"
+    because: str = ""  # why fewer samples make no sense
     against: Literal["train", "test"] = "train"
+    enough: int = 0  # samples from which a bias is small
+    guess: float | None = None  # its value if all pictures of 3x32x32 bytes were equally likely
 
 
-def _of(features: Features, statistic: Statistic, least: int, direction: Direction) -> Metric:
-    return Metric(direction, BOTH, features, least, statistic=statistic)
+_OURS = " (raygen classifier features)"
+_DINOV2 = "(DINOv2 ViT-L/14 features)"
+# One more sample than there are features; for the limit, which is extrapolated from a quarter of
+# the samples, of that quarter: 8 chunks make 8 groups.
+_RANK = "for a covariance of full rank"
+_QUARTER = "for covariances of full rank from a quarter of them"
+# Below it a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
+_UNBIASED = 10_000
 
-
-# Of full rank: one more than there are features. Of a quarter of the samples for the limit, which
-# is extrapolated from it; 8 chunks make 8 groups.
 METRICS = {
-    "fd_classifier": Metric("minimize", BOTH, "classifier", 353),
-    "fd_classifier_test": Metric("minimize", BOTH, "classifier", 353, against="test"),
-    "fd_classifier_infinity": _of("classifier", "frechet_infinity", 2000, "minimize"),
-    "kd_classifier": _of("classifier", "kernel", 100, "minimize"),
-    "mind_classifier": _of("classifier", "mind", 100, "minimize"),
-    "precision_classifier": _of("classifier", "precision", 100, "maximize"),
-    "recall_classifier": _of("classifier", "recall", 100, "maximize"),
-    "density_classifier": _of("classifier", "density", 100, "maximize"),
-    "coverage_classifier": _of("classifier", "coverage", 100, "maximize"),
-    "fid": Metric("minimize", BOTH, "inception", 2049),
-    "fid_test": Metric("minimize", BOTH, "inception", 2049, against="test"),
-    "fid_infinity": _of("inception", "frechet_infinity", 10_000, "minimize"),
-    "kid": _of("inception", "kernel", 100, "minimize"),
-    "mind": _of("inception", "mind", 100, "minimize"),
-    "inception_score": _of("inception", "inception_score", 100, "maximize"),
-    "precision": _of("inception", "precision", 100, "maximize"),
-    "recall": _of("inception", "recall", 100, "maximize"),
-    "density": _of("inception", "density", 100, "maximize"),
-    "coverage": _of("inception", "coverage", 100, "maximize"),
-    "fd_dinov2": Metric("minimize", BOTH, "dinov2", 1025),
-    "fd_dinov2_test": Metric("minimize", BOTH, "dinov2", 1025, against="test"),
-    "elbo": Metric("maximize", ("vae",), guess=-3 * 32 * 32 * math.log(256)),
-    "bits_per_dim": Metric("minimize", ("vae",), guess=8.0),
-    "rate": Metric("minimize", ("vae",)),
-    "distortion": Metric("minimize", ("vae",)),
-    "iwae_bits_per_dim": Metric("minimize", ("vae",), guess=8.0),
-    "active_units": Metric("maximize", ("vae",)),
-    "million_parameters": Metric("minimize", BOTH),
-}
+    "fd_classifier": Metric(
+        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance{_OURS}", "Fréchet distance",
+        "classifier", 353, _RANK,
+    ),
+    "fd_classifier_test": Metric(
+        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance to test images{_OURS}",
+        "Fréchet distance (test)", "classifier", 353, _RANK, "test",
+    ),
+    "fd_classifier_infinity": Metric(
+        "minimize", BOTH, "frechet:INFINITY",
+        "FD∞ (limit of infinitely many samples, raygen classifier features)", "FD∞",
+        "classifier", 2000, _QUARTER,
+    ),
+    "kd_classifier": Metric(
+        "minimize", BOTH, "kernel:DISTANCE", f"kernel distance{_OURS}", "kernel distance",
+        "classifier", 100,
+    ),
+    "mind_classifier": Metric(
+        "minimize", BOTH, "mind:DISTANCE", f"MIND{_OURS}", "MIND", "classifier", 100
+    ),
+    "precision_classifier": Metric(
+        "maximize", BOTH, "neighbours:PRECISION", f"precision{_OURS}", "precision", "classifier",
+        100,
+    ),
+    "recall_classifier": Metric(
+        "maximize", BOTH, "neighbours:RECALL", f"recall{_OURS}", "recall", "classifier", 100
+    ),
+    "density_classifier": Metric(
+        "maximize", BOTH, "neighbours:DENSITY", f"density{_OURS}", "density", "classifier", 100
+    ),
+    "coverage_classifier": Metric(
+        "maximize", BOTH, "neighbours:COVERAGE", f"coverage{_OURS}", "coverage", "classifier", 100
+    ),
+    "fid": Metric(
+        "minimize", BOTH, "frechet:DISTANCE", "FID", "", "inception", 2049, _RANK,
+        enough=_UNBIASED,
+    ),
+    "fid_test": Metric(
+        "minimize", BOTH, "frechet:DISTANCE", "FID against test images", "FID (test)",
+        "inception", 2049, _RANK, "test", _UNBIASED,
+    ),
+    "fid_infinity": Metric(
+        "minimize", BOTH, "frechet:INFINITY", "FID∞ (limit of infinitely many samples)", "FID∞",
+        "inception", 10_000, _QUARTER,
+    ),
+    "kid": Metric("minimize", BOTH, "kernel:DISTANCE", "KID", "", "inception", 100),
+    "mind": Metric("minimize", BOTH, "mind:DISTANCE", "MIND", "", "inception", 100),
+    "inception_score": Metric(
+        "maximize", BOTH, "inception_score:SCORE", "inception score", "", "inception", 100
+    ),
+    "precision": Metric(
+        "maximize", BOTH, "neighbours:PRECISION", "precision", "", "inception", 100
+    ),
+    "recall": Metric("maximize", BOTH, "neighbours:RECALL", "recall", "", "inception", 100),
+    "density": Metric("maximize", BOTH, "neighbours:DENSITY", "density", "", "inception", 100),
+    "coverage": Metric("maximize", BOTH, "neighbours:COVERAGE", "coverage", "", "inception", 100),
+    "fd_dinov2": Metric(
+        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance {_DINOV2}", "FD-DINOv2",
+        "dinov2", 1025, _RANK, enough=_UNBIASED,
+    ),
+    "fd_dinov2_test": Metric(
+        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance to test images {_DINOV2}",
+        "FD-DINOv2 (test)", "dinov2", 1025, _RANK, "test", _UNBIASED,
+    ),
+    "elbo": Metric(
+        "maximize", VAE, "elbo:ELBO", "ELBO (nats per image)", "ELBO",
+        guess=-3 * 32 * 32 * math.log(256),
+    ),
+    "bits_per_dim": Metric(
+        "minimize", VAE, "elbo:BITS", "bits per dimension", "bits/dim", guess=8.0
+    ),
+    "rate": Metric("minimize", VAE, "elbo:RATE", "rate (KL, bits per dimension)", "rate"),
+    "distortion": Metric(
+        "minimize", VAE, "elbo:DISTORTION", "distortion (bits per dimension)", "distortion"
+    ),
+    "iwae_bits_per_dim": Metric(
+        "minimize", VAE, "elbo:IWAE_BITS", "bits per dimension (importance-weighted)",
+        "bits/dim (IW)", guess=8.0,
+    ),
+    "active_units": Metric("maximize", VAE, "elbo:ACTIVE_UNITS", "active latents"),
+    "million_parameters": Metric(
+        "minimize", BOTH, "size:MILLION_PARAMETERS", "parameters (millions)"
+    ),
+}  # fmt: skip
 
 
 def too_few(name: str, samples: int) -> str | None:
@@ -73,11 +133,8 @@ def too_few(name: str, samples: int) -> str | None:
     metric = METRICS[name]
     if samples >= metric.least_samples:
         return None
-    reason = {
-        "frechet": " for a covariance of full rank",
-        "frechet_infinity": " for covariances of full rank from a quarter of them",
-    }
-    return f"{name} needs {metric.least_samples} or more{reason.get(metric.statistic, '')}"
+    least = f"{name} needs {metric.least_samples} or more"
+    return f"{least} {metric.because}" if metric.because else least
 
 
 __all__ = ["METRICS", "Direction", "Metric", "Score", "comparable", "protocol_hash", "too_few"]

@@ -8,6 +8,9 @@ from torch import Tensor
 
 from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics.model import Autoencoder
+from raygen.metrics.protocol import Record
+from raygen.metrics.statistic import ModelStatistic, Tested, once
+from raygen.seeds import numbered
 
 CHUNK = 250
 IMPORTANCE_SAMPLES = 16
@@ -85,7 +88,7 @@ def _mean(
 
 
 def _noise(seed: int, index: int, device: torch.device) -> torch.Generator:
-    return torch.Generator(device).manual_seed(seed * 1_000_003 + index)
+    return torch.Generator(device).manual_seed(numbered(seed, index))
 
 
 def _mine(images: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
@@ -93,3 +96,50 @@ def _mine(images: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
     for index, chunk in enumerate(images.split(CHUNK)):
         if index % world_size() == rank():
             yield index, chunk.to(device)
+
+
+@once
+def _elbo(tested: Tested) -> float:
+    return test_elbo(tested.autoencoder, tested.images, tested.seed)
+
+
+@once
+def _rate_distortion(tested: Tested) -> tuple[float, float]:
+    return test_rate_distortion(tested.autoencoder, tested.images, tested.seed)
+
+
+def _bits(tested: Tested) -> float:
+    return bits_per_dim(_elbo(tested), tested.dims)
+
+
+def _rate(tested: Tested) -> float:
+    return bits_per_dim(-_rate_distortion(tested)[0], tested.dims)
+
+
+def _distortion(tested: Tested) -> float:
+    return bits_per_dim(-_rate_distortion(tested)[1], tested.dims)
+
+
+def _iwae_bits(tested: Tested) -> float:
+    bound = test_iwae(tested.autoencoder, tested.images, tested.seed, IMPORTANCE_SAMPLES)
+    return bits_per_dim(bound, tested.dims)
+
+
+def _active(tested: Tested) -> float:
+    return float(active_units(tested.autoencoder, tested.images))
+
+
+def _likelihood(posterior_samples: int) -> Record:
+    return {
+        "likelihood": "discretised to 256 levels",
+        "beta": 1,
+        "posterior_samples": posterior_samples,
+    }
+
+
+ELBO = ModelStatistic(_elbo, _likelihood(1))
+BITS = ModelStatistic(_bits, _likelihood(1))
+RATE = ModelStatistic(_rate, _likelihood(1))
+DISTORTION = ModelStatistic(_distortion, _likelihood(1))
+IWAE_BITS = ModelStatistic(_iwae_bits, _likelihood(IMPORTANCE_SAMPLES))
+ACTIVE_UNITS = ModelStatistic(_active, {"active": f"variance of the posterior mean above {ACTIVE}"})

@@ -1,6 +1,5 @@
 """One evaluation of a model: every metric of the study from one pass over the samples."""
 
-from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -11,17 +10,8 @@ from raygen.compute import tf32
 from raygen.data import ImageData
 from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics import METRICS
-from raygen.metrics.elbo import (
-    ACTIVE,
-    IMPORTANCE_SAMPLES,
-    active_units,
-    bits_per_dim,
-    test_elbo,
-    test_iwae,
-    test_rate_distortion,
-)
+from raygen.metrics.elbo import IMPORTANCE_SAMPLES
 from raygen.metrics.extractors import (
-    MOMENTS,
     Asset,
     Extractor,
     load_extractor,
@@ -29,20 +19,22 @@ from raygen.metrics.extractors import (
     require,
     too_few_real,
 )
-from raygen.metrics.frechet import Grouped, frechet_distance, frechet_error, frechet_infinity
-from raygen.metrics.inception_score import SPLITS, inception_score
-from raygen.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance
-from raygen.metrics.mind import LINES, mind
 from raygen.metrics.model import (
     CHUNK,
-    Autoencoder,
     Generative,
     draw_latents,
     even,
     labels_in_shares,
 )
-from raygen.metrics.neighbours import DENSITY_K, MANIFOLD_K, Neighbourhoods, neighbourhoods
+from raygen.metrics.moments import Grouped
 from raygen.metrics.protocol import Record, Score
+from raygen.metrics.statistic import (
+    Measured,
+    ModelStatistic,
+    Tested,
+    model_statistic,
+    sample_statistic,
+)
 from raygen.ticks import ticking
 
 LEAST_UNSEEN = 100  # test images, for a bound that did not choose the model
@@ -106,24 +98,28 @@ class Evaluator:
         gathered = self._gather(model, samples, seed) if sampled else {}
         scores = {}
         for name, extractor in self.extractors.items():
-            mine = [metric for metric in sampled if METRICS[metric].features == name]
-            measured = _Measured(extractor, gathered[name], samples)
-            for metric in mine:
-                protocol = self._sample_protocol(metric, measured, model, seed)
-                scores[metric] = measured.score(metric, protocol)
-        scores |= self._bounds(model, samples)
+            measured = _measured(extractor, gathered[name], samples)
+            for metric in sampled:
+                if METRICS[metric].features == name:
+                    value, sd, spread = sample_statistic(metric).compute(measured, METRICS[metric])
+                    protocol = self._sample_protocol(metric, extractor, measured, model, seed)
+                    scores[metric] = Score(value, protocol, sd, spread)
+        scores |= self._of_model(model, samples)
         return {name: scores[name] for name in self.metrics}
 
     def _gather(self, model: Generative, samples: int, seed: int) -> dict[str, Gathered]:
         """Generate once; each rank makes some of the chunks, and all get what all have made."""
-        found = {}
+        gathered = {}
         for name, extractor in self.extractors.items():
-            kinds = {METRICS[m].statistic for m in self.metrics if METRICS[m].features == name}
+            needs = {
+                sample_statistic(metric).needs
+                for metric in self.metrics
+                if METRICS[metric].features == name
+            }
             size = samples, extractor.dim
-            # Fréchet distances need no features: those of 50,000 images would take 400 MB.
-            found[name] = Gathered(
-                Grouped(extractor.dim, self.device) if kinds & {*MOMENTS} else None,
-                torch.zeros(size, device=self.device) if kinds - {*MOMENTS} else None,
+            gathered[name] = Gathered(
+                Grouped(extractor.dim, self.device) if "moments" in needs else None,
+                torch.zeros(size, device=self.device) if "features" in needs else None,
             )
         labels = self._labels(samples) if self._in_shares(model) else None
         # Nothing here waits for the device: generation, features and sums overlap.
@@ -134,12 +130,12 @@ class Evaluator:
             images = model.sample(*draw_latents(model, seed, index, count, labels))
             for name, extractor in self.extractors.items():
                 features = extractor.features(images)
-                moments, rows = found[name]
+                moments, rows = gathered[name]
                 if moments is not None:
                     moments.add(index, features)
                 if rows is not None:
                     rows[start : start + count] = features
-        return {name: _merged(part) for name, part in found.items()}
+        return {name: _merged(part) for name, part in gathered.items()}
 
     def _in_shares(self, model: Generative) -> bool:
         """Whether the labels of a model's samples follow the data's: classes in turn do if even."""
@@ -152,143 +148,60 @@ class Evaluator:
         return self.labels
 
     def _sample_protocol(
-        self, metric: str, measured: "_Measured", model: Generative, seed: int
+        self, metric: str, extractor: Extractor, measured: Measured, model: Generative, seed: int
     ) -> Record:
+        statistic = sample_statistic(metric)
         origin = getattr(model, "origin", None) or {"weights": "ema", "sample_seed": seed}
-        record = {"metric": metric, **measured.extractor.protocol, **measured.details(metric)}
-        if METRICS[metric].statistic != "inception_score":  # which knows no real images
+        reference = statistic.reference(measured, METRICS[metric])
+        record = {
+            "metric": metric,
+            **extractor.protocol,
+            **reference,
+            **statistic.details(measured),
+        }
+        if statistic.real:
             record |= self.data
         if self._in_shares(model):
             record["labels"] = "in the training data's class shares"
         return {**record, "samples": measured.samples, **origin, "raygen": __version__}
 
-    def _bounds(self, model: Generative, samples: int) -> dict[str, Score]:
-        """Scores of the metrics that need no samples.
+    def _of_model(self, model: Generative, samples: int) -> dict[str, Score]:
+        """Scores of the metrics that need no samples."""
+        tested = Tested(model, self.test_images[:samples], SAMPLE_SEED)
+        scores = {}
+        for name in self.metrics:
+            if METRICS[name].features is None:
+                statistic = model_statistic(name)
+                protocol = self._model_protocol(name, statistic, len(tested.images))
+                scores[name] = Score(statistic.compute(tested), protocol)
+        return scores
 
-        They have no error to compare trials by: all see the same test images.
-        """
-        images = self.test_images[:samples]
-        dims = images[0].numel()
-        # What several metrics need comes from one pass.
-        elbo = cache(lambda: test_elbo(_autoencoder(model), images, SAMPLE_SEED))
-        parts = cache(lambda: test_rate_distortion(_autoencoder(model), images, SAMPLE_SEED))
-        measures = {
-            "million_parameters": lambda: model.parameters / 1e6,
-            "active_units": lambda: float(active_units(_autoencoder(model), images)),
-            "elbo": elbo,
-            "bits_per_dim": lambda: bits_per_dim(elbo(), dims),
-            "rate": lambda: bits_per_dim(-parts()[0], dims),
-            "distortion": lambda: bits_per_dim(-parts()[1], dims),
-            "iwae_bits_per_dim": lambda: bits_per_dim(
-                test_iwae(_autoencoder(model), images, SAMPLE_SEED, IMPORTANCE_SAMPLES), dims
-            ),
-        }
-        return {
-            name: Score(measures[name](), self._bound_protocol(name, len(images)))
-            for name in self.metrics
-            if METRICS[name].features is None
-        }
-
-    def _bound_protocol(self, metric: str, images: int) -> Record:
-        if metric == "million_parameters":
-            return {"metric": metric}
-        samples = IMPORTANCE_SAMPLES if metric == "iwae_bits_per_dim" else 1
-        measured: Record = {
-            "likelihood": "discretised to 256 levels",
-            "beta": 1,
-            "posterior_samples": samples,
-        }
-        if metric == "active_units":
-            measured = {"active": f"variance of the posterior mean above {ACTIVE}"}
+    def _model_protocol(self, metric: str, statistic: ModelStatistic, images: int) -> Record:
+        record = {"metric": metric, **statistic.details}
+        if not statistic.tests:
+            return record
         reference = f"first {images} of test"
         if self.test_from:
             reference = f"test images {self.test_from} to {self.test_from + images - 1}"
         ours = {"reference": reference, "weights": "ema", "raygen": __version__}
-        return {"metric": metric, **measured, **self.data, **ours}
+        return {**record, **self.data, **ours}
 
 
-class _Measured:
-    """Scores of one extractor's features; the distances between them are made once."""
-
-    def __init__(self, extractor: Extractor, gathered: Gathered, samples: int) -> None:
-        self.extractor, self.samples = extractor, samples
-        self.moments, self.features = gathered
-        self.real = None if extractor.real is None else extractor.real[:samples]
-        self._balls: Neighbourhoods | None = None
-
-    def score(self, name: str, protocol: Record) -> Score:
-        """Compute one metric."""
-        metric = METRICS[name]
-        match metric.statistic:
-            case "frechet":
-                reference, root = self.extractor.references[metric.against]
-                assert self.moments is not None
-                value = frechet_distance(reference, self.moments.stats(), root)
-                return Score(value, protocol, frechet_error(reference, self.moments, root))
-            case "frechet_infinity":
-                reference, root = self.extractor.references[metric.against]
-                assert self.moments is not None
-                return Score(frechet_infinity(reference, self.moments, root), protocol)
-            case "inception_score":
-                assert self.features is not None
-                assert self.extractor.head is not None
-                mean, spread, error = inception_score(self.features @ self.extractor.head.mT)
-                return Score(mean, protocol, error, spread)
-            case "kernel":
-                mean, spread, error = kernel_distance(*self._pair())
-                return Score(mean, protocol, error, spread)
-            case "mind":
-                return Score(mind(*self._pair()), protocol)
-            case kind:
-                if self._balls is None:
-                    self._balls = neighbourhoods(*self._pair())
-                each: Tensor = getattr(self._balls, kind)
-                # The others are means over real images, each of which depends on all samples.
-                known = kind in ("precision", "density")
-                error = float(each.std() / len(each) ** 0.5) if known else None
-                return Score(float(each.mean()), protocol, error)
-
-    def details(self, name: str) -> Record:
-        """Return what a protocol says of the reference and the statistic."""
-        metric = METRICS[name]
-        real = 0 if self.real is None else len(self.real)
-        some = {"reference": f"train, {real} of {self.extractor.total} images"}
-        match metric.statistic:
-            case "frechet" | "frechet_infinity":
-                count = self.extractor.references[metric.against].stats.count
-                limit = {"limit": "line in 1/N through halves and quarters"}
-                return {
-                    "reference": f"{metric.against}, {count} images",
-                    **(limit if metric.statistic == "frechet_infinity" else {}),
-                }
-            case "inception_score":
-                return {"splits": SPLITS}
-            case "kernel":
-                size = min(SUBSET_SIZE, self.samples, real)
-                return {**some, "kernel": "cubic, unbiased", "subsets": f"{SUBSETS} of {size}"}
-            case "mind":
-                return {**some, "lines": LINES}
-            case kind:
-                k = MANIFOLD_K if kind in ("precision", "recall") else DENSITY_K
-                return {**some, "neighbours": k}
-
-    def _pair(self) -> tuple[Tensor, Tensor]:
-        assert self.features is not None
-        assert self.real is not None
-        return self.features, self.real
-
-
-def _merged(mine: Gathered) -> Gathered:
-    """What all ranks have made, in the order of the chunks: the rows of others are 0 in mine."""
+def _merged(part: Gathered) -> Gathered:
+    """What all ranks have made, in the order of the chunks: the rows of other ranks are 0."""
     return Gathered(
-        None if mine.moments is None else mine.moments.merged(),
-        None if mine.features is None else all_reduce_sum(mine.features),
+        None if part.moments is None else part.moments.merged(),
+        None if part.features is None else all_reduce_sum(part.features),
     )
 
 
-def _autoencoder(model: Generative) -> Autoencoder:
-    assert hasattr(model, "elbo"), "config lets only VAE studies ask for an ELBO"
-    return model  # pyright: ignore[reportReturnType]
+def _measured(extractor: Extractor, gathered: Gathered, samples: int) -> Measured:
+    """What the statistics of one extractor see."""
+    real = None if extractor.real is None else extractor.real[:samples]
+    moments, features = gathered
+    return Measured(
+        samples, extractor.references, moments, features, real, extractor.total, extractor.head
+    )
 
 
 __all__ = [

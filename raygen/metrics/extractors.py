@@ -17,14 +17,16 @@ from raygen.metrics import METRICS
 from raygen.metrics import classifier as classifier_module
 from raygen.metrics import dinov2 as dinov2_module
 from raygen.metrics import inception as inception_module
-from raygen.metrics.frechet import FeatureMoments, FeatureStats, symmetric_root
+from raygen.metrics.frechet import symmetric_root
 from raygen.metrics.model import CHUNK
+from raygen.metrics.moments import FeatureMoments, FeatureStats
 from raygen.metrics.protocol import Record
+from raygen.metrics.statistic import Reference, sample_statistic
 from raygen.ticks import ticking
 
 Asset = dict[str, Any]
 
-MOMENTS = ("frechet", "frechet_infinity")  # the statistics that need no features, only their sums
+DISTANCES = ("frechet:DISTANCE", "kernel:DISTANCE")  # which are told of where images are too few
 FEW = 100  # real images whose features are compared one by one, as many as generated ones
 
 
@@ -37,13 +39,6 @@ class Network(NamedTuple):
     protocol: Record
     head: Tensor | None = None  # features -> logits, for the inception score
     standardised: bool = False  # each feature is divided by its spread over the training set
-
-
-class Reference(NamedTuple):
-    """Statistics of the features of a split, with the symmetric root of their covariance."""
-
-    stats: FeatureStats
-    root: Tensor
 
 
 class Extractor(NamedTuple):
@@ -103,15 +98,18 @@ def prepare(
     for name in sorted({METRICS[metric].features or "" for metric in metrics} - {""}):
         asset = EXTRACTORS[name].prepare(data, device)
         network = EXTRACTORS[name].build(asset, device)
-        mine = [METRICS[metric] for metric in metrics if METRICS[metric].features == name]
+        compared = [
+            (METRICS[metric].against, statistic.needs)
+            for metric in metrics
+            if METRICS[metric].features == name and (statistic := sample_statistic(metric)).real
+        ]
         asset["total"] = len(data.train.images)
-        distances = {metric.against for metric in mine if metric.statistic in MOMENTS}
-        if "train" in distances or network.standardised:
+        if ("train", "moments") in compared or network.standardised:
             asset |= _moments(network, data, "train", device)
-        if "test" in distances:
-            found = _moments(network, data, "test", device)
-            asset |= {f"test_{key}": value for key, value in found.items()}
-        if any(metric.statistic not in (*MOMENTS, "inception_score") for metric in mine):
+        if ("test", "moments") in compared:
+            moments = _moments(network, data, "test", device)
+            asset |= {f"test_{key}": value for key, value in moments.items()}
+        if any(needs == "features" for _, needs in compared):
             asset["real"] = _real(network, data, samples, device)
         assets[name] = asset
     return assets
@@ -131,7 +129,7 @@ def too_few_real(metric: str, data: ImageData) -> str | None:
         name
         for name, other in METRICS.items()
         if other.features in (METRICS[metric].features, "classifier")
-        and other.statistic in ("frechet", "kernel")
+        and other.computed_by in DISTANCES
         and _real_images(name, data) >= _least_real(name)
     ]
     return (
@@ -142,10 +140,13 @@ def too_few_real(metric: str, data: ImageData) -> str | None:
 
 
 def _least_real(metric: str) -> int:
-    asked = METRICS[metric]
-    if asked.features is None or asked.statistic == "inception_score":
+    features = METRICS[metric].features
+    if features is None:
         return 0
-    return EXTRACTORS[asked.features].dim + 1 if asked.statistic in MOMENTS else FEW
+    statistic = sample_statistic(metric)
+    if not statistic.real:
+        return 0
+    return EXTRACTORS[features].dim + 1 if statistic.needs == "moments" else FEW
 
 
 def _real_images(metric: str, data: ImageData) -> int:

@@ -6,7 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raygen.metrics import Metric
 from raygen.metrics.kernel import Spread
+from raygen.metrics.statistic import Estimate, Measured, SampleStatistic
 
 SPLITS = 10
 SEED = 2020  # with which torch-fidelity shuffles, and so do we
@@ -30,3 +32,11 @@ def inception_score(logits: Tensor, splits: int = SPLITS) -> Spread:
     spread = float(found.std(correction=0))
     error = spread / (splits - 1) ** 0.5 if splits > 1 else None
     return Spread(float(found.mean()), spread, error)
+
+
+def _compute(measured: Measured, _: Metric) -> Estimate:
+    mean, spread, error = inception_score(measured.features @ measured.head.mT)
+    return Estimate(mean, error, spread)
+
+
+SCORE = SampleStatistic(_compute, lambda _: {"splits": SPLITS}, real=False)

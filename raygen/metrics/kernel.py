@@ -6,6 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raygen.metrics import Metric
+from raygen.metrics.protocol import Record
+from raygen.metrics.statistic import Estimate, Measured, SampleStatistic
+
 SUBSETS = 100
 SUBSET_SIZE = 1000
 SEED = 2020  # with which torch-fidelity draws its subsets, and so do we
@@ -56,3 +60,16 @@ def kernel_distance(
     whole = min(len(generated), len(reference))
     error = spread * (size / whole) ** 0.5 if size < whole else None
     return Spread(float(found.mean()), spread, error)
+
+
+def _compute(measured: Measured, _: Metric) -> Estimate:
+    mean, spread, error = kernel_distance(measured.features, measured.real)
+    return Estimate(mean, error, spread)
+
+
+def _details(measured: Measured) -> Record:
+    size = min(SUBSET_SIZE, measured.samples, len(measured.real))
+    return {"kernel": "cubic, unbiased", "subsets": f"{SUBSETS} of {size}"}
+
+
+DISTANCE = SampleStatistic(_compute, _details)

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor
 
+from raygen.metrics import Metric
+from raygen.metrics.statistic import Estimate, Measured, SampleStatistic
+
 LINES = 1000
 SEED = 0
 STRIP = 100  # lines at once
@@ -24,3 +27,10 @@ def mind(generated: Tensor, reference: Tensor, lines: int = LINES) -> float:
         gaps = (x @ part).sort(dim=0).values - (y @ part).sort(dim=0).values
         total += gaps.square().mean(dim=0).sum()
     return float(3 * dim * total / lines)
+
+
+def _compute(measured: Measured, _: Metric) -> Estimate:
+    return Estimate(mind(measured.features, measured.real))
+
+
+DISTANCE = SampleStatistic(_compute, lambda _: {"lines": LINES})

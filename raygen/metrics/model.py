@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from raygen.seeds import numbered
+
 CHUNK = 250  # images generated at once, and the unit in which ranks share an evaluation
 MAX_LATENT = 1024
 
@@ -59,7 +61,7 @@ def draw_latents(
     pictures can be compared. `labels` (n,) are those of the whole stream, such as
     `labels_in_shares`; by default the classes take turns.
     """
-    random = torch.Generator().manual_seed(seed * 1_000_003 + index)
+    random = torch.Generator().manual_seed(numbered(seed, index))
     width = max(MAX_LATENT, model.latent_dim)
     latents = torch.randn(count, width, generator=random)[:, : model.latent_dim]
     start = index * CHUNK

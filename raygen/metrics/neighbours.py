@@ -9,6 +9,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from raygen.metrics import Metric
+from raygen.metrics.statistic import Estimate, Measured, SampleStatistic, once
+
 MANIFOLD_K = 3  # of precision and recall, as Kynkäänniemi et al. and torch-fidelity have it
 DENSITY_K = 5  # of density and coverage, as Naeem et al. have it
 STRIP = 2**24  # distances held at once: 128 MB
@@ -70,3 +73,40 @@ def _strips(rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
     for part in rows.split(max(1, STRIP // len(columns))):
         part = part.double()
         yield part.square().sum(dim=1, keepdim=True) + squares - 2 * part @ columns.mT
+
+
+@once
+def _balls(measured: Measured) -> Neighbourhoods:
+    return neighbourhoods(measured.features, measured.real)
+
+
+def _over_samples(share: Tensor) -> Estimate:
+    """A mean over samples, whose error is that of a mean."""
+    return Estimate(float(share.mean()), float(share.std() / len(share) ** 0.5))
+
+
+def _over_real(share: Tensor) -> Estimate:
+    """A mean over real images, of which every value depends on all samples: no error follows."""
+    return Estimate(float(share.mean()))
+
+
+def _precision(measured: Measured, _: Metric) -> Estimate:
+    return _over_samples(_balls(measured).precision)
+
+
+def _recall(measured: Measured, _: Metric) -> Estimate:
+    return _over_real(_balls(measured).recall)
+
+
+def _density(measured: Measured, _: Metric) -> Estimate:
+    return _over_samples(_balls(measured).density)
+
+
+def _coverage(measured: Measured, _: Metric) -> Estimate:
+    return _over_real(_balls(measured).coverage)
+
+
+PRECISION = SampleStatistic(_precision, lambda _: {"neighbours": MANIFOLD_K})
+RECALL = SampleStatistic(_recall, lambda _: {"neighbours": MANIFOLD_K})
+DENSITY = SampleStatistic(_density, lambda _: {"neighbours": DENSITY_K})
+COVERAGE = SampleStatistic(_coverage, lambda _: {"neighbours": DENSITY_K})

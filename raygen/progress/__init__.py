@@ -1,6 +1,6 @@
 """What the terminal shows of long work."""
 
-from raygen.progress.lines import StudyProgress, milestone_line, parse_duration
+from raygen.progress.lines import StudyProgress, milestone_line
 from raygen.progress.plan import plan
 
-__all__ = ["StudyProgress", "milestone_line", "parse_duration", "plan"]
+__all__ = ["StudyProgress", "milestone_line", "plan"]

@@ -4,7 +4,6 @@ All on stderr. Without a terminal a line of counts comes every few seconds, and 
 """
 
 import math
-import re
 import time
 from typing import Literal
 
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.live import Live
 
 from raygen.config import Study
-from raygen.errors import InputError
 from raygen.journal.records import (
     Close,
     End,
@@ -93,8 +91,12 @@ class StudyProgress:
         if self.live is None and now - self.counted > EVERY and self.board.running:
             self.counted = now
             best, estimate = self.board.best(), left(self.board)
-            told = f"; best {best[1]:.5g} by trial {best[0]}" if best else ""
-            self._say(f"{counts(self.board)}{told}{'; ' * bool(estimate)}{estimate}", "dim")
+            parts = [counts(self.board)]
+            if best:
+                parts.append(f"best {best[1]:.5g} by trial {best[0]}")
+            if estimate:
+                parts.append(estimate)
+            self._say("; ".join(parts), "dim")
 
     def _show(self) -> None:
         if self.console.is_terminal and not self.console.quiet and self.live is None:
@@ -115,7 +117,7 @@ class StudyProgress:
         speed = record.images_per_second or math.nan
         line = milestone_line(record.kimg, record.metrics, speed, record.seconds)
         mark = "  * best so far" if news else ""
-        self._say(f"trial {record.trial:>3}  {line}{mark}", "green" * news)
+        self._say(f"trial {record.trial:>3}  {line}{mark}", "green" if news else "")
 
     def _race(self, record: Round) -> None:
         shares = [
@@ -170,18 +172,3 @@ def _value(value: float | None) -> str:
 
 def _share(value: float | None) -> str:
     return "an unknown chance" if value is None else f"{value:.0%}"
-
-
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds in "90s", "45m", "1h30m", "8h" or "2d".
-
-    Raises:
-        InputError: it is none of these.
-    """
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InputError(f"--time {text}: is not a time such as 90s, 45m, 1h30m, 8h or 2d")
-    return sum(float(number) * UNITS[unit] for number, unit in parts)

@@ -1,5 +1,6 @@
 """The table of a running search: what leads, what runs, what has ended, and how long it takes."""
 
+import math
 import time
 
 from rich.console import Group, RenderableType
@@ -8,6 +9,7 @@ from rich.text import Text
 
 from raygen.document import flatten
 from raygen.progress.board import Board, Running
+from raygen.words import short_time
 
 ROWS = 12  # running trials that are shown
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -61,17 +63,6 @@ def left(board: Board) -> str:
     return ", ".join(told)
 
 
-def short_time(seconds: float) -> str:
-    """A duration in at most two units: 42s, 12m, 3h05m, 2d04h."""
-    minutes = int(seconds // 60)
-    if seconds < 100:
-        return f"{int(seconds)}s"
-    if minutes < 100:
-        return f"{minutes}m"
-    hours = minutes // 60
-    return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
-
-
 def _head(board: Board, now: float) -> Text:
     arrow = "↓" if board.minimise else "↑"
     text = Text(f"{board.spec.family}  {board.metric} {arrow}  ", style="bold")
@@ -120,7 +111,7 @@ def _running(board: Board, now: float) -> Table:
 def _row(board: Board, each: Running, now: float) -> tuple[str, ...]:
     full = board.spec.budget.kimg
     done = round(8 * min(each.kimg / full, 1.0))
-    speed = f"{each.speed:,.0f}" if each.speed == each.speed else ""
+    speed = "" if math.isnan(each.speed) else f"{each.speed:,.0f}"
     value = "" if each.value is None else f"{each.value:.5g}"
     name = str(each.trial) if each.of is None else f"{each.trial} (again {each.of})"
     return (

@@ -44,7 +44,9 @@ def _read(data: ImageData | None) -> str:
         return ""
     train, test = len(data.train.labels), len(data.test.labels)
     counts = f"{train} training and {test} test images, {len(data.classes)} classes"
-    named = ", ".join(data.classes[:MOST_CLASSES]) + ", …" * (len(data.classes) > MOST_CLASSES)
+    named = ", ".join(data.classes[:MOST_CLASSES])
+    if len(data.classes) > MOST_CLASSES:
+        named += ", …"
     lines = [
         f"data       {data.name}: {counts} ({named})",
         *(f"           {n}" for n in data.notes),
@@ -74,7 +76,7 @@ def _finalists(spec: StudySpec) -> str:
         f"{chosen.sample_seeds} seeds"
     )
     again = f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"
-    return again + full * bool(chosen.samples)
+    return again + full if chosen.samples else again
 
 
 def _limits(spec: StudySpec) -> str:

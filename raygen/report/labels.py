@@ -4,58 +4,9 @@ import math
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-ABSENT = "—"
+from raygen.metrics import METRICS
 
-METRICS = {
-    "fid": "FID",
-    "fid_test": "FID against test images",
-    "fid_infinity": "FID∞ (limit of infinitely many samples)",
-    "kid": "KID",
-    "inception_score": "inception score",
-    "mind": "MIND",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "fd_dinov2": "Fréchet distance (DINOv2 ViT-L/14 features)",
-    "fd_dinov2_test": "Fréchet distance to test images (DINOv2 ViT-L/14 features)",
-    "fd_classifier": "Fréchet distance (raygen classifier features)",
-    "fd_classifier_test": "Fréchet distance to test images (raygen classifier features)",
-    "fd_classifier_infinity": "FD∞ (limit of infinitely many samples, raygen classifier features)",
-    "kd_classifier": "kernel distance (raygen classifier features)",
-    "mind_classifier": "MIND (raygen classifier features)",
-    "precision_classifier": "precision (raygen classifier features)",
-    "recall_classifier": "recall (raygen classifier features)",
-    "density_classifier": "density (raygen classifier features)",
-    "coverage_classifier": "coverage (raygen classifier features)",
-    "elbo": "ELBO (nats per image)",
-    "bits_per_dim": "bits per dimension",
-    "rate": "rate (KL, bits per dimension)",
-    "distortion": "distortion (bits per dimension)",
-    "iwae_bits_per_dim": "bits per dimension (importance-weighted)",
-    "active_units": "active latents",
-    "million_parameters": "parameters (millions)",
-}
-SHORT_METRICS = {
-    "fid_test": "FID (test)",
-    "fid_infinity": "FID∞",
-    "fd_dinov2": "FD-DINOv2",
-    "fd_dinov2_test": "FD-DINOv2 (test)",
-    "fd_classifier": "Fréchet distance",
-    "fd_classifier_test": "Fréchet distance (test)",
-    "fd_classifier_infinity": "FD∞",
-    "kd_classifier": "kernel distance",
-    "mind_classifier": "MIND",
-    "precision_classifier": "precision",
-    "recall_classifier": "recall",
-    "density_classifier": "density",
-    "coverage_classifier": "coverage",
-    "elbo": "ELBO",
-    "bits_per_dim": "bits/dim",
-    "rate": "rate",
-    "distortion": "distortion",
-    "iwae_bits_per_dim": "bits/dim (IW)",
-}
+ABSENT = "—"
 
 
 class StateLook(NamedTuple):
@@ -81,12 +32,12 @@ STATE_LOOKS = {
 
 def metric_label(name: str) -> str:
     """Full human name of a metric; an unknown name is shown as it is."""
-    return METRICS.get(name, name)
+    return METRICS[name].label if name in METRICS else name
 
 
 def short_metric(name: str) -> str:
     """Name of a metric for a table column."""
-    return SHORT_METRICS.get(name, METRICS.get(name, name))
+    return (METRICS[name].short or METRICS[name].label) if name in METRICS else name
 
 
 def arrow(direction: str | None) -> str:

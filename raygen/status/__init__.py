@@ -2,6 +2,6 @@
 
 from raygen.status.facts import status
 from raygen.status.story import why
-from raygen.status.text import elapsed, measured, status_text
+from raygen.status.text import measured, status_text
 
-__all__ = ["elapsed", "measured", "status", "status_text", "why"]
+__all__ = ["measured", "status", "status_text", "why"]

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from raygen.folders import StudyFolder
 from raygen.journal import Record, read_study
 from raygen.journal.records import OfTrial, Reopen, Retry, Start
@@ -69,7 +71,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "budget": _budget(study, seconds, training),
         "retries": {"used": info["retries_used"], "in_a_row": info.get("retries")},
         "finalists": [
-            {key: None if value != value else value for key, value in row.items()}
+            {key: None if pd.isna(value) else value for key, value in row.items()}
             for row in finalists(study).to_dict("records")
         ],
         "advice": advice and {"text": advice.text, "action": advice.action},

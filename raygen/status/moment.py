@@ -1,14 +1,14 @@
 """The records of a study up to a moment."""
 
-import re
 import time
 from datetime import datetime
 from itertools import takewhile
 
 from raygen.errors import InputError
 from raygen.journal import Record
+from raygen.words import seconds_in
 
-ELAPSED = re.compile(r"(?=.)(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+MOST = 40  # characters of a wrong text that are shown again
 FORMS = (
     'a time ("2026-11-22T20:10:05"), the time since the study was opened ("90s", "12m", "1h30m") '
     'or the line of a record ("#120")'
@@ -25,18 +25,15 @@ def until(records: list[Record], at: str | None) -> tuple[list[Record], float]:
         if not 1 <= number <= len(records):
             raise InputError(f"--at {at}: the records of this study are #1 to #{len(records)}")
         return records[:number], records[number - 1].time or 0.0
-    since = ELAPSED.fullmatch(at)
-    if since:
-        sizes = zip((86400, 3600, 60, 1), since.groups(default="0"), strict=True)
-        try:
-            moment = opened + sum(size * int(count) for size, count in sizes)
-        except (ValueError, OverflowError) as error:  # more digits than a number has
-            raise InputError(f"--at {at[:20]}…: must be {FORMS}") from error
+    since = seconds_in(at)
+    if since is not None:
+        moment = opened + since
     else:
         try:
             moment = datetime.fromisoformat(at).timestamp()
         except (ValueError, OverflowError) as error:
-            raise InputError(f"--at {at}: must be {FORMS}") from error
+            text = at if len(at) <= MOST else f"{at[:MOST]}…"
+            raise InputError(f"--at {text}: must be {FORMS}") from error
     if moment < opened:
         when = datetime.fromtimestamp(opened).isoformat(timespec="seconds")
         raise InputError(f"--at {at}: the study was opened later, at {when}")

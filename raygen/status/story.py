@@ -29,7 +29,8 @@ from raygen.journal.records import (
 from raygen.journal.trials import Trials
 from raygen.results import Study, fold, ranked
 from raygen.status.moment import until
-from raygen.status.text import counted, elapsed, measured, short
+from raygen.status.text import counted, measured, short
+from raygen.words import elapsed
 
 MOST = 30  # trials of a rung that are named, the best first
 
@@ -210,7 +211,7 @@ def _origin(record: Suggest, before: Sequence[Record], study: Study) -> str:
 def _known(study: Study) -> str:
     """What the sampler had been told when a study stood like this."""
     ended = study.trials[study.trials["state"] != "running"]
-    text = f"known by then: {len(ended)} ended trial{'s' * (len(ended) != 1)}"
+    text = f"known by then: {len(ended)} ended trial{'' if len(ended) == 1 else 's'}"
     if len(ended):
         text += f" ({counted(ended['state'].value_counts().to_dict())})"
     if taught := sum(each["told"] for each in study.info.get("warm", {}).values()):
@@ -235,8 +236,9 @@ def _cutoff(record: Decide, minimise: bool, scheduler: str | None) -> str:
     """What a value had to reach, and whether it did; of one objective."""
     if record.cutoff is None or isinstance(record.value, list):
         return "too few to cut any"
-    median = " (the median of what the others averaged up to there)" * (scheduler == "median")
-    text = f"cut-off {short(record.cutoff)}{median}"
+    text = f"cut-off {short(record.cutoff)}"
+    if scheduler == "median":
+        text += " (the median of what the others averaged up to there)"
     if record.band:
         text += f", noise band {short(record.band)}"
         if record.decision == "continue" and better(minimise, record.cutoff, record.value):

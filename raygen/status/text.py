@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from raygen.words import elapsed
+
 
 def status_text(found: Mapping[str, Any]) -> str:
     """What `status` returned, for a terminal."""
@@ -23,8 +25,9 @@ def status_text(found: Mapping[str, Any]) -> str:
     rows.append(("budget", [", ".join(limits)] if limits else []))
     retries = found["retries"]
     if retries["used"]:
-        most = f", of one trial at most {retries['in_a_row']} in a row"
-        rows.append(("retries", [f"{retries['used']}{most * bool(retries['in_a_row'])}"]))
+        row = retries["in_a_row"]
+        most = f", of one trial at most {row} in a row" if row else ""
+        rows.append(("retries", [f"{retries['used']}{most}"]))
     rows.append(("finalists", [_finalist_line(each) for each in found["finalists"]]))
     if found["advice"]:
         rows.append(("early values", [line for line in found["advice"].values() if line]))
@@ -36,17 +39,6 @@ def status_text(found: Mapping[str, Any]) -> str:
         for name, lines in rows
         for first, line in ((place == 0, line) for place, line in enumerate(lines))
     )
-
-
-def elapsed(seconds: float) -> str:
-    """A duration as `--at` reads it: 42s, 3m05s, 1h02m05s, 3d04h."""
-    whole = int(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days}d{hours:02d}h"
-    if hours:
-        return f"{hours}h{minutes:02d}m{whole % 60:02d}s"
-    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
 
 
 def _running_line(each: Mapping[str, Any]) -> str:
@@ -62,7 +54,7 @@ def _running_line(each: Mapping[str, Any]) -> str:
 
 def _best_line(metric: str, best: Mapping[str, Any]) -> str:
     if "mean" in best:
-        seeds = f"{best['seeds']} other seed{'s' * (best['seeds'] > 1)}"
+        seeds = f"{best['seeds']} other seed{'s' if best['seeds'] > 1 else ''}"
         return (
             f"{metric} {short(best['mean'])} by trial {best['trial']}, mean of {seeds} "
             f"({short(best['value'])} in the search)"
@@ -100,7 +92,7 @@ def measured(values: Mapping[str, Mapping[str, Any]]) -> str:
         value = "not finite" if found["value"] is None else short(found["value"])
         parts.append(f"{metric} {value}{error}")
     draws = max(len(found["each"]) for found in values.values())
-    return f"{', '.join(parts)} over {draws} draw{'s' * (draws > 1)} of samples"
+    return f"{', '.join(parts)} over {draws} draw{'s' if draws > 1 else ''} of samples"
 
 
 def counted(states: Mapping[Any, int]) -> str:

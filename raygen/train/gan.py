@@ -13,6 +13,7 @@ from raygen.data.augment import Policy
 from raygen.data.batches import Batches, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES
+from raygen.seeds import numbered
 from raygen.train.average import Average
 from raygen.train.rate import rate
 
@@ -95,7 +96,7 @@ class GanLearner:
     def step(self, batches: Batches, position: int) -> dict[str, Tensor]:
         """Train on the images from `position` on; return the losses as tensors on the device."""
         # Seeded by position: a resumed run draws the same noise, and every rank its part of it.
-        self.random.manual_seed(self.seed * 1_000_003 + position)
+        self.random.manual_seed(numbered(self.seed, position))
         self._set_rates(position)
         self.generator.train()
         self.discriminator.train().requires_grad_(True)

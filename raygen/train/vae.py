@@ -12,6 +12,7 @@ from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
+from raygen.seeds import numbered
 from raygen.train.average import Average
 from raygen.train.rate import rate
 
@@ -85,7 +86,7 @@ class VaeLearner:
         topmost of several layers. With `accumulate`, the gradient is the mean over equal parts of
         the batch; free bits then look at the mean divergence of each part, not of the batch.
         """
-        self.random.manual_seed(self.seed * 1_000_003 + position)
+        self.random.manual_seed(numbered(self.seed, position))
         self._set_rate(position)
         self.vae.train()
         images, _ = batches.at(position)

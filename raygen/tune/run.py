@@ -475,9 +475,10 @@ def drive(
 
 def _in_words(resources: Resources) -> str:
     """What a trial reserves."""
-    parts = [f"{resources.cpus:g} CPU"] + [f"{resources.gpus:g} GPU"] * bool(resources.gpus)
-    each = " and ".join(parts)
-    return f"{resources.workers} times {each}" if resources.workers > 1 else each
+    text = f"{resources.cpus:g} CPU"
+    if resources.gpus:
+        text += f" and {resources.gpus:g} GPU"
+    return f"{resources.workers} times {text}" if resources.workers > 1 else text
 
 
 def _own(error: BaseException) -> RaygenError:

@@ -14,7 +14,8 @@ from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.distributed import rank
-from raygen.metrics import METRICS, classifier, evaluate
+from raygen.metrics import METRICS, classifier, kernel
+from raygen.metrics import mind as mind_module
 from raygen.metrics.classifier import train_classifier
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.kernel import kernel_distance
@@ -31,8 +32,8 @@ BOUNDS = ("elbo", "rate", "distortion", "bits_per_dim")
 def scores() -> dict[str, float]:
     """Of a hardly trained classifier, and with fewer subsets and lines: all is the same code."""
     classifier.train_classifier = partial(train_classifier, steps=2)
-    evaluate.kernel_distance = partial(kernel_distance, subsets=3)
-    evaluate.mind = partial(mind, lines=20)
+    kernel.kernel_distance = partial(kernel_distance, subsets=3)
+    mind_module.mind = partial(mind, lines=20)
     train, test = (
         Split(*map(torch.from_numpy, draw_shapes(n, seed))) for n, seed in ((2400, 0), (400, 1))
     )
@@ -46,8 +47,8 @@ def test_every_metric_of_two_ranks_is_that_of_one_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
-    for module, name in ((classifier, "train_classifier"), (evaluate, "kernel_distance"),
-                         (evaluate, "mind")):  # fmt: skip
+    for module, name in ((classifier, "train_classifier"), (kernel, "kernel_distance"),
+                         (mind_module, "mind")):  # fmt: skip
         monkeypatch.setattr(module, name, getattr(module, name))  # put back afterwards
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -11,7 +11,8 @@ from raygen.config import Study, load_study
 from raygen.journal.records import End, Record, Report, Retry, Start, Suggest
 from raygen.notices import Alive, Machines, Notice
 from raygen.progress.board import Board
-from raygen.progress.live import ROWS, counts, left, live_table, short_time, sparkline
+from raygen.progress.live import ROWS, counts, left, live_table, sparkline
+from raygen.words import short_time
 
 
 @pytest.fixture

@@ -17,8 +17,9 @@ from raygen.journal.records import (
     Suggest,
 )
 from raygen.notices import Alive, Earlier, Notice
-from raygen.progress import StudyProgress, parse_duration, plan
+from raygen.progress import StudyProgress, plan
 from raygen.progress.lines import EVERY, Loudness
+from raygen.words import parse_duration
 
 
 @pytest.fixture

@@ -1,0 +1,42 @@
+"""Durations: one reader for every option, and what is written reads back."""
+
+from pathlib import Path
+
+import pytest
+
+from raygen.errors import InputError
+from raygen.seeds import numbered
+from raygen.status import status
+from raygen.words import elapsed, parse_duration, seconds_in, short_time
+from report.journals import make_info, write_study
+
+TEXTS = ["90s", "45m", "1.5h", "1h30m", "0.5d", "3d04h", "30m1h"]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_what_time_reads_at_reads_too(tmp_path: Path, text: str) -> None:
+    folder = write_study(tmp_path, make_info(), [])
+    opened = status(folder, at="#1")["at"]
+
+    assert status(folder, at=text)["at"] == pytest.approx(opened + parse_duration(text))
+
+
+@pytest.mark.parametrize("seconds", [0, 59, 60, 3599, 3600, 86399, 90000, 10**7])
+def test_what_is_written_reads_back_to_within_its_last_unit(seconds: int) -> None:
+    for text, unit in ((elapsed(seconds), 1), (short_time(seconds), 60)):
+        read = seconds_in(text)
+        assert read is not None
+        assert read <= seconds < read + max(unit, 3600 if "d" in text else 0)
+
+
+@pytest.mark.parametrize("text", ["", "12", "h", "1h x", "-5s", "1.h", "9" * 400 + "d"])
+def test_what_is_no_finite_duration_is_none(text: str) -> None:
+    assert seconds_in(text) is None
+    with pytest.raises(InputError):
+        parse_duration(text)
+
+
+def test_numbered_seeds_of_neighbouring_studies_do_not_meet() -> None:
+    seeds = {numbered(seed, number) for seed in range(3) for number in range(1000)}
+
+    assert len(seeds) == 3000
