@@ -184,7 +184,7 @@ def test_states_are_counted_most_frequent_first(make_study: Make) -> None:
 def test_every_table_of_an_empty_study_is_empty(make_study: Make) -> None:
     study = make_study([])
 
-    for table in (curves, progress, projected, state_counts):
+    for table in (curves_table, progress_table, projected, state_counts):
         assert isinstance(table(study), pd.DataFrame | pd.Series)
         assert len(table(study)) == 0
     assert contenders(study) == []
@@ -219,7 +219,7 @@ def test_replicates_change_no_table_of_the_search(make_study: Make) -> None:
     alone = make_study(search)
     both = make_study([*search, finals(0), *replicate(2, 0, 1.0)], folder="both")
 
-    for table in (curves, progress, projected, state_counts):
+    for table in (curves_table, progress_table, projected, state_counts):
         assert table(both).equals(table(alone))
     assert compute_saved(both).equals(compute_saved(alone))
 
