@@ -40,7 +40,7 @@ def marks(
 
     `hover` and its `text`, one per trial, are what a hover says: by default the state, the reason
     for it if the table has one, and the value. `legend` is for several panels, of which one has the
-    legend for all. A click on a point that is not `linked` selects nothing.
+    legend for all. Points that are not `linked` take no part in filters and in the selection.
     """
     look = STATE_LOOKS[state]
     if not hover:

@@ -2,7 +2,7 @@
 
 from raygen.report.findings import Verdict
 from raygen.report.gains import against
-from raygen.report.health import health as checks_of
+from raygen.report.health import health
 from raygen.report.labels import (
     STATE_LOOKS,
     better,
@@ -101,15 +101,15 @@ def _what_to_change(study: Study) -> str:
     return f"Before another search {lower}, or train longer (--set budget.kimg=…)."
 
 
-def health(study: Study) -> str:
+def checks(study: Study) -> str:
     """How many checks passed, and which did not."""
-    checks = checks_of(study)
-    if not checks:
+    results = health(study)
+    if not results:
         return "Nothing to check yet: no trial has started."
-    warned = [check.name.lower() for check in checks if check.state == "warn"]
-    unsure = [check.name.lower() for check in checks if check.state == "open"]
-    passed = sum(check.state == "pass" for check in checks)
-    text = f"{passed} of {counted(len(checks), 'check')} passed"
+    warned = [check.name.lower() for check in results if check.state == "warn"]
+    unsure = [check.name.lower() for check in results if check.state == "open"]
+    passed = sum(check.state == "pass" for check in results)
+    text = f"{passed} of {counted(len(results), 'check')} passed"
     text += f"; look at {listed(warned)}" if warned else "; none warns"
     return text + (f"; open: {listed(unsure)}." if unsure else ".")
 

@@ -89,7 +89,7 @@ def health_section(study: Study) -> tuple[str, str]:
         if checks
         else ""
     )
-    return leads.health(study), body
+    return leads.checks(study), body
 
 
 def trials_section(study: Study) -> tuple[str, str]:

@@ -59,7 +59,7 @@ def slices_table(study: Study, top: int = TOP) -> pd.DataFrame:
 
 
 def slices_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None) -> go.Figure:
-    """One panel per setting; dotted lines are the ends of its range."""
+    """One panel per setting, the objective upwards."""
     names = list(dict.fromkeys(table["name"]))
     columns = min(COLUMNS_OF_PANELS, max(1, len(names)))
     rows = max(1, -(-len(names) // columns))
