@@ -45,7 +45,7 @@ def note(text: str) -> str:
     return f'<p class="note">{escape(text)}</p>' if text else ""
 
 
-def table(head: list[str], rows: list[list[str]]) -> str:
+def html_table(head: list[str], rows: list[list[str]]) -> str:
     """A plain table whose first column names the row; plain texts."""
     top = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
     body = "".join(
@@ -63,4 +63,4 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 def data_table(summary: str, head: list[str], rows: list[list[str]]) -> str:
     """The same, folded away: the numbers of a chart for those who do not see it."""
-    return f"<details><summary>{escape(summary)}</summary>{table(head, rows)}</details>"
+    return f"<details><summary>{escape(summary)}</summary>{html_table(head, rows)}</details>"

@@ -12,8 +12,8 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygen.report.labels import STATE_LOOKS, arrow, short_metric
-from raygen.report.tables import Scale, scale_of
+from raygen.report.labels import ABSENT, STATE_LOOKS, arrow, number, short_metric
+from raygen.report.tables import Parameter, Scale, scale_of
 
 BEST = ["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito 2008
 SEQUENCE = ["#08306b", "#2171b5", "#6baed6", "#b3cfe8", "#dcdcdc"]  # best fifth first
@@ -23,20 +23,80 @@ SINGLE = "#D55E00"
 PALE = 0.35  # opacity of trials that cannot be on the front
 
 
-def marks(table: pd.DataFrame, state: str, x: str) -> go.Scatter:
+def marks(
+    table: pd.DataFrame,
+    state: str,
+    x: str,
+    y: str = "value",
+    *,
+    hover: str = "",
+    text: list[Any] | None = None,
+    size: int = 8,
+    opacity: float | None = None,
+    legend: bool | None = None,
+    linked: bool = True,
+) -> go.Scatter:
+    """The trials of one state as points.
+
+    `hover` and its `text`, one per trial, are what a hover says: by default the state, the reason
+    for it if the table has one, and the value. `legend` is for several panels, of which one has the
+    legend for all. Points that are not `linked` take no part in filters and in the selection.
+    """
     look = STATE_LOOKS[state]
-    reasons = table["reason"] if "reason" in table else pd.Series("", index=table.index)
+    if not hover:
+        hover = f"trial %{{customdata}}, {look.text}%{{text}}<br>%{{y:.4g}}"
+        reasons = table["reason"] if "reason" in table else pd.Series("", index=table.index)
+        text = [f"<br>{safe(reason)}" if reason else "" for reason in reasons]
     return go.Scatter(
         x=plain(table[x]),
-        y=plain(table["value"]),
+        y=plain(table[y]),
         customdata=[int(trial) for trial in table["trial"]],
-        text=[f"<br>{safe(reason)}" if reason else "" for reason in reasons],
+        text=text,
         mode="markers",
         name=look.text,
-        marker={"symbol": look.symbol, "size": 8, "color": look.colour},
-        hovertemplate=f"trial %{{customdata}}, {look.text}%{{text}}<br>%{{y:.4g}}<extra></extra>",
-        meta={"role": f"state-{state}", "linked": x != "kimg"},
+        showlegend=legend,
+        legendgroup=None if legend is None else state,
+        opacity=opacity,
+        marker={"symbol": look.symbol, "size": size, "color": look.colour},
+        hovertemplate=f"{hover}<extra></extra>",
+        meta={"role": f"state-{state}", "linked": linked},
     )
+
+
+def front_marks(table: pd.DataFrame, x: str, y: str, legend: bool) -> list[go.Scatter]:
+    """Trials by state for a chart with a front: those that cannot be on it are pale."""
+    return [
+        marks(
+            table[table["state"] == state],
+            state,
+            x,
+            y,
+            hover="trial %{customdata}<br>%{x:.4g}, %{y:.4g}",
+            opacity=1 if state == "completed" else PALE,
+            legend=legend,
+        )
+        for state in states_of(table)
+    ]
+
+
+def staircase(x: pd.Series, y: pd.Series, name: str, legend: bool) -> go.Scatter:
+    """The line along a front."""
+    return go.Scatter(
+        x=plain(x),
+        y=plain(y),
+        mode="lines",
+        name=name,
+        showlegend=legend,
+        line={"shape": "hv", "width": 2, "color": BEST[1]},
+        hoverinfo="skip",
+        meta={"role": "front"},
+    )
+
+
+def states_of(table: pd.DataFrame) -> list[str]:
+    """The states that occur in a table, in the order of every legend."""
+    present = set(table["state"])
+    return [state for state in STATE_LOOKS if state in present]
 
 
 def selected(mode: Any) -> go.Scatter:
@@ -110,15 +170,39 @@ def axis_title(metric: str, info: dict[str, Any]) -> str:
 
 
 def time_unit(seconds: pd.Series) -> tuple[float, str]:
-    total = seconds.max() if len(seconds) else 0
-    return (
-        (3600.0, "hours") if total > 2 * 3600 else (60.0, "minutes") if total > 120 else (1.0, "s")
-    )
+    """Size in seconds and name of the unit for times up to these."""
+    longest = seconds.max() if len(seconds) else 0
+    if longest > 2 * 3600:
+        return 3600.0, "hours"
+    if longest > 120:
+        return 60.0, "minutes"
+    return 1.0, "s"
+
+
+def parameter_ticks(parameter: Parameter) -> list[tuple[float, str]]:
+    """Positions in a range, 0 to 1, and what is there: every choice, or the ends."""
+    if parameter.kind == "choice":
+        return [(parameter.unit(choice), choice) for choice in parameter.choices]
+    return scale_ticks(Scale(float(parameter.low or 0), float(parameter.high or 0), parameter.log))
+
+
+def scale_ticks(scale: Scale) -> list[tuple[float, str]]:
+    """Both ends, and between them the decades of a log axis or the middle of a linear one."""
+    inner: list[float] = []
+    if scale.log:
+        first, last = math.floor(math.log10(scale.low)), math.ceil(math.log10(scale.high))
+        inner = [10.0**power for power in range(first, last + 1)]
+    elif scale.high > scale.low:
+        inner = [(scale.low + scale.high) / 2]
+    places = [(scale.unit(value), value) for value in inner if scale.low < value < scale.high]
+    kept = [(at, value) for at, value in places if 0.1 < at < 0.9]
+    ends = [(0.0, scale.low), (1.0, scale.high)] if scale.high > scale.low else [(0.5, scale.low)]
+    return [(at, ABSENT if value is None else number(value, 3)) for at, value in ends + kept]
 
 
 def plain(column: pd.Series) -> list[Any]:
-    """Plain Python numbers: plotly would pack an array into base64, which page.js cannot filter."""
-    return [value if isinstance(value, int) else float(value) for value in column.tolist()]
+    """Plain Python values: plotly would pack an array into base64, which page.js cannot filter."""
+    return [value if isinstance(value, int | str) else float(value) for value in column.tolist()]
 
 
 def safe(value: str) -> str:

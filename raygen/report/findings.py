@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from raygen.failure import why_useless
+from raygen.report.charts.importance import EVIDENT, importance_table, settled
 from raygen.report.contrast import Contrast, contrast
 from raygen.report.health import health
-from raygen.report.importance import EVIDENT, importance, settled
 from raygen.report.labels import counted, number, percent, short_names
 from raygen.report.pictures import variation
 from raygen.report.tables import compute_saved, has_default, judged
@@ -86,7 +86,7 @@ def verdict(study: Study) -> Verdict | None:
 
 def _seen_to_fail(study: Study, best: pd.Series) -> str:
     """Why the pictures of a trial say that it failed, where its journal says nothing of them."""
-    if best["variation"] == best["variation"]:
+    if pd.notna(best["variation"]):
         return ""
     share = variation(study, int(best["trial"]), float(best["best_kimg"]))
     return why_useless(str(study.info.get("family")), share)
@@ -108,7 +108,7 @@ def findings(study: Study) -> list[Finding]:
 
 
 def _what_matters(study: Study) -> Finding | None:
-    table = importance(study)
+    table = importance_table(study)
     if table.empty or table["share"].iloc[0] == 0:
         return None
     short = short_names(table["name"])

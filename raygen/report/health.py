@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from raygen.report.charts.progress import progress_table
 from raygen.report.gains import against
 from raygen.report.labels import (
     STATE_LOOKS,
@@ -16,7 +17,7 @@ from raygen.report.labels import (
     short_names,
 )
 from raygen.report.memo import once
-from raygen.report.tables import at_best, judged, parameters, progress, state_counts
+from raygen.report.tables import at_best, judged, parameters, state_counts
 from raygen.results import (
     ERROR,
     Study,
@@ -110,7 +111,7 @@ def at_the_edge(study: Study) -> Check | None:
 
 def improving(study: Study) -> Check | None:
     """Whether more trials would help."""
-    table = progress(study)
+    table = progress_table(study)
     known = table[table["best"].notna()]
     if len(known) < 8:
         return Check("Still improving", "open", "Too few trials to say.")

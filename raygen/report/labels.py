@@ -100,6 +100,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if 0 < share < 0.0995 else f"{100 * share:.0f} %"
 
 
+def interval(low: float, high: float) -> str:
+    """The interval of a mean, to follow it; "" if it is unknown."""
+    if math.isnan(low):
+        return ""
+    return f" (95 % interval {number(low)} to {number(high)})"
+
+
 def counted(n: int, noun: str) -> str:
     """1 trial, 3 trials."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"

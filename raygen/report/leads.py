@@ -1,21 +1,21 @@
-"""The one sentence that opens each section, made from the data."""
+"""The one sentence that opens each section without a chart, made from the data."""
 
 from raygen.report.findings import Verdict
 from raygen.report.gains import against
-from raygen.report.health import health as checks_of
+from raygen.report.health import health
 from raygen.report.labels import (
     STATE_LOOKS,
     better,
     counted,
+    interval,
     listed,
     metric_label,
     number,
-    percent,
     short_metric,
 )
 from raygen.report.tables import judged, parameters, state_counts
 from raygen.report.trials_table import MOST
-from raygen.results import Study, finalists, pareto, ranked
+from raygen.results import Study, pareto, ranked
 
 FAMILIES = {"gan": "GAN", "vae": "VAE"}
 
@@ -28,7 +28,7 @@ def searched(study: Study) -> str:
     aim = "lowest" if study.minimise else "highest"
     settings = counted(len(parameters(study)), "setting")
     where = f" on {data}" if data else ""
-    others = [short_metric(each["metric"]) for each in study.objectives[1:]]
+    others = [short_metric(objective["metric"]) for objective in study.objectives[1:]]
     traded = f", traded off against {listed(others)}" if others else ""
     return (
         f"{settings} of a {family}{where}, searched for the {aim} "
@@ -75,7 +75,7 @@ def _configuration(study: Study, found: Verdict) -> str:
         seeds = counted(found.seeds, "new seed")
         mean = f"The settings of trial {found.trial} reach {name} {number(found.value)}"
         average = "" if found.seeds == 1 else " on average"
-        return f"{mean}{average} over {seeds}{_interval(found.low, found.high)}"
+        return f"{mean}{average} over {seeds}{interval(found.low, found.high)}"
     at = f"{number(found.value)} at {number(found.kimg)} kimg"
     return f"The settings of trial {found.trial} reached {name} {at}, with one seed"
 
@@ -101,45 +101,17 @@ def _what_to_change(study: Study) -> str:
     return f"Before another search {lower}, or train longer (--set budget.kimg=…)."
 
 
-def health(study: Study) -> str:
+def checks(study: Study) -> str:
     """How many checks passed, and which did not."""
-    checks = checks_of(study)
-    if not checks:
+    results = health(study)
+    if not results:
         return "Nothing to check yet: no trial has started."
-    warned = [check.name.lower() for check in checks if check.state == "warn"]
-    unsure = [check.name.lower() for check in checks if check.state == "open"]
-    passed = sum(check.state == "pass" for check in checks)
-    text = f"{passed} of {counted(len(checks), 'check')} passed"
+    warned = [check.name.lower() for check in results if check.state == "warn"]
+    unsure = [check.name.lower() for check in results if check.state == "open"]
+    passed = sum(check.state == "pass" for check in results)
+    text = f"{passed} of {counted(len(results), 'check')} passed"
     text += f"; look at {listed(warned)}" if warned else "; none warns"
     return text + (f"; open: {listed(unsure)}." if unsure else ".")
-
-
-def finals(study: Study) -> tuple[str, bool]:
-    """Sentence, and whether there is a chart to draw."""
-    table = finalists(study)
-    if table.empty:
-        why = " (no finalists with several objectives)" if len(study.objectives) > 1 else ""
-        return f"No trial was trained again with other seeds{why}: every value is one seed.", False
-    rows = list(judged(study).values())
-    if not rows:
-        chosen = counted(len(table), "finalist")
-        return f"{chosen} to be trained again with other seeds; none has finished yet.", True
-    best = rows[0]
-    text = (
-        f"With other seeds trial {int(best['trial'])} is the best of "
-        f"{counted(len(table), 'finalist')}: {number(best['mean'])} over "
-        f"{counted(int(best['seeds']), 'seed')}{_interval(best['low'], best['high'])}, "
-        + against(
-            study, best["mean"], best["single"], f"the {number(best['single'])} of the search"
-        )
-    )
-    if best["best"] == best["best"] and len(table) > 1:
-        text += f"; it is the best with probability {percent(best['best'])}"
-    broken = int((study.replicates["state"] == "diverged").sum())
-    if broken:
-        text += f"; {counted(broken, 'run')} of {len(study.replicates)} diverged"
-    over = (study.info.get("race") or {}).get("settled")
-    return text + ("." if over else ". The race is not over."), True
 
 
 def trials(study: Study) -> str:
@@ -171,11 +143,6 @@ def reproduce(study: Study) -> str:
     )
 
 
-def _interval(low: float, high: float) -> str:
-    """The interval of a mean, if it is known."""
-    return f" (95 % interval {number(low)} to {number(high)})" if low == low else ""
-
-
 def _front(study: Study, found: Verdict) -> str:
     """How the verdict begins with several objectives; "" unless they are really in conflict."""
     front = pareto(study)
@@ -183,7 +150,7 @@ def _front(study: Study, found: Verdict) -> str:
         return ""
     named = [str(trial) for trial in front[:12]]
     named += [f"{len(front) - 12} more"] if len(front) > 12 else []
-    metrics = listed(short_metric(each["metric"]) for each in study.objectives)
+    metrics = listed(short_metric(objective["metric"]) for objective in study.objectives)
     end = "lowest" if study.minimise else "highest"
     return (
         f"No single best: trials {listed(named)} trade {metrics} off. Trial {found.trial} has the "

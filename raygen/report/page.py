@@ -10,7 +10,7 @@ import pandas as pd
 
 from raygen.errors import our_bug
 from raygen.files import write_text
-from raygen.report.figures import FIGURES
+from raygen.report.charts import CHARTS
 from raygen.report.filter_bar import filter_bar
 from raygen.report.frame import document, figure_data, plain
 from raygen.report.header import header
@@ -71,7 +71,7 @@ def page_data(study: Study) -> dict[str, Any]:
         "history": _table(study.history),
         "settings": short_names(parameter.name for parameter in varying(study)),
         "states": {state: f"{look.glyph} {look.text}" for state, look in STATE_LOOKS.items()},
-        "figures": {name: _figure(study, draw) for name, draw in FIGURES.items()},
+        "figures": {chart.name: _figure(study, chart.draw) for chart in CHARTS},
     }
 
 

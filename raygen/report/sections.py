@@ -1,6 +1,7 @@
 """The sections of the page, in reading order: study -> HTML. Each opens with its answer."""
 
 import json
+import math
 import shlex
 from collections.abc import Callable
 from html import escape
@@ -9,17 +10,15 @@ from typing import Any, NamedTuple
 from raygen.document import dump, flatten
 from raygen.report import leads
 from raygen.report.blocks import code
-from raygen.report.chart_sections import (
-    budget_section,
-    curves_section,
-    finalists_section,
-    importance_section,
-    parallel_section,
-    progress_section,
-    slices_section,
-    timeline_section,
-    trade_offs_section,
-)
+from raygen.report.charts.budget import budget_section
+from raygen.report.charts.curves import curves_section
+from raygen.report.charts.finalists import finalists_section
+from raygen.report.charts.importance import importance_section
+from raygen.report.charts.parallel import parallel_section
+from raygen.report.charts.progress import progress_section
+from raygen.report.charts.slices import slices_section
+from raygen.report.charts.timeline import timeline_section
+from raygen.report.charts.tradeoffs import tradeoffs_section
 from raygen.report.comparison import comparison
 from raygen.report.findings import Verdict, findings, verdict
 from raygen.report.gains import gain
@@ -90,7 +89,7 @@ def health_section(study: Study) -> tuple[str, str]:
         if checks
         else ""
     )
-    return leads.health(study), body
+    return leads.checks(study), body
 
 
 def trials_section(study: Study) -> tuple[str, str]:
@@ -153,7 +152,7 @@ SECTIONS = [
     Section("importance", "Importance", importance_section),
     Section("parallel", "Combinations", parallel_section),
     Section("slices", "Slices", slices_section),
-    Section("tradeoffs", "Trade-offs", trade_offs_section),
+    Section("tradeoffs", "Trade-offs", tradeoffs_section),
     Section("augment", "Generated data", augment_section),
     Section("audit", "Copying", audit_section),
     Section("timeline", "Timeline", timeline_section),
@@ -186,7 +185,7 @@ def _cards(study: Study, found: Verdict) -> str:
             ("New seeds against the search", gain(study, found.value, found.single),
              f"one seed, the best of many: {number(found.single)}")
         )  # fmt: skip
-    if found.median == found.median:
+    if not math.isnan(found.median):
         cards.append(
             ("Against the median", gain(study, found.value, found.median),
              f"completed trials: {number(found.median)}")
@@ -203,7 +202,7 @@ def _basis(found: Verdict) -> str:
     if not found.seeds:
         return f" at {number(found.kimg)} kimg, one seed"
     text = f", mean of {counted(found.seeds, 'other seed')}"
-    if found.low == found.low:
+    if not math.isnan(found.low):
         text += f", 95 %: {number(found.low)} to {number(found.high)}"
     return text
 

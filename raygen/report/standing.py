@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from raygen.report.charts.progress import progress_table
 from raygen.report.contrast import seed_values
 from raygen.report.findings import verdict
-from raygen.report.tables import has_default, progress
+from raygen.report.tables import has_default
 from raygen.results import Study
 
 
@@ -96,7 +97,7 @@ def warnings(found: list[Group]) -> list[str]:
 
 def best_so_far(study: Study) -> pd.DataFrame:
     """One row per improvement: seconds of training of all trials so far, best, trial."""
-    table = progress(study)
+    table = progress_table(study)
     known = table[table["best"].notna()]
     steps = known[known["best"] != known["best"].shift()]
     rows = steps[["compute", "best", "trial"]]

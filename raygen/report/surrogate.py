@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from raygen.report.labels import percent
 from raygen.report.memo import once
 from raygen.report.tables import (
     Parameter,
@@ -51,6 +52,24 @@ class Surrogate(NamedTuple):
     @property
     def trusted(self) -> bool:
         return self.r2 >= TRUSTED and self.near
+
+    @property
+    def explained(self) -> str:
+        """How much of the differences between left-out trials it explains, as text."""
+        return percent(max(0.0, self.r2))
+
+    @property
+    def doubt(self) -> str:
+        """Why it is not trusted."""
+        if self.r2 < TRUSTED:
+            return (
+                f"the surrogate explains {self.explained} of how {self.trials} trials differ when "
+                f"each is left out in turn, and less than {percent(TRUSTED)} is not worth drawing"
+            )
+        return (
+            "at the default or at the best trial the surrogate is off by more than "
+            f"{percent(NEAR)} of what was measured"
+        )
 
     def predict(self, positions: np.ndarray) -> np.ndarray:
         """Positions (m, d) -> values of the objective (m,)."""

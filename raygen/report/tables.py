@@ -1,4 +1,4 @@
-"""Study -> one table per question of the report: pandas in, pandas out, nothing drawn."""
+"""Study -> tables that several parts of the report use: pandas in, pandas out, nothing drawn."""
 
 import math
 from typing import Any, NamedTuple
@@ -10,14 +10,8 @@ from raygen.report.labels import ABSENT, setting
 from raygen.report.memo import once
 from raygen.results import Study, finalists, pareto, ranked
 
-ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
 WIDE = 10.0  # a positive metric that spans more than this factor is shown on a log scale
-CURVES = {
-    "trial": int, "kimg": float, "value": float, "state": str, "reason": str, "rank": float,
-    "last": bool,
-}  # fmt: skip
 DRAWN = 1000  # trials in a chart; above this a browser is slow
-LINES = 300  # in the parallel coordinates; above this they are one blob
 FENCE = 6.0  # values worse than the quartile by this many quartile ranges are off the scale
 
 
@@ -123,55 +117,20 @@ def scale_of(values: pd.Series, minimise: bool) -> Scale | None:
 
 
 @once
-def curves(study: Study) -> pd.DataFrame:
-    """One row per report: trial, kimg, value (finite or nan), state, reason, rank, last.
-
-    `rank` is 0 for the best trial, nan for one without a value; `last` marks the report a trial
-    ended with (its last finite one, so that a mark can be drawn there).
-    """
+def reports(study: Study) -> pd.DataFrame:
+    """One row per report of the objective, in order: trial, kimg, value (finite or nan)."""
+    columns = {"trial": int, "kimg": float, "value": float}
     if study.metric not in study.history:
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in CURVES.items()})
-    table = study.history[["trial", "kimg", study.metric]].set_axis(
-        ["trial", "kimg", "value"], axis=1
-    )
+        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+    table = study.history[["trial", "kimg", study.metric]].set_axis(list(columns), axis=1)
     table["value"] = pd.to_numeric(table["value"]).replace([math.inf, -math.inf], math.nan)
-    rank = {trial: place for place, trial in enumerate(ranked(study)["trial"])}
-    facts = study.trials.set_index("trial")
-    table["state"] = table["trial"].map(facts["state"])
-    table["reason"] = table["trial"].map(facts["reason"]).fillna("")
-    table["rank"] = table["trial"].map(rank).astype(float)
-    table = table.sort_values(["trial", "kimg"], kind="stable").reset_index(drop=True)
-    finite = table[table["value"].notna()]
-    table["last"] = False
-    table.loc[finite.groupby("trial").tail(1).index, "last"] = True
-    return table
+    return table.sort_values(["trial", "kimg"], kind="stable").reset_index(drop=True)
 
 
 def judged(study: Study) -> dict[int, dict[str, float]]:
     """The row of `finalists` of each trial that another seed has judged, best first."""
     rows = finalists(study).astype(float).to_dict("records")
     return {int(row["trial"]): {str(k): v for k, v in row.items()} for row in rows if row["seeds"]}
-
-
-def seed_values(study: Study) -> pd.DataFrame:
-    """One row per value of a finalist: trial, seed, state, value; `state` single: in the search.
-
-    A replicate that diverged has the best value it reached; the means leave it out.
-    """
-    columns = ["trial", "seed", "state", "value"]
-    chosen = finalists(study)["trial"]
-    single = study.trials[study.trials["trial"].isin(chosen)].assign(state="single")[columns]
-    again = study.replicates.drop(columns="trial").rename(columns={"of": "trial"})[columns]
-    return pd.concat([single, again], ignore_index=True).dropna(subset="value")
-
-
-def trade_offs(study: Study) -> pd.DataFrame:
-    """One row per trial that has every objective: trial, state, front, and a column for each."""
-    table = study.values.copy()
-    states = dict(zip(study.trials["trial"], study.trials["state"], strict=True))
-    table.insert(1, "state", table["trial"].map(states))
-    table.insert(2, "front", table["trial"].isin(pareto(study)))
-    return table
 
 
 @once
@@ -184,8 +143,8 @@ def projected(study: Study) -> pd.DataFrame:
     pass for better than a good one that was cut. Used for importance and colours only.
     """
     scale = value_scale(study)
-    own = study.trials.set_index("trial")["value"].dropna().astype(float)
-    if scale is not None and len(own):
+    values = study.trials.set_index("trial")["value"].dropna().astype(float)
+    if scale is not None and len(values):
         at_rungs = _at_rungs(study, scale)
         steps = at_rungs.diff(axis=1).median().fillna(0)
         ahead = (steps.sum() - steps.cumsum()).to_numpy()
@@ -193,8 +152,8 @@ def projected(study: Study) -> pd.DataFrame:
         place = at_rungs.columns.get_indexer(pd.Index(reached))
         carried = at_rungs.ffill(axis=1).iloc[:, -1] + ahead[place] if len(at_rungs) else reached
         carried = carried[ahead[place] != 0].map(scale.unwarp)
-        own.loc[carried.index] = carried
-    order = own.rename("value").reset_index()
+        values.loc[carried.index] = carried
+    order = values.rename("value").reset_index()
     return order.sort_values(
         ["value", "trial"], ascending=[study.minimise, True], ignore_index=True
     )
@@ -223,22 +182,6 @@ def only_drawn(
     return table[kept if also is None else kept | also]
 
 
-def progress(study: Study) -> pd.DataFrame:
-    """One row per trial: trial, state, value, compute, best.
-
-    `compute` is the training time of all trials up to this one in seconds. `best` is the best
-    value of a completed trial so far; of any trial while none has completed in the whole study.
-    """
-    table = study.trials[["trial", "state", "value", "seconds"]].copy()
-    table["compute"] = table["seconds"].fillna(0).astype(float).cumsum()
-    counts = table["state"] == "completed"
-    if not (counts & table["value"].notna()).any():
-        counts = table["value"].notna()
-    eligible = table["value"].where(counts).astype(float)
-    running = eligible.cummin() if study.minimise else eligible.cummax()
-    return table.drop(columns="seconds").assign(best=running.ffill())
-
-
 def compute_saved(study: Study) -> pd.Series:
     """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
     full = (study.info.get("budget") or {}).get("kimg") or max(study.info.get("rungs") or [0])
@@ -249,9 +192,9 @@ def compute_saved(study: Study) -> pd.Series:
 def at_best(study: Study, trial: int) -> pd.Series:
     """The report at which a trial's objective was best (all metrics); empty if it has none."""
     row = study.trials.set_index("trial").loc[trial]
-    mine = study.history[study.history["trial"] == trial]
-    mine = mine[mine["kimg"] == row["best_kimg"]]
-    return mine.iloc[-1] if len(mine) else pd.Series(dtype=object)
+    reported = study.history[study.history["trial"] == trial]
+    reported = reported[reported["kimg"] == row["best_kimg"]]
+    return reported.iloc[-1] if len(reported) else pd.Series(dtype=object)
 
 
 def contenders(study: Study, top: int = 5) -> list[int]:
@@ -286,7 +229,7 @@ def differing(study: Study, trials: list[int]) -> dict[str, bool]:
 
 def _at_rungs(study: Study, scale: Scale) -> pd.DataFrame:
     """Warped value by trial (index) and rung in kimg (columns); nan where not reached."""
-    table = curves(study)
+    table = reports(study)
     table = table[table["value"].notna()].astype({"kimg": float, "value": float})
     rungs = [float(rung) for rung in study.info.get("rungs") or []]
     seen = table["kimg"].unique()
@@ -300,8 +243,8 @@ def _declared(item: dict[str, Any], trials: pd.DataFrame) -> Parameter:
     choices = tuple(setting(choice) for choice in item.get("choices") or ())
     low, high = item.get("low"), item.get("high")
     if item["kind"] != "choice" and (low is None or high is None):
-        known = item["name"] in trials
-        return _inferred(item["name"], trials[item["name"]] if known else pd.Series(dtype=object))
+        name = item["name"]
+        return _inferred(name, trials[name] if name in trials else pd.Series(dtype=object))
     return Parameter(item["name"], item["kind"], low, high, bool(item.get("log")), choices)
 
 

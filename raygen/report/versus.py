@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from raygen.errors import InputError
 from raygen.files import write_text
-from raygen.report.blocks import chart, table
+from raygen.report.blocks import chart, html_table
 from raygen.report.comparison import picture_html
 from raygen.report.contrast import unpaired
 from raygen.report.drawing import BEST, axis_title, layout, plain, time_unit
@@ -200,7 +200,7 @@ def _facts(found: list[Standing], names: list[str]) -> str:
         "rests on": lambda one: counted(one.seeds, "other seed") if one.seeds else "one seed",
     }
     rows = [[name, *(read(one) for one in found)] for name, read in facts.items()]
-    return table(["", *names], rows)
+    return html_table(["", *names], rows)
 
 
 def _differ(found: list[Standing]) -> str:

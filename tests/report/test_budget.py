@@ -5,9 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from raygen.report.budget import early_values, rung_pairs, rung_savings
-from raygen.report.chart_leads import budget
-from raygen.report.figures import draw_budget
+from raygen.report.charts.budget import (
+    CHART,
+    budget_sentence,
+    budget_table,
+    rung_pairs,
+    rung_savings,
+)
 from raygen.report.health import health as checks
 from raygen.results import Study, judgement, rung_agreement
 from report.journals import end, report, suggest
@@ -26,7 +30,7 @@ def test_an_early_value_is_the_best_until_that_rung_and_stopped_trials_have_none
 ) -> None:
     study = make_study(trial(0, [5, 7, 3]) + trial(1, [9], "stopped"))
 
-    assert early_values(study).to_dict("records") == [
+    assert budget_table(study).to_dict("records") == [
         {"trial": 0, "state": "completed", "kimg": 2.0, "early": 5.0, "value": 3.0},
         {"trial": 0, "state": "completed", "kimg": 6.0, "early": 5.0, "value": 3.0},
     ]
@@ -84,16 +88,16 @@ def test_health_and_budget_say_the_same_of_the_same_rung(make_study: Make, growi
     health = rung_agreement(study).set_index("kimg")["rho"]
 
     assert health.to_dict() == pytest.approx(final.to_dict())
-    assert f"{final[2.0]:.2f}" in budget(study)[0]
+    assert f"{final[2.0]:.2f}" in budget_sentence(study)[0]
     (check,) = (check for check in checks(study) if check.name == "Rung correlation")
     assert f"{final[2.0]:.2f}" in check.text
     assert judgement(final[2.0], 9) in check.text
-    assert judgement(final[2.0], 9) in budget(study)[0]
+    assert judgement(final[2.0], 9) in budget_sentence(study)[0]
 
 
 def test_the_figure_has_a_panel_per_rung_with_its_points(make_study: Make) -> None:
     records = [record for n in range(5) for record in trial(n, [9.0 - n, 8.0 - n, 7.0 - n])]
-    figure = draw_budget(make_study(records))
+    figure = CHART.draw(make_study(records))
     points = [trace for trace in figure.data if trace.meta.get("linked")]
 
     assert [sorted(trace.x) for trace in points] == [[5, 6, 7, 8, 9], [4, 5, 6, 7, 8]]

@@ -6,19 +6,14 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 
+from raygen import results
 from raygen.journal import STATES
-from raygen.report.axes import axes, lines
-from raygen.report.figures import (
-    FIGURES,
-    draw_curves,
-    draw_finalists,
-    draw_parallel,
-    draw_progress,
-    draw_trade_offs,
-)
+from raygen.report.charts import FIGURES, curves, finalists, parallel, progress, tradeoffs
+from raygen.report.charts.curves import curves_table
+from raygen.report.charts.finalists import finalists_table
+from raygen.report.charts.parallel import ABSENT_POSITION, axes_table, lines_table
 from raygen.report.labels import STATE_LOOKS
-from raygen.report.tables import ABSENT_POSITION, curves, seed_values
-from raygen.results import Study, finalists, load_study
+from raygen.results import Study, load_study
 from report.journals import end, finals, replicate, report, suggest
 
 Make = Callable[..., Study]
@@ -48,7 +43,7 @@ def test_every_state_has_its_own_shape_colour_and_word() -> None:
 
 
 def test_the_curves_hold_every_finite_report_once(study: Study) -> None:
-    figure = draw_curves(study)
+    figure = curves.CHART.draw(study)
     drawn = [
         (trial, x, y)
         for trace in figure.data
@@ -56,14 +51,14 @@ def test_the_curves_hold_every_finite_report_once(study: Study) -> None:
         for trial, x, y in zip(trace.customdata, trace.x, trace.y, strict=True)
         if trial is not None
     ]
-    table = curves(study)
+    table = curves_table(study)
     expected = table[table["value"].notna()][["trial", "kimg", "value"]]
 
     assert sorted(drawn) == sorted(map(tuple, expected.to_numpy().tolist()))
 
 
 def test_every_rung_has_a_line_and_every_cut_a_cross(study: Study) -> None:
-    figure = draw_curves(study)
+    figure = curves.CHART.draw(study)
     stopped = study.trials[study.trials["state"] == "stopped"]["trial"]
 
     assert [shape.x0 for shape in figure.layout.shapes] == study.info["rungs"]
@@ -72,16 +67,16 @@ def test_every_rung_has_a_line_and_every_cut_a_cross(study: Study) -> None:
 
 
 def test_progress_shows_each_trial_with_a_value_once(study: Study) -> None:
-    figure = draw_progress(study)
+    figure = progress.CHART.draw(study)
     drawn = [t for trace in figure.data if trace.meta.get("linked") for t in trace.customdata]
 
     assert sorted(drawn) == study.trials[study.trials["value"].notna()]["trial"].tolist()
 
 
 def test_a_parallel_line_crosses_every_axis_of_its_trial(study: Study) -> None:
-    table = axes(study)
-    crossed = lines(study, table)
-    figure = draw_parallel(study)
+    table = axes_table(study)
+    crossed = lines_table(study, table)
+    figure = parallel.CHART.draw(study)
     points = sum(1 for trace in figure.data for trial in trace.customdata if trial is not None)
 
     assert len(crossed) == len(table) * len(study.trials) == points
@@ -94,7 +89,7 @@ def test_the_best_value_is_at_the_top_and_no_value_below_the_axis(make_study: Ma
         records += [*suggest(trial, {"width": 16 + trial}), report(trial, 16, value), end(trial)]
     records += [*suggest(3, {"width": 60}), end(3, "failed", "boom")]
     study = make_study(records, parameters=[])
-    table = lines(study, axes(study))
+    table = lines_table(study, axes_table(study))
     objective = table[table["axis"] == 1].set_index("trial")
 
     assert objective["position"].to_dict() == {0: 0, 1: 1, 2: 0.5, 3: ABSENT_POSITION}
@@ -107,8 +102,8 @@ def test_an_absent_setting_has_its_own_level(make_study: Make) -> None:
     for trial, loss in enumerate([{"name": "hinge"}, {"name": "wgan", "weight": 10.0}]):
         records += [*suggest(trial, {"loss": loss}), report(trial, 16, 1.0 + trial), end(trial)]
     study = make_study(records, parameters=[])
-    table = lines(study, axes(study))
-    weight = axes(study).set_index("name")["axis"]["loss.weight"]
+    table = lines_table(study, axes_table(study))
+    weight = axes_table(study).set_index("name")["axis"]["loss.weight"]
     row = table[(table["axis"] == weight) & (table["trial"] == 0)].iloc[0]
 
     assert (row["position"], row["text"]) == (ABSENT_POSITION, "—")
@@ -127,9 +122,9 @@ def points(figure: go.Figure) -> list[tuple[int, float, float]]:
 def test_every_value_and_every_mean_of_the_finalists_is_drawn_in_the_row_of_its_trial(
     study: Study,
 ) -> None:
-    figure, table = draw_finalists(study), finalists(study)
+    figure, table = finalists.CHART.draw(study), results.finalists(study)
     place = {trial: row for row, trial in enumerate(table["trial"])}
-    values = seed_values(study)
+    values = finalists_table(study)
     expected = list(zip(values["trial"], values["value"], strict=True))
     expected += list(zip(table["trial"], table["mean"], strict=True))
 
@@ -144,7 +139,7 @@ def test_every_value_and_every_mean_of_the_finalists_is_drawn_in_the_row_of_its_
 
 def test_a_finalist_without_an_interval_has_no_whisker(make_study: Make) -> None:
     records = [*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), finals(0), *replicate(1, 0, 3.0)]
-    figure = draw_finalists(make_study(records))
+    figure = finalists.CHART.draw(make_study(records))
 
     assert list(figure.data[0].error_x.array) == [0]
 
@@ -162,7 +157,7 @@ def test_every_trial_of_two_objectives_is_drawn_once_and_the_front_as_a_staircas
         state = "stopped" if trial == 3 else "completed"
         drawn = suggest(trial, {"width": 16})
         records += [*drawn, report(trial, 16, value, recall=recall), end(trial, state)]
-    figure = draw_trade_offs(make_study(records, objectives=both()))
+    figure = tradeoffs.CHART.draw(make_study(records, objectives=both()))
     stairs = next(trace for trace in figure.data if trace.mode == "lines")
 
     assert points(figure) == [(0, 5.0, 0.5), (1, 4.0, 0.4), (2, 6.0, 0.3), (3, 1.0, 0.9)]
@@ -177,7 +172,7 @@ def test_each_further_objective_has_its_own_row(make_study: Make) -> None:
         more = {"recall": 0.1 * trial, "million_parameters": 3.0 - trial}
         records += [*suggest(trial, {"a": 1}), report(trial, 16, 5.0 - trial, **more), end(trial)]
     three = [*both(), {"metric": "million_parameters", "direction": "minimize"}]
-    figure = draw_trade_offs(make_study(records, objectives=three))
+    figure = tradeoffs.CHART.draw(make_study(records, objectives=three))
 
     assert figure.layout.yaxis.title.text == "recall ↑"
     assert figure.layout.yaxis2.title.text == "parameters (millions) ↓"
@@ -190,7 +185,7 @@ def test_text_from_a_study_cannot_become_markup(make_study: Make) -> None:
     records += [*suggest(1, {"a": "y"}), report(1, 16, 2.0), end(1)]
     study = make_study(records, parameters=[])
 
-    for figure in (draw_curves(study), draw_parallel(study)):
+    for figure in (curves.CHART.draw(study), parallel.CHART.draw(study)):
         shown = [note.text for note in figure.layout.annotations]
         shown += [str(trace.text) for trace in figure.data]
         assert not any("<b>x" in text or "<a href" in text for text in shown)

@@ -9,12 +9,12 @@ import torch
 from scipy import stats
 
 from raygen.data.pictures import save_grid
-from raygen.report import chart_leads, leads
+from raygen.report import leads
+from raygen.report.charts.importance import EVIDENT, importance_sentence, importance_table
 from raygen.report.contrast import unpaired
 from raygen.report.findings import findings, verdict
 from raygen.report.gains import gain
 from raygen.report.health import health
-from raygen.report.importance import EVIDENT, importance
 from raygen.report.pictures import variation
 from raygen.results import Study, best_model
 from raygen.train.health import spread
@@ -267,9 +267,9 @@ def test_no_setting_stands_out_where_every_interval_reaches_zero(make_study: Mak
     depth = {**WIDTH[0], "name": "depth", "low": 1, "high": 8}
     study = make_study(records, parameters=[*WIDTH, depth])
 
-    assert (importance(study)["low"] < EVIDENT).all()
+    assert (importance_table(study)["low"] < EVIDENT).all()
     assert "matter" not in said(study)
-    assert "No setting stands out yet" in chart_leads.importance(study)[0]
+    assert "No setting stands out yet" in importance_sentence(study)[0]
 
 
 def test_one_seed_is_what_a_verdict_rests_on_without_replicates(make_study: Make) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from raygen.report.importance import NEEDED, divergence, importance, settled
+from raygen.report.charts.importance import NEEDED, divergence, importance_table, settled
 from raygen.results import Study
 from report.journals import end, report, suggest
 
@@ -30,7 +30,7 @@ def sampled(make_study: Make, value: Callable[[dict], float], n: int, seed: int)
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_only_number_that_matters_gets_the_largest_share(make_study: Make, seed: int) -> None:
-    table = importance(sampled(make_study, lambda c: 1 + (c["c"] - 0.3) ** 2, 40, seed))
+    table = importance_table(sampled(make_study, lambda c: 1 + (c["c"] - 0.3) ** 2, 40, seed))
 
     assert table["name"][0] == "c"
     assert table["share"][0] > 0.5
@@ -40,11 +40,11 @@ def test_the_only_number_that_matters_gets_the_largest_share(make_study: Make, s
 def test_the_only_choice_that_matters_gets_the_largest_share(make_study: Make, seed: int) -> None:
     study = sampled(make_study, lambda c: {"x": 1.0, "y": 5.0, "z": 9.0}[c["kind"]], 40, seed)
 
-    assert importance(study)["name"][0] == "kind"
+    assert importance_table(study)["name"][0] == "kind"
 
 
 def test_shares_sum_to_one_inside_their_intervals(make_study: Make) -> None:
-    table = importance(sampled(make_study, lambda c: 1 + c["a"] + c["b"], 40, 0))
+    table = importance_table(sampled(make_study, lambda c: 1 + c["a"] + c["b"], 40, 0))
 
     assert table["share"].sum() == pytest.approx(1)
     assert (table["low"] <= table["share"]).all()
@@ -55,7 +55,7 @@ def test_shares_sum_to_one_inside_their_intervals(make_study: Make) -> None:
 def test_the_same_study_gives_the_same_shares(make_study: Make) -> None:
     study = sampled(make_study, lambda c: 1 + c["a"], 20, 3)
 
-    assert importance(study).equals(importance(study))
+    assert importance_table(study).equals(importance_table(study))
 
 
 def test_a_setting_of_one_branch_counts_when_it_matters_there(make_study: Make) -> None:
@@ -74,7 +74,7 @@ def test_a_setting_of_one_branch_counts_when_it_matters_there(make_study: Make) 
         {"name": "loss.penalty_weight", **NUMERIC, "low": 0.1, "high": 100.0, "log": True},
         {"name": "width", **NUMERIC},
     ]
-    table = importance(make_study(records, parameters=parameters)).set_index("name")
+    table = importance_table(make_study(records, parameters=parameters)).set_index("name")
 
     # Only half of the trials have it, yet it decides among the best; width decides nothing.
     assert table["share"]["loss.penalty_weight"] > table["share"]["width"]
@@ -96,8 +96,8 @@ def test_divergence_splits_exactly_into_branch_and_inside() -> None:
 
 
 def test_seven_trials_are_too_few(make_study: Make) -> None:
-    assert importance(sampled(make_study, lambda c: 1 + c["a"], NEEDED - 1, 0)).empty
-    assert not importance(sampled(make_study, lambda c: 1 + c["a"], NEEDED, 0)).empty
+    assert importance_table(sampled(make_study, lambda c: 1 + c["a"], NEEDED - 1, 0)).empty
+    assert not importance_table(sampled(make_study, lambda c: 1 + c["a"], NEEDED, 0)).empty
 
 
 def test_diverged_trials_are_the_worst_and_lost_ones_do_not_count(make_study: Make) -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from raygen.errors import InputError
-from raygen.report.figures import FIGURES
+from raygen.report.charts import CHARTS
 from raygen.report.frame import embed, plain
 from raygen.report.page import page_data, render, write_report
 from raygen.report.sections import SECTIONS
@@ -371,7 +371,8 @@ def test_a_figure_that_fails_leaves_its_reason_in_its_place(
     make_study: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make_study([*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), close()])
-    monkeypatch.setattr("raygen.report.page.FIGURES", {**FIGURES, "curves": fail})
+    broken = [chart._replace(draw=fail) if chart.name == "curves" else chart for chart in CHARTS]
+    monkeypatch.setattr("raygen.report.page.CHARTS", broken)
 
     figures = page_data(study)["figures"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raygen.report.ablation import ablation
-from raygen.report.contours import contour_pairs, surfaces
+from raygen.report.charts.ablation import ablation_table
+from raygen.report.charts.contours import contours_table, surfaces
 from raygen.report.surrogate import NEEDED, encode, fit
 from raygen.results import Study, load_study
 from report.journals import end, report, suggest, write_demo
@@ -56,7 +56,7 @@ def test_pure_noise_is_not_trusted(make_study: Make) -> None:
 
     assert model is not None
     assert not model.trusted
-    assert ablation(study).empty
+    assert ablation_table(study).empty
     assert all(surface["values"] is None for surface in surfaces(study))
 
 
@@ -67,7 +67,7 @@ def test_too_few_trials_have_no_surrogate(make_study: Make) -> None:
 
 def test_the_first_step_of_the_path_is_the_setting_that_matters_most(make_study: Make) -> None:
     study = sampled(make_study, bowl, 40)
-    table = ablation(study)
+    table = ablation_table(study)
     steps = table.set_index("name")["change"]
 
     assert table["name"].iloc[:2].tolist() == ["default", "a"]
@@ -78,7 +78,7 @@ def test_the_first_step_of_the_path_is_the_setting_that_matters_most(make_study:
 
 def test_a_branch_changes_together_with_its_choice(tmp_path: Path) -> None:
     study = load_study(write_demo(tmp_path / "branches", trials=60, pictures=False))
-    names = ablation(study)["name"].tolist()
+    names = ablation_table(study)["name"].tolist()
 
     assert not any(name == "loss.penalty_weight" for name in names)
 
@@ -86,7 +86,7 @@ def test_a_branch_changes_together_with_its_choice(tmp_path: Path) -> None:
 def test_the_default_being_the_best_leaves_nothing_to_take_apart(make_study: Make) -> None:
     study = sampled(make_study, lambda c: 1 + c["a"] + c["b"] + c["c"], 30)
 
-    assert ablation(study).empty
+    assert ablation_table(study).empty
 
 
 def test_a_surface_is_lowest_where_the_function_is(make_study: Make) -> None:
@@ -97,7 +97,7 @@ def test_a_surface_is_lowest_where_the_function_is(make_study: Make) -> None:
 
     assert lowest["a"] == pytest.approx(0.8, abs=0.15)
     assert lowest["b"] == pytest.approx(0.2, abs=0.15)
-    assert len(contour_pairs(study)) == 2 * len(study.trials)
+    assert len(contours_table(study)) == 2 * len(study.trials)
 
 
 def test_values_that_may_be_negative_are_learnt_as_they_are(make_study: Make) -> None:

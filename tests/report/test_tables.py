@@ -6,20 +6,20 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
+from raygen.report.charts.curves import curves_table
+from raygen.report.charts.finalists import finalists_table
+from raygen.report.charts.progress import progress_table
+from raygen.report.charts.tradeoffs import tradeoffs_table
 from raygen.report.tables import (
     Parameter,
     Scale,
     compute_saved,
     contenders,
-    curves,
     differing,
     judged,
     leaders,
-    progress,
     projected,
-    seed_values,
     state_counts,
-    trade_offs,
     value_scale,
     varying,
 )
@@ -71,7 +71,7 @@ def test_best_so_far_follows_completed_trials_only(make_study: Make) -> None:
         completed(0, [30, 20, 10]) + stopped(1, 5) + completed(2, [20, 9, 8]) + stopped(3, 99)
     )
 
-    assert progress(study)["best"].tolist() == [10, 10, 8, 8]
+    assert progress_table(study)["best"].tolist() == [10, 10, 8, 8]
 
 
 def test_best_so_far_rises_when_the_metric_is_maximised(make_study: Make) -> None:
@@ -80,7 +80,7 @@ def test_best_so_far_rises_when_the_metric_is_maximised(make_study: Make) -> Non
         records += [*suggest(trial, {}), report(trial, 16, value, metric="elbo"), end(trial)]
     study = make_study(records, objective={"metric": "elbo", "direction": "maximize"})
 
-    assert progress(study)["best"].tolist() == [-900, -900, -800]
+    assert progress_table(study)["best"].tolist() == [-900, -900, -800]
     assert contenders(study)[:2] == [2, 0]
 
 
@@ -88,12 +88,12 @@ def test_compute_is_the_sum_of_training_seconds_so_far(make_study: Make) -> None
     study = make_study(completed(0, [3, 2, 1]) + stopped(1, 9))
 
     # The fixture trains 1.5 s per kimg: 16 kimg, then 2 kimg.
-    assert progress(study)["compute"].tolist() == [24.0, 27.0]
+    assert progress_table(study)["compute"].tolist() == [24.0, 27.0]
 
 
 def test_curves_mark_the_last_finite_report_of_each_trial(make_study: Make) -> None:
     records = [*suggest(0, {}), report(0, 2, 7.0), report(0, 6, None), end(0, "diverged", "NaN")]
-    table = curves(make_study(records + stopped(1, 3)))
+    table = curves_table(make_study(records + stopped(1, 3)))
 
     assert table[table["last"]][["trial", "kimg"]].to_numpy().tolist() == [[0, 2], [1, 2]]
     assert table["value"].isna().sum() == 1
@@ -184,7 +184,7 @@ def test_states_are_counted_most_frequent_first(make_study: Make) -> None:
 def test_every_table_of_an_empty_study_is_empty(make_study: Make) -> None:
     study = make_study([])
 
-    for table in (curves, progress, projected, state_counts):
+    for table in (curves_table, progress_table, projected, state_counts):
         assert isinstance(table(study), pd.DataFrame | pd.Series)
         assert len(table(study)) == 0
     assert contenders(study) == []
@@ -206,7 +206,7 @@ def test_the_values_of_finalists_are_their_own_and_those_of_other_seeds(make_stu
         + [finals(1, 0)] + replicate(3, 1, 4.0) + replicate(4, 0, None, "diverged")
     )  # fmt: skip
 
-    assert seed_values(study).to_dict("records") == [
+    assert finalists_table(study).to_dict("records") == [
         {"trial": 0, "seed": 100, "state": "single", "value": 3.0},
         {"trial": 1, "seed": 101, "state": "single", "value": 2.0},
         {"trial": 1, "seed": 103, "state": "completed", "value": 4.0},
@@ -219,7 +219,7 @@ def test_replicates_change_no_table_of_the_search(make_study: Make) -> None:
     alone = make_study(search)
     both = make_study([*search, finals(0), *replicate(2, 0, 1.0)], folder="both")
 
-    for table in (curves, progress, projected, state_counts):
+    for table in (curves_table, progress_table, projected, state_counts):
         assert table(both).equals(table(alone))
     assert compute_saved(both).equals(compute_saved(alone))
 
@@ -232,7 +232,7 @@ def test_trade_offs_hold_every_trial_with_all_objectives_and_mark_the_front(
         + [*suggest(4, {"width": 20}), end(4, "failed", "boom")],
         objectives=BOTH,
     )  # fmt: skip
-    table = trade_offs(study)
+    table = tradeoffs_table(study)
 
     assert table.columns.tolist() == ["trial", "state", "front", "fd_classifier", "recall"]
     assert table["trial"].tolist() == [0, 1, 2, 3]

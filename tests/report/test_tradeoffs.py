@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from raygen.report.figures import draw_costs
-from raygen.report.tradeoffs import costs, front
+from raygen.report.charts.costs import CHART, costs_table, front
 from raygen.results import Study
 from report.journals import end, report, suggest
 
@@ -36,7 +35,7 @@ def beaten(table: Any, row: Any, sign: int) -> bool:
 
 def test_the_front_is_who_no_other_completed_trial_beats(make_study: Make) -> None:
     for sign, minimise in ((1, True), (-1, False)):
-        table = costs(random_study(make_study, minimise))
+        table = costs_table(random_study(make_study, minimise))
         way = "minimize" if minimise else "maximize"
         free = {
             int(row["trial"])
@@ -50,7 +49,7 @@ def test_the_front_is_who_no_other_completed_trial_beats(make_study: Make) -> No
 def test_a_cost_that_is_the_same_for_all_has_no_panel(make_study: Make) -> None:
     study = random_study(make_study)
 
-    assert "seconds" in costs(study)
-    assert "million_parameters" not in costs(study)
-    assert "images_per_second" not in costs(study)
-    assert draw_costs(study).layout.xaxis.title.text == "training time (s)"
+    assert "seconds" in costs_table(study)
+    assert "million_parameters" not in costs_table(study)
+    assert "images_per_second" not in costs_table(study)
+    assert CHART.draw(study).layout.xaxis.title.text == "training time (s)"

@@ -1,4 +1,4 @@
-"""Which settings matter: PED-ANOVA on the trials of a study.
+"""Importance: which settings matter, by PED-ANOVA on the trials of a study.
 
 Watanabe, Bansal and Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in
 Arbitrary Subspaces", IJCAI 2023: compare where the best trials lie with where all trials lie,
@@ -19,7 +19,13 @@ import math
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
+from raygen.report.blocks import chart, data_table
+from raygen.report.charts.ablation import ablation_part
+from raygen.report.charts.chart import Chart
+from raygen.report.drawing import BEST, layout, plain, safe
+from raygen.report.labels import counted, listed, percent, short_names
 from raygen.report.memo import once
 from raygen.report.tables import Parameter, projected, varying
 from raygen.results import Study
@@ -34,7 +40,7 @@ COLUMNS = ["name", "share", "low", "high", "trials"]
 
 
 @once
-def importance(study: Study) -> pd.DataFrame:
+def importance_table(study: Study) -> pd.DataFrame:
     """One row per setting that varied, most important first: name, share, low, high, trials.
 
     `share` sums to 1 (all 0 if nothing stands out from chance); `low` to `high` is the 5 % to
@@ -48,11 +54,11 @@ def importance(study: Study) -> pd.DataFrame:
     kernels = [_kernel(parameter, order[parameter.name]) for parameter in chosen]
     rng = np.random.default_rng(0)
     n = len(order)
-    once = np.ones((n, 1))
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).T.astype(float)
+    every_trial = np.ones((n, 1))
+    resampled = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).T.astype(float)
     places = np.argsort(rng.random((RESAMPLES, n)), axis=1).T
-    share = _shares(kernels, once, places)[:, 0]
-    spread = _shares(kernels, drawn, places)
+    share = _shares(kernels, every_trial, places)[:, 0]
+    spread = _shares(kernels, resampled, places)
     low, high = np.quantile(spread, [0.05, 0.95], axis=1)
     table = pd.DataFrame(
         {
@@ -65,6 +71,12 @@ def importance(study: Study) -> pd.DataFrame:
         }
     )
     return table.sort_values(["share", "name"], ascending=[False, True], ignore_index=True)
+
+
+def by_importance(study: Study) -> list[Parameter]:
+    """Settings that varied, the most important first."""
+    order = {name: place for place, name in enumerate(importance_table(study)["name"])}
+    return sorted(varying(study), key=lambda parameter: order.get(parameter.name, len(order)))
 
 
 @once
@@ -105,6 +117,91 @@ def divergence(kernel: np.ndarray, everyone: np.ndarray, top: np.ndarray) -> np.
     return weight * inside
 
 
+def importance_figure(table: pd.DataFrame) -> go.Figure:
+    """Share of each setting as bars with their bootstrap interval, most important on top."""
+    top = table.head(12).iloc[::-1]
+    short = short_names(table["name"])
+    figure = go.Figure(
+        go.Bar(
+            x=plain(top["share"]),
+            y=[safe(short[name]) for name in top["name"]],
+            orientation="h",
+            width=0.55,
+            marker={"color": BEST[0]},
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": plain(top["high"] - top["share"]),
+                "arrayminus": plain(top["share"] - top["low"]),
+                "thickness": 1.2,
+                "width": 4,
+                "color": "#555555",
+            },
+            customdata=[
+                [safe(name), f"{low:.0%}", f"{high:.0%}", int(trials)]
+                for name, low, high, trials in top[["name", "low", "high", "trials"]].to_numpy()
+            ],
+            hovertemplate="%{customdata[0]}<br>share %{x:.0%} (%{customdata[1]} to "
+            "%{customdata[2]})<br>set in %{customdata[3]} trials<extra></extra>",
+            meta={"role": "accent"},
+        )
+    )
+    layout(figure, "share of the explained difference", "", None, height=90 + 30 * len(top))
+    figure.update_xaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_yaxes(automargin=True, ticksuffix="  ")
+    return figure
+
+
+def importance_sentence(study: Study) -> tuple[str, bool]:
+    """What separated good trials from the rest, and whether there is a chart to draw."""
+    trials = len(settled(study))
+    if trials < NEEDED:
+        return f"Too early: importance needs {NEEDED} settled trials, there are {trials}.", False
+    table = importance_table(study)
+    if table.empty:
+        return "Every trial had the same settings: nothing to compare.", False
+    if table["share"].iloc[0] == 0:
+        return f"No setting stands out from chance in {trials} trials.", True
+    short = short_names(table["name"])
+    certain = table[table["low"] >= EVIDENT]
+    if certain.empty:
+        return (
+            f"No setting stands out yet: with {counted(trials, 'settled trial')} the interval of "
+            "every share reaches down to 0."
+        ), True
+    big = certain[certain["share"] >= 0.1].head(3)
+    big = certain.head(1) if big.empty else big
+    parts = listed(
+        f"{short[name]} ({percent(share)})"
+        for name, share in zip(big["name"], big["share"], strict=True)
+    )
+    unsure = " With so few trials the order is a hint, not a result." if trials < 20 else ""
+    return f"What separated good trials from the rest: {parts}.{unsure}", True
+
+
+def importance_section(study: Study) -> tuple[str, str]:
+    """Which settings matter, and which changes brought the gain."""
+    lead, drawable = importance_sentence(study)
+    if not drawable:
+        return lead, ablation_part(study)
+    remark = (
+        '<p class="note">PED-ANOVA (Watanabe, Bansal and Hutter, 2023): where the best quarter of '
+        "the trials lies against where all trials lie, above what chance would give. Whiskers: "
+        "5 % to 95 % over 200 bootstrap samples. One setting at a time; interactions are not "
+        "seen, and shares are relative to where the search looked.</p>"
+    )
+    drawing = chart("importance", "Importance of the settings", lead)
+    rows = [[str(row["name"]), percent(row["share"]), f"{percent(row['low'])} to "
+             f"{percent(row['high'])}", counted(int(row["trials"]), "trial")]
+            for row in importance_table(study).to_dict("records")]  # fmt: skip
+    numbers = data_table("Numbers", ["setting", "share", "5 % to 95 %", "set in"], rows)
+    return lead, drawing + remark + numbers + ablation_part(study)
+
+
+def _draw(study: Study) -> go.Figure:
+    return importance_figure(importance_table(study))
+
+
 def _shares(kernels: list[np.ndarray], weights: np.ndarray, places: np.ndarray) -> np.ndarray:
     """Divergence above chance of every setting, normalised per sample: (settings, b)."""
     top = _top_weights(weights)
@@ -137,8 +234,8 @@ def _kernel(parameter: Parameter, column: pd.Series) -> np.ndarray:
     present = ~np.isnan(units)
     if parameter.kind == "choice":
         levels = np.linspace(0, 1, max(2, len(parameter.choices)))
-        own = np.isclose(levels[:, None], units[None, :])
-        kernel = np.where(own, 1 - MIXING, MIXING / (len(levels) - 1))
+        same = np.isclose(levels[:, None], units[None, :])
+        kernel = np.where(same, 1 - MIXING, MIXING / (len(levels) - 1))
     else:
         points = np.linspace(0, 1, GRID)[:, None]
         spread = units[present].std() if present.any() else 0.0
@@ -153,3 +250,6 @@ def _kernel(parameter: Parameter, column: pd.Series) -> np.ndarray:
 def _density(mass: np.ndarray) -> np.ndarray:
     total = mass.sum(axis=0)
     return np.divide(mass, total, out=np.zeros_like(mass), where=total > 0)
+
+
+CHART = Chart("importance", _draw)

@@ -1,4 +1,4 @@
-"""The objective over two settings at a time: the trials, and what a surrogate expects between."""
+"""Contours: the objective over two settings at a time, and what a surrogate expects between."""
 
 from typing import Any
 
@@ -8,11 +8,22 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from raygen.report import surrogate
-from raygen.report.axes import parameter_ticks
-from raygen.report.drawing import SEQUENCE, axis_title, layout, plain, safe, selected
-from raygen.report.labels import STATE_LOOKS, number, short_metric, short_names
-from raygen.report.slices import by_importance
-from raygen.report.tables import Parameter
+from raygen.report.blocks import chart, note
+from raygen.report.charts.chart import Chart
+from raygen.report.charts.importance import by_importance
+from raygen.report.drawing import (
+    SEQUENCE,
+    axis_title,
+    layout,
+    marks,
+    parameter_ticks,
+    plain,
+    safe,
+    selected,
+    states_of,
+)
+from raygen.report.labels import number, short_metric, short_names
+from raygen.report.tables import Parameter, only_drawn
 from raygen.results import Study
 
 PAIRS = [(0, 1), (0, 2)]  # places in the order of importance
@@ -20,7 +31,7 @@ GRID = 21
 AVERAGED = 60  # trials whose other settings a surface is averaged over
 
 
-def contour_pairs(study: Study) -> pd.DataFrame:
+def contours_table(study: Study) -> pd.DataFrame:
     """One row per trial with a value, pair, and both settings: pair, trial, state, value, x, y.
 
     `x` and `y` are positions in the ranges, 0 to 1.
@@ -28,10 +39,10 @@ def contour_pairs(study: Study) -> pd.DataFrame:
     scored = study.trials[study.trials["value"].notna()]
     parts = []
     for pair, (first, second) in enumerate(_pairs(study)):
-        some = scored[["trial", "state", "value"]].assign(
+        rows = scored[["trial", "state", "value"]].assign(
             pair=pair, x=scored[first.name].map(first.unit), y=scored[second.name].map(second.unit)
         )
-        parts.append(some.dropna(subset=["x", "y"]))
+        parts.append(rows.dropna(subset=["x", "y"]))
     columns = ["pair", "trial", "state", "value", "x", "y"]
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
@@ -44,31 +55,36 @@ def surfaces(study: Study) -> list[dict[str, Any]]:
     model = surrogate.fit(study)
     chosen = _pairs(study)
     short = short_names(dict.fromkeys(parameter.name for pair in chosen for parameter in pair))
-    found = []
+    rows = []
     for first, second in chosen:
         names = {"x": short[first.name], "y": short[second.name]}
         ticks = {"x_ticks": parameter_ticks(first), "y_ticks": parameter_ticks(second)}
         choice = "choice" in (first.kind, second.kind)
         grid = {"at": _levels(first), "up": _levels(second), "choice": choice}
-        found.append({**names, **ticks, **grid, "values": _averaged(model, first, second)})
-    return found
+        rows.append({**names, **ticks, **grid, "values": _averaged(model, first, second)})
+    return rows
 
 
 def contours_figure(
-    table: pd.DataFrame, found: list[dict[str, Any]], info: dict[str, Any]
+    table: pd.DataFrame, panels: list[dict[str, Any]], info: dict[str, Any]
 ) -> go.Figure:
-    """One panel per pair: better is darker; trials on top."""
-    figure = make_subplots(cols=max(1, len(found)), horizontal_spacing=0.12)
+    """One panel per pair, as `surfaces` has them: better is darker; trials on top."""
+    figure = make_subplots(cols=max(1, len(panels)), horizontal_spacing=0.12)
     layout(figure, "", "", None, height=430)
-    values = [surface["values"] for surface in found if surface["values"] is not None]
+    values = [surface["values"] for surface in panels if surface["values"] is not None]
     colours = _Colours(values, info)
-    for col, surface in enumerate(found, start=1):
+    for col, surface in enumerate(panels, start=1):
+        main = col == 1
         if surface["values"] is not None:
-            figure.add_trace(colours.surface(surface, legend=col == 1), row=1, col=col)
-        for state in STATE_LOOKS:
-            mine = table[(table["pair"] == col - 1) & (table["state"] == state)]
-            if len(mine):
-                figure.add_trace(_points(mine, state, col == 1), row=1, col=col)
+            figure.add_trace(colours.surface(surface, legend=main), row=1, col=col)
+        pair = table[table["pair"] == col - 1]
+        for state in states_of(pair):
+            trials = pair[pair["state"] == state]
+            trace = marks(
+                trials, state, "x", "y", hover="trial %{customdata}: %{text:.4g}",
+                text=plain(trials["value"]), size=6, opacity=0.85, legend=main,
+            )  # fmt: skip
+            figure.add_trace(trace, row=1, col=col)
         figure.add_trace(selected("markers"), row=1, col=col)
         for side, update in (("x", figure.update_xaxes), ("y", figure.update_yaxes)):
             ticks = surface[f"{side}_ticks"]
@@ -78,6 +94,28 @@ def contours_figure(
                 row=1, col=col,
             )  # fmt: skip
     return figure
+
+
+def contours_sentence(study: Study) -> tuple[str, bool]:
+    """Whether there is a surface and of what, and whether there is a chart to draw."""
+    if contours_table(study).empty:
+        return "No two settings varied in at least half of the trials.", False
+    model = surrogate.fit(study)
+    if model is None or not model.trusted:
+        why = "too few trials" if model is None else model.doubt
+        return f"Two settings at a time; no surface between the trials ({why}).", True
+    return (
+        "Two settings at a time; the surface is what a surrogate expects with the other settings "
+        f"as they were, darker for better: it explains {model.explained} of how a left-out trial "
+        "differs."
+    ), True
+
+
+def contours_part(study: Study) -> str:
+    """The end of the section on slices."""
+    text, drawable = contours_sentence(study)
+    drawing = chart("contours", "Two settings at a time", text) if drawable else ""
+    return f"<h3>Two settings at a time</h3>{note(text)}{drawing}"
 
 
 class _Colours:
@@ -93,22 +131,27 @@ class _Colours:
     def warp(self, values: np.ndarray) -> np.ndarray:
         return np.log(values) if self.log else values
 
-    def surface(self, found: dict[str, Any], legend: bool) -> go.Contour | go.Heatmap:
+    def surface(self, surface: dict[str, Any], legend: bool) -> go.Contour | go.Heatmap:
         """Contour lines between numbers; plain fields where one side is a choice."""
         steps = SEQUENCE if self.direction == "minimize" else SEQUENCE[::-1]
         ticks = np.linspace(self.low, self.high, 5)
         texts = [number(float(np.exp(at) if self.log else at), 3) for at in ticks]
         kind, more = (go.Contour, {"ncontours": 12, "line": {"width": 0.5}})
-        if found["choice"]:
+        if surface["choice"]:
             kind, more = go.Heatmap, {"xgap": 1, "ygap": 1}
         return kind(
-            x=found["at"], y=found["up"], z=self.warp(found["values"]).round(5).tolist(),
+            x=surface["at"], y=surface["up"], z=self.warp(surface["values"]).round(5).tolist(),
             zmin=self.low, zmax=self.high, showscale=legend, hoverinfo="skip", opacity=0.75,
             colorscale=[[at / (len(steps) - 1), colour] for at, colour in enumerate(steps)],
             colorbar={"title": {"text": self.title}, "thickness": 12, "ticktext": texts,
                       "tickvals": ticks.tolist()},
             meta={"role": "surface", "better": self.direction}, **more,
         )  # fmt: skip
+
+
+def _draw(study: Study) -> go.Figure:
+    table = only_drawn(study, contours_table(study))
+    return contours_figure(table, surfaces(study), study.info)
 
 
 def _pairs(study: Study) -> list[tuple[Parameter, Parameter]]:
@@ -131,31 +174,16 @@ def _averaged(
     if model is None or not model.trusted:
         return None
     names = [parameter.name for parameter in model.parameters]
-    one, other = names.index(first.name), names.index(second.name)
+    across, along = names.index(first.name), names.index(second.name)
     rows = np.linspace(0, len(model.known) - 1, min(AVERAGED, len(model.known))).astype(int)
     base = model.known[rows]
     values = []
     for up in _levels(second):
         for at in _levels(first):
             moved = base.copy()
-            moved[:, one], moved[:, other] = at, up
+            moved[:, across], moved[:, along] = at, up
             values.append(model.predict(moved).mean())
     return np.array(values).reshape(len(_levels(second)), len(_levels(first)))
 
 
-def _points(mine: pd.DataFrame, state: str, legend: bool) -> go.Scatter:
-    look = STATE_LOOKS[state]
-    return go.Scatter(
-        x=plain(mine["x"]),
-        y=plain(mine["y"]),
-        customdata=[int(trial) for trial in mine["trial"]],
-        text=plain(mine["value"]),
-        mode="markers",
-        name=look.text,
-        showlegend=legend,
-        legendgroup=state,
-        opacity=0.85,
-        marker={"symbol": look.symbol, "size": 6, "color": look.colour},
-        hovertemplate="trial %{customdata}: %{text:.4g}<extra></extra>",
-        meta={"role": f"state-{state}", "linked": True},
-    )
+CHART = Chart("contours", _draw)

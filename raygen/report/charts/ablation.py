@@ -1,4 +1,4 @@
-"""From the default to the best, one change at a time: which of them bring the gain.
+"""Ablation: from the default to the best, one change at a time: which of them bring the gain.
 
 Biedenkapp et al., "Efficient Parameter Importance Analysis via Ablation with Surrogates", AAAI
 2017: of the changes that are left, the one that a surrogate expects most of comes next. Estimates:
@@ -11,8 +11,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raygen.report import surrogate
+from raygen.report.blocks import chart, note
+from raygen.report.charts.chart import Chart
 from raygen.report.drawing import BEST, SINGLE, axis_title, layout, plain, safe
-from raygen.report.labels import setting, short_metric, short_names
+from raygen.report.labels import listed, number, percent, setting, short_metric, short_names
 from raygen.report.memo import once
 from raygen.results import Study
 
@@ -20,7 +22,7 @@ COLUMNS = ["step", "name", "before", "after", "value", "change"]
 
 
 @once
-def ablation(study: Study) -> pd.DataFrame:
+def ablation_table(study: Study) -> pd.DataFrame:
     """One row per change: step, name, before, after (texts), value (expected then), change.
 
     Row 0 is the default itself. `change` is positive where the step is expected to improve.
@@ -44,7 +46,7 @@ def ablation(study: Study) -> pd.DataFrame:
             encoded = surrogate.encode(model.parameters, trial)
             reached[place] = float(model.predict(encoded)[0])
         sign = 1 if study.minimise else -1
-        place = min(reached, key=lambda each: sign * reached[each])
+        place = min(reached, key=lambda at: sign * reached[at])
         group = left.pop(place)
         texts = [[setting(frame[name].iloc[0]) for name in group] for frame in (here, goal)]
         changed = [i for i in range(len(group)) if texts[0][i] != texts[1][i]]
@@ -86,6 +88,42 @@ def ablation_figure(table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
     return figure
 
 
+def ablation_sentence(study: Study) -> tuple[str, bool]:
+    """Which changes from the default brought the gain, and whether there is a chart to draw."""
+    model = surrogate.fit(study)
+    if model is None:
+        return f"An ablation needs {surrogate.NEEDED} completed or stopped trials.", False
+    if surrogate.ends(study) is None:
+        return "No way to take apart: no default was tried, or it is the best.", False
+    if not model.trusted:
+        return f"No ablation: {model.doubt}.", False
+    table = ablation_table(study)
+    steps = table[table["step"] > 0]
+    whole = float(steps["change"].sum())
+    if steps.empty or whole <= 0:
+        return "The surrogate sees no gain on the way from the default to the best.", True
+    first = steps.sort_values("change", ascending=False).iloc[0]
+    short = short_names({n for names in steps["name"] for n in names.split(", ")})
+    names = listed(short[name] for name in first["name"].split(", "))
+    return (
+        f"On the way from the default to the best, {names} ({first['before']} → {first['after']}) "
+        f"brings {percent(float(first['change']) / whole)} of the expected gain, to "
+        f"{number(float(table['value'].iloc[-1]))}; an estimate from {model.trials} trials that "
+        f"explains {model.explained} of how a left-out trial differs."
+    ), True
+
+
+def ablation_part(study: Study) -> str:
+    """The end of the section on importance."""
+    text, drawable = ablation_sentence(study)
+    drawing = chart("ablation", "From the default to the best", text) if drawable else ""
+    return f"<h3>From the default to the best</h3>{note(text)}{drawing}"
+
+
+def _draw(study: Study) -> go.Figure:
+    return ablation_figure(ablation_table(study), study.info)
+
+
 def _label(row: dict[Any, Any], short: dict[str, str]) -> str:
     if not row["step"]:
         return "default"
@@ -111,3 +149,6 @@ def _groups(study: Study, names: list[str]) -> list[list[str]]:
 
 def _differs(here: pd.DataFrame, goal: pd.DataFrame, group: list[str]) -> bool:
     return any(setting(here[name].iloc[0]) != setting(goal[name].iloc[0]) for name in group)
+
+
+CHART = Chart("ablation", _draw)

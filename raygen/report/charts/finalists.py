@@ -1,0 +1,207 @@
+"""Finalists: what the search said of each, what other seeds say, and what was measured in full."""
+
+from html import escape
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from raygen.report.blocks import chart, scroll
+from raygen.report.charts.chart import Chart
+from raygen.report.drawing import BEST, SINGLE, axis_title, layout, plain, selected
+from raygen.report.gains import against
+from raygen.report.labels import (
+    ABSENT,
+    STATE_LOOKS,
+    arrow,
+    counted,
+    interval,
+    number,
+    percent,
+    short_metric,
+)
+from raygen.report.tables import judged
+from raygen.results import Study, finalists, full_measurements
+
+
+def finalists_table(study: Study) -> pd.DataFrame:
+    """One row per value of a finalist: trial, seed, state, value; `state` single: in the search.
+
+    A replicate that diverged has the best value it reached; the means leave it out.
+    """
+    columns = ["trial", "seed", "state", "value"]
+    chosen = finalists(study)["trial"]
+    single = study.trials[study.trials["trial"].isin(chosen)].assign(state="single")[columns]
+    again = study.replicates.drop(columns="trial").rename(columns={"of": "trial"})[columns]
+    return pd.concat([single, again], ignore_index=True).dropna(subset="value")
+
+
+def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
+    """Each finalist: its value in the search, those of other seeds, their mean with its interval.
+
+    `means` as `results.finalists`, `table` as `finalists_table`.
+    """
+    place = {trial: row for row, trial in enumerate(means["trial"])}
+    table = table.assign(place=table["trial"].map(place))
+    figure = go.Figure()
+    repeated = means[means["seeds"] > 0].assign(place=lambda t: t["trial"].map(place))
+    half = (repeated["high"] - repeated["mean"]).fillna(0)
+    figure.add_trace(
+        go.Scatter(
+            x=plain(repeated["mean"]),
+            y=plain(repeated["place"]),
+            customdata=[int(trial) for trial in repeated["trial"]],
+            mode="markers",
+            name="their mean, 95 % interval",
+            marker={"symbol": "square", "size": 11, "color": BEST[0]},
+            error_x={"type": "data", "array": plain(half), "thickness": 2, "width": 6},
+            hovertemplate="trial %{customdata}<br>mean %{x:.4g}<extra></extra>",
+            meta={"role": "accent", "linked": True},
+        )
+    )
+    looks = [
+        ("completed", "another seed", "circle-open", BEST[0], "accent"),
+        ("diverged", "another seed, diverged", STATE_LOOKS["diverged"].symbol,
+         STATE_LOOKS["diverged"].colour, "state-diverged"),
+        ("single", "in the search (one seed)", "diamond-open", SINGLE, "single"),
+    ]  # fmt: skip
+    for state, name, symbol, colour, role in looks:
+        rows = table[table["state"] == state]
+        if len(rows):
+            figure.add_trace(
+                go.Scatter(
+                    x=plain(rows["value"]),
+                    y=plain(rows["place"]),
+                    customdata=[int(trial) for trial in rows["trial"]],
+                    text=[str(seed) for seed in rows["seed"]],
+                    mode="markers",
+                    name=name,
+                    marker={"symbol": symbol, "size": 10, "color": colour},
+                    hovertemplate="trial %{customdata}, seed %{text}<br>%{x:.4g}<extra></extra>",
+                    meta={"role": role, "linked": True},
+                )
+            )
+    figure.add_trace(selected("markers"))
+    title = axis_title(short_metric(info["objective"]["metric"]), info)
+    layout(figure, title, "", None, height=130 + 44 * len(means))
+    ticks = [f"trial {trial}  " for trial in means["trial"]]
+    figure.update_yaxes(
+        tickvals=list(range(len(ticks))), ticktext=ticks, range=[len(ticks) - 0.4, -0.6],
+        automargin=True, showgrid=False,
+    )  # fmt: skip
+    return figure
+
+
+def finalists_sentence(study: Study) -> tuple[str, bool]:
+    """What other seeds say of the best, and whether there is a chart to draw."""
+    table = finalists(study)
+    if table.empty:
+        why = " (no finalists with several objectives)" if len(study.objectives) > 1 else ""
+        return f"No trial was trained again with other seeds{why}: every value is one seed.", False
+    rows = list(judged(study).values())
+    if not rows:
+        chosen = counted(len(table), "finalist")
+        return f"{chosen} to be trained again with other seeds; none has finished yet.", True
+    best = rows[0]
+    text = (
+        f"With other seeds trial {int(best['trial'])} is the best of "
+        f"{counted(len(table), 'finalist')}: {number(best['mean'])} over "
+        f"{counted(int(best['seeds']), 'seed')}{interval(best['low'], best['high'])}, "
+        + against(
+            study, best["mean"], best["single"], f"the {number(best['single'])} of the search"
+        )
+    )
+    if pd.notna(best["best"]) and len(table) > 1:
+        text += f"; it is the best with probability {percent(best['best'])}"
+    broken = int((study.replicates["state"] == "diverged").sum())
+    if broken:
+        text += f"; {counted(broken, 'run')} of {len(study.replicates)} diverged"
+    over = (study.info.get("race") or {}).get("settled")
+    return text + ("." if over else ". The race is not over."), True
+
+
+def finalists_section(study: Study) -> tuple[str, str]:
+    """What other seeds say of the best trials."""
+    lead, drawable = finalists_sentence(study)
+    if not drawable:
+        return lead, ""
+    remark = (
+        '<p class="note">The value of the search is the best of many, so it flatters; the means '
+        "leave it out. Intervals and probabilities: Student's t with one scatter for all "
+        "finalists. Means are of runs that completed; &ldquo;diverged&rdquo; is the share that did "
+        "not.</p>"
+    )
+    tables = means_html(study) + full_measurements_html(study)
+    return lead, chart("finalists", "Finalists", lead) + tables + remark
+
+
+def means_html(study: Study) -> str:
+    """One row per finalist, best first: the search against the mean of other seeds."""
+    metric = f"{short_metric(study.metric)} {arrow(study.info['objective']['direction'])}"
+    heads = ["trial", f"{metric} in the search", "other seeds", "their mean", "sd",
+             "95 % interval", "probability best", "diverged"]  # fmt: skip
+    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    rows = []
+    for row in finalists(study).to_dict("records"):
+        bounds = f"{number(row['low'])} to {number(row['high'])}"
+        cells = [
+            number(row["single"]),
+            str(row["seeds"]),
+            f"<strong>{number(row['mean'])}</strong>",
+            number(row["sd"], 3),
+            bounds if pd.notna(row["low"]) else ABSENT,
+            percent(row["best"]) if pd.notna(row["best"]) else ABSENT,
+            percent(row["collapsed"]) if pd.notna(row["collapsed"]) else ABSENT,
+        ]
+        link = f'<td><a href="#trial-{row["trial"]}">{row["trial"]}</a></td>'
+        rows.append(f"<tr>{link}{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
+    html = f"<table><thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return scroll("finalists", html)
+
+
+def full_measurements_html(study: Study) -> str:
+    """One row per finalist, one column per metric: mean ± SD over draws; "" if none was measured.
+
+    Measured in full: many samples, several draws, both splits. A column holds values of one
+    protocol: a finalist that was measured in another way, in another session, has a column of its
+    own.
+    """
+    table = full_measurements(study)
+    if table.empty:
+        return ""
+    columns = list(dict.fromkeys(zip(table["metric"], table["protocol"], strict=True)))
+    heads = []
+    for metric, protocol in columns:
+        same = table[(table["metric"] == metric) & (table["protocol"] == protocol)].iloc[0]
+        # Bounds of the likelihood have no samples: None where no metric of the table has any.
+        samples = f"{same['samples']:,.0f} samples, " if pd.notna(same["samples"]) else ""
+        draws = "1 draw" if same["seeds"] == 1 else f"{same['seeds']} draws"
+        how = f"{samples}{draws}, <code>{escape(str(protocol))}</code>"
+        heads.append(f'<th scope="col">{escape(metric)}<br><small>{how}</small></th>')
+    rows, replicates = [], study.replicates.set_index("trial").to_dict("index")
+    for trial, measurements in table.groupby("trial", sort=False):
+        cells = {}
+        for row in measurements.to_dict("records"):
+            scatter = f" ± {number(row['sd'], 2)}" if pd.notna(row["sd"]) else ""
+            cells[row["metric"], row["protocol"]] = number(row["value"]) + scatter
+        text = "".join(f"<td>{cells.get(column, '')}</td>" for column in columns)
+        replicate = replicates.get(trial)
+        name = f'<a href="#trial-{trial}">{trial}</a>'
+        if replicate is not None:
+            of = replicate["of"]
+            name = f'<a href="#trial-{of}">{of}</a>, seed {replicate["seed"]}'
+        rows.append(f"<tr><td>{name}</td>{text}</tr>")
+    html = (
+        f'<table><thead><tr><th scope="col">trial</th>{"".join(heads)}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+    return "<p>Measured afresh, on other samples than those that chose them:</p>" + scroll(
+        "finalists in full", html
+    )
+
+
+def _draw(study: Study) -> go.Figure:
+    return finalists_figure(finalists(study), finalists_table(study), study.info)
+
+
+CHART = Chart("finalists", _draw)

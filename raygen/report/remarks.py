@@ -1,0 +1,24 @@
+"""What charts say of the trials that they leave out; "" where they leave out none."""
+
+from raygen.report.labels import counted
+from raygen.report.tables import DRAWN, drawn
+from raygen.results import Study
+
+
+def thinned(study: Study, most: int | None = None) -> str:
+    """That a chart draws at most so many trials, and which."""
+    shown = len(drawn(study, most))
+    if shown == len(study.trials):
+        return ""
+    return (
+        f"{shown:,} of {len(study.trials):,} trials drawn: the best {(most or DRAWN) // 2} and an "
+        "even sample of the others. Filters, the table and downloads use all."
+    )
+
+
+def unseen(study: Study) -> str:
+    """How many trials have no value to draw."""
+    missing = int(study.trials["value"].isna().sum())
+    if not missing:
+        return ""
+    return f"{counted(missing, 'trial')} without any value not shown."
