@@ -30,7 +30,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from raygen.cluster.connect import RAY_SETTINGS
-from raygen.config import load_study
+from raygen.config import load_space
 from raygen.folders import StudyFolder
 from raygen.journal import read_records
 from raygen.journal.records import End, Report
@@ -124,7 +124,7 @@ def raygen(trials: int, workers: int) -> tuple[list[float], list[float]]:
     (root / "space.yaml").write_text(SPACE.format(trials=trials, workers=workers))
     folder = StudyFolder(root / "study")
     facts = {"command": "benchmarks/overhead.py", "space_file": "overhead"}
-    run_study(load_study(root / "space.yaml"), folder, facts, None, lambda record: None)
+    run_study(load_space(root / "space.yaml"), folder, facts, None, lambda record: None)
     records = read_records(folder.journal)
     seconds: dict[int, float] = {}
     reports: list[float] = []

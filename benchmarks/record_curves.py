@@ -37,7 +37,7 @@ import optuna
 import pandas as pd
 import torch
 
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.data import ImageData, load_data
 from raygen.metrics.evaluate import Asset, Evaluator, prepare
 from raygen.space import Draw, sample
@@ -85,7 +85,7 @@ def main() -> None:
         Path(tempfile.gettempdir()) / "raygen-curves-quick.csv.gz" if arguments.quick else OUT
     )
     started = time.monotonic()
-    studies = {family: load_study(path) for family, path in SPACES.items()}
+    studies = {family: load_space(path) for family, path in SPACES.items()}
     jobs = list(plan(studies, arguments.quick))
     partial = out.with_name(out.name + ".partial")
     done = read_partial(partial, identity())
@@ -136,7 +136,7 @@ def start_worker(assets: dict[str, dict[str, Asset]]) -> None:
     """Load, once per process, everything that its runs share."""
     torch.set_num_threads(1)
     for family, path in SPACES.items():
-        study = load_study(path)
+        study = load_space(path)
         data = load_data(study.spec.data)
         samples = study.spec.evaluation.samples
         evaluator = Evaluator(study.spec.metrics, data, samples, CPU, assets[family])

@@ -115,13 +115,13 @@ class Timed:
 
 def simulate(trials: int, root: Path) -> float:
     """Let the controller decide for trials that report at once, without Ray: reports a second."""
-    from raygen.config import load_study
+    from raygen.config import load_space
     from raygen.journal.local import Journal
     from raygen.search.controller import Controller
     from raygen.search.sampler import Sampler
 
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=AT_ONCE))
-    study, reports = load_study(root / "space.yaml"), 0
+    study, reports = load_space(root / "space.yaml"), 0
     with Journal(root / "simulated.jsonl") as journal:
         controller = Controller(study, journal, Sampler(study, "s", None), lambda record: None)
         running: list[tuple[Job, int]] = []
@@ -154,7 +154,7 @@ def progress(job: Job, milestones: tuple[float, ...], index: int) -> dict[str, A
 
 def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     """Run one search and return its figures."""
-    from raygen.config import load_study
+    from raygen.config import load_space
     from raygen.folders import StudyFolder
     from raygen.journal import read_records
     from raygen.journal.local import Journal
@@ -167,7 +167,7 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     from raygen.tune.run import drive
 
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=at_once))
-    study, folder = load_study(root / "space.yaml"), StudyFolder(root / "study")
+    study, folder = load_space(root / "space.yaml"), StudyFolder(root / "study")
     folder.root.mkdir()
     shown = Timed(StudyProgress(study, "quiet"))
     moments: dict[str, list[float]] = {"start": [], "report": [], "end": []}

@@ -43,7 +43,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 import raygen.search.sampler
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.metrics import METRICS
 from raygen.replay import (
     WORKERS,
@@ -194,7 +194,7 @@ class _RayTrial:
 
 def read_curves(family: str, path: Path = CURVES) -> Recording:
     """Read one family of the recorded curves; its first seeds are the table, all are the noise."""
-    study = load_study(HERE / f"curves_{family}.yaml")
+    study = load_space(HERE / f"curves_{family}.yaml")
     milestones = study.spec.milestones
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["family"] == family]
@@ -373,7 +373,7 @@ def main() -> None:
                 print(f"{number}/{len(jobs)} {time.monotonic() - began:.0f} s", file=sys.stderr)
     families = {}
     for family in FAMILIES:
-        spec = load_study(HERE / f"curves_{family}.yaml").spec
+        spec = load_space(HERE / f"curves_{family}.yaml").spec
         minimise = METRICS[spec.objective].direction == "minimize"
         ordered = {n: [each[seed] for seed in range(repeats)] for n, each in runs[family].items()}
         families[family] = figures(ordered, spec.budget.kimg, minimise)

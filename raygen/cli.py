@@ -321,10 +321,10 @@ def export(
             raise click.UsageError(f"--trial and --uint8 are of a model, not of a table as {form}")
         if out is not None and ending != form:
             raise click.UsageError(f"-f {form}: {out} ends otherwise")
-        from raygen.results import load_study
+        from raygen.results import load_results
         from raygen.tables import table_text, write_table
 
-        study = load_study(source)
+        study = load_results(source)
         if out is None:
             text = table_text(study, table, form)
             # Data for a program, byte for byte; for a terminal what can be seen.
@@ -481,12 +481,12 @@ def status(
     from raygen.status import why as story
 
     if check:
-        from raygen.config import load_study
+        from raygen.config import load_space
         from raygen.folders import StudyFolder
         from raygen.journal import read_study
         from raygen.search.verify import verify
 
-        verified = verify(load_study(StudyFolder(study).space), read_study(study, strict=True))
+        verified = verify(load_space(StudyFolder(study).space), read_study(study, strict=True))
         text = f"{verified.suggestions} suggestions and {verified.decisions} decisions"
         say(json.dumps(verified._asdict()) if as_json else f"{text} come out as written")
     elif why is not None:
@@ -564,9 +564,9 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
     """Print the winning configuration, e.g.: raygen best runs/quickstart > best.yaml"""
     from raygen.document import dump
     from raygen.errors import InputError
-    from raygen.results import best_trial, load_study, train_config
+    from raygen.results import best_trial, load_results, train_config
 
-    found = load_study(study)
+    found = load_results(study)
     number = best_trial(found) if trial is None else trial
     again = found.replicates.set_index("trial")["of"].to_dict()
     if number in again:
@@ -629,7 +629,7 @@ def doctor(
 def validate(files: tuple[Path, ...], as_json: bool) -> None:
     """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
     from raygen.cluster.files import check_cluster, describes_cluster
-    from raygen.config import load_study, load_train_job
+    from raygen.config import load_space, load_train_job
     from raygen.document import load_document
     from raygen.errors import InputError
 
@@ -641,7 +641,7 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
             if describes_cluster(data):
                 check_cluster(file)
             else:
-                _ = load_train_job(file) if "trial" in data else load_study(file)
+                _ = load_train_job(file) if "trial" in data else load_space(file)
             if not as_json:
                 say(f"{file}: ok")
         except InputError as error:

@@ -409,7 +409,7 @@ def between(milestones: Sequence[float], every: float | None, end: float) -> tup
     return tuple(sorted({*(kimg for kimg in milestones if kimg < end), *extra, end}))
 
 
-def load_study(file: Path, overrides: Sequence[str] = ()) -> Study:
+def load_space(file: Path, overrides: Sequence[str] = ()) -> Study:
     """Read and check a search space file.
 
     Raises:
@@ -444,7 +444,7 @@ def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
     """Read and check a configuration for `raygen train`.
 
     Raises:
-        InputError: as load_study.
+        InputError: as load_space.
     """
     document = load_document(file, overrides)
     _refuse_empty_path(document)

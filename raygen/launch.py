@@ -60,13 +60,13 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     Raises:
         RaygenError: the search ended by it; what was reported is saved.
     """
-    from raygen.config import load_study
+    from raygen.config import load_space
     from raygen.files import check_target
     from raygen.report.page import page_path
 
     if options.cluster is None and (options.detach or options.send_keys or options.plain_http):
         raise click.UsageError("--detach, --send-keys and --plain-http go with --cluster")
-    study = load_study(options.space, options.overrides)
+    study = load_space(options.space, options.overrides)
     use_token()
     if options.cluster is not None and not options.dry_run:
         return _submit(options, options.cluster, study)
@@ -182,9 +182,9 @@ def make_page(study: Path, page: Path) -> int:
 
 def _conclude(outcome: "Outcome", folder: "StudyFolder", resume: str) -> None:
     """Say on stderr what follows from how the search ended."""
-    from raygen.results import grace_advice, load_study
+    from raygen.results import grace_advice, load_results
 
-    advice = grace_advice(load_study(folder.root))
+    advice = grace_advice(load_results(folder.root))
     if advice is not None and advice.short:
         say(f"{advice.text} {advice.action}", err=True)
     if outcome.reason:

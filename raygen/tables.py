@@ -6,7 +6,7 @@ import pandas as pd
 
 from raygen.errors import InputError
 from raygen.files import replacing, write_text
-from raygen.results import Study, finalists, full_measurements
+from raygen.results import Results, finalists, full_measurements
 
 TABLES = {
     "trials": lambda study: study.trials,
@@ -19,7 +19,7 @@ TABLES = {
 FORMATS = ("csv", "json", "parquet")
 
 
-def table_text(study: Study, name: str, form: str) -> str:
+def table_text(study: Results, name: str, form: str) -> str:
     """One of the tables as CSV, or as a JSON array of rows (null where nothing is known).
 
     Raises:
@@ -33,7 +33,7 @@ def table_text(study: Study, name: str, form: str) -> str:
     raise InputError("-f parquet: is no text; say where to with --out trials.parquet")
 
 
-def write_table(study: Study, name: str, form: str, out: Path) -> None:
+def write_table(study: Results, name: str, form: str, out: Path) -> None:
     """Write one of the tables to a file.
 
     Raises:

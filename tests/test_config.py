@@ -13,7 +13,7 @@ from raygen.config import (
     StudySpec,
     VaeTrial,
     between,
-    load_study,
+    load_space,
     load_train_job,
     parse_trial,
 )
@@ -73,7 +73,7 @@ def edited(text: str, old: str, new: str) -> str:
 def refusal(folder: Path, text: str, *overrides: str) -> list[str]:
     """The lines of the error, with the folder taken off."""
     with pytest.raises(InputError) as caught:
-        load_study(write(folder, text), overrides)
+        load_space(write(folder, text), overrides)
     return str(caught.value).replace(f"{folder}/", "").splitlines()
 
 
@@ -85,7 +85,7 @@ def place_of(text: str, word: str) -> str:
 
 
 def test_a_good_study_is_read_whole(tmp_path: Path) -> None:
-    study = load_study(write(tmp_path, GAN))
+    study = load_space(write(tmp_path, GAN))
 
     assert study.spec.budget.trials == 4
     assert [p.name for p in study.parameters] == [
@@ -96,8 +96,8 @@ def test_a_good_study_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
-    assert isinstance(load_study(write(tmp_path, GAN)).trial({"batch_size": 32}), GanTrial)
-    assert isinstance(load_study(write(tmp_path, VAE)).trial({"batch_size": 32}), VaeTrial)
+    assert isinstance(load_space(write(tmp_path, GAN)).trial({"batch_size": 32}), GanTrial)
+    assert isinstance(load_space(write(tmp_path, VAE)).trial({"batch_size": 32}), VaeTrial)
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_as_many_samples_as_feature_dimensions_leave_no_covariance_of_full_rank(
     few, enough = dimensions(), METRICS[metric].least_samples
 
     lines = refusal(tmp_path, edited(text, "samples: 900", f"samples: {few}"))
-    study = load_study(write(tmp_path, edited(text, "samples: 900", f"samples: {enough}")))
+    study = load_space(write(tmp_path, edited(text, "samples: 900", f"samples: {enough}")))
 
     assert lines[0].startswith(f"study.yaml:4:14: evaluation.samples: {few}: {metric} needs")
     assert study.spec.evaluation.samples > few
@@ -248,7 +248,7 @@ def test_as_many_samples_as_feature_dimensions_leave_no_covariance_of_full_rank(
 
 def test_samples_grow_by_one_factor_from_rung_to_rung(tmp_path: Path) -> None:
     text = edited(GAN, "samples: 900", "samples: 6400, first_samples: 400, every_kimg: 1")
-    spec = load_study(write(tmp_path, edited(text, "kimg: 18", "kimg: 27"))).spec
+    spec = load_space(write(tmp_path, edited(text, "kimg: 18", "kimg: 27"))).spec
     assert spec.rungs == (3.0, 9.0, 27.0)
 
     found = {kimg: spec.evaluation.samples_at(kimg, spec.rungs) for kimg in spec.milestones}
@@ -260,7 +260,7 @@ def test_samples_grow_by_one_factor_from_rung_to_rung(tmp_path: Path) -> None:
 
 
 def test_without_first_samples_every_milestone_is_measured_alike(tmp_path: Path) -> None:
-    spec = load_study(write(tmp_path, GAN)).spec
+    spec = load_space(write(tmp_path, GAN)).spec
 
     assert {spec.evaluation.samples_at(kimg, spec.rungs) for kimg in spec.rungs} == {900}
 
@@ -301,19 +301,19 @@ def test_what_only_finalists_are_measured_by_needs_only_their_samples(tmp_path: 
     """The limit of the Fréchet distance needs 2000 samples, of which a rung has 900."""
     chosen = "finalists={samples: 2000, metrics: [fd_classifier_infinity]}"
 
-    assert "fd_classifier_infinity" in load_study(write(tmp_path, GAN), [chosen]).spec.final_metrics
+    assert "fd_classifier_infinity" in load_space(write(tmp_path, GAN), [chosen]).spec.final_metrics
 
 
 def test_finalists_are_measured_by_each_objective_against_both_splits_and_by_what_is_asked(
     tmp_path: Path,
 ) -> None:
     chosen = "finalists={samples: 1000, metrics: [recall_classifier, fd_classifier]}"
-    spec = load_study(write(tmp_path, GAN), [chosen, "trade_off=[million_parameters]"]).spec
+    spec = load_space(write(tmp_path, GAN), [chosen, "trade_off=[million_parameters]"]).spec
 
     assert spec.final_metrics == (
         "fd_classifier", "million_parameters", "fd_classifier_test", "recall_classifier",
     )  # fmt: skip
-    assert load_study(write(tmp_path, GAN)).spec.final_metrics == ()
+    assert load_space(write(tmp_path, GAN)).spec.final_metrics == ()
 
 
 def test_a_first_rung_beyond_the_budget_is_refused(tmp_path: Path) -> None:
@@ -381,7 +381,7 @@ def test_an_end_of_a_range_that_its_steps_never_reach_is_no_reason_to_refuse(
 ) -> None:
     text = edited(GAN, "{choice: [32, 64]}", "{int: [32, 95], step: 32}")
 
-    load_study(write(tmp_path, edited(text, "space:", "resources: {workers: 2}\nspace:")))
+    load_space(write(tmp_path, edited(text, "space:", "resources: {workers: 2}\nspace:")))
 
 
 @pytest.mark.parametrize(("gpus", "good"), [(0.5, True), (1, True), (2, True), (1.5, False)])
@@ -389,7 +389,7 @@ def test_gpus_are_whole_or_a_share_of_one(tmp_path: Path, gpus: float, good: boo
     text = edited(GAN, "space:", f"resources: {{gpus: {gpus}}}\nspace:")
 
     if good:
-        assert load_study(write(tmp_path, text)).spec.resources.gpus == gpus
+        assert load_space(write(tmp_path, text)).spec.resources.gpus == gpus
     else:
         assert "resources.gpus: 1.5: must be a whole number" in refusal(tmp_path, text)[0]
 
@@ -437,7 +437,7 @@ def test_between_merges_multiples_in_order_each_once() -> None:
 
 def test_milestones_of_a_study_are_its_rungs_and_the_evaluations_between(tmp_path: Path) -> None:
     text = edited(GAN, "{samples: 900}", "{samples: 900, every_kimg: 5}")
-    found = load_study(write(tmp_path, text)).spec
+    found = load_space(write(tmp_path, text)).spec
 
     assert found.milestones == (2, 5, 6, 10, 15, 18)
     assert set(found.rungs) <= set(found.milestones)
@@ -446,7 +446,7 @@ def test_milestones_of_a_study_are_its_rungs_and_the_evaluations_between(tmp_pat
 def test_the_objective_comes_first_and_each_metric_once(tmp_path: Path) -> None:
     text = VAE + "evaluation: {metrics: [bits_per_dim, elbo, fd_classifier]}\n"
 
-    found = load_study(write(tmp_path, text)).spec
+    found = load_space(write(tmp_path, text)).spec
 
     assert found.metrics == ("elbo", "bits_per_dim", "fd_classifier")
 
@@ -542,7 +542,7 @@ def test_a_number_that_would_hang_a_search_or_fill_the_memory_is_refused_by_its_
 
 
 def test_ten_thousand_milestones_are_enough_and_not_too_many(tmp_path: Path) -> None:
-    study = load_study(write(tmp_path, GAN), ["evaluation.every_kimg=0.0018"])
+    study = load_space(write(tmp_path, GAN), ["evaluation.every_kimg=0.0018"])
 
     assert len({*study.spec.milestones} - {*study.spec.rungs}) == 10_000 - 1  # 18 is a rung, too
 

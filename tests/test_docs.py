@@ -9,7 +9,7 @@ import click
 import pytest
 
 from raygen.cli import main
-from raygen.config import load_study
+from raygen.config import load_space
 from report.journals import write_demo
 
 ROOT = Path(__file__).parents[1]
@@ -87,7 +87,7 @@ def test_every_search_that_is_printed_is_one_that_starts(page: Path) -> None:
         pairs = list(pairwise(words))
         space = next(value for option, value in pairs if option == "--space")
         if space != "FILE":
-            load_study(ROOT / space, [value for option, value in pairs if option == "--set"])
+            load_space(ROOT / space, [value for option, value in pairs if option == "--set"])
 
 
 @pages
@@ -102,7 +102,7 @@ def test_every_space_in_yaml_is_one(page: Path, tmp_path: Path) -> None:
         rest = "family: gan\ndata: {source: shapes}\nspace: {batch_size: {choice: [32, 64]}}\n"
         whole = text if "family:" in text else rest + text
         (tmp_path / "space.yaml").write_text(whole)
-        load_study(tmp_path / "space.yaml")
+        load_space(tmp_path / "space.yaml")
 
 
 def test_the_python_of_the_report_runs(tmp_path: Path) -> None:

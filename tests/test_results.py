@@ -18,12 +18,12 @@ from raygen.errors import InputError
 from raygen.folders import StudyFolder
 from raygen.journal import read_records, read_study
 from raygen.results import (
-    Study,
+    Results,
     best_trial,
     finalists,
     full_measurements,
     grace_advice,
-    load_study,
+    load_results,
     pareto,
     ranked,
     rung_agreement,
@@ -108,11 +108,11 @@ def write(tmp_path: Path) -> Write:
 
 
 @pytest.fixture
-def study(write: Write) -> Study:
-    return load_study(write(*JOURNAL))
+def study(write: Write) -> Results:
+    return load_results(write(*JOURNAL))
 
 
-def test_every_trial_has_its_last_state_and_the_reason_for_it(study: Study) -> None:
+def test_every_trial_has_its_last_state_and_the_reason_for_it(study: Results) -> None:
     found = study.trials.set_index("trial")
 
     assert found["state"].to_dict() == {0: "completed", 1: "stopped", 2: "diverged", 3: "running"}
@@ -129,7 +129,7 @@ def test_every_trial_has_its_last_state_and_the_reason_for_it(study: Study) -> N
 def test_the_value_of_a_trial_is_its_best_in_the_direction_of_the_objective(
     write: Write, direction: str, value: float, kimg: float
 ) -> None:
-    row = load_study(write(opened(direction), *JOURNAL[1:])).trials.iloc[0]
+    row = load_results(write(opened(direction), *JOURNAL[1:])).trials.iloc[0]
 
     assert (row["value"], row["best_kimg"]) == (value, kimg)
 
@@ -137,7 +137,7 @@ def test_the_value_of_a_trial_is_its_best_in_the_direction_of_the_objective(
 def test_a_value_from_fewer_samples_does_not_compete_with_one_from_more(write: Write) -> None:
     few, more = ({"protocols": {"score": name}} for name in ("bb22", "cc33"))
     reports = [report(0, 1, 2.0) | few, report(0, 3, 7.0) | more, report(0, 9, 8.0) | more]
-    study = load_study(
+    study = load_results(
         write(opened(), suggest(0, width=1), start(0), *reports, end(0, "completed"))
     )
 
@@ -155,7 +155,7 @@ def test_full_measurements_are_read_back_with_their_samples(write: Write) -> Non
         "values": {"score": value},
         "protocols": {"score": "aa11"},
     }
-    study = load_study(write(*JOURNAL[:-1], final, CLOSE))
+    study = load_results(write(*JOURNAL[:-1], final, CLOSE))
 
     table = full_measurements(study)
 
@@ -165,16 +165,16 @@ def test_full_measurements_are_read_back_with_their_samples(write: Write) -> Non
             "protocol": "aa11",
         }
     ]  # fmt: skip
-    assert full_measurements(load_study(write(*JOURNAL))).empty
+    assert full_measurements(load_results(write(*JOURNAL))).empty
 
 
-def test_how_far_a_trial_came_is_its_last_report_and_not_its_best(study: Study) -> None:
+def test_how_far_a_trial_came_is_its_last_report_and_not_its_best(study: Results) -> None:
     row = study.trials.iloc[0]
 
     assert (row["kimg"], row["seconds"]) == (9.0, 90.0)
 
 
-def test_a_metric_that_was_not_finite_is_nan_in_both_tables(study: Study) -> None:
+def test_a_metric_that_was_not_finite_is_nan_in_both_tables(study: Results) -> None:
     assert math.isnan(study.trials.iloc[2]["value"])
     assert math.isnan(study.trials.iloc[2]["best_kimg"])
     (row,) = study.history[study.history["trial"] == 2]["score"]
@@ -184,24 +184,24 @@ def test_a_metric_that_was_not_finite_is_nan_in_both_tables(study: Study) -> Non
 def test_a_null_in_between_does_not_hide_the_best_value(write: Write) -> None:
     folder = write(opened(), suggest(0), report(0, 1, 7.0), report(0, 2, None), report(0, 3, 8.0))
 
-    assert load_study(folder).trials.iloc[0]["value"] == 7.0
+    assert load_results(folder).trials.iloc[0]["value"] == 7.0
 
 
-def test_the_history_has_one_row_per_report_in_the_order_they_came(study: Study) -> None:
+def test_the_history_has_one_row_per_report_in_the_order_they_came(study: Results) -> None:
     assert list(zip(study.history["trial"], study.history["kimg"], strict=True)) == [
         (0, 1), (1, 1), (0, 3), (0, 9), (2, 1),
     ]  # fmt: skip
     assert study.history["recall"].dropna().tolist() == [0.1, 0.3, 0.2]
 
 
-def test_the_rungs_table_has_one_row_per_decision(study: Study) -> None:
+def test_the_rungs_table_has_one_row_per_decision(study: Results) -> None:
     assert study.rungs.to_dict("records") == [
         {"trial": 1, "kimg": 1, "value": 5.0, "cutoff": 4.0, "band": 0.0, "peers": 3,
          "decision": "stop"}
     ]  # fmt: skip
 
 
-def test_the_end_of_the_study_and_its_protocols_are_in_its_facts(study: Study) -> None:
+def test_the_end_of_the_study_and_its_protocols_are_in_its_facts(study: Results) -> None:
     assert study.info["state"] == "finished"
     assert (study.info["finished"], study.info["seconds"]) == (99.0, 50.0)
     assert study.info["protocols"] == {"aa11": PROTOCOL["record"]}
@@ -209,19 +209,19 @@ def test_the_end_of_the_study_and_its_protocols_are_in_its_facts(study: Study) -
 
 
 def test_a_study_that_was_never_closed_is_running(write: Write) -> None:
-    assert load_study(write(*JOURNAL[:-1])).info["state"] == "running"
+    assert load_results(write(*JOURNAL[:-1])).info["state"] == "running"
 
 
 def test_a_second_protocol_of_a_metric_is_seen(write: Write) -> None:
     other = {**report(0, 10, 3.0), "protocols": {"score": "bb22"}}
 
-    info = load_study(write(*JOURNAL[:12], other)).info
+    info = load_results(write(*JOURNAL[:12], other)).info
 
     assert info["protocols_of"] == {"score": ["aa11", "bb22"]}
 
 
-def test_a_torn_last_line_is_left_out(write: Write, study: Study) -> None:
-    torn = load_study(write(*JOURNAL, '{"kind": "suggest", "tri'))
+def test_a_torn_last_line_is_left_out(write: Write, study: Results) -> None:
+    torn = load_results(write(*JOURNAL, '{"kind": "suggest", "tri'))
 
     pd.testing.assert_frame_equal(torn.trials, study.trials)
 
@@ -230,7 +230,7 @@ def test_a_torn_line_in_the_middle_is_named_by_its_number(write: Write) -> None:
     folder = write(*JOURNAL[:2], '{"kind": "sta\n', *JOURNAL[3:])
 
     with pytest.raises(InputError, match=r"journal\.jsonl:3: not a journal record"):
-        load_study(folder)
+        load_results(folder)
 
 
 @pytest.mark.parametrize("last", [report(0, 10, 2.0), end(0, "completed", "ünïcödé"), CLOSE])
@@ -244,7 +244,7 @@ def test_a_journal_cut_at_any_byte_of_its_last_record_still_loads(
 
     for size in range(before, len(whole) + 1):
         journal.write_bytes(whole[:size])
-        assert len(load_study(folder).trials) == 2
+        assert len(load_results(folder).trials) == 2
 
 
 def test_a_journal_cut_at_any_byte_loads_or_is_one_line_of_error(write: Write) -> None:
@@ -257,33 +257,33 @@ def test_a_journal_cut_at_any_byte_loads_or_is_one_line_of_error(write: Write) -
         journal.write_bytes(whole[:size])
         if size < first:
             with pytest.raises(InputError):
-                load_study(folder)
+                load_results(folder)
         else:
-            load_study(folder)
+            load_results(folder)
 
 
 def test_a_folder_that_is_not_there_is_an_input_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="missing: no such study folder") as raised:
-        load_study(tmp_path / "missing")
+        load_results(tmp_path / "missing")
 
     assert raised.value.exit_code == 2
 
 
 def test_a_folder_without_a_journal_is_not_a_study(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a study"):
-        load_study(tmp_path)
+        load_results(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", '{"kind": "op'])
 def test_a_study_without_a_single_record_is_empty(write: Write, text: str) -> None:
     with pytest.raises(InputError, match="the study is empty"):
-        load_study(write(text))
+        load_results(write(text))
 
 
 @pytest.mark.parametrize("text", ['{"a": 1}\n', '{"kind": "close"}\n', "[1]\n", "1\n", "hello\n"])
 def test_lines_of_another_program_are_not_a_study(write: Write, text: str) -> None:
     with pytest.raises(InputError, match=r"journal\.jsonl"):
-        load_study(write(text))
+        load_results(write(text))
 
 
 def test_completed_trials_rank_before_better_values_of_stopped_ones(write: Write) -> None:
@@ -293,7 +293,7 @@ def test_completed_trials_rank_before_better_values_of_stopped_ones(write: Write
         records += [suggest(trial), report(trial, 1, value), end(trial, state)]
     records += [suggest(3), report(3, 1, None), end(3, "diverged")]
 
-    study = load_study(write(*records))
+    study = load_results(write(*records))
 
     assert ranked(study)["trial"].tolist() == [2, 0, 1]
     assert best_trial(study) == 2
@@ -304,7 +304,7 @@ def test_a_maximised_objective_ranks_the_largest_value_first(write: Write) -> No
     for trial, value in enumerate([2.0, 5.0, 3.0]):
         records += [suggest(trial), report(trial, 1, value), end(trial, "completed")]
 
-    assert ranked(load_study(write(*records)))["trial"].tolist() == [1, 2, 0]
+    assert ranked(load_results(write(*records)))["trial"].tolist() == [1, 2, 0]
 
 
 def test_equal_values_rank_by_age(write: Write) -> None:
@@ -313,15 +313,15 @@ def test_equal_values_rank_by_age(write: Write) -> None:
     for trial in (1, 0):
         records += [report(trial, 1, 2.0), end(trial, "completed")]
 
-    assert ranked(load_study(write(*records)))["trial"].tolist() == [0, 1]
+    assert ranked(load_results(write(*records)))["trial"].tolist() == [0, 1]
 
 
 def test_without_any_value_there_is_no_best_trial(write: Write) -> None:
     with pytest.raises(InputError, match="no trial has a value yet"):
-        best_trial(load_study(write(opened(), suggest(0), report(0, 1, None))))
+        best_trial(load_results(write(opened(), suggest(0), report(0, 1, None))))
 
 
-def test_settings_of_absent_branches_stay_absent_and_whole_numbers_whole(study: Study) -> None:
+def test_settings_of_absent_branches_stay_absent_and_whole_numbers_whole(study: Results) -> None:
     steps = study.trials["loss.steps"].tolist()
 
     assert pd.isna(steps[0])
@@ -332,7 +332,7 @@ def test_settings_of_absent_branches_stay_absent_and_whole_numbers_whole(study: 
 
 
 def test_a_study_without_reports_or_decisions_has_empty_tables_with_columns(write: Write) -> None:
-    study = load_study(write(opened()))
+    study = load_results(write(opened()))
 
     assert study.trials.empty
     assert study.history.columns.tolist() == ["trial", "kimg", "seconds", "images_per_second"]
@@ -340,7 +340,7 @@ def test_a_study_without_reports_or_decisions_has_empty_tables_with_columns(writ
     assert ranked(study).empty
 
 
-def test_the_files_that_are_written_read_back_as_the_tables(study: Study) -> None:
+def test_the_files_that_are_written_read_back_as_the_tables(study: Results) -> None:
     write_tables(study)
 
     assert json.loads(study.folder.study.read_text(encoding="utf-8")) == study.info
@@ -352,7 +352,7 @@ def test_the_files_that_are_written_read_back_as_the_tables(study: Study) -> Non
     assert not list(study.folder.root.glob("*.partial"))
 
 
-def test_a_whole_number_of_one_branch_is_written_without_a_decimal_point(study: Study) -> None:
+def test_a_whole_number_of_one_branch_is_written_without_a_decimal_point(study: Results) -> None:
     write_tables(study)
 
     text = pd.read_csv(study.folder.table("trials"), dtype=str)
@@ -374,7 +374,7 @@ def run(trial: int, *values: float, state: str = "completed", **more: Any) -> li
 
 def test_replicates_of_finalists_are_in_their_own_table_and_no_other(write: Write) -> None:
     again = [suggest(2, width=32) | {"of": 0, "by": "finalist"}, start(2), report(2, 1, 5.0)]
-    study = load_study(
+    study = load_results(
         write(opened(), *run(0, 4.0), *run(1, 3.0), *again, decide(2, 1, "continue"),
               {**report(2, 2, 4.5), "variation": 0.4}, end(2, "completed"))
     )  # fmt: skip
@@ -390,11 +390,11 @@ def test_replicates_of_finalists_are_in_their_own_table_and_no_other(write: Writ
     assert study.settings == []
 
 
-def test_replicates_have_a_file_only_if_there_are_any(write: Write, study: Study) -> None:
+def test_replicates_have_a_file_only_if_there_are_any(write: Write, study: Results) -> None:
     write_tables(study)
     assert not study.folder.table("replicates").exists()
 
-    again = load_study(write(*JOURNAL[:-1], *run(4, 4.0, of=0)))
+    again = load_results(write(*JOURNAL[:-1], *run(4, 4.0, of=0)))
     write_tables(again)
 
     back = pd.read_csv(again.folder.table("replicates"))
@@ -407,7 +407,7 @@ def test_finalists_rank_by_other_seeds_and_not_by_the_value_that_got_them_chosen
     records = [opened(), *run(0, 1.0), *run(1, 2.0), *run(2, 1.5)]
     records += [{"kind": "finals", "trials": [0, 1]}]
     records += [*run(3, 5.0, of=0), *run(4, 3.0, of=1), *run(5, 4.0, of=1)]
-    study = load_study(write(*records))
+    study = load_results(write(*records))
 
     assert ranked(study)["trial"].tolist() == [1, 0, 2]
     assert best_trial(study) == 1
@@ -418,7 +418,7 @@ def test_a_finalist_whose_replicates_have_not_completed_gives_way(write: Write) 
     records = [opened(), *run(0, 1.0), *run(1, 2.0), *run(2, 9.0, of=1)]
     records += run(3, 0.5, of=0, state="diverged")
 
-    assert best_trial(load_study(write(*records))) == 1
+    assert best_trial(load_results(write(*records))) == 1
 
 
 def test_a_finalist_that_fails_with_most_seeds_does_not_win_by_the_lucky_one(write: Write) -> None:
@@ -426,7 +426,7 @@ def test_a_finalist_that_fails_with_most_seeds_does_not_win_by_the_lucky_one(wri
     records += [*run(2, 1.1, of=0), *run(3, 2.0, of=1)]
     records += [line for n in (4, 5) for line in run(n, 9.0, of=0, state="diverged")]
 
-    assert ranked(load_study(write(*records)))["trial"].tolist() == [1, 0]
+    assert ranked(load_results(write(*records)))["trial"].tolist() == [1, 0]
 
 
 def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: Write) -> None:
@@ -434,7 +434,7 @@ def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: W
     records += [*run(2, 9.0, of=0), *run(3, 10.0, of=0), *run(4, 11.0, of=0)]
     records += [*run(5, 18.0, of=1), *run(6, 20.0, of=1), *run(7, 22.0, of=1)]
     records += run(8, 3.0, of=1, state="diverged")
-    table = finalists(load_study(write(*records))).set_index("trial")
+    table = finalists(load_results(write(*records))).set_index("trial")
 
     # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5 %.
     half = 2.776 * math.sqrt(2.5 / 3)
@@ -450,7 +450,7 @@ def test_the_probability_of_a_finalist_is_that_of_the_last_round(write: Write) -
     race = {"kind": "race", "seeds": 1, "means": {"0": 3.0}, "dropped": [], "settled": False}
     records += [*run(2, 3.0, of=0), {**race, "best": {"0": 0.5, "1": 0.5}}]
     records += [*run(3, 4.0, of=1), {**race, "best": {"0": 0.8, "1": 0.2}}]
-    study = load_study(write(*records))
+    study = load_results(write(*records))
 
     assert finalists(study)["best"].tolist() == [0.8, 0.2]
     assert study.info["race"]["settled"] is False
@@ -458,12 +458,12 @@ def test_the_probability_of_a_finalist_is_that_of_the_last_round(write: Write) -
 
 def test_finalists_without_a_replicate_yet_know_their_own_value_only(write: Write) -> None:
     (row,) = finalists(
-        load_study(write(opened(), *run(0, 1.0), {"kind": "finals", "trials": [0]}))
+        load_results(write(opened(), *run(0, 1.0), {"kind": "finals", "trials": [0]}))
     ).to_dict("records")
 
     assert (row["trial"], row["single"], row["seeds"]) == (0, 1.0, 0)
     assert all(math.isnan(row[name]) for name in ("mean", "sd", "low", "high", "collapsed"))
-    assert finalists(load_study(write(opened(), *run(0, 1.0)))).empty
+    assert finalists(load_results(write(opened(), *run(0, 1.0)))).empty
 
 
 def two(metric: str = "size", direction: str = "maximize") -> Record:
@@ -476,7 +476,7 @@ def two(metric: str = "size", direction: str = "maximize") -> Record:
 def test_all_objectives_are_those_where_the_first_was_best(write: Write) -> None:
     records = [suggest(0), report(0, 1, 5.0, size=1.0), report(0, 2, 3.0, size=0.5)]
     records += [report(0, 3, 4.0, size=9.0), end(0, "completed"), suggest(1)]
-    study = load_study(write(two(), *records))
+    study = load_results(write(two(), *records))
 
     assert study.values.to_dict("records") == [{"trial": 0, "score": 3.0, "size": 0.5}]
     assert study.values.columns.tolist() == ["trial", "score", "size"]
@@ -491,13 +491,13 @@ def test_the_front_holds_what_no_completed_trial_beats(write: Write) -> None:
     records += [suggest(5), report(5, 1, 0.0, size=None), end(5, "completed")]
 
     # 2 and 3 lose to 1; 4 was stopped and 5 lacks an objective, so neither can beat anything.
-    assert pareto(load_study(write(*records))) == [0, 1]
+    assert pareto(load_results(write(*records))) == [0, 1]
 
 
 def test_a_milestone_without_one_of_the_objectives_counts_for_none(write: Write) -> None:
     records = [suggest(0), report(0, 1, 5.0, size=2.0), report(0, 2, 1.0, size=None)]
 
-    (row,) = load_study(write(two(), *records)).trials.to_dict("records")
+    (row,) = load_results(write(two(), *records)).trials.to_dict("records")
 
     assert (row["value"], row["best_kimg"]) == (5.0, 1)
 
@@ -505,14 +505,14 @@ def test_a_milestone_without_one_of_the_objectives_counts_for_none(write: Write)
 def test_equal_trials_are_both_on_the_front_and_one_objective_has_one(write: Write) -> None:
     records = [opened(), *run(0, 2.0), *run(1, 2.0), *run(2, 3.0)]
 
-    assert pareto(load_study(write(*records))) == [0, 1]
-    assert pareto(load_study(write(opened()))) == []
+    assert pareto(load_results(write(*records))) == [0, 1]
+    assert pareto(load_results(write(opened()))) == []
 
 
 def test_a_decision_on_several_objectives_says_the_place_and_not_a_cut_off(write: Write) -> None:
     record = {**decide(0, 1, "continue"), "value": [5.0, 1.0], "cutoff": None, "rank": 2, "kept": 3}
     records = [suggest(0), report(0, 1, 5.0, size=1.0), record]
-    (row,) = load_study(write(two(), *records)).rungs.to_dict("records")
+    (row,) = load_results(write(two(), *records)).rungs.to_dict("records")
 
     assert (row["value"], row["rank"], row["kept"]) == (5.0, 2, 3)
     assert row["cutoff"] is None or math.isnan(row["cutoff"])
@@ -535,7 +535,7 @@ def reopened(**facts: Any) -> Record:
 def test_a_resumed_study_runs_again_and_its_sessions_add_up(write: Write) -> None:
     records = timed(opened(), suggest(0), PROTOCOL, closed("interrupted", 30.0))
     again = {**reopened(seed=7), "time": 5000.0}
-    study = load_study(write(*records, again, {**suggest(1), "time": 5011.0}))
+    study = load_results(write(*records, again, {**suggest(1), "time": 5011.0}))
 
     assert (study.info["state"], study.info["finished"]) == ("running", None)
     assert study.info["seed"] == 7
@@ -552,7 +552,7 @@ def test_the_start_of_a_study_is_that_of_its_first_session(write: Write) -> None
     # What reopens a study repeats when it began.
     records = [*timed(first, closed("finished", 1.0)), {**reopened(started=900.0), "time": 5000.0}]
 
-    info = load_study(write(*records)).info
+    info = load_results(write(*records)).info
 
     assert info["started"] == 900.0
     assert [each["started"] for each in info["sessions"]] == [900.0, 5000.0]
@@ -561,7 +561,7 @@ def test_the_start_of_a_study_is_that_of_its_first_session(write: Write) -> None
 def test_a_session_without_an_end_counts_until_its_last_record(write: Write) -> None:
     crashed = timed(opened(), suggest(0), start(0))
     again = [{**reopened(), "time": 9000.0}, {**closed("finished", 50.0), "time": 9050.0}]
-    info = load_study(write(*crashed, *again)).info
+    info = load_results(write(*crashed, *again)).info
 
     assert info["seconds"] == 2 + 50
     assert info["sessions"][0]["state"] == "crashed"
@@ -574,10 +574,10 @@ def test_an_interrupted_trial_that_goes_on_is_running_again(write: Write) -> Non
     records += [closed("interrupted", 30.0), reopened()]
     on = {**start(0), "node": "node-9", "attempt": 2, "kimg": 1}
 
-    (row,) = load_study(write(opened(), *records, on)).trials.to_dict("records")
+    (row,) = load_results(write(opened(), *records, on)).trials.to_dict("records")
     assert (row["state"], row["reason"], row["node"]) == ("running", "", "node-9")
 
-    study = load_study(write(opened(), *records, on, report(0, 2, 4.0), end(0, "completed")))
+    study = load_results(write(opened(), *records, on, report(0, 2, 4.0), end(0, "completed")))
     (row,) = study.trials.to_dict("records")
     assert (row["state"], row["value"], row["seconds"]) == ("completed", 4.0, 20)
     assert study.history["kimg"].tolist() == [1, 2]
@@ -585,7 +585,7 @@ def test_an_interrupted_trial_that_goes_on_is_running_again(write: Write) -> Non
 
 def test_a_lost_trial_goes_on_counting_as_running_while_it_is_tried_again(write: Write) -> None:
     retry = {"kind": "retry", "trial": 0, "attempt": 2, "reason": "gone", "kimg": 1, "wait": 30.0}
-    study = load_study(write(opened(), suggest(0), start(0), report(0, 1, 5.0), retry))
+    study = load_results(write(opened(), suggest(0), start(0), report(0, 1, 5.0), retry))
 
     assert study.trials["state"].tolist() == ["running"]
     assert study.info["retries_used"] == 1
@@ -596,7 +596,7 @@ def test_a_trial_that_begins_anew_keeps_what_was_reported_of_it(write: Write) ->
     records = [suggest(0), start(0), report(0, 1, 3.0), report(0, 2, 8.0), decide(0, 2, "continue")]
     records += [{**start(0), "node": "other", "attempt": 2, "kimg": 0.0}, decide(0, 2, "continue")]
     records += [report(0, 3, 6.0), end(0, "completed")]
-    study = load_study(write(opened(), *records))
+    study = load_results(write(opened(), *records))
     (row,) = study.trials.to_dict("records")
 
     assert study.history["kimg"].tolist() == [1, 2, 3]
@@ -609,11 +609,11 @@ def test_a_collected_checkpoint_is_gone_until_it_is_written_again(write: Write) 
     gone = {"kind": "collect", "trial": 0, "role": "last", "bytes": 500}
     records = [opened(), suggest(0), kept, {**kept, "role": "best"}, gone]
 
-    table = load_study(write(*records)).checkpoints.set_index("role")
+    table = load_results(write(*records)).checkpoints.set_index("role")
     assert table["collected"].to_dict() == {"last": True, "best": False}
     assert table.loc["last", ["kimg", "bytes"]].tolist() == [1, 500]
 
-    table = load_study(write(*records, {**kept, "kimg": 2})).checkpoints.set_index("role")
+    table = load_results(write(*records, {**kept, "kimg": 2})).checkpoints.set_index("role")
     assert table["collected"].tolist() == [False, False]
     assert math.isnan(table.loc["last", "bytes"])
 
@@ -622,7 +622,7 @@ def test_what_earlier_studies_taught_is_counted_by_study(write: Write) -> None:
     warm = {"kind": "warm", "source": 4, "params": {}, "values": [3.0]}
     studies = [{**warm, "study": name} for name in ("a", "b", "a")]
     studies.append({**warm, "study": "b", "values": None})  # a point to try, without a value
-    study = load_study(write(opened(), *studies, suggest(0)))
+    study = load_results(write(opened(), *studies, suggest(0)))
 
     assert study.info["warm"] == {"a": {"told": 2, "points": 0}, "b": {"told": 1, "points": 1}}
     assert study.trials["trial"].tolist() == [0]
@@ -630,7 +630,7 @@ def test_what_earlier_studies_taught_is_counted_by_study(write: Write) -> None:
 
 def test_a_standard_error_has_a_column_of_its_own_and_is_no_metric(write: Write) -> None:
     records = [suggest(0), {**report(0, 1, 5.0, size=2.0), "sd": {"score": 0.25}}]
-    study = load_study(write(opened(), *records))
+    study = load_results(write(opened(), *records))
 
     assert study.history["score.sd"].tolist() == [0.25]
     assert study.metrics == ["score", "size"]
@@ -653,7 +653,7 @@ def rungs(**facts: Any) -> Record:
 
 def test_ranks_reversed_between_rung_and_end_correlate_minus_one(write: Write) -> None:
     trials = [run(t, 20.0 + t, 15.0 + t, 9.0 - t) for t in range(6)]
-    table = rung_agreement(load_study(write(rungs(), *chain(*trials))))
+    table = rung_agreement(load_results(write(rungs(), *chain(*trials))))
 
     assert table["kimg"].tolist() == [1, 2]
     assert table["rho"].tolist() == pytest.approx([-1, -1])
@@ -664,7 +664,7 @@ def test_a_rung_is_judged_by_the_best_value_up_to_it(write: Write) -> None:
     # The second value is worse everywhere; the best up to there still has the order of the end.
     trials = [run(t, 10.0 + t, 50.0 - t, 1.0 + t) for t in range(6)]
 
-    table = rung_agreement(load_study(write(rungs(), *chain(*trials))))
+    table = rung_agreement(load_results(write(rungs(), *chain(*trials))))
 
     assert table["rho"].tolist() == pytest.approx([1, 1])
 
@@ -673,18 +673,18 @@ def test_the_rank_correlation_is_spearman_s(write: Write) -> None:
     # Ranks 1 2 3 4 5 against 2 1 4 3 5: rho = 1 - 6 * 4 / (5 * 24) = 0.8.
     trials = [run(t, 10.0 + t, 9.5, final) for t, final in enumerate([2.0, 1.0, 4.0, 3.0, 5.0])]
 
-    assert rung_agreement(load_study(write(rungs(), *chain(*trials))))["rho"][0] == pytest.approx(
+    assert rung_agreement(load_results(write(rungs(), *chain(*trials))))["rho"][0] == pytest.approx(
         0.8
     )
 
 
 def test_four_completed_trials_are_too_few_for_a_correlation(write: Write) -> None:
     trials = [run(t, 9.0 + t, 5.0 + t, 1.0 + t) for t in range(4)]
-    study = load_study(write(rungs(), *chain(*trials)))
+    study = load_results(write(rungs(), *chain(*trials)))
 
     assert rung_agreement(study)["rho"].isna().all()
     assert grace_advice(study) is None
-    assert grace_advice(load_study(write(opened()))) is None
+    assert grace_advice(load_results(write(opened()))) is None
 
 
 def test_a_first_rung_that_says_nothing_is_too_early_and_the_next_good_one_is_named(
@@ -692,7 +692,7 @@ def test_a_first_rung_that_says_nothing_is_too_early_and_the_next_good_one_is_na
 ) -> None:
     trials = [run(t, 30.0 - t, 10.0 + t, 1.0 + t) for t in range(8)]
     trials.append(run(8, 50.0, state="stopped"))
-    advice = grace_advice(load_study(write(rungs(), *chain(*trials))))
+    advice = grace_advice(load_results(write(rungs(), *chain(*trials))))
 
     assert advice is not None
     assert (advice.kimg, advice.trials, advice.short, advice.suggestion) == (1, 8, True, 2)
@@ -702,7 +702,7 @@ def test_a_first_rung_that_says_nothing_is_too_early_and_the_next_good_one_is_na
 
 def test_seven_trials_are_too_few_to_blame_the_grace_period(write: Write) -> None:
     trials = [run(t, 30.0 - t, 10.0 + t, 1.0 + t) for t in range(7)]
-    advice = grace_advice(load_study(write(rungs(), *chain(*trials))))
+    advice = grace_advice(load_results(write(rungs(), *chain(*trials))))
 
     assert advice is not None
     assert not advice.short
@@ -712,7 +712,7 @@ def test_seven_trials_are_too_few_to_blame_the_grace_period(write: Write) -> Non
 
 def test_without_early_stopping_there_is_no_grace_period_to_blame(write: Write) -> None:
     trials = [run(t, 30.0 - t, 20.0 - t, 1.0 + t) for t in range(8)]
-    study = load_study(write(rungs(scheduler={"name": "none"}), *chain(*trials)))
+    study = load_results(write(rungs(scheduler={"name": "none"}), *chain(*trials)))
     advice = grace_advice(study)
 
     assert advice is not None
@@ -729,7 +729,7 @@ OBJECTIVE = {"metric": "score", "direction": "minimize"}
 def refused(write: Write, *records: Record | str) -> str:
     """The message on a journal, from its last colon of the path on."""
     with pytest.raises(InputError) as caught:
-        load_study(write(*records))
+        load_results(write(*records))
     return str(caught.value).partition("journal.jsonl:")[2]
 
 
@@ -803,7 +803,7 @@ def test_a_record_of_a_newer_raygen_is_told_from_a_broken_one(write: Write) -> N
 
 
 def test_a_field_of_a_newer_raygen_is_left_alone(write: Write) -> None:
-    study = load_study(write(opened(), {**suggest(0, width=8), "priority": {"of": ["it"]}}))
+    study = load_results(write(opened(), {**suggest(0, width=8), "priority": {"of": ["it"]}}))
 
     assert study.trials["width"].tolist() == [8]
 
@@ -838,14 +838,14 @@ def test_bytes_that_are_not_utf8_are_one_line(write: Write) -> None:
     journal.write_bytes(journal.read_bytes() + b'{"kind": "\xed\xa0\x80"}\n')
 
     with pytest.raises(InputError, match=r"journal\.jsonl:2: .*: is not UTF-8 at column 11"):
-        load_study(journal.parent)
+        load_results(journal.parent)
 
 
 def test_a_whole_surrogate_pair_is_a_character(write: Write) -> None:
     records = [opened(), suggest(0), end(0, "failed", "\U0001f642")]
 
     assert "\\ud83d" in json.dumps(records[-1])
-    assert load_study(write(*records)).trials["reason"].tolist() == ["\U0001f642"]
+    assert load_results(write(*records)).trials["reason"].tolist() == ["\U0001f642"]
 
 
 def test_who_goes_on_with_a_search_needs_every_time_and_every_number(write: Write) -> None:
@@ -865,10 +865,10 @@ def test_a_pipe_as_a_journal_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(StudyFolder(tmp_path).journal)
 
     with pytest.raises(InputError, match="is a pipe"):
-        load_study(tmp_path)
+        load_results(tmp_path)
 
 
-def test_a_study_that_does_not_say_how_it_trained_gives_no_configuration(study: Study) -> None:
+def test_a_study_that_does_not_say_how_it_trained_gives_no_configuration(study: Results) -> None:
     with pytest.raises(InputError, match=r"journal\.jsonl:1: the study does not say its family"):
         train_config(study, 0)
 
@@ -878,7 +878,7 @@ def test_facts_that_only_a_journal_can_add_are_not_taken_from_its_first_record(
 ) -> None:
     start = opened()
     start["study"] |= {"warm": 3, "finals": "x", "race": None, "full": [], "sessions": 7}
-    info = load_study(write(start, suggest(0))).info
+    info = load_results(write(start, suggest(0))).info
 
     assert not {"warm", "finals", "race", "full"} & set(info)
     assert len(info["sessions"]) == 1

@@ -7,7 +7,7 @@ import optuna
 import pytest
 import torch
 
-from raygen.config import GanTrial, Study, load_study
+from raygen.config import GanTrial, Study, load_space
 from raygen.document import dump, load_document
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.space import sample
@@ -57,7 +57,7 @@ def test_the_first_line_is_the_command_that_runs_the_file(file: Path) -> None:
 
 
 def test_every_draw_is_a_trial_whose_networks_can_be_built(file: Path) -> None:
-    study = load_study(file)
+    study = load_space(file)
     trials = make_study(seed=0)
 
     for _ in range(DRAWS):
@@ -65,7 +65,7 @@ def test_every_draw_is_a_trial_whose_networks_can_be_built(file: Path) -> None:
 
 
 def test_every_parameter_of_every_branch_is_drawn_sooner_or_later(file: Path) -> None:
-    study = load_study(file)
+    study = load_space(file)
     trials = make_study(seed=1)
 
     drawn = {n for _ in range(200) for n in sample(study.space, trials.ask()).parameters}
@@ -74,7 +74,7 @@ def test_every_parameter_of_every_branch_is_drawn_sooner_or_later(file: Path) ->
 
 
 def test_every_starting_point_is_drawn_as_it_is_written_and_can_be_built(file: Path) -> None:
-    study = load_study(file)
+    study = load_space(file)
     written = load_document(file).data.get("start") or []
     assert len(study.start) == len(written)
 
@@ -103,13 +103,13 @@ NARROWED = {
 def test_what_set_leaves_of_a_space_is_read_back_from_the_studys_own_file(
     file: Path, tmp_path: Path
 ) -> None:
-    family = load_study(file).spec.family
+    family = load_space(file).spec.family
     settings = [*NARROWED[family], "space.model.width=16", "space.batch_size=32"]
-    study = load_study(file, settings)
+    study = load_space(file, settings)
     written = tmp_path / "space.yaml"
     written.write_text(dump(study.raw), encoding="utf-8")
 
-    again = load_study(written)
+    again = load_space(written)
 
     assert again.start == study.start
     assert again.settings() == study.settings()
@@ -122,6 +122,6 @@ def test_a_study_of_an_earlier_raygen_goes_on_with_its_own_starting_points(
     """It recorded them as the file has them; what --set left of them is the same."""
     settings = ["space.batch_size=32"]
     written = load_document(file).data.get("start") or []
-    study = load_study(file, settings)
+    study = load_space(file, settings)
 
     assert study.points(written) == list(study.start)

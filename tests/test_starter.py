@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from raygen.cli import main
-from raygen.config import load_study
+from raygen.config import load_space
 
 
 def test_a_project_begins_with_every_shipped_space_and_each_is_valid(
@@ -22,7 +22,7 @@ def test_a_project_begins_with_every_shipped_space_and_each_is_valid(
     shipped = sorted((repository / "search_spaces").glob("*.yaml"))
     assert [file.name for file in spaces] == [file.name for file in shipped]
     for file in spaces:
-        load_study(file)
+        load_space(file)
 
 
 def test_what_to_type_next_is_the_one_line_of_output(tmp_path: Path) -> None:

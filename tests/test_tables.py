@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from raygen.cli import main
-from raygen.results import load_study
+from raygen.results import load_results
 from raygen.tables import TABLES
 from report.journals import end, make_info, report, suggest, write_study
 
@@ -34,7 +34,7 @@ def run(*arguments: object) -> tuple[int, str, str]:
 def test_every_table_comes_in_every_form_with_the_same_cells(
     study: Path, tmp_path: Path, table: str
 ) -> None:
-    expected = TABLES[table](load_study(study))
+    expected = TABLES[table](load_results(study))
     code, text, _ = run(study, "-f", "csv", "--table", table)
     rows = json.loads(run(study, "-f", "json", "--table", table)[1])
     place = tmp_path / "table.parquet"

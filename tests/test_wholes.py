@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from raygen.cli import main
-from raygen.results import best_model, failed, fresh, load_study
+from raygen.results import best_model, failed, fresh, load_results
 from raygen.results import full_measurements as measured
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
@@ -89,7 +89,7 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     project: Project, file: Path
 ) -> None:
     study = project.search(file, *cuts_of(file))
-    results = load_study(study)
+    results = load_results(study)
     model = best_model(results)
     assert model is not None
     assert results.info["state"] == "finished"
@@ -118,7 +118,7 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
 
 def use(project: Project, study: Path) -> None:
     """Every other command of the README, on a study that has ended."""
-    results = load_study(study)
+    results = load_results(study)
     model = best_model(results)
     assert model is not None
     project.run("generate", study, "--trial", 0, "--count", 4, "--out", "of_0.npz")
@@ -150,7 +150,7 @@ def use(project: Project, study: Path) -> None:
     again = shlex.split(results.info["resume_command"])[1:]
     project.run(*again)
     project.run(*again, "--trials", 4)
-    assert len(load_study(study).trials) == 4
+    assert len(load_results(study).trials) == 4
 
 
 def test_a_study_with_a_trade_off_ends_in_its_page(project: Project) -> None:
@@ -161,7 +161,7 @@ def test_a_study_with_a_trade_off_ends_in_its_page(project: Project) -> None:
         "space.model.width={int: [8, 16]}",
     ]
     study = project.search(file, *settings)
-    model = best_model(load_study(study))
+    model = best_model(load_results(study))
 
     assert model is not None
     said = project.run("generate", study, "--count", 4, "--out", "few.png").stderr

@@ -17,7 +17,7 @@ from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator, require
 from raygen.metrics.model import Generative
 from raygen.metrics.repeated import Value, repeated
 from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
-from raygen.results import Study, best_model, fresh, load_study
+from raygen.results import Results, best_model, fresh, load_results
 
 SAMPLES = 10_000
 
@@ -103,7 +103,7 @@ def _as_at_the_end(
         raise InputError(f"{source}: is no study, so say what to measure, e.g. --metrics fid,kid")
     model = _open(source, data, device)
     _tell_of(model, tell)
-    study = load_study(source)
+    study = load_results(source)
     plan = afresh.plan(study.info, model.data)
     plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
     _check(model, plan.metrics, plan.samples)
@@ -118,7 +118,7 @@ def _as_at_the_end(
     return evaluated
 
 
-def _compare(study: Study, values: Sequence[Value], tell: Callable[[str], None]) -> None:
+def _compare(study: Results, values: Sequence[Value], tell: Callable[[str], None]) -> None:
     """Say where a value does not compare with that of the search, and why: another encoder, say."""
     model = best_model(study)
     measured = {} if model is None else fresh(study, model) or {}

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 
-from raygen.config import load_study as load_space
+from raygen.config import load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError
 from raygen.folders import StudyFolder, TrialFolder, UseFolder
-from raygen.results import Model, best_model, best_trial, failed, fresh, load_study
+from raygen.results import Model, best_model, best_trial, failed, fresh, load_results
 from raygen.train.checkpoint import load_sampler
 from raygen.train.loop import Learner
 
@@ -55,7 +55,7 @@ def _find(source: Path) -> tuple[Path, Model | None]:
     if source.is_file():
         return source, None
     if StudyFolder(source).journal.exists():
-        study = load_study(source)
+        study = load_results(source)
         model = best_model(study)
         if model is None:
             best_trial(study)  # says so if there is no value yet
@@ -74,7 +74,7 @@ def words(source: Path) -> str | None:
     """
     if source.is_file() or not StudyFolder(source).journal.exists():
         return None
-    study = load_study(source)
+    study = load_results(source)
     model = best_model(study)
     if model is None:
         return None

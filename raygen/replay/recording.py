@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raygen import results
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.errors import InputError
 from raygen.journal import read_records
 from raygen.journal.records import Suggest
@@ -112,7 +112,7 @@ def record_study(folder: Path) -> Recording:
     Raises:
         InputError: the folder holds no study, or too few complete curves.
     """
-    found = results.load_study(folder)
+    found = results.load_results(folder)
     records = read_records(found.folder.journal)
     params = {r.trial: r.params for r in records if isinstance(r, Suggest)}
     if not found.info.get("milestones"):
@@ -131,12 +131,12 @@ def record_study(folder: Path) -> Recording:
     values = [group["value"].dropna().to_numpy(float) for _, group in again.groupby("of")]
     groups = [np.repeat(each[:, None], len(milestones), axis=1) for each in values]
     scale = Scale.of(np.concatenate([curve.values for curve in kept]), found.minimise)
-    study = load_study(found.folder.space)
+    study = load_space(found.folder.space)
     return Recording(study, milestones, tuple(kept), seed_noise(groups, scale))
 
 
 def _recorded(
-    found: results.Study, trial: int, params: Params, milestones: Sequence[float]
+    found: results.Results, trial: int, params: Params, milestones: Sequence[float]
 ) -> Recorded:
     """A trial of a study as a curve."""
     state, reason = (

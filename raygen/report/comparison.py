@@ -28,10 +28,10 @@ from raygen.report.tables import (
     leaders,
     parameters,
 )
-from raygen.results import ERROR, Study, pareto
+from raygen.results import ERROR, Results, pareto
 
 
-def comparison(study: Study) -> tuple[str, str]:
+def comparison(study: Results) -> tuple[str, str]:
     """Lead sentence and HTML of the section; the HTML is empty while no trial has a value."""
     trials = contenders(study)
     if study.trials["value"].notna().sum() == 0:
@@ -67,7 +67,7 @@ def picture_html(picture: Picture | None, what: str) -> str:
     )
 
 
-def _lead(study: Study) -> str:
+def _lead(study: Results) -> str:
     best = leaders(study)
     searched = {parameter.name for parameter in parameters(study)}
     same = differing(study, best)
@@ -83,7 +83,7 @@ def _lead(study: Study) -> str:
     return f"{lead}. They agree on {', '.join(facts) + more if more else listed(facts)}."
 
 
-def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
+def _heads(study: Results, trials: list[int], rows: pd.DataFrame) -> str:
     cells = []
     states = rows["state"].to_dict()
     front = pareto(study) if len(study.objectives) > 1 else []
@@ -103,7 +103,7 @@ def _heads(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
     return f'<thead><tr><th scope="col">Real images</th>{"".join(cells)}</tr></thead>'
 
 
-def _pictures(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
+def _pictures(study: Results, trials: list[int], rows: pd.DataFrame) -> str:
     cells = [f'<th scope="row">{picture_html(real_picture(study), "training images")}</th>']
     for trial, kimg in zip(trials, rows["best_kimg"].tolist(), strict=True):
         picture = sample_picture(study, trial, kimg)
@@ -113,7 +113,7 @@ def _pictures(study: Study, trials: list[int], rows: pd.DataFrame) -> str:
 
 
 def _metric_rows(
-    study: Study, trials: list[int], rows: pd.DataFrame, reports: dict[int, pd.Series]
+    study: Results, trials: list[int], rows: pd.DataFrame, reports: dict[int, pd.Series]
 ) -> list[str]:
     directions = {each["metric"]: each["direction"] for each in study.objectives}
     directions |= study.info.get("directions") or {}
@@ -146,7 +146,7 @@ def _mean(row: dict[str, float] | None) -> str:
     return f"{number(row['mean'])}{spread} ({counted(int(row['seeds']), 'seed')})"
 
 
-def _deleted(study: Study) -> dict[int, list[str]]:
+def _deleted(study: Results) -> dict[int, list[str]]:
     """Checkpoints that are gone, by trial."""
     gone: dict[int, list[str]] = {}
     for row in study.checkpoints.to_dict("records"):
@@ -162,7 +162,7 @@ def _metric(report: pd.Series, name: str) -> str:
     return number(float(report[name])) + (f" ± {number(error, 2)}" if error == error else "")
 
 
-def _setting_rows(study: Study, trials: list[int], rows: pd.DataFrame) -> list[str]:
+def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list[str]:
     known = {parameter.name: parameter for parameter in parameters(study)}
     differs = differing(study, trials)
     if len(trials) == 1:  # nothing to differ from: show everything

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from raygen.race import t_quantile
 from raygen.report.labels import counted, number
-from raygen.results import Study
+from raygen.results import Results
 
 
 class Contrast(NamedTuple):
@@ -38,7 +38,7 @@ class Contrast(NamedTuple):
         return f"{text}; 95 % interval of the difference {span}{sure}"
 
 
-def contrast(study: Study, trial: int, other: int) -> Contrast | None:
+def contrast(study: Results, trial: int, other: int) -> Contrast | None:
     """Compare two trials of a study; None where one of them has no value."""
     repeats, others = seed_values(study, trial), seed_values(study, other)
     if repeats and others:
@@ -52,7 +52,7 @@ def contrast(study: Study, trial: int, other: int) -> Contrast | None:
     return Contrast(value, against, 0, math.nan, math.nan)
 
 
-def _interval(study: Study, one: list[float], other: list[float]) -> tuple[float, float]:
+def _interval(study: Results, one: list[float], other: list[float]) -> tuple[float, float]:
     """95 % interval of the difference of two means, with one scatter for all finalists.
 
     As the race and its probabilities have it (raygen.race), so that a page says one thing: three
@@ -91,7 +91,7 @@ def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
     return means[0] - means[1] - half, means[0] - means[1] + half
 
 
-def seed_values(study: Study, trial: int) -> list[float]:
+def seed_values(study: Results, trial: int) -> list[float]:
     """Values of a trial's trainings with other seeds that completed."""
     table = study.replicates
     done = table[(table["of"] == trial) & (table["state"] == "completed") & table["value"].notna()]

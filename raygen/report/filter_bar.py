@@ -2,10 +2,10 @@
 
 from raygen.report.labels import STATE_LOOKS
 from raygen.report.tables import state_counts
-from raygen.results import Study
+from raygen.results import Results
 
 
-def filter_bar(study: Study) -> str:
+def filter_bar(study: Results) -> str:
     """States, the best share, a text; what is left, and its download. "" without trials."""
     if study.trials.empty:
         return ""

@@ -12,7 +12,7 @@ from raygen.report.health import health
 from raygen.report.labels import counted, number, percent, short_names
 from raygen.report.pictures import variation
 from raygen.report.tables import compute_saved, has_default, judged
-from raygen.results import Model, Study, best_model, failed, fresh, ranked
+from raygen.results import Model, Results, best_model, failed, fresh, ranked
 
 MOST = 5  # findings below the verdict
 
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
     action: str = ""
 
 
-def verdict(study: Study) -> Verdict | None:
+def verdict(study: Results) -> Verdict | None:
     """Best trial against the default and the median; None while no trial has a value."""
     order = ranked(study)
     if order.empty:
@@ -84,7 +84,7 @@ def verdict(study: Study) -> Verdict | None:
     )
 
 
-def _seen_to_fail(study: Study, best: pd.Series) -> str:
+def _seen_to_fail(study: Results, best: pd.Series) -> str:
     """Why the pictures of a trial say that it failed, where its journal says nothing of them."""
     if pd.notna(best["variation"]):
         return ""
@@ -92,7 +92,7 @@ def _seen_to_fail(study: Study, best: pd.Series) -> str:
     return why_useless(str(study.info.get("family")), share)
 
 
-def findings(study: Study) -> list[Finding]:
+def findings(study: Results) -> list[Finding]:
     """Three to five sentences: what matters, what was saved, and what the health checks warn of."""
     if study.trials.empty:
         return []
@@ -107,7 +107,7 @@ def findings(study: Study) -> list[Finding]:
     return found[:MOST] if len(found) >= 3 else [*found, *passed][:3]
 
 
-def _what_matters(study: Study) -> Finding | None:
+def _what_matters(study: Results) -> Finding | None:
     table = importance_table(study)
     if table.empty or table["share"].iloc[0] == 0:
         return None
@@ -128,7 +128,7 @@ def _what_matters(study: Study) -> Finding | None:
     return Finding("note", text + ".")
 
 
-def _stopping(study: Study) -> Finding | None:
+def _stopping(study: Results) -> Finding | None:
     stopped = int((study.trials["state"] == "stopped").sum())
     bill = compute_saved(study)
     if not stopped or not bill["kimg_full"]:
@@ -141,7 +141,7 @@ def _stopping(study: Study) -> Finding | None:
     )
 
 
-def _space(study: Study) -> Finding | None:
+def _space(study: Results) -> Finding | None:
     gone = study.checkpoints[study.checkpoints["collected"].astype(bool)]
     if gone.empty:
         return None

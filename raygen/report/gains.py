@@ -1,10 +1,10 @@
 """How much better one value of the objective is than another, in words."""
 
 from raygen.report.labels import number, percent
-from raygen.results import Study
+from raygen.results import Results
 
 
-def gain(study: Study, value: float, other: float) -> str:
+def gain(study: Results, value: float, other: float) -> str:
     """How much better `value` is than `other`: "73 % lower", "45.2 higher", "5 % worse"."""
     difference = other - value if study.minimise else value - other
     if difference == 0:
@@ -17,7 +17,7 @@ def gain(study: Study, value: float, other: float) -> str:
     return f"{size} {'lower' if study.minimise else 'higher'}"
 
 
-def against(study: Study, value: float, other: float, name: str) -> str:
+def against(study: Results, value: float, other: float, name: str) -> str:
     """The gain with what it is measured against: "73 % lower than the default"."""
     words = gain(study, value, other)
     return f"{words} {'from' if words == 'no difference' else 'than'} {name}"

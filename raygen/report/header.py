@@ -15,12 +15,12 @@ from raygen.report.labels import (
     number,
 )
 from raygen.report.tables import state_counts
-from raygen.results import Study
+from raygen.results import Results
 
 BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕"}
 
 
-def header(study: Study) -> str:
+def header(study: Results) -> str:
     """Name, state, what was searched, and the facts that decide whether to read on."""
     info = study.info
     state = str(info.get("state", "running"))
@@ -41,7 +41,7 @@ def badge(state: str) -> str:
     return f'<span class="badge badge-{escape(state)}">{sign} {escape(state)}</span>'
 
 
-def _facts(study: Study) -> list[tuple[str, str]]:
+def _facts(study: Results) -> list[tuple[str, str]]:
     info = study.info
     direction = info["objective"]["direction"]
     data = info.get("data") or {}
@@ -82,7 +82,7 @@ def _facts(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _protocol_note(study: Study) -> str:
+def _protocol_note(study: Results) -> str:
     key = (study.info.get("protocol_of") or {}).get(study.metric)
     if not key:
         return ""
@@ -100,11 +100,11 @@ def _wall_time(info: dict[str, Any]) -> str:
     return f"{duration(info['seconds'])} wall time{many}"
 
 
-def _spent(study: Study, name: str) -> float:
+def _spent(study: Results, name: str) -> float:
     return float(study.trials[name].sum() + study.replicates[name].sum())
 
 
-def _repeats(study: Study) -> str:
+def _repeats(study: Results) -> str:
     again = study.replicates["kimg"].sum()
     return f", {number(float(again))} of it by finalists with other seeds" if again else ""
 
@@ -121,7 +121,7 @@ def _resumed(info: dict[str, Any]) -> str:
     return f"; resumed {counted(len(before), 'time')} ({escape(', '.join(before))} before)"
 
 
-def _chips(study: Study) -> str:
+def _chips(study: Results) -> str:
     total = (study.info.get("budget") or {}).get("trials")
     counts = state_counts(study)
     states = " ".join(

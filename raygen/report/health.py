@@ -20,7 +20,7 @@ from raygen.report.memo import once
 from raygen.report.tables import at_best, judged, parameters, state_counts
 from raygen.results import (
     ERROR,
-    Study,
+    Results,
     best_model,
     failed,
     fresh,
@@ -50,7 +50,7 @@ class Check(NamedTuple):
 
 
 @once
-def health(study: Study) -> list[Check]:
+def health(study: Results) -> list[Check]:
     """Every check in the order of the page; none of a study without trials."""
     if study.trials.empty:
         return []
@@ -62,7 +62,7 @@ def health(study: Study) -> list[Check]:
     return checks
 
 
-def complete(study: Study) -> Check | None:
+def complete(study: Results) -> Check | None:
     """Whether the search is over."""
     state, asked = study.info["state"], (study.info.get("budget") or {}).get("trials")
     done = f"{len(study.trials)}" + (f" of {number(asked)}" if asked else "")
@@ -74,7 +74,7 @@ def complete(study: Study) -> Check | None:
     return Check("Finished", "warn", text, action)
 
 
-def at_the_edge(study: Study) -> Check | None:
+def at_the_edge(study: Results) -> Check | None:
     """Whether the best lies where the search could not go on."""
     order = ranked(study)
     if order.empty:
@@ -109,7 +109,7 @@ def at_the_edge(study: Study) -> Check | None:
     )
 
 
-def improving(study: Study) -> Check | None:
+def improving(study: Results) -> Check | None:
     """Whether more trials would help."""
     table = progress_table(study)
     known = table[table["best"].notna()]
@@ -130,7 +130,7 @@ def improving(study: Study) -> Check | None:
     )
 
 
-def early(study: Study) -> Check | None:
+def early(study: Results) -> Check | None:
     """Whether trials were cut on values that mean something."""
     advice, name = grace_advice(study), "Rung correlation"
     if advice is None:
@@ -145,7 +145,7 @@ def early(study: Study) -> Check | None:
     return Check(name, state, f"What early values say of final ones is {said}: {advice.text}")
 
 
-def failures(study: Study) -> Check | None:
+def failures(study: Results) -> Check | None:
     """Trials that ended without a usable result for other reasons than their settings' losses."""
     bad = _counts(study, ["out_of_memory", "failed", "lost"])
     if not bad:
@@ -154,7 +154,7 @@ def failures(study: Study) -> Check | None:
     return Check("Failures", "warn" if share > BROKEN else "pass", _broken(study, bad))
 
 
-def collapse(study: Study) -> Check | None:
+def collapse(study: Results) -> Check | None:
     """Trials that diverged or collapsed, in the search and among the finalists' other seeds."""
     bad = _counts(study, ["diverged"])
     again = int((study.replicates["state"] == "diverged").sum())
@@ -179,7 +179,7 @@ def collapse(study: Study) -> Check | None:
     return Check("Collapse", "warn" if share > BROKEN else "pass", text)
 
 
-def seeds(study: Study) -> Check | None:
+def seeds(study: Results) -> Check | None:
     """Whether the result is more than the luck of one seed."""
     if judged(study):
         return _flattery(study)
@@ -197,7 +197,7 @@ def seeds(study: Study) -> Check | None:
     )
 
 
-def samples(study: Study) -> Check | None:
+def samples(study: Results) -> Check | None:
     """Whether the metric is exact enough to tell the best from the next."""
     order = ranked(study)
     count = (study.info.get("evaluation") or {}).get("samples")
@@ -228,7 +228,7 @@ def samples(study: Study) -> Check | None:
     return Check("Sample count", "pass", f"{text}.")
 
 
-def dropped(study: Study) -> Check | None:
+def dropped(study: Results) -> Check | None:
     """Whether the model to use draws only some kinds of images."""
     model = best_model(study)
     measured = {} if model is None else fresh(study, model) or {}
@@ -244,7 +244,7 @@ def dropped(study: Study) -> Check | None:
     return Check("Mode dropping", "warn", text, "See its samples, and its recall over training.")
 
 
-def protocols(study: Study) -> Check | None:
+def protocols(study: Results) -> Check | None:
     """Whether all values that are compared were measured in the same way.
 
     Not among them: finalists measured in full, whose table has a column for each way, and where
@@ -275,7 +275,7 @@ def protocols(study: Study) -> Check | None:
     )
 
 
-CHECKS: tuple[Callable[[Study], Check | None], ...] = (
+CHECKS: tuple[Callable[[Results], Check | None], ...] = (
     complete,
     at_the_edge,
     improving,
@@ -289,7 +289,7 @@ CHECKS: tuple[Callable[[Study], Check | None], ...] = (
 )
 
 
-def _flattery(study: Study) -> Check:
+def _flattery(study: Results) -> Check:
     """How far the values that finalists were chosen by hold with other seeds."""
     rows = list(judged(study).values())
     single = sum(row["single"] for row in rows) / len(rows)
@@ -311,12 +311,12 @@ def _flattery(study: Study) -> Check:
     )
 
 
-def _counts(study: Study, states: list[str]) -> dict[str, int]:
+def _counts(study: Results, states: list[str]) -> dict[str, int]:
     counts = state_counts(study)
     return {state: int(counts[state]) for state in states if state in counts}
 
 
-def _broken(study: Study, bad: dict[str, int]) -> str:
+def _broken(study: Results, bad: dict[str, int]) -> str:
     """How many trials, as what, and the reason that most of them have."""
     parts = []
     for state, count in bad.items():

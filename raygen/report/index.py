@@ -31,7 +31,7 @@ from raygen.report.standing import (
     warnings,
 )
 from raygen.report.tables import state_counts
-from raygen.results import load_study
+from raygen.results import load_results
 
 WIDTH, HEIGHT = 130, 34  # of a sparkline
 
@@ -55,7 +55,7 @@ def write_index(root: Path, output: Path | None = None) -> Path:
     found, broken, pages = [], [], {}
     for folder in folders:
         try:
-            found.append(standing(load_study(folder)))
+            found.append(standing(load_results(folder)))
             page = target.parent / f"{folder.name}.html"
             changed = StudyFolder(folder).journal.stat().st_mtime
             if not page.exists() or page.stat().st_mtime < changed:

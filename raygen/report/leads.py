@@ -15,12 +15,12 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import judged, parameters, state_counts
 from raygen.report.trials_table import MOST
-from raygen.results import Study, pareto, ranked
+from raygen.results import Results, pareto, ranked
 
 FAMILIES = {"gan": "GAN", "vae": "VAE"}
 
 
-def searched(study: Study) -> str:
+def searched(study: Results) -> str:
     """What was searched, on which data, for what."""
     info = study.info
     family = FAMILIES.get(str(info.get("family")), "model")
@@ -36,7 +36,7 @@ def searched(study: Study) -> str:
     )
 
 
-def verdict(study: Study, found: Verdict | None) -> str:
+def verdict(study: Results, found: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
     state = study.info.get("state")
     if study.trials.empty:
@@ -66,7 +66,7 @@ def verdict(study: Study, found: Verdict | None) -> str:
     return text
 
 
-def _configuration(study: Study, found: Verdict) -> str:
+def _configuration(study: Results, found: Verdict) -> str:
     """What the best settings reach, over seeds if they were trained with several."""
     name = short_metric(study.metric)
     if len(study.objectives) > 1 and (text := _front(study, found)):
@@ -80,7 +80,7 @@ def _configuration(study: Study, found: Verdict) -> str:
     return f"The settings of trial {found.trial} reached {name} {at}, with one seed"
 
 
-def _model(study: Study, found: Verdict) -> str:
+def _model(study: Results, found: Verdict) -> str:
     """Which checkpoint to use, and what it is worth."""
     if found.model is None:
         return " No checkpoint of it is left."
@@ -94,14 +94,14 @@ def _model(study: Study, found: Verdict) -> str:
     return f"{text}." if measured else f"{text}; not measured afresh yet."
 
 
-def _what_to_change(study: Study) -> str:
+def _what_to_change(study: Results) -> str:
     """What would avoid a search of which nothing can be used."""
     rates = [p.name for p in parameters(study) if p.name.endswith("lr")]
     lower = f"lower the range of {listed(rates)}" if rates else "lower the learning rates"
     return f"Before another search {lower}, or train longer (--set budget.kimg=…)."
 
 
-def checks(study: Study) -> str:
+def checks(study: Results) -> str:
     """How many checks passed, and which did not."""
     results = health(study)
     if not results:
@@ -114,7 +114,7 @@ def checks(study: Study) -> str:
     return text + (f"; open: {listed(unsure)}." if unsure else ".")
 
 
-def trials(study: Study) -> str:
+def trials(study: Results) -> str:
     """What the table holds."""
     order = ranked(study)
     best = ""
@@ -132,7 +132,7 @@ def trials(study: Study) -> str:
     )
 
 
-def reproduce(study: Study) -> str:
+def reproduce(study: Results) -> str:
     """What repeats and what does not."""
     seed = study.info.get("seed")
     if seed is None:
@@ -143,7 +143,7 @@ def reproduce(study: Study) -> str:
     )
 
 
-def _front(study: Study, found: Verdict) -> str:
+def _front(study: Results, found: Verdict) -> str:
     """How the verdict begins with several objectives; "" unless they are really in conflict."""
     front = pareto(study)
     if len(front) < 2:
@@ -158,7 +158,7 @@ def _front(study: Study, found: Verdict) -> str:
     )
 
 
-def _rows(study: Study) -> str:
+def _rows(study: Results) -> str:
     if len(study.trials) <= MOST:
         return ""
     return f"At most {MOST:,} rows are shown at once: the best, or the first that pass. "

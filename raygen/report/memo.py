@@ -5,12 +5,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from raygen.results import Study
+from raygen.results import Results
 
 T = TypeVar("T")
 
 
-def once(table: Callable[[Study], T]) -> Callable[[Study], T]:
+def once(table: Callable[[Results], T]) -> Callable[[Results], T]:
     """Remember the result for as long as the study is in use; callers must not change it.
 
     A study cannot be a dictionary's key (its tables are not hashable), so its identity is: that of
@@ -19,7 +19,7 @@ def once(table: Callable[[Study], T]) -> Callable[[Study], T]:
     known: dict[int, Any] = {}
 
     @functools.wraps(table)
-    def remembered(study: Study) -> T:
+    def remembered(study: Results) -> T:
         key = id(study.trials)
         if key not in known:
             known[key] = table(study)

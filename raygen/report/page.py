@@ -17,7 +17,7 @@ from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
 from raygen.report.sections import SECTIONS
 from raygen.report.tables import varying
-from raygen.results import Study, load_study, ranked
+from raygen.results import Results, load_results, ranked
 
 SCRIPTS = ("core", "charts", "parallel", "table", "actions")  # one scope, in this order
 
@@ -30,7 +30,7 @@ def write_report(study_path: Path, output: Path | None = None) -> Path:
     Raises:
         InputError: the folder holds no readable study.
     """
-    study = load_study(study_path)
+    study = load_results(study_path)
     target = output or page_path(study_path)
     write_text(target, render(study))
     return target
@@ -41,7 +41,7 @@ def page_path(study_path: Path) -> Path:
     return Path("reports") / f"{study_path.resolve().name}.html"
 
 
-def render(study: Study) -> str:
+def render(study: Results) -> str:
     """The whole page as text."""
     name = str(study.info.get("name", study.folder.root.name))
     links = "".join(f'<a href="#{part.key}">{part.title}</a>' for part in SECTIONS)
@@ -58,7 +58,7 @@ def render(study: Study) -> str:
     return document(name, body, SCRIPTS, page_data(study), charts=True)
 
 
-def page_data(study: Study) -> dict[str, Any]:
+def page_data(study: Results) -> dict[str, Any]:
     """Everything the scripts work on: both tables in full, and the figures."""
     return {
         "name": str(study.info.get("name", "study")),
@@ -75,7 +75,7 @@ def page_data(study: Study) -> dict[str, Any]:
     }
 
 
-def _section(study: Study, number: int) -> str:
+def _section(study: Results, number: int) -> str:
     part = SECTIONS[number]
     try:
         lead, body = part.html(study)
@@ -90,7 +90,7 @@ def _section(study: Study, number: int) -> str:
     )
 
 
-def _figure(study: Study, draw: Callable[[Study], Any]) -> dict[str, Any]:
+def _figure(study: Results, draw: Callable[[Results], Any]) -> dict[str, Any]:
     """A figure, or an empty one with the reason why it could not be drawn."""
     try:
         return figure_data(draw(study))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from raygen.results import Study
+from raygen.results import Results
 
 COLUMNS = 8  # of a grid
 LARGEST = 200_000  # bytes; a 64-tile CIFAR grid (113 kB) stays an exact PNG
@@ -24,7 +24,7 @@ class Picture(NamedTuple):
     exact: bool  # False: recompressed to WebP to keep the page small
 
 
-def sample_picture(study: Study, trial: int, kimg: float) -> Picture | None:
+def sample_picture(study: Results, trial: int, kimg: float) -> Picture | None:
     """Sample grid of a trial nearest to `kimg` (nan: the last one); None if there is none."""
     grids = study.folder.trial(trial).all_samples()
     if not grids:
@@ -33,12 +33,12 @@ def sample_picture(study: Study, trial: int, kimg: float) -> Picture | None:
     return read_picture(grids[nearest], nearest)
 
 
-def real_picture(study: Study) -> Picture | None:
+def real_picture(study: Results) -> Picture | None:
     """Grid of real training images; None if the study has none."""
     return read_picture(study.folder.real, None)
 
 
-def trial_picture(study: Study, trial: int, name: str, kimg: float) -> Picture | None:
+def trial_picture(study: Results, trial: int, name: str, kimg: float) -> Picture | None:
     """Another picture of a trial nearest to `kimg` (nan: the last one); None if there is none."""
     found = study.folder.trial(trial).all_pictures(name)
     if not found:
@@ -47,7 +47,7 @@ def trial_picture(study: Study, trial: int, name: str, kimg: float) -> Picture |
     return read_picture(found[nearest], nearest)
 
 
-def variation(study: Study, trial: int, kimg: float) -> float | None:
+def variation(study: Results, trial: int, kimg: float) -> float | None:
     """How much the samples nearest to `kimg` vary, as a share of real images; None if unknown.
 
     For studies whose journal does not say it: standard deviation over the tiles of a grid, mean

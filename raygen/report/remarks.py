@@ -2,10 +2,10 @@
 
 from raygen.report.labels import counted
 from raygen.report.tables import DRAWN, drawn
-from raygen.results import Study
+from raygen.results import Results
 
 
-def thinned(study: Study, most: int | None = None) -> str:
+def thinned(study: Results, most: int | None = None) -> str:
     """That a chart draws at most so many trials, and which."""
     shown = len(drawn(study, most))
     if shown == len(study.trials):
@@ -16,7 +16,7 @@ def thinned(study: Study, most: int | None = None) -> str:
     )
 
 
-def unseen(study: Study) -> str:
+def unseen(study: Results) -> str:
     """How many trials have no value to draw."""
     missing = int(study.trials["value"].isna().sum())
     if not missing:

@@ -9,7 +9,7 @@ import pandas as pd
 from raygen.report.labels import ABSENT, counted, duration, listed, number, short_metric
 from raygen.report.pictures import Picture, read_picture, small_picture, trial_picture
 from raygen.report.tables import leaders
-from raygen.results import Study
+from raygen.results import Results
 
 SHOWN = 3  # trials
 STEPS = 5  # checkpoints of each
@@ -20,7 +20,7 @@ VIEWS = {
 }
 
 
-def samples_section(study: Study) -> tuple[str, str]:
+def samples_section(study: Results) -> tuple[str, str]:
     """How samples of the best trials became what they are."""
     strips = [(trial, checkpoints(study, trial)) for trial in leaders(study, SHOWN)]
     strips = [(trial, table) for trial, table in strips if len(table)]
@@ -31,7 +31,7 @@ def samples_section(study: Study) -> tuple[str, str]:
     return _lead(study, strips), f'{body}{_views(study, strips[0][0])}<p class="note">{shown}</p>'
 
 
-def checkpoints(study: Study, trial: int, most: int = STEPS) -> pd.DataFrame:
+def checkpoints(study: Results, trial: int, most: int = STEPS) -> pd.DataFrame:
     """One row per picture to show of a trial: kimg, path, value (nan if unknown), best.
 
     The first, the last and the best are always among them; the others lie evenly between.
@@ -58,7 +58,7 @@ def checkpoints(study: Study, trial: int, most: int = STEPS) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["kimg", "path", "value", "best"])
 
 
-def _lead(study: Study, strips: list[tuple[int, pd.DataFrame]]) -> str:
+def _lead(study: Results, strips: list[tuple[int, pd.DataFrame]]) -> str:
     trial, table = strips[0]
     known = table[table["value"].notna()]
     first, best = known.iloc[:1], table[table["best"]]
@@ -80,7 +80,7 @@ def _lead(study: Study, strips: list[tuple[int, pd.DataFrame]]) -> str:
     )
 
 
-def _strip(study: Study, trial: int, table: pd.DataFrame) -> str:
+def _strip(study: Results, trial: int, table: pd.DataFrame) -> str:
     shown = []
     for row in table.to_dict("records"):
         picture = small_picture(Path(str(row["path"])), float(row["kimg"]), ROWS)
@@ -94,7 +94,7 @@ def _strip(study: Study, trial: int, table: pd.DataFrame) -> str:
     return f'<div class="strip" data-trial="{trial}">{head}<div>{"".join(shown)}</div></div>'
 
 
-def _views(study: Study, trial: int) -> str:
+def _views(study: Results, trial: int) -> str:
     """Reconstructions and interpolations of the best trial, at its best checkpoint."""
     best = float(study.trials.set_index("trial")["best_kimg"].astype(float)[trial])
     shown = []

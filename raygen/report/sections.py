@@ -28,7 +28,7 @@ from raygen.report.samples import samples_section
 from raygen.report.tables import has_default
 from raygen.report.trials_table import trials_table
 from raygen.report.uses import audit_section, augment_section
-from raygen.results import Study
+from raygen.results import Results
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
 
@@ -41,10 +41,10 @@ class Section(NamedTuple):
 
     key: str
     title: str
-    html: Callable[[Study], tuple[str, str]]
+    html: Callable[[Results], tuple[str, str]]
 
 
-def verdict_section(study: Study) -> tuple[str, str]:
+def verdict_section(study: Results) -> tuple[str, str]:
     """What to use, how sure that is, and what to do next."""
     found = verdict(study)
     lead = leads.verdict(study, found)
@@ -73,7 +73,7 @@ def verdict_section(study: Study) -> tuple[str, str]:
     )
 
 
-def health_section(study: Study) -> tuple[str, str]:
+def health_section(study: Results) -> tuple[str, str]:
     """Whether to believe it."""
     checks = health(study)
     rows = "".join(
@@ -92,14 +92,14 @@ def health_section(study: Study) -> tuple[str, str]:
     return leads.checks(study), body
 
 
-def trials_section(study: Study) -> tuple[str, str]:
+def trials_section(study: Results) -> tuple[str, str]:
     """Everything, as a table."""
     if study.trials.empty:
         return "No trial has started yet.", ""
     return leads.trials(study), trials_table(study)
 
 
-def reproduce_section(study: Study) -> tuple[str, str]:
+def reproduce_section(study: Results) -> tuple[str, str]:
     """Everything needed to run this study again."""
     info = study.info
     data = info.get("data") or {}
@@ -161,7 +161,7 @@ SECTIONS = [
 ]
 
 
-def _cards(study: Study, found: Verdict) -> str:
+def _cards(study: Results, found: Verdict) -> str:
     name = short_metric(study.metric)
     cards = []
     if found.model is not None:

@@ -9,13 +9,13 @@ from raygen.report.charts.progress import progress_table
 from raygen.report.contrast import seed_values
 from raygen.report.findings import verdict
 from raygen.report.tables import has_default
-from raygen.results import Study
+from raygen.results import Results
 
 
 class Standing(NamedTuple):
     """Where one study stands; nan and None where unknown."""
 
-    study: Study
+    study: Results
     name: str
     best: int | None  # trial
     value: float  # mean over other seeds, else what the trial got
@@ -36,7 +36,7 @@ class Group(NamedTuple):
     names: list[str]
 
 
-def standing(study: Study) -> Standing:
+def standing(study: Results) -> Standing:
     """Read off one study."""
     found = verdict(study)
     spent = [float(study.trials[c].sum() + study.replicates[c].sum()) for c in ("seconds", "kimg")]
@@ -56,7 +56,7 @@ def standing(study: Study) -> Standing:
     return Standing(study, name, best, value, sd, seeds, each, single, default, *spent)
 
 
-def meaning(study: Study) -> tuple[str, ...]:
+def meaning(study: Results) -> tuple[str, ...]:
     """Metric, protocol and data: values of studies that agree in all three compare."""
     protocol = (study.info.get("protocol_of") or {}).get(study.metric)
     many = (study.info.get("protocols_of") or {}).get(study.metric, [])
@@ -68,7 +68,7 @@ def meaning(study: Study) -> tuple[str, ...]:
     )
 
 
-def groups(studies: list[Study]) -> list[Group]:
+def groups(studies: list[Results]) -> list[Group]:
     """Studies by what their values mean, in the order they come."""
     found: dict[tuple[str, ...], list[str]] = {}
     for study in studies:
@@ -95,7 +95,7 @@ def warnings(found: list[Group]) -> list[str]:
     return [f"Values of different groups ({letters}) are not comparable: another {text}."]
 
 
-def best_so_far(study: Study) -> pd.DataFrame:
+def best_so_far(study: Results) -> pd.DataFrame:
     """One row per improvement: seconds of training of all trials so far, best, trial."""
     table = progress_table(study)
     known = table[table["best"].notna()]

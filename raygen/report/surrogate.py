@@ -22,7 +22,7 @@ from raygen.report.tables import (
     value_scale,
     varying,
 )
-from raygen.results import Study
+from raygen.results import Results
 
 NEEDED = 10  # trials
 MOST = 300  # trials that it learns from: the cost grows with the third power
@@ -85,7 +85,7 @@ def encode(parameters: list[Parameter], rows: pd.DataFrame) -> np.ndarray:
 
 
 @once
-def fit(study: Study) -> Surrogate | None:
+def fit(study: Results) -> Surrogate | None:
     """Fit to the trials of a study; None with too few, or without a setting that varied."""
     chosen, scale = varying(study), value_scale(study)
     order = projected(study)
@@ -125,12 +125,12 @@ def fit(study: Study) -> Surrogate | None:
     return model._replace(near=_near(study, model, scale))
 
 
-def example(study: Study, trial: int) -> pd.DataFrame:
+def example(study: Results, trial: int) -> pd.DataFrame:
     """The settings of one trial as a frame of one row."""
     return study.trials[study.trials["trial"] == trial].reset_index(drop=True)
 
 
-def ends(study: Study) -> tuple[int, int] | None:
+def ends(study: Results) -> tuple[int, int] | None:
     """The default and the best trial, if both are there and are not the same."""
     best = leaders(study, 1)
     if not best or not has_default(study) or best[0] == 0:
@@ -138,7 +138,7 @@ def ends(study: Study) -> tuple[int, int] | None:
     return 0, best[0]
 
 
-def _near(study: Study, model: Surrogate, scale: Scale) -> bool:
+def _near(study: Results, model: Surrogate, scale: Scale) -> bool:
     """Whether both ends of the way that charts take are predicted as they were measured."""
     pair, measured = ends(study), projected(study).set_index("trial")["value"].astype(float)
     for trial in pair or ():

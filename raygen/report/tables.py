@@ -1,4 +1,4 @@
-"""Study -> tables that several parts of the report use: pandas in, pandas out, nothing drawn."""
+"""Results -> tables that several parts of the report use: pandas in, pandas out, nothing drawn."""
 
 import math
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import pandas as pd
 
 from raygen.report.labels import ABSENT, setting
 from raygen.report.memo import once
-from raygen.results import Study, finalists, pareto, ranked
+from raygen.results import Results, finalists, pareto, ranked
 
 WIDE = 10.0  # a positive metric that spans more than this factor is shown on a log scale
 DRAWN = 1000  # trials in a chart; above this a browser is slow
@@ -59,7 +59,7 @@ class Scale(NamedTuple):
 
 
 @once
-def parameters(study: Study) -> list[Parameter]:
+def parameters(study: Results) -> list[Parameter]:
     """Every searched setting, in the order of the space.
 
     A study that recorded no parameter list shows every setting that varies instead.
@@ -71,7 +71,7 @@ def parameters(study: Study) -> list[Parameter]:
 
 
 @once
-def varying(study: Study) -> list[Parameter]:
+def varying(study: Results) -> list[Parameter]:
     """Searched settings that took at least two values (absent counts as one)."""
     columns = set(study.settings)
     return [
@@ -81,14 +81,14 @@ def varying(study: Study) -> list[Parameter]:
     ]
 
 
-def state_counts(study: Study) -> pd.Series:
+def state_counts(study: Results) -> pd.Series:
     """Number of trials by state, most frequent first."""
     counts = study.trials["state"].value_counts().rename("trials")
     return counts.sort_index().sort_values(ascending=False, kind="stable")
 
 
 @once
-def value_scale(study: Study) -> Scale | None:
+def value_scale(study: Results) -> Scale | None:
     """Axis for the objective: log if positive and wide; extreme bad values are cut off.
 
     One diverged trial must not flatten all others into a line. None without any value.
@@ -117,7 +117,7 @@ def scale_of(values: pd.Series, minimise: bool) -> Scale | None:
 
 
 @once
-def reports(study: Study) -> pd.DataFrame:
+def reports(study: Results) -> pd.DataFrame:
     """One row per report of the objective, in order: trial, kimg, value (finite or nan)."""
     columns = {"trial": int, "kimg": float, "value": float}
     if study.metric not in study.history:
@@ -127,14 +127,14 @@ def reports(study: Study) -> pd.DataFrame:
     return table.sort_values(["trial", "kimg"], kind="stable").reset_index(drop=True)
 
 
-def judged(study: Study) -> dict[int, dict[str, float]]:
+def judged(study: Results) -> dict[int, dict[str, float]]:
     """The row of `finalists` of each trial that another seed has judged, best first."""
     rows = finalists(study).astype(float).to_dict("records")
     return {int(row["trial"]): {str(k): v for k, v in row.items()} for row in rows if row["seeds"]}
 
 
 @once
-def projected(study: Study) -> pd.DataFrame:
+def projected(study: Results) -> pd.DataFrame:
     """One row per trial with a value: trial, value, best first: what the full budget would give.
 
     A stopped trial's value is carried to the full budget by the median step that other trials
@@ -159,7 +159,7 @@ def projected(study: Study) -> pd.DataFrame:
     )
 
 
-def drawn(study: Study, most: int | None = None) -> set[int]:
+def drawn(study: Results, most: int | None = None) -> set[int]:
     """The trials that charts draw: all, or of many the best half and an even sample of the rest."""
     most = most or DRAWN
     everyone = [int(trial) for trial in study.trials["trial"]]
@@ -173,7 +173,7 @@ def drawn(study: Study, most: int | None = None) -> set[int]:
 
 
 def only_drawn(
-    study: Study, table: pd.DataFrame, also: pd.Series | None = None, most: int | None = None
+    study: Results, table: pd.DataFrame, also: pd.Series | None = None, most: int | None = None
 ) -> pd.DataFrame:
     """The rows of the trials that charts draw, and those for which `also` holds."""
     if len(study.trials) <= (most or DRAWN):
@@ -182,14 +182,14 @@ def only_drawn(
     return table[kept if also is None else kept | also]
 
 
-def compute_saved(study: Study) -> pd.Series:
+def compute_saved(study: Results) -> pd.Series:
     """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
     full = (study.info.get("budget") or {}).get("kimg") or max(study.info.get("rungs") or [0])
     settled = study.trials[study.trials["state"].isin(["completed", "stopped"])]
     return pd.Series({"kimg": float(settled["kimg"].sum()), "kimg_full": full * len(settled)})
 
 
-def at_best(study: Study, trial: int) -> pd.Series:
+def at_best(study: Results, trial: int) -> pd.Series:
     """The report at which a trial's objective was best (all metrics); empty if it has none."""
     row = study.trials.set_index("trial").loc[trial]
     reported = study.history[study.history["trial"] == trial]
@@ -197,13 +197,13 @@ def at_best(study: Study, trial: int) -> pd.Series:
     return reported.iloc[-1] if len(reported) else pd.Series(dtype=object)
 
 
-def contenders(study: Study, top: int = 5) -> list[int]:
+def contenders(study: Results, top: int = 5) -> list[int]:
     """Trials to compare: the best `top`, then the default (trial 0) if it is not among them."""
     best = leaders(study, top)
     return best + ([0] if has_default(study) and 0 not in best else [])
 
 
-def leaders(study: Study, top: int = 5) -> list[int]:
+def leaders(study: Results, top: int = 5) -> list[int]:
     """The best `top` trials by the official ranking, best first.
 
     Of several objectives: the front first, evenly thinned out if it is larger.
@@ -215,19 +215,19 @@ def leaders(study: Study, top: int = 5) -> list[int]:
     return [*front, *rest][:top]
 
 
-def has_default(study: Study) -> bool:
+def has_default(study: Results) -> bool:
     """Whether trial 0 is the known-good starting point."""
     return bool(study.info.get("start_trials")) and bool((study.trials["trial"] == 0).any())
 
 
-def differing(study: Study, trials: list[int]) -> dict[str, bool]:
+def differing(study: Results, trials: list[int]) -> dict[str, bool]:
     """Every setting -> whether it differs among these trials (absent counts as a value)."""
     rows = study.trials[study.trials["trial"].isin(trials)]
     names = [name for name in study.settings if (rows[name].map(setting) != ABSENT).any()]
     return {name: rows[name].map(setting).nunique() > 1 for name in names}
 
 
-def _at_rungs(study: Study, scale: Scale) -> pd.DataFrame:
+def _at_rungs(study: Results, scale: Scale) -> pd.DataFrame:
     """Warped value by trial (index) and rung in kimg (columns); nan where not reached."""
     table = reports(study)
     table = table[table["value"].notna()].astype({"kimg": float, "value": float})

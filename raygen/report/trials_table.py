@@ -13,12 +13,12 @@ from raygen.report.labels import (
     short_names,
 )
 from raygen.report.tables import varying
-from raygen.results import Study, ranked
+from raygen.results import Results, ranked
 
 MOST = 1000  # rows in the page; more make a browser slow, and the page builds others when asked
 
 
-def trials_table(study: Study) -> str:
+def trials_table(study: Results) -> str:
     """One row per trial: state, value, cost, every setting that varied, reason."""
     settings = [parameter.name for parameter in varying(study)]
     short = short_names(settings)

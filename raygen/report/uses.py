@@ -12,13 +12,13 @@ from raygen.folders import UseFolder
 from raygen.report.blocks import scroll
 from raygen.report.labels import counted, percent
 from raygen.report.pictures import read_picture
-from raygen.results import Study
+from raygen.results import Results
 
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
 SPACES = ("pixels", "features")
 
 
-def augment_section(study: Study) -> tuple[str, str]:
+def augment_section(study: Results) -> tuple[str, str]:
     """Whether generated images help to train a classifier."""
     found = _read(study, "augment")
     if found is None:
@@ -29,7 +29,7 @@ def augment_section(study: Study) -> tuple[str, str]:
         return f"{UseFolder(study.folder.root).augment.name} is not readable.", ""
 
 
-def audit_section(study: Study) -> tuple[str, str]:
+def audit_section(study: Results) -> tuple[str, str]:
     """Whether generated images are copies of training images."""
     found = _read(study, "audit")
     if found is None:
@@ -171,7 +171,7 @@ def _audit_table(found: dict[str, Any]) -> str:
     return f'{table}<p class="note">{escape(note)} {_model(found)}</p>'
 
 
-def _pairs(study: Study) -> str:
+def _pairs(study: Results) -> str:
     picture = read_picture(UseFolder(study.folder.root).audit_pairs, None)
     if picture is None:
         return ""
@@ -184,12 +184,12 @@ def _pairs(study: Study) -> str:
     )
 
 
-def _missing(study: Study, command: str, what: str) -> tuple[str, str]:
+def _missing(study: Results, command: str, what: str) -> tuple[str, str]:
     folder = shlex.quote(str(study.folder.root))
     return f"{what} was not tested; raygen {command} {folder} does.", ""
 
 
-def _read(study: Study, kind: str) -> dict[str, Any] | None:
+def _read(study: Results, kind: str) -> dict[str, Any] | None:
     """The result, or None without one; an empty one if it cannot be read."""
     path = UseFolder(study.folder.root).root / f"{kind}.json"
     try:

@@ -19,7 +19,7 @@ from raygen.report.gains import gain
 from raygen.report.labels import ABSENT, counted, duration, number, setting, short_metric
 from raygen.report.pictures import sample_picture
 from raygen.report.standing import Standing, best_so_far, groups, standing, warnings
-from raygen.results import Study, load_study
+from raygen.results import Results, load_results
 
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
 
@@ -32,7 +32,7 @@ def write_versus(paths: list[Path], output: Path | None = None) -> Path:
     """
     if len(paths) < 2:
         raise InputError("a comparison needs two studies or more")
-    found = [standing(load_study(path)) for path in paths]
+    found = [standing(load_results(path)) for path in paths]
     name = "-".join(path.resolve().name for path in paths)
     target = output or Path("reports") / f"{name}.html"
     write_text(target, render(found))
@@ -243,7 +243,7 @@ def _settings(found: list[Standing]) -> dict[str, list[str]]:
     return {name: [_read(one.study, one.best, name) for one in found] for name in names}
 
 
-def _read(study: Study, trial: int | None, name: str) -> str:
+def _read(study: Results, trial: int | None, name: str) -> str:
     if trial is None or name not in study.settings:
         return ABSENT
     return setting(study.trials.set_index("trial")[name].to_dict()[trial])

@@ -39,7 +39,7 @@ from raygen.results.study import (
     RUN_COLUMNS,
     RUNG_COLUMNS,
     TRIAL_COLUMNS,
-    Study,
+    Results,
     objectives_of,
 )
 
@@ -50,7 +50,7 @@ GATHERED = (
 )  # fmt: skip
 
 
-def load_study(path: Path) -> Study:
+def load_results(path: Path) -> Results:
     """Read a study folder from its journal alone.
 
     Raises:
@@ -59,7 +59,7 @@ def load_study(path: Path) -> Study:
     return fold(StudyFolder(path), read_study(path))
 
 
-def fold(folder: StudyFolder, records: Iterable[Record]) -> Study:
+def fold(folder: StudyFolder, records: Iterable[Record]) -> Results:
     """Turn journal records into the study's facts and tables."""
     info: dict[str, Any] = {}
     trials = Trials([], minimise=True)  # until the study is opened
@@ -133,7 +133,7 @@ def fold(folder: StudyFolder, records: Iterable[Record]) -> Study:
     repeated = {trial.number for trial in replicates}
     history = [row for row in history if row["trial"] not in repeated]
     replicate_rows = [{**_row(trial), "of": trial.of} for trial in _in_order(replicates)]
-    return Study(
+    return Results(
         folder,
         info,
         _frame([_row(trial) for trial in _in_order(searched)], TRIAL_COLUMNS),

@@ -10,7 +10,7 @@ from raygen.errors import InputError
 from raygen.failure import why_useless
 from raygen.metrics import METRICS
 from raygen.race import posterior
-from raygen.results.study import Study
+from raygen.results.study import Results
 
 FINALIST_COLUMNS = [
     "trial", "single", "seeds", "mean", "sd", "low", "high", "best", "collapsed",
@@ -34,7 +34,7 @@ class Model(NamedTuple):
         return f"trials/{self.run:04d}/best.pt (trial {self.trial}{again})"
 
 
-def failed(study: Study) -> dict[int, str]:
+def failed(study: Results) -> dict[int, str]:
     """Why some trials and replicates drew nothing of use, by number, whatever their objective says.
 
     Read from what they reported at their best milestone, however short their training was.
@@ -50,7 +50,7 @@ def failed(study: Study) -> dict[int, str]:
     return reasons
 
 
-def best_model(study: Study) -> Model | None:
+def best_model(study: Results) -> Model | None:
     """Return the checkpoint to use, or None without one.
 
     Of the best trial by `ranked`, if nothing has completed; else the best of all that have, the
@@ -82,7 +82,7 @@ def best_model(study: Study) -> Model | None:
     return Model(run, trial, seed, float(first["value"]), float(first["best_kimg"]))
 
 
-def fresh(study: Study, model: Model) -> dict[str, dict[str, Any]] | None:
+def fresh(study: Results, model: Model) -> dict[str, dict[str, Any]] | None:
     """What a model was measured to be after it was chosen, by metric: value, sd, each, protocol.
 
     On other samples, and against images that did not choose it; None if it was not.
@@ -96,7 +96,7 @@ def fresh(study: Study, model: Model) -> dict[str, dict[str, Any]] | None:
     }
 
 
-def ranked(study: Study) -> pd.DataFrame:
+def ranked(study: Results) -> pd.DataFrame:
     """Trials with a finite value, best first; those trained to the full budget before all others.
 
     One that drew nothing of use comes after all that did (see `failed`).
@@ -124,7 +124,7 @@ def ranked(study: Study) -> pd.DataFrame:
     )
 
 
-def best_trial(study: Study) -> int:
+def best_trial(study: Results) -> int:
     """Return the number of the trial with the best settings.
 
     Raises:
@@ -136,7 +136,7 @@ def best_trial(study: Study) -> int:
     return int(order.iloc[0]["trial"])
 
 
-def pareto(study: Study) -> list[int]:
+def pareto(study: Results) -> list[int]:
     """Completed trials that no other completed one beats in all objectives, first objective first.
 
     To beat is to be at least as good in each objective and better in one. A trial that lacks one
@@ -155,7 +155,7 @@ def pareto(study: Study) -> list[int]:
     return front["trial"].astype(int).tolist()
 
 
-def finalists(study: Study) -> pd.DataFrame:
+def finalists(study: Results) -> pd.DataFrame:
     """One row per finalist, best first: what it got in the search, and with other seeds.
 
     `single` is its value in the search; `seeds` how many replicates completed; `mean` and `sd` of
@@ -187,7 +187,7 @@ def finalists(study: Study) -> pd.DataFrame:
     return table.sort_values("mean", ascending=study.minimise, kind="stable", ignore_index=True)
 
 
-def full_measurements(study: Study) -> pd.DataFrame:
+def full_measurements(study: Results) -> pd.DataFrame:
     """One row per finalist and metric of the full protocol: what its best weights are worth.
 
     `value` is the mean and `sd` the standard deviation over `seeds` draws of `samples` each;
@@ -211,7 +211,7 @@ def full_measurements(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FULL_COLUMNS)
 
 
-def _replicated(study: Study) -> dict[int, list[float]]:
+def _replicated(study: Results) -> dict[int, list[float]]:
     """Values of the replicates that completed, by finalist."""
     table = study.replicates
     done = table[(table["state"] == "completed") & table["value"].notna()]

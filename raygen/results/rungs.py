@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from raygen.results.study import Study
+from raygen.results.study import Results
 
 NEEDED = 5  # completed trials, for a rank correlation
 SETTLED = 8  # completed trials, for a judgement of it
@@ -54,7 +54,7 @@ class Advice(NamedTuple):
         )
 
 
-def rung_agreement(study: Study) -> pd.DataFrame:
+def rung_agreement(study: Results) -> pd.DataFrame:
     """One row per rung below the full budget: kimg, trials, rho.
 
     `rho` is Spearman's rank correlation between the best value up to that rung, by which trials
@@ -69,7 +69,7 @@ def rung_agreement(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["kimg", "trials", "rho"])
 
 
-def best_until(study: Study) -> pd.DataFrame:
+def best_until(study: Results) -> pd.DataFrame:
     """Best value by which a trial was judged at each rung it reached: trials by rungs (kimg).
 
     Where samples grow from rung to rung, of those that were measured with as many as at the rung.
@@ -94,7 +94,7 @@ def best_until(study: Study) -> pd.DataFrame:
     return pd.DataFrame(columns).rename_axis("trial")
 
 
-def grace_advice(study: Study) -> Advice | None:
+def grace_advice(study: Results) -> Advice | None:
     """Judge the first rung by the trials that have completed; None while they say nothing.
 
     It is too short if it stops trials on a correlation below 0.5, seen over at least 8 of them.

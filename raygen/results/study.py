@@ -21,7 +21,7 @@ RUN_COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "start", "st
 CHECKPOINT_COLUMNS = ["trial", "role", "kimg", "collected", "bytes"]
 
 
-class Study(NamedTuple):
+class Results(NamedTuple):
     """A study read back: what was asked, and one table per question.
 
     `replicates` are the finalists trained again with other seeds: they are in no other table.

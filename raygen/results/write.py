@@ -5,13 +5,13 @@ from typing import Any
 
 from raygen.errors import InputError
 from raygen.files import write_text
-from raygen.results.study import Study
+from raygen.results.study import Results
 
 # What a configuration takes from the facts of its study.
 NEEDED = ("family", "data.source", "evaluation", "budget.kimg", "milestones", "resources.cpus")
 
 
-def write_tables(study: Study) -> None:
+def write_tables(study: Results) -> None:
     """Write study.json and the CSV files, each replaced in one step."""
     write_text(study.folder.study, json.dumps(study.info, indent=2, sort_keys=True) + "\n")
     again = () if study.replicates.empty else ("replicates",)
@@ -19,7 +19,7 @@ def write_tables(study: Study) -> None:
         write_text(study.folder.table(name), getattr(study, name).to_csv(index=False))
 
 
-def train_config(study: Study, trial: int) -> dict[str, Any]:
+def train_config(study: Results, trial: int) -> dict[str, Any]:
     """Return one trial of a study as a configuration that `raygen train --config` accepts.
 
     Raises:

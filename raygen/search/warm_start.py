@@ -12,8 +12,7 @@ from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.journal.records import Warm
 from raygen.metrics import METRICS
-from raygen.results import Study as Results
-from raygen.results import load_study, ranked
+from raygen.results import Results, load_results, ranked
 from raygen.space import Branches, Fixed, Group, Parameter
 
 POINTS = 5  # of each study whose values do not compare: its best, tried again here
@@ -32,7 +31,7 @@ def lessons(
         InputError: a study cannot be read, is of the other family, or has a trial that is none.
     """
     for path in earlier:
-        old = load_study(path)
+        old = load_results(path)
         family = old.info.get("family")
         if family != study.spec.family:
             raise InputError(

@@ -13,7 +13,7 @@ from raygen.folders import StudyFolder
 from raygen.journal import Record, read_study
 from raygen.journal.records import OfTrial, Reopen, Retry, Start
 from raygen.results import (
-    Study,
+    Results,
     best_model,
     failed,
     finalists,
@@ -79,7 +79,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     }
 
 
-def _state(study: Study, later: Sequence[Record]) -> str:
+def _state(study: Results, later: Sequence[Record]) -> str:
     if study.info["state"] != "running":
         return study.info["state"]
     if later:
@@ -103,7 +103,7 @@ def _held(journal: Path) -> bool:
     return False
 
 
-def _running(study: Study, records: Sequence[Record], moment: float) -> list[dict[str, Any]]:
+def _running(study: Results, records: Sequence[Record], moment: float) -> list[dict[str, Any]]:
     heard: dict[int, float] = {}
     attempt: dict[int, int] = {}
     for record in records:
@@ -128,7 +128,7 @@ def _running(study: Study, records: Sequence[Record], moment: float) -> list[dic
     ]
 
 
-def _best(study: Study) -> dict[str, Any] | None:
+def _best(study: Results) -> dict[str, Any] | None:
     order = ranked(study)
     if order.empty:
         return None
@@ -141,7 +141,7 @@ def _best(study: Study) -> dict[str, Any] | None:
     return found
 
 
-def _model(study: Study) -> dict[str, Any] | None:
+def _model(study: Results) -> dict[str, Any] | None:
     """The checkpoint to use, what it was when it was chosen, and measured afresh."""
     model = best_model(study)
     if model is None:
@@ -156,7 +156,7 @@ def _model(study: Study) -> dict[str, Any] | None:
     }
 
 
-def _budget(study: Study, seconds: float, training: float) -> dict[str, dict[str, float | None]]:
+def _budget(study: Results, seconds: float, training: float) -> dict[str, dict[str, float | None]]:
     limits = study.info.get("budget") or {}
     resources = study.info.get("resources") or {}
     trained, shown = (
@@ -179,7 +179,7 @@ def _budget(study: Study, seconds: float, training: float) -> dict[str, dict[str
     }
 
 
-def _command(study: Study) -> str | None:
+def _command(study: Results) -> str | None:
     """What to type to go on."""
     if study.info.get("resume_command"):
         return study.info["resume_command"]

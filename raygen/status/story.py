@@ -27,7 +27,7 @@ from raygen.journal.records import (
     Warm,
 )
 from raygen.journal.trials import Trials
-from raygen.results import Study, fold, ranked
+from raygen.results import Results, fold, ranked
 from raygen.status.moment import until
 from raygen.status.text import counted, measured, short
 from raygen.words import elapsed
@@ -185,7 +185,7 @@ class Story:
         return text + (", the race is over" if record.settled else "")
 
 
-def _origin(record: Suggest, before: Sequence[Record], study: Study) -> str:
+def _origin(record: Suggest, before: Sequence[Record], study: Results) -> str:
     """Who suggested a trial."""
     sampler = study.info.get("sampler") or {}
     match record.by:
@@ -208,7 +208,7 @@ def _origin(record: Suggest, before: Sequence[Record], study: Study) -> str:
     return f"suggested by {record.by}"
 
 
-def _known(study: Study) -> str:
+def _known(study: Results) -> str:
     """What the sampler had been told when a study stood like this."""
     ended = study.trials[study.trials["state"] != "running"]
     text = f"known by then: {len(ended)} ended trial{'' if len(ended) == 1 else 's'}"

@@ -14,7 +14,7 @@ from raygen.folders import StudyFolder
 from raygen.journal.records import Checkpoint, End, Report, Start
 from raygen.journal.records import Record as JournalRecord
 from raygen.notices import Machines, Notice, Phase
-from raygen.results import load_study as load_results
+from raygen.results import load_results
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch

@@ -18,7 +18,7 @@ import object_store
 from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
-from raygen.config import load_study
+from raygen.config import load_space
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
@@ -150,7 +150,7 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
     ends = {r["trial"]: r["state"] for r in records if r["kind"] == "end"}
     told = [(r["trial"], r["kimg"]) for r in records if r["kind"] == "report"]
     assert ends == dict.fromkeys(range(4), "completed"), said
-    milestones = load_study(laptop.folder / "space.yaml").spec.milestones
+    milestones = load_space(laptop.folder / "space.yaml").spec.milestones
     assert sorted(told) == [(trial, kimg) for trial in range(4) for kimg in milestones]
     page = (laptop.folder / "reports" / "gan.html").read_text()
     assert "gan" in page

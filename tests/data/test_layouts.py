@@ -20,7 +20,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from data.loading import load, refusal
-from raygen.config import load_study, load_train_job
+from raygen.config import load_space, load_train_job
 from raygen.data import DataSpec, ImageData
 from raygen.data.listing import PICTURES
 from raygen.errors import InputError
@@ -690,7 +690,7 @@ def test_an_unset_variable_in_set_does_not_fall_back_to_other_images(
     file.write_text("family: vae\ndata: {source: shapes}\n")
 
     with pytest.raises(InputError) as caught:
-        {"tune": load_study, "train": load_train_job}[form](file, [setting])
+        {"tune": load_space, "train": load_train_job}[form](file, [setting])
 
     message = str(caught.value)
     assert "\n" not in message

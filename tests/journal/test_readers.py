@@ -13,7 +13,7 @@ from raygen.folders import StudyFolder
 from raygen.journal import read_records
 from raygen.journal.records import Close, Open, Reopen
 from raygen.progress.board import Board
-from raygen.results import load_study, ranked
+from raygen.results import load_results, ranked
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.status import status, why
@@ -112,7 +112,7 @@ def test_every_reader_says_the_same_of_a_journal(tmp_path: Path, seed: int) -> N
     assert records == list(journal)
 
     controller = controlled(study, journal)
-    tables = load_study(folder.root)
+    tables = load_results(folder.root)
     board = Board(study, now=0.0)
     board.recall(records, 0.0)
     rows = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.journal.records import End, Record, Report, Retry, Start, Suggest
 from raygen.notices import Alive, Machines, Notice
 from raygen.progress.board import Board
@@ -18,7 +18,7 @@ from raygen.words import short_time
 @pytest.fixture
 def study(repository: Path) -> Study:
     ladder = ["evaluation={samples: 900, first_samples: 400}", "budget.hours=1"]
-    return load_study(repository / "search_spaces" / "quickstart.yaml", ladder)
+    return load_space(repository / "search_spaces" / "quickstart.yaml", ladder)
 
 
 def report(trial: int, kimg: float, value: float | None) -> Report:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.errors import InputError
 from raygen.journal.records import (
     Close,
@@ -24,7 +24,7 @@ from raygen.words import parse_duration
 
 @pytest.fixture
 def study(repository: Path) -> Study:
-    return load_study(repository / "search_spaces" / "quickstart.yaml")
+    return load_space(repository / "search_spaces" / "quickstart.yaml")
 
 
 CLOSE = Close(state="finished", seconds=1.0)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raygen.config import load_study
+from raygen.config import load_space
 from raygen.errors import InputError
 from raygen.journal.records import End, Report, Suggest, as_json
 from raygen.replay import (
@@ -81,7 +81,7 @@ def recording(tmp_path: Path) -> Recording:
 
 def record(folder: Path, *curves: Recorded, noise: tuple[Noise, ...] = ()) -> Recording:
     (folder / "space.yaml").write_text(SPACE)
-    return Recording(load_study(folder / "space.yaml"), MILESTONES, curves, noise)
+    return Recording(load_space(folder / "space.yaml"), MILESTONES, curves, noise)
 
 
 def searching(recording: Recording, seed: int = 0, trials: int | None = None, **how: Any) -> Raygen:

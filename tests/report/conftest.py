@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from raygen.results import Study, load_study
+from raygen.results import Results, load_results
 from report.journals import Record, make_info, write_demo, write_study
 
 
 @pytest.fixture
-def make_study(tmp_path: Path) -> Callable[..., Study]:
+def make_study(tmp_path: Path) -> Callable[..., Results]:
     """Write records under tmp_path/<folder> and read them back."""
 
-    def make(records: list[Record], folder: str = "study", **changes: Any) -> Study:
-        return load_study(write_study(tmp_path / folder, make_info(**changes), records))
+    def make(records: list[Record], folder: str = "study", **changes: Any) -> Results:
+        return load_results(write_study(tmp_path / folder, make_info(**changes), records))
 
     return make
 

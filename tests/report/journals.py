@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from raygen.folders import StudyFolder
-from raygen.results import load_study
+from raygen.results import load_results
 
 Record = dict[str, Any]
 START = 1_795_370_000.0
@@ -292,7 +292,7 @@ def write_demo(
     folder.space.write_text("family: gan\ndata:\n  name: shapes\nobjective: fd_classifier\n")
     if pictures:
         paint(folder.real, 1, 0)
-        study = load_study(path)
+        study = load_results(path)
         for row in study.trials[study.trials["value"].notna()].to_dict("records"):
             where = folder.trial(int(row["trial"])).samples(float(row["best_kimg"]))
             paint(where, 2, float(row["value"]))

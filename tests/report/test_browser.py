@@ -11,7 +11,7 @@ from raygen.report import tables, trials_table
 from raygen.report.index import write_index
 from raygen.report.page import write_report
 from raygen.report.versus import write_versus
-from raygen.results import Study, best_trial, load_study
+from raygen.results import Results, best_trial, load_results
 from report.chromium import CHROMIUM, DRIVER, Browser, chromium
 from report.journals import close, end, finals, replicate, report, suggest, write_demo
 
@@ -93,7 +93,7 @@ def test_the_browser_blocks_what_the_policy_forbids(opened: Browser) -> None:
 
 
 def test_a_click_on_a_row_selects_its_trial_in_every_chart(opened: Browser, demo: Path) -> None:
-    best = best_trial(load_study(demo))
+    best = best_trial(load_results(demo))
 
     opened.click(f"#trial-{best} td:nth-child(3)")
 
@@ -121,7 +121,7 @@ def test_an_address_with_a_trial_opens_with_it_selected(browser: Browser, page: 
 
 
 def test_brushing_an_axis_keeps_the_trials_that_pass_there(opened: Browser, demo: Path) -> None:
-    total = len(load_study(demo).trials)
+    total = len(load_results(demo).trials)
     assert opened.run("return brushed.textContent") == f"{total} of {total} selected"
 
     box = opened.run(
@@ -153,7 +153,7 @@ def test_a_slider_brushes_as_well_as_the_mouse(opened: Browser) -> None:
 
 
 def test_the_filter_leaves_the_rows_that_contain_the_text(opened: Browser, demo: Path) -> None:
-    trials = load_study(demo).trials
+    trials = load_results(demo).trials
     expected = trials.index[trials["loss.name"] == "wasserstein"]
 
     opened.run("filter.value = 'Wasserstein'; filter.dispatchEvent(new Event('input'))")
@@ -162,7 +162,7 @@ def test_the_filter_leaves_the_rows_that_contain_the_text(opened: Browser, demo:
 
 
 def test_a_state_chip_hides_its_trials(opened: Browser, demo: Path) -> None:
-    completed = (load_study(demo).trials["state"] == "completed").sum()
+    completed = (load_results(demo).trials["state"] == "completed").sum()
 
     opened.click(".chip[data-state=completed]")
 
@@ -170,7 +170,7 @@ def test_a_state_chip_hides_its_trials(opened: Browser, demo: Path) -> None:
 
 
 def test_sorting_by_value_puts_the_absent_last_both_ways(opened: Browser, demo: Path) -> None:
-    values = load_study(demo).trials["value"]
+    values = load_results(demo).trials["value"]
     cells = (
         "return [...document.querySelectorAll('#trials-table tbody tr')]"
         ".map((r) => Number(r.dataset.trial))"
@@ -193,7 +193,7 @@ def test_the_log_button_switches_the_axis(opened: Browser) -> None:
 
 
 def test_progress_can_be_drawn_against_compute(opened: Browser, demo: Path) -> None:
-    minutes = load_study(demo).trials["seconds"].sum() / 60
+    minutes = load_results(demo).trials["seconds"].sum() / 60
 
     opened.click("#compute-progress")
 
@@ -222,14 +222,14 @@ def downloaded(browser: Browser, kind: str) -> str:
 
 def test_the_csv_download_holds_every_trial(opened: Browser, demo: Path) -> None:
     text = downloaded(opened, "trials")
-    trials = load_study(demo).trials
+    trials = load_results(demo).trials
 
     assert text.splitlines()[0].split(",") == list(trials.columns)
     assert len(text.splitlines()) == len(trials) + 1
 
 
 def test_what_is_shown_can_be_downloaded_as_csv_and_json(opened: Browser, demo: Path) -> None:
-    study = load_study(demo)
+    study = load_results(demo)
     opened.click(".chip[data-state=stopped]")
     kept = study.trials.loc[study.trials["state"] != "stopped", "trial"].tolist()
 
@@ -244,7 +244,7 @@ def test_what_is_shown_can_be_downloaded_as_csv_and_json(opened: Browser, demo: 
 def test_a_box_in_one_chart_filters_every_chart_table_and_picture(
     opened: Browser, demo: Path
 ) -> None:
-    study = load_study(demo)
+    study = load_results(demo)
     for axis in ("linear", "log"):
         if (
             opened.run("return document.getElementById('plot-progress')._fullLayout.yaxis.type")
@@ -293,14 +293,14 @@ def test_the_best_share_keeps_as_many_of_the_best(opened: Browser, demo: Path) -
         "const s = document.getElementById('best-share'); s.value = 20;"
         "s.dispatchEvent(new Event('input'))"
     )
-    values = load_study(demo).trials["value"].dropna()
+    values = load_results(demo).trials["value"].dropna()
 
     assert len(shown_rows(opened)) == round(0.2 * len(values))
-    assert best_trial(load_study(demo)) in shown_rows(opened)
+    assert best_trial(load_results(demo)) in shown_rows(opened)
 
 
 def test_a_hover_names_trial_metric_and_settings(opened: Browser, demo: Path) -> None:
-    trials = load_study(demo).trials.set_index("trial")
+    trials = load_results(demo).trials.set_index("trial")
     opened.run("document.getElementById('plot-progress').scrollIntoView({block: 'center'})")
     at = opened.run(
         "const p = document.getElementById('plot-progress'); const s = p._fullLayout._size;"
@@ -345,7 +345,7 @@ def test_a_study_of_very_many_trials_says_what_it_draws_and_finds_the_others(
     browser.size(1280, 13000)
     browser.open(part)
     browser.wait(CHARTS)
-    last = load_study(path).trials["trial"].max()
+    last = load_results(path).trials["trial"].max()
 
     assert len(linked_trials(browser, "progress")) <= 10 < len(shown_rows(browser)) + 1
     browser.run("location.hash = `#trial-${arguments[0]}`", int(last))
@@ -441,7 +441,7 @@ def test_nothing_is_wider_than_a_phone(browser: Browser, page: Path) -> None:
 
 
 def test_hostile_text_stays_text(
-    browser: Browser, make_study: Callable[..., Study], tmp_path: Path
+    browser: Browser, make_study: Callable[..., Results], tmp_path: Path
 ) -> None:
     evil = '<img src=x onerror="window.__hit=1">\'</script><script>window.__hit=1</script>'
     records = []
@@ -488,7 +488,7 @@ def test_hostile_text_stays_text(
     ],
 )
 def test_an_edge_case_opens_without_an_error(
-    browser: Browser, make_study: Callable[..., Study], tmp_path: Path, records: list[Any]
+    browser: Browser, make_study: Callable[..., Results], tmp_path: Path, records: list[Any]
 ) -> None:
     study = make_study(records, folder="edge")
     browser.open(write_report(study.folder.root, tmp_path / "edge.html"))
@@ -497,7 +497,7 @@ def test_an_edge_case_opens_without_an_error(
 
 
 def test_two_objectives_are_drawn_with_their_front_and_follow_the_selected_trial(
-    browser: Browser, make_study: Callable[..., Study], tmp_path: Path
+    browser: Browser, make_study: Callable[..., Results], tmp_path: Path
 ) -> None:
     both = [{"metric": "fd_classifier", "direction": "minimize"},
             {"metric": "recall", "direction": "maximize"}]  # fmt: skip

@@ -13,10 +13,10 @@ from raygen.report.charts.budget import (
     rung_savings,
 )
 from raygen.report.health import health as checks
-from raygen.results import Study, judgement, rung_agreement
+from raygen.results import Results, judgement, rung_agreement
 from report.journals import end, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 def trial(number: int, values: list[float], state: str = "completed") -> list[dict]:

@@ -13,10 +13,10 @@ from raygen.report.charts.curves import curves_table
 from raygen.report.charts.finalists import finalists_table
 from raygen.report.charts.parallel import ABSENT_POSITION, axes_table, lines_table
 from raygen.report.labels import STATE_LOOKS
-from raygen.results import Study, load_study
+from raygen.results import Results, load_results
 from report.journals import end, finals, replicate, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 def role(figure: go.Figure, name: str) -> go.Scatter:
@@ -24,13 +24,13 @@ def role(figure: go.Figure, name: str) -> go.Scatter:
 
 
 @pytest.fixture(scope="module")
-def study(demo: Path) -> Study:
-    return load_study(demo)
+def study(demo: Path) -> Results:
+    return load_results(demo)
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_draws_a_full_and_an_empty_study(
-    study: Study, make_study: Make, name: str
+    study: Results, make_study: Make, name: str
 ) -> None:
     assert isinstance(FIGURES[name](study), go.Figure)
     assert isinstance(FIGURES[name](make_study([])), go.Figure)
@@ -42,7 +42,7 @@ def test_every_state_has_its_own_shape_colour_and_word() -> None:
         assert len({getattr(look, attribute) for look in STATE_LOOKS.values()}) == len(STATES)
 
 
-def test_the_curves_hold_every_finite_report_once(study: Study) -> None:
+def test_the_curves_hold_every_finite_report_once(study: Results) -> None:
     figure = curves.CHART.draw(study)
     drawn = [
         (trial, x, y)
@@ -57,7 +57,7 @@ def test_the_curves_hold_every_finite_report_once(study: Study) -> None:
     assert sorted(drawn) == sorted(map(tuple, expected.to_numpy().tolist()))
 
 
-def test_every_rung_has_a_line_and_every_cut_a_cross(study: Study) -> None:
+def test_every_rung_has_a_line_and_every_cut_a_cross(study: Results) -> None:
     figure = curves.CHART.draw(study)
     stopped = study.trials[study.trials["state"] == "stopped"]["trial"]
 
@@ -66,14 +66,14 @@ def test_every_rung_has_a_line_and_every_cut_a_cross(study: Study) -> None:
     assert role(figure, "state-stopped").marker.symbol == "x"
 
 
-def test_progress_shows_each_trial_with_a_value_once(study: Study) -> None:
+def test_progress_shows_each_trial_with_a_value_once(study: Results) -> None:
     figure = progress.CHART.draw(study)
     drawn = [t for trace in figure.data if trace.meta.get("linked") for t in trace.customdata]
 
     assert sorted(drawn) == study.trials[study.trials["value"].notna()]["trial"].tolist()
 
 
-def test_a_parallel_line_crosses_every_axis_of_its_trial(study: Study) -> None:
+def test_a_parallel_line_crosses_every_axis_of_its_trial(study: Results) -> None:
     table = axes_table(study)
     crossed = lines_table(study, table)
     figure = parallel.CHART.draw(study)
@@ -120,7 +120,7 @@ def points(figure: go.Figure) -> list[tuple[int, float, float]]:
 
 
 def test_every_value_and_every_mean_of_the_finalists_is_drawn_in_the_row_of_its_trial(
-    study: Study,
+    study: Results,
 ) -> None:
     figure, table = finalists.CHART.draw(study), results.finalists(study)
     place = {trial: row for row, trial in enumerate(table["trial"])}

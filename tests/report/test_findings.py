@@ -16,11 +16,11 @@ from raygen.report.findings import findings, verdict
 from raygen.report.gains import gain
 from raygen.report.health import health
 from raygen.report.pictures import variation
-from raygen.results import Study, best_model
+from raygen.results import Results, best_model
 from raygen.train.health import spread
 from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 WIDTH = [{"name": "width", "kind": "int", "low": 16, "high": 64, "log": False, "choices": None}]
 
 
@@ -32,7 +32,7 @@ def trials(values: list[float], state: str = "completed", width: int = 30) -> li
     return records
 
 
-def said(study: Study) -> str:
+def said(study: Results) -> str:
     """Every finding and every health check."""
     found = [*findings(study), *health(study)]
     return " ".join(f"{each.text} {each.action}" for each in found)

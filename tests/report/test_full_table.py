@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from raygen.report.charts.finalists import full_measurements_html
-from raygen.results import load_study
+from raygen.results import load_results
 from report.journals import end, make_info, report, suggest, write_study
 
 
@@ -21,7 +21,7 @@ def test_values_stand_under_their_metric_and_protocol_with_their_scatter(tmp_pat
     protocol = {"kind": "protocol", "hash": "aa11", "record": {"samples": 50_000}}
     records = [*trials, protocol, full(0, 12.5, "aa11"), full(1, 13.5, "bb22")]
 
-    text = full_measurements_html(load_study(write_study(tmp_path, make_info(), records)))
+    text = full_measurements_html(load_results(write_study(tmp_path, make_info(), records)))
 
     assert text.count("<th ") == 4  # trial, fid twice, elbo once
     assert "50,000 samples, 2 draws, <code>aa11</code>" in text
@@ -32,5 +32,6 @@ def test_values_stand_under_their_metric_and_protocol_with_their_scatter(tmp_pat
 
 def test_without_a_measurement_there_is_no_table(tmp_path: Path) -> None:
     assert (
-        full_measurements_html(load_study(write_study(tmp_path, make_info(), suggest(0, {})))) == ""
+        full_measurements_html(load_results(write_study(tmp_path, make_info(), suggest(0, {}))))
+        == ""
     )

@@ -8,10 +8,10 @@ import pytest
 from raygen.report.findings import MOST, findings
 from raygen.report.health import health
 from raygen.report.page import render
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import close, end, finals, replicate, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 def trials(states: list[str], value: float = 5.0, sd: float | None = None) -> list[Any]:
@@ -24,7 +24,7 @@ def trials(states: list[str], value: float = 5.0, sd: float | None = None) -> li
     return [*records, close()]
 
 
-def state(study: Study, name: str) -> str:
+def state(study: Results, name: str) -> str:
     return next(check.state for check in health(study) if check.name == name)
 
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from raygen.report.charts.importance import NEEDED, divergence, importance_table, settled
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import end, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 NUMERIC = {"kind": "float", "low": 0.0, "high": 1.0, "log": False, "choices": None}
 CHOICE = {"kind": "choice", "low": None, "high": None, "log": False}
 
 
-def sampled(make_study: Make, value: Callable[[dict], float], n: int, seed: int) -> Study:
+def sampled(make_study: Make, value: Callable[[dict], float], n: int, seed: int) -> Results:
     """Random configurations of four numbers and one choice, scored by `value`."""
     rng = np.random.default_rng(seed)
     records = []

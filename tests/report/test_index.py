@@ -12,10 +12,10 @@ from raygen.errors import InputError
 from raygen.report.index import write_index
 from raygen.report.standing import Standing, best_so_far, groups, standing, warnings
 from raygen.report.versus import write_versus
-from raygen.results import Study, load_study
+from raygen.results import Results, load_results
 from report.journals import end, finals, make_info, paint, replicate, report, suggest, write_study
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 def trials(*values: float, metric: str = "fd_classifier") -> list:
@@ -168,7 +168,7 @@ def test_the_command_takes_one_study_several_or_an_index(tmp_path: Path) -> None
         assert (found.exit_code, found.output) == (0, f"{out}\n")
     for arguments in ([], [str(a), "--index", str(runs)]):
         assert CliRunner().invoke(main, ["report", *arguments]).exit_code == 2
-    assert load_study(a).metric == "fd_classifier"
+    assert load_results(a).metric == "fd_classifier"
 
 
 def test_a_study_that_breaks_the_index_is_told_of_and_hides_no_other(
@@ -179,7 +179,7 @@ def test_a_study_that_breaks_the_index_is_told_of_and_hides_no_other(
     folder(runs, "good", trials(5, 4))
     folder(runs, "bad", trials(8, 2))
 
-    def some(study: Study) -> Standing:
+    def some(study: Results) -> Standing:
         if study.folder.root.name == "bad":
             raise KeyError("value")
         return standing(study)

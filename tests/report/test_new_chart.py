@@ -12,13 +12,13 @@ from raygen.report.charts.chart import Chart
 from raygen.report.drawing import marks
 from raygen.report.page import page_data, render
 from raygen.report.sections import SECTIONS, Section
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import end, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
-def widths_table(study: Study) -> pd.DataFrame:
+def widths_table(study: Results) -> pd.DataFrame:
     return study.trials[["trial", "state", "width", "value"]]
 
 
@@ -26,7 +26,7 @@ def widths_figure(table: pd.DataFrame) -> go.Figure:
     return go.Figure(marks(table, "completed", "width"))
 
 
-def widths_section(study: Study) -> tuple[str, str]:
+def widths_section(study: Results) -> tuple[str, str]:
     lead = f"{len(widths_table(study))} widths were tried."
     return lead, chart("widths", "Widths", lead)
 
@@ -35,7 +35,7 @@ CHART = Chart("widths", lambda study: widths_figure(widths_table(study)))
 
 
 @pytest.fixture
-def study(make_study: Make) -> Study:
+def study(make_study: Make) -> Results:
     """Two trials of different width."""
     records = []
     for trial, (width, value) in enumerate([(16, 5.0), (32, 4.0)]):
@@ -44,7 +44,7 @@ def study(make_study: Make) -> Study:
 
 
 def test_one_line_in_the_list_of_charts_puts_its_figure_into_the_page(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raygen.report.page.CHARTS", [*CHARTS, CHART])
 
@@ -56,7 +56,7 @@ def test_one_line_in_the_list_of_charts_puts_its_figure_into_the_page(
 
 
 def test_a_section_of_its_own_holds_the_place_for_it(
-    study: Study, monkeypatch: pytest.MonkeyPatch
+    study: Results, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("raygen.report.page.CHARTS", [*CHARTS, CHART])
     section = Section("widths", "Widths", widths_section)

@@ -15,7 +15,7 @@ from raygen.report.charts import CHARTS
 from raygen.report.frame import embed, plain
 from raygen.report.page import page_data, render, write_report
 from raygen.report.sections import SECTIONS
-from raygen.results import Study, best_trial, load_study
+from raygen.results import Results, best_trial, load_results
 from report.journals import (
     START,
     at,
@@ -36,7 +36,7 @@ from report.journals import (
     write_study,
 )
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 class Outline(HTMLParser):
@@ -70,10 +70,10 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html(demo: Path) -> str:
-    return render(load_study(demo))
+    return render(load_results(demo))
 
 
-def words(study: Study) -> str:
+def words(study: Results) -> str:
     return re.sub(r"\s+", " ", Outline(render(study)).text)
 
 
@@ -133,11 +133,11 @@ def test_every_id_is_unique_and_every_anchor_has_its_target(html: str) -> None:
 def test_the_table_shows_every_trial_without_javascript(html: str, demo: Path) -> None:
     rows = [row for row in Outline(html).all("tr") if "data-trial" in row]
 
-    assert [int(row["data-trial"]) for row in rows] == list(load_study(demo).trials["trial"])
+    assert [int(row["data-trial"]) for row in rows] == list(load_results(demo).trials["trial"])
 
 
 def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
-    study = load_study(demo)
+    study = load_results(demo)
     data = json.loads(Outline(html).data)
 
     assert data["trials"]["columns"] == list(study.trials.columns)
@@ -147,7 +147,7 @@ def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
 
 
 def test_the_best_configuration_is_the_suggested_one_as_yaml(html: str, demo: Path) -> None:
-    best = best_trial(load_study(demo))
+    best = best_trial(load_results(demo))
     block = re.findall(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL)[0]
     records = [json.loads(line) for line in (demo / "journal.jsonl").read_text().splitlines()]
     asked = next(r for r in records if r["kind"] == "suggest" and r["trial"] == best)
@@ -165,7 +165,7 @@ def test_the_best_pictures_and_the_real_ones_are_in_the_page(html: str) -> None:
 def test_missing_pictures_leave_a_note(tmp_path: Path) -> None:
     path = write_demo(tmp_path / "bare", trials=6, pictures=False)
     (path / "real.png").write_bytes(b"not a picture")
-    html = render(load_study(path))
+    html = render(load_results(path))
 
     assert not Outline(html).all("img")
     assert "no picture" in html
@@ -325,7 +325,7 @@ def test_a_study_without_optional_facts_still_makes_a_page(tmp_path: Path) -> No
     }
     records = [*suggest(0, {"a": 1}), report(0, 16, 3.0, metric="fid"), end(0), close()]
 
-    assert "FID 3 at 16 kimg" in words(load_study(write_study(tmp_path / "old", info, records)))
+    assert "FID 3 at 16 kimg" in words(load_results(write_study(tmp_path / "old", info, records)))
 
 
 def test_400_trials_fit_into_eight_megabytes(tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from PIL import Image
 
 from raygen.report.pictures import small_picture
 from raygen.report.samples import STEPS, checkpoints, samples_section
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import end, paint, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
-def study_of(make_study: Make, times: list[float], best: float, **changes: str) -> Study:
+def study_of(make_study: Make, times: list[float], best: float, **changes: str) -> Results:
     records = suggest(0, {"a": 1})
     records += [report(0, kimg, 1.0 if kimg == best else 2.0 + kimg) for kimg in times]
     study = make_study([*records, end(0)], **changes)

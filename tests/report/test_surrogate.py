@@ -10,14 +10,14 @@ import pytest
 from raygen.report.charts.ablation import ablation_table
 from raygen.report.charts.contours import contours_table, surfaces
 from raygen.report.surrogate import NEEDED, encode, fit
-from raygen.results import Study, load_study
+from raygen.results import Results, load_results
 from report.journals import end, report, suggest, write_demo
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 NUMERIC = {"kind": "float", "low": 0.0, "high": 1.0, "log": False, "choices": None}
 
 
-def sampled(make_study: Make, value: Callable[[dict], float], n: int, seed: int = 0) -> Study:
+def sampled(make_study: Make, value: Callable[[dict], float], n: int, seed: int = 0) -> Results:
     """A default in the corner, then random trials of three numbers and a choice."""
     rng = np.random.default_rng(seed)
     records = []
@@ -77,7 +77,7 @@ def test_the_first_step_of_the_path_is_the_setting_that_matters_most(make_study:
 
 
 def test_a_branch_changes_together_with_its_choice(tmp_path: Path) -> None:
-    study = load_study(write_demo(tmp_path / "branches", trials=60, pictures=False))
+    study = load_results(write_demo(tmp_path / "branches", trials=60, pictures=False))
     names = ablation_table(study)["name"].tolist()
 
     assert not any(name == "loss.penalty_weight" for name in names)

@@ -23,10 +23,10 @@ from raygen.report.tables import (
     value_scale,
     varying,
 )
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import close, end, finals, replicate, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 def completed(trial: int, values: list[float], **config: object) -> list[dict]:

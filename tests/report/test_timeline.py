@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from raygen.report.charts.timeline import CHART, timeline_table, usage
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import (
     START,
     at,
@@ -20,7 +20,7 @@ from report.journals import (
     suggest,
 )
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
 def test_trials_at_the_same_time_have_lanes_of_their_own_and_later_ones_use_them_again(

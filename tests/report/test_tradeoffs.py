@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from raygen.report.charts.costs import CHART, costs_table, front
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import end, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 
 
-def random_study(make_study: Make, minimise: bool = True) -> Study:
+def random_study(make_study: Make, minimise: bool = True) -> Results:
     rng = np.random.default_rng(1)
     records: list[Any] = []
     for trial in range(40):

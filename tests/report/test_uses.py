@@ -9,15 +9,15 @@ import pytest
 from raygen.folders import UseFolder
 from raygen.report.page import render
 from raygen.report.uses import audit_section, augment_section
-from raygen.results import Study
+from raygen.results import Results
 from report.journals import end, paint, report, suggest
 
-Make = Callable[..., Study]
+Make = Callable[..., Results]
 MODEL = {"checkpoint": "best.pt", "checkpoint_hash": "0123456789abcdef", "trial": 0}
 
 
 @pytest.fixture
-def study(make_study: Make) -> Study:
+def study(make_study: Make) -> Results:
     return make_study([*suggest(0, {"batch_size": 32}), report(0, 2.0, 41.5), end(0)])
 
 
@@ -67,11 +67,11 @@ def audited(**changes: Any) -> dict[str, Any]:
     return {**found, **facts, "tests": both, **changes}
 
 
-def write(study: Study, kind: str, found: Any) -> None:
+def write(study: Results, kind: str, found: Any) -> None:
     (study.folder.root / f"{kind}.json").write_text(json.dumps(found))
 
 
-def test_what_was_not_tested_is_said_with_the_command_that_does(study: Study) -> None:
+def test_what_was_not_tested_is_said_with_the_command_that_does(study: Results) -> None:
     for section, command in ((augment_section, "augment"), (audit_section, "audit")):
         lead, body = section(study)
         assert "was not tested" in lead
@@ -79,7 +79,7 @@ def test_what_was_not_tested_is_said_with_the_command_that_does(study: Study) ->
         assert body == ""
 
 
-def test_the_first_sentence_says_where_generated_images_help(study: Study) -> None:
+def test_the_first_sentence_says_where_generated_images_help(study: Results) -> None:
     write(study, "augment", augmented({0.01: (0.05, 0.02), 0.1: (0.0, 0.01), 1.0: (-0.06, 0.01)}))
 
     lead, body = augment_section(study)
@@ -91,7 +91,7 @@ def test_the_first_sentence_says_where_generated_images_help(study: Study) -> No
     assert "<b>dog" not in body
 
 
-def test_one_seed_and_pseudo_labels_are_named(study: Study) -> None:
+def test_one_seed_and_pseudo_labels_are_named(study: Results) -> None:
     write(study, "augment", augmented({1.0: (0.2, None)}, labels="pseudo", gan_test=None))
 
     lead, body = augment_section(study)
@@ -122,7 +122,7 @@ def test_one_seed_and_pseudo_labels_are_named(study: Study) -> None:
     ],
 )  # fmt: skip
 def test_the_first_sentence_says_what_the_audit_saw(
-    changes: dict[str, Any], said: str, study: Study
+    changes: dict[str, Any], said: str, study: Results
 ) -> None:
     write(study, "audit", audited(**changes))
 
@@ -133,7 +133,7 @@ def test_the_first_sentence_says_what_the_audit_saw(
     assert "private" not in lead + body
 
 
-def test_the_pairs_and_a_missing_membership_test_are_shown(study: Study) -> None:
+def test_the_pairs_and_a_missing_membership_test_are_shown(study: Results) -> None:
     why = {"why_not": "no checkpoint with the discriminator"}
     write(study, "audit", audited(membership=None, membership_of=why))
     paint(UseFolder(study.folder.root).audit_pairs, 1, 0)
@@ -145,7 +145,7 @@ def test_the_pairs_and_a_missing_membership_test_are_shown(study: Study) -> None
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "audit"}', '{"kind": "augment"}'])
-def test_a_damaged_result_costs_its_section_only(text: str, study: Study) -> None:
+def test_a_damaged_result_costs_its_section_only(text: str, study: Results) -> None:
     for kind in ("augment", "audit"):
         (study.folder.root / f"{kind}.json").write_text(text)
 

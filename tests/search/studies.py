@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.journal.records import Record, Suggest, as_json, stamped
 from raygen.search.controller import Controller
 from raygen.search.job import Job
@@ -36,7 +36,7 @@ def make_study(folder: Path, *settings: str, text: str = SPACE) -> Study:
     """Return a study, some settings overridden as by --set."""
     path = folder / "space.yaml"
     path.write_text(text)
-    return load_study(path, settings)
+    return load_space(path, settings)
 
 
 class Memory(list[Record]):

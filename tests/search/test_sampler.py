@@ -18,7 +18,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from raygen.config import Sampler as SamplerSpec
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.errors import InputError
 from raygen.search.sampler import Sampler, from_unit, make_sampler
 from raygen.seeds import derive
@@ -47,7 +47,7 @@ start:
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
     (tmp_path / "space.yaml").write_text(SPACE)
-    return load_study(tmp_path / "space.yaml")
+    return load_space(tmp_path / "space.yaml")
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_small_space_is_covered_before_anything_is_drawn_twice(tmp_path: Path)
         "  optimizer: {discriminator_steps: {int: [1, 4]}}\n"
     )
     (tmp_path / "small.yaml").write_text(text)
-    sampler = Sampler(load_study(tmp_path / "small.yaml"), "small", None)
+    sampler = Sampler(load_space(tmp_path / "small.yaml"), "small", None)
 
     drawn = [tuple(sorted(suggest(sampler, n).parameters.items())) for n in range(12)]  # all run
 
@@ -153,7 +153,7 @@ def test_every_sampler_draws_inside_the_space_and_by_its_seed(tmp_path: Path, na
     runs = []
     for seed in (3, 3, 4):
         (tmp_path / "space.yaml").write_text(text.replace("seed: 3", f"seed: {seed}"))
-        study = load_study(tmp_path / "space.yaml")
+        study = load_space(tmp_path / "space.yaml")
         sampler = Sampler(study, "test", None)
         configs = []
         for number in range(8):
@@ -205,7 +205,7 @@ def test_quasi_random_trials_name_each_step_of_a_range_as_the_file_would(tmp_pat
     text = SPACE.replace("{startup_trials: 5}", "{name: quasi_random}")
     text = text.replace("1e-4, 1e-2], log: true", "0.1, 0.75], step: 0.1")
     (tmp_path / "space.yaml").write_text(text[: text.index("start:")])
-    sampler = Sampler(load_study(tmp_path / "space.yaml"), "test", None)
+    sampler = Sampler(load_space(tmp_path / "space.yaml"), "test", None)
 
     rates = {suggest(sampler, n).parameters["optimizer.generator_lr"] for n in range(64)}
 
@@ -230,7 +230,7 @@ def test_quasi_random_trials_cover_the_space_better_than_random_ones(tmp_path: P
     for name in ("random", "quasi_random"):
         text = SPACE.replace("{startup_trials: 5}", f"{{name: {name}}}")
         (tmp_path / "space.yaml").write_text(text[: text.index("start:")])
-        sampler = Sampler(load_study(tmp_path / "space.yaml"), "test", None)
+        sampler = Sampler(load_space(tmp_path / "space.yaml"), "test", None)
         rates = sorted(
             math.log10(suggest(sampler, n).parameters["optimizer.generator_lr"]) for n in range(64)
         )
@@ -316,7 +316,7 @@ def test_a_space_without_parameters_is_one_configuration_again_and_again(
     text = SPACE[: SPACE.index("space:")] + "space: {batch_size: 32}\n"
     path = tmp_path / "space.yaml"
     path.write_text(text)
-    study = load_study(path, [f"sampler={{name: {name}, startup_trials: 1}}"])
+    study = load_space(path, [f"sampler={{name: {name}, startup_trials: 1}}"])
     sampler = Sampler(study, "test", None)
 
     for number in range(3):

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from drills import SPACE, kill_often, outcome, read, start
-from raygen.config import load_study
+from raygen.config import load_space
 from raygen.search.verify import verify
 
 # Two sessions of a search are enough where only the end of the first matters.
@@ -69,7 +69,7 @@ def test_a_driver_killed_at_five_moments_loses_doubles_and_redoes_nothing(
     assert killed[-1]["state"] == "finished"
     # The decisions are those of the rules on this journal, as on one that was never interrupted.
     (tmp_path / "space.yaml").write_text(SPACE)
-    assert verify(load_study(tmp_path / "space.yaml"), killed).suggestions == 12
+    assert verify(load_space(tmp_path / "space.yaml"), killed).suggestions == 12
     # Every number is the one of the undisturbed search, so no step was lost or done twice.
     shared = found["values"].keys() & expected["values"].keys()
     assert len(shared) >= 12
@@ -158,14 +158,14 @@ COMMON = """
 import json, sys
 from pathlib import Path
 import ray
-from raygen.config import load_study
+from raygen.config import load_space
 from raygen.folders import StudyFolder
 from raygen.journal.records import Report, Start
 from raygen.cluster.connect import RAY_SETTINGS
 from raygen.tune.run import run_study
 root, settings = Path(sys.argv[1]), sys.argv[2:]
 def search(disturb):
-    study = load_study(root / "space.yaml", settings)
+    study = load_space(root / "space.yaml", settings)
     facts = {"command": "drill", "space_file": "x"}
     outcome = run_study(study, StudyFolder(root / "study"), facts, None, disturb)
     print(json.dumps({"state": outcome.state, "ended": outcome.ended,

@@ -12,7 +12,7 @@ import torch
 
 from raygen.apply.evaluate import evaluate
 from raygen.cluster.connect import kill
-from raygen.config import Study, load_study
+from raygen.config import Study, load_space
 from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
 from raygen.folders import StudyFolder
@@ -22,9 +22,8 @@ from raygen.journal.records import Report, Start
 from raygen.metrics.elbo import test_elbo as bound_of
 from raygen.metrics.evaluate import SAMPLE_SEED
 from raygen.notices import Notice, Notify
-from raygen.results import Study as Results
-from raygen.results import best_model, full_measurements
-from raygen.results import load_study as load_results
+from raygen.results import Results, best_model, full_measurements
+from raygen.results import load_results as load_results
 from raygen.search.verify import verify
 from raygen.train.checkpoint import load_sampler
 from raygen.train.vae import VaeLearner
@@ -52,7 +51,7 @@ Record = dict[str, Any]
 
 def make(folder: Path, *settings: str) -> Study:
     (folder / "space.yaml").write_text(SPACE)
-    return load_study(folder / "space.yaml", ["evaluation.every_kimg=0.5", *settings])
+    return load_space(folder / "space.yaml", ["evaluation.every_kimg=0.5", *settings])
 
 
 def search(

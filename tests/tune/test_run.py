@@ -7,15 +7,14 @@ import pytest
 import torch
 
 from raygen.cluster.connect import concurrency
-from raygen.config import Resources, Study, load_study, load_train_job
+from raygen.config import Resources, Study, load_space, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError
 from raygen.folders import StudyFolder, TrialFolder
 from raygen.journal.records import Record, Suggest
 from raygen.notices import Notice
-from raygen.results import Study as StudyResults
-from raygen.results import load_study as load_results
-from raygen.results import train_config
+from raygen.results import Results, train_config
+from raygen.results import load_results as load_results
 from raygen.train.single import train
 from raygen.tune.run import Outcome, run_study
 from search.studies import written
@@ -48,12 +47,12 @@ def make(path: Path, starts: list[dict[str, Any]], workers: int = 1, factor: int
     ]
     text = SPACE.format(trials=len(starts), workers=workers, factor=factor) + "\n".join(lines)
     path.write_text(text.replace("1e+30", "1.0e+30"))
-    return load_study(path)
+    return load_space(path)
 
 
 def search(
     study: Study, folder: StudyFolder, events: list[Record | Notice] | None = None
-) -> tuple[Outcome, StudyResults]:
+) -> tuple[Outcome, Results]:
     heard: list[Record | Notice] = [] if events is None else events
     outcome = run_study(study, folder, {"command": "test", "space_file": "x"}, None, heard.append)
     return outcome, load_results(folder.root)

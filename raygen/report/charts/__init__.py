@@ -19,7 +19,7 @@ from raygen.report.charts import (
     tradeoffs,
 )
 from raygen.report.charts.chart import Chart
-from raygen.results import Study
+from raygen.results import Results
 
 CHARTS: list[Chart] = [
     finalists.CHART,
@@ -37,4 +37,4 @@ CHARTS: list[Chart] = [
 ]
 
 # By name, for a notebook: FIGURES["budget"](study).
-FIGURES: dict[str, Callable[[Study], go.Figure]] = {chart.name: chart.draw for chart in CHARTS}
+FIGURES: dict[str, Callable[[Results], go.Figure]] = {chart.name: chart.draw for chart in CHARTS}

@@ -16,13 +16,13 @@ from raygen.report.charts.chart import Chart
 from raygen.report.drawing import BEST, SINGLE, axis_title, layout, plain, safe
 from raygen.report.labels import listed, number, percent, setting, short_metric, short_names
 from raygen.report.memo import once
-from raygen.results import Study
+from raygen.results import Results
 
 COLUMNS = ["step", "name", "before", "after", "value", "change"]
 
 
 @once
-def ablation_table(study: Study) -> pd.DataFrame:
+def ablation_table(study: Results) -> pd.DataFrame:
     """One row per change: step, name, before, after (texts), value (expected then), change.
 
     Row 0 is the default itself. `change` is positive where the step is expected to improve.
@@ -88,7 +88,7 @@ def ablation_figure(table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
     return figure
 
 
-def ablation_sentence(study: Study) -> tuple[str, bool]:
+def ablation_sentence(study: Results) -> tuple[str, bool]:
     """Which changes from the default brought the gain, and whether there is a chart to draw."""
     model = surrogate.fit(study)
     if model is None:
@@ -113,14 +113,14 @@ def ablation_sentence(study: Study) -> tuple[str, bool]:
     ), True
 
 
-def ablation_part(study: Study) -> str:
+def ablation_part(study: Results) -> str:
     """The end of the section on importance."""
     text, drawable = ablation_sentence(study)
     drawing = chart("ablation", "From the default to the best", text) if drawable else ""
     return f"<h3>From the default to the best</h3>{note(text)}{drawing}"
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     return ablation_figure(ablation_table(study), study.info)
 
 
@@ -132,7 +132,7 @@ def _label(row: dict[Any, Any], short: dict[str, str]) -> str:
     return safe(text if len(text) <= 64 else text[:63] + "…")
 
 
-def _groups(study: Study, names: list[str]) -> list[list[str]]:
+def _groups(study: Results, names: list[str]) -> list[list[str]]:
     """Settings that change together: a choice, and what exists only in one of its branches."""
     parents = {
         item["name"]: next(iter(item.get("condition") or {}), None)

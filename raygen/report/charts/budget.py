@@ -14,13 +14,13 @@ from raygen.report.labels import ABSENT, counted, listed, number, short_metric
 from raygen.report.memo import once
 from raygen.report.remarks import thinned
 from raygen.report.tables import Scale, only_drawn, value_scale
-from raygen.results import Study, best_until, judgement, spearman
+from raygen.results import Results, best_until, judgement, spearman
 
 COLUMNS = ["trial", "state", "kimg", "early", "value"]
 PANELS = 4  # rungs that are drawn; the table has them all
 
 
-def budget_table(study: Study) -> pd.DataFrame:
+def budget_table(study: Results) -> pd.DataFrame:
     """One row per completed trial and rung below the full budget: trial, state, kimg, early, value.
 
     `early` is the best value up to that rung, by which the trial was judged there; `value` the
@@ -35,7 +35,7 @@ def budget_table(study: Study) -> pd.DataFrame:
     return rows[COLUMNS].sort_values(["kimg", "trial"], ignore_index=True)
 
 
-def rung_pairs(study: Study) -> pd.DataFrame:
+def rung_pairs(study: Results) -> pd.DataFrame:
     """One row per pair of rungs: early, late (kimg), trials that reached the late one, rho.
 
     `rho` is Spearman's rank correlation of the best values up to each; nan below 5 trials.
@@ -49,7 +49,7 @@ def rung_pairs(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["early", "late", "trials", "rho"])
 
 
-def rung_savings(study: Study) -> pd.DataFrame:
+def rung_savings(study: Results) -> pd.DataFrame:
     """One row per rung below the full budget: kimg, stopped there, saved (kimg not trained)."""
     rungs = [float(rung) for rung in study.info.get("rungs") or []]
     stopped = study.trials.loc[study.trials["state"] == "stopped", "kimg"].astype(float)
@@ -81,7 +81,7 @@ def budget_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None
     return figure
 
 
-def budget_sentence(study: Study) -> tuple[str, bool]:
+def budget_sentence(study: Results) -> tuple[str, bool]:
     """How well early values foretell final ones, and whether there is a chart to draw."""
     if budget_table(study).empty:
         return "No trial has completed the full budget after a rung: nothing to compare.", False
@@ -99,7 +99,7 @@ def budget_sentence(study: Study) -> tuple[str, bool]:
     return f"Rank correlation with the final value over {count}{only} is at {words}.{bill}", True
 
 
-def budget_section(study: Study) -> tuple[str, str]:
+def budget_section(study: Results) -> tuple[str, str]:
     """Whether early values foretell final ones, and what cutting saved."""
     lead, drawable = budget_sentence(study)
     if not drawable:
@@ -123,7 +123,7 @@ def budget_section(study: Study) -> tuple[str, str]:
     return lead, f'{drawing}<div class="pair">{pairs}{cuts}</div>{remark}{note(thinned(study))}'
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     table = only_drawn(study, budget_table(study))
     return budget_figure(table, study.info, value_scale(study))
 

@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from raygen.results import Study
+from raygen.results import Results
 
 
 class Chart(NamedTuple):
     """One chart; `name` is what a section calls it: `blocks.chart(name, …)` is its place."""
 
     name: str
-    draw: Callable[[Study], go.Figure]
+    draw: Callable[[Results], go.Figure]

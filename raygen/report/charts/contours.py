@@ -24,14 +24,14 @@ from raygen.report.drawing import (
 )
 from raygen.report.labels import number, short_metric, short_names
 from raygen.report.tables import Parameter, only_drawn
-from raygen.results import Study
+from raygen.results import Results
 
 PAIRS = [(0, 1), (0, 2)]  # places in the order of importance
 GRID = 21
 AVERAGED = 60  # trials whose other settings a surface is averaged over
 
 
-def contours_table(study: Study) -> pd.DataFrame:
+def contours_table(study: Results) -> pd.DataFrame:
     """One row per trial with a value, pair, and both settings: pair, trial, state, value, x, y.
 
     `x` and `y` are positions in the ranges, 0 to 1.
@@ -47,7 +47,7 @@ def contours_table(study: Study) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def surfaces(study: Study) -> list[dict[str, Any]]:
+def surfaces(study: Results) -> list[dict[str, Any]]:
     """Of each pair: names, ticks, and the expected objective on a grid (None if not trusted).
 
     The expectation is averaged over the other settings as the trials have them (Friedman 2001).
@@ -96,7 +96,7 @@ def contours_figure(
     return figure
 
 
-def contours_sentence(study: Study) -> tuple[str, bool]:
+def contours_sentence(study: Results) -> tuple[str, bool]:
     """Whether there is a surface and of what, and whether there is a chart to draw."""
     if contours_table(study).empty:
         return "No two settings varied in at least half of the trials.", False
@@ -111,7 +111,7 @@ def contours_sentence(study: Study) -> tuple[str, bool]:
     ), True
 
 
-def contours_part(study: Study) -> str:
+def contours_part(study: Results) -> str:
     """The end of the section on slices."""
     text, drawable = contours_sentence(study)
     drawing = chart("contours", "Two settings at a time", text) if drawable else ""
@@ -149,12 +149,12 @@ class _Colours:
         )  # fmt: skip
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     table = only_drawn(study, contours_table(study))
     return contours_figure(table, surfaces(study), study.info)
 
 
-def _pairs(study: Study) -> list[tuple[Parameter, Parameter]]:
+def _pairs(study: Results) -> list[tuple[Parameter, Parameter]]:
     """The most important settings in pairs, those that every trial has before all others."""
     order = by_importance(study)
     having = {p.name: study.trials[p.name].map(p.unit).notna().mean() for p in order}

@@ -18,7 +18,7 @@ from raygen.report.drawing import (
 )
 from raygen.report.labels import counted, duration, number, short_metric
 from raygen.report.tables import Scale, only_drawn, value_scale
-from raygen.results import Study
+from raygen.results import Results
 
 
 class Cost(NamedTuple):
@@ -41,7 +41,7 @@ COSTS = {
 }
 
 
-def costs_table(study: Study) -> pd.DataFrame:
+def costs_table(study: Results) -> pd.DataFrame:
     """One row per trial with a value: trial, state, value, and a column for each known cost.
 
     `seconds` is the whole trial with its evaluations; the speed is the median over its reports. A
@@ -91,7 +91,7 @@ def costs_figure(table: pd.DataFrame, objective: dict[str, str], scale: Scale | 
     return figure
 
 
-def costs_sentence(study: Study) -> tuple[str, bool]:
+def costs_sentence(study: Results) -> tuple[str, bool]:
     """What the best costs more than a cheap one that is nearly as good; whether to draw a chart."""
     table = costs_table(study)
     cost = next((cost for cost in COSTS if cost in table), None)
@@ -117,13 +117,13 @@ def costs_sentence(study: Study) -> tuple[str, bool]:
     ), True
 
 
-def costs_part(study: Study) -> tuple[str, str]:
+def costs_part(study: Results) -> tuple[str, str]:
     """The sentence and the place of the chart, for the section on trade-offs."""
     lead, drawable = costs_sentence(study)
     return lead, chart("costs", "Quality and its costs", lead) if drawable else ""
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     table = only_drawn(study, costs_table(study))
     return costs_figure(table, study.objectives[0], value_scale(study))
 

@@ -21,7 +21,7 @@ from raygen.report.labels import counted, listed, number, short_metric
 from raygen.report.memo import once
 from raygen.report.remarks import thinned, unseen
 from raygen.report.tables import Scale, only_drawn, reports, value_scale
-from raygen.results import Study, ranked
+from raygen.results import Results, ranked
 
 MANY = 4000  # points; above this a browser is slow with one SVG node each
 COLUMNS = {
@@ -31,7 +31,7 @@ COLUMNS = {
 
 
 @once
-def curves_table(study: Study) -> pd.DataFrame:
+def curves_table(study: Results) -> pd.DataFrame:
     """One row per report: trial, kimg, value (finite or nan), state, reason, rank, last.
 
     `rank` is 0 for the best trial, nan for one without a value; `last` marks the report a trial
@@ -78,7 +78,7 @@ def curves_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None
     return figure
 
 
-def curves_sentence(study: Study) -> tuple[str, bool]:
+def curves_sentence(study: Results) -> tuple[str, bool]:
     """How many trials were cut where, and whether there is a chart to draw."""
     if study.trials["value"].notna().sum() == 0:
         return "No curves yet: no trial has reported a value.", False
@@ -95,7 +95,7 @@ def curves_sentence(study: Study) -> tuple[str, bool]:
     return f"{text}. {unseen(study)}".strip(), True
 
 
-def curves_section(study: Study) -> tuple[str, str]:
+def curves_section(study: Results) -> tuple[str, str]:
     """How the trials learned, and where they were cut."""
     lead, drawable = curves_sentence(study)
     if not drawable:
@@ -115,7 +115,7 @@ def curves_section(study: Study) -> tuple[str, str]:
     return lead, drawing + note(legend) + note(thinned(study))
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     table = only_drawn(study, curves_table(study))
     return curves_figure(table, study.info, value_scale(study))
 

@@ -21,10 +21,10 @@ from raygen.report.labels import (
     short_metric,
 )
 from raygen.report.tables import judged
-from raygen.results import Study, finalists, full_measurements
+from raygen.results import Results, finalists, full_measurements
 
 
-def finalists_table(study: Study) -> pd.DataFrame:
+def finalists_table(study: Results) -> pd.DataFrame:
     """One row per value of a finalist: trial, seed, state, value; `state` single: in the search.
 
     A replicate that diverged has the best value it reached; the means leave it out.
@@ -92,7 +92,7 @@ def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, A
     return figure
 
 
-def finalists_sentence(study: Study) -> tuple[str, bool]:
+def finalists_sentence(study: Results) -> tuple[str, bool]:
     """What other seeds say of the best, and whether there is a chart to draw."""
     table = finalists(study)
     if table.empty:
@@ -120,7 +120,7 @@ def finalists_sentence(study: Study) -> tuple[str, bool]:
     return text + ("." if over else ". The race is not over."), True
 
 
-def finalists_section(study: Study) -> tuple[str, str]:
+def finalists_section(study: Results) -> tuple[str, str]:
     """What other seeds say of the best trials."""
     lead, drawable = finalists_sentence(study)
     if not drawable:
@@ -135,7 +135,7 @@ def finalists_section(study: Study) -> tuple[str, str]:
     return lead, chart("finalists", "Finalists", lead) + tables + remark
 
 
-def means_html(study: Study) -> str:
+def means_html(study: Results) -> str:
     """One row per finalist, best first: the search against the mean of other seeds."""
     metric = f"{short_metric(study.metric)} {arrow(study.info['objective']['direction'])}"
     heads = ["trial", f"{metric} in the search", "other seeds", "their mean", "sd",
@@ -159,7 +159,7 @@ def means_html(study: Study) -> str:
     return scroll("finalists", html)
 
 
-def full_measurements_html(study: Study) -> str:
+def full_measurements_html(study: Results) -> str:
     """One row per finalist, one column per metric: mean ± SD over draws; "" if none was measured.
 
     Measured in full: many samples, several draws, both splits. A column holds values of one
@@ -200,7 +200,7 @@ def full_measurements_html(study: Study) -> str:
     )
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     return finalists_figure(finalists(study), finalists_table(study), study.info)
 
 

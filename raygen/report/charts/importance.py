@@ -28,7 +28,7 @@ from raygen.report.drawing import BEST, layout, plain, safe
 from raygen.report.labels import counted, listed, percent, short_names
 from raygen.report.memo import once
 from raygen.report.tables import Parameter, projected, varying
-from raygen.results import Study
+from raygen.results import Results
 
 NEEDED = 8  # trials
 EVIDENT = 0.005  # a share whose interval begins below is not told from 0, which it would print as
@@ -40,7 +40,7 @@ COLUMNS = ["name", "share", "low", "high", "trials"]
 
 
 @once
-def importance_table(study: Study) -> pd.DataFrame:
+def importance_table(study: Results) -> pd.DataFrame:
     """One row per setting that varied, most important first: name, share, low, high, trials.
 
     `share` sums to 1 (all 0 if nothing stands out from chance); `low` to `high` is the 5 % to
@@ -73,14 +73,14 @@ def importance_table(study: Study) -> pd.DataFrame:
     return table.sort_values(["share", "name"], ascending=[False, True], ignore_index=True)
 
 
-def by_importance(study: Study) -> list[Parameter]:
+def by_importance(study: Results) -> list[Parameter]:
     """Settings that varied, the most important first."""
     order = {name: place for place, name in enumerate(importance_table(study)["name"])}
     return sorted(varying(study), key=lambda parameter: order.get(parameter.name, len(order)))
 
 
 @once
-def settled(study: Study) -> pd.DataFrame:
+def settled(study: Results) -> pd.DataFrame:
     """Trials whose settings decided how they ended, best first; diverged ones are the worst.
 
     Completed and stopped trials are ordered by their value projected to the full budget. Failed,
@@ -152,7 +152,7 @@ def importance_figure(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def importance_sentence(study: Study) -> tuple[str, bool]:
+def importance_sentence(study: Results) -> tuple[str, bool]:
     """What separated good trials from the rest, and whether there is a chart to draw."""
     trials = len(settled(study))
     if trials < NEEDED:
@@ -179,7 +179,7 @@ def importance_sentence(study: Study) -> tuple[str, bool]:
     return f"What separated good trials from the rest: {parts}.{unsure}", True
 
 
-def importance_section(study: Study) -> tuple[str, str]:
+def importance_section(study: Results) -> tuple[str, str]:
     """Which settings matter, and which changes brought the gain."""
     lead, drawable = importance_sentence(study)
     if not drawable:
@@ -198,7 +198,7 @@ def importance_section(study: Study) -> tuple[str, str]:
     return lead, drawing + remark + numbers + ablation_part(study)
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     return importance_figure(importance_table(study))
 
 

@@ -31,7 +31,7 @@ from raygen.report.tables import (
     value_scale,
     varying,
 )
-from raygen.results import Study
+from raygen.results import Results
 
 ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
 LINES = 300  # trials that are drawn; above this they are one blob
@@ -41,7 +41,7 @@ AXIS_COLUMNS = ["axis", "name", "label", "kind", "ticks", "low", "high", "log", 
 LINE_COLUMNS = ["trial", "axis", "position", "text", "bucket"]
 
 
-def axes_table(study: Study) -> pd.DataFrame:
+def axes_table(study: Results) -> pd.DataFrame:
     """One row per axis, most important setting first, the objective last.
 
     `ticks` is a list of (position 0..1, text); `flip` says that high values lie at the bottom, so
@@ -57,7 +57,7 @@ def axes_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame([{"axis": place, **row} for place, row in enumerate(rows)])
 
 
-def lines_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+def lines_table(study: Results, table: pd.DataFrame) -> pd.DataFrame:
     """One row per trial and axis of `axes_table`: trial, axis, position (0..1), text, bucket.
 
     An absent setting, and the objective of a trial without a value, lies at ABSENT_POSITION with
@@ -118,7 +118,7 @@ def parallel_figure(axis_table: pd.DataFrame, line_table: pd.DataFrame) -> go.Fi
     return figure
 
 
-def parallel_sentence(study: Study) -> tuple[str, bool]:
+def parallel_sentence(study: Results) -> tuple[str, bool]:
     """What the lines are, and whether there is a chart to draw."""
     if value_scale(study) is None:
         return "Nothing to draw: no trial has a value.", False
@@ -139,7 +139,7 @@ def parallel_sentence(study: Study) -> tuple[str, bool]:
     return text + ".", True
 
 
-def parallel_section(study: Study) -> tuple[str, str]:
+def parallel_section(study: Results) -> tuple[str, str]:
     """Which combinations work."""
     lead, drawable = parallel_sentence(study)
     if not drawable:
@@ -162,7 +162,7 @@ def parallel_section(study: Study) -> tuple[str, str]:
     return lead, hint + drawing + sliders + note(thinned(study, LINES))
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     axes = axes_table(study)
     return parallel_figure(axes, only_drawn(study, lines_table(study, axes), most=LINES))
 

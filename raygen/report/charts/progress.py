@@ -11,10 +11,10 @@ from raygen.report.drawing import axis_title, layout, marks, plain, selected, st
 from raygen.report.labels import counted, percent, short_metric
 from raygen.report.remarks import thinned, unseen
 from raygen.report.tables import Scale, only_drawn, value_scale
-from raygen.results import Study
+from raygen.results import Results
 
 
-def progress_table(study: Study) -> pd.DataFrame:
+def progress_table(study: Results) -> pd.DataFrame:
     """One row per trial: trial, state, value, compute, best.
 
     `compute` is the training time of all trials up to this one in seconds. `best` is the best
@@ -63,7 +63,7 @@ def progress_figure(
     return figure
 
 
-def progress_sentence(study: Study) -> tuple[str, bool]:
+def progress_sentence(study: Results) -> tuple[str, bool]:
     """When the best came, and whether there is a chart to draw."""
     if study.trials["value"].notna().sum() == 0:
         return "No progress to show: no trial has reported a value.", False
@@ -79,7 +79,7 @@ def progress_sentence(study: Study) -> tuple[str, bool]:
     return text.strip(), True
 
 
-def progress_section(study: Study) -> tuple[str, str]:
+def progress_section(study: Results) -> tuple[str, str]:
     """Whether the search converged."""
     lead, drawable = progress_sentence(study)
     if not drawable:
@@ -89,7 +89,7 @@ def progress_section(study: Study) -> tuple[str, str]:
     return lead, chart("progress", "Search progress", lead, buttons) + note(thinned(study))
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     table = progress_table(study)
     steps = table["best"].ne(table["best"].shift())  # where the best improved is never left out
     return progress_figure(only_drawn(study, table, steps), study.info, value_scale(study))

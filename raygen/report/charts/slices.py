@@ -23,7 +23,7 @@ from raygen.report.drawing import (
 from raygen.report.labels import ABSENT, setting, short_names
 from raygen.report.remarks import thinned
 from raygen.report.tables import Scale, only_drawn, value_scale
-from raygen.results import Study
+from raygen.results import Results
 
 TOP = 6  # settings that have a panel
 COLUMNS_OF_PANELS = 3
@@ -33,7 +33,7 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def slices_table(study: Study, top: int = TOP) -> pd.DataFrame:
+def slices_table(study: Results, top: int = TOP) -> pd.DataFrame:
     """One row per trial with a value and setting that it has, of the `top` most important ones.
 
     `at` is the number itself, or the text of a choice; `low` to `high` its range, `log` its scale.
@@ -87,7 +87,7 @@ def slices_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None
     return figure
 
 
-def slices_sentence(study: Study) -> tuple[str, bool]:
+def slices_sentence(study: Results) -> tuple[str, bool]:
     """Where along the most important setting the good trials lie; whether to draw a chart."""
     scored = study.trials[study.trials["value"].notna()]
     chosen = by_importance(study)
@@ -110,7 +110,7 @@ def slices_sentence(study: Study) -> tuple[str, bool]:
     return f"{where}{shown}.", True
 
 
-def slices_section(study: Study) -> tuple[str, str]:
+def slices_section(study: Results) -> tuple[str, str]:
     """Where along each setting, and over two of them, the good trials lie."""
     lead, drawable = slices_sentence(study)
     if not drawable:
@@ -119,7 +119,7 @@ def slices_section(study: Study) -> tuple[str, str]:
     return lead, drawing + contours_part(study) + note(thinned(study))
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     table = only_drawn(study, slices_table(study))
     return slices_figure(table, study.info, value_scale(study))
 

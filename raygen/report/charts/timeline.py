@@ -12,7 +12,7 @@ from raygen.report.labels import STATE_LOOKS, counted, duration, percent
 from raygen.report.memo import once
 from raygen.report.remarks import thinned
 from raygen.report.tables import only_drawn
-from raygen.results import Study
+from raygen.results import Results
 
 COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "lane", "start", "stop"]
 WIDTH = 11  # pixels of a bar
@@ -31,7 +31,7 @@ class Usage(NamedTuple):
 
 
 @once
-def timeline_table(study: Study) -> pd.DataFrame:
+def timeline_table(study: Results) -> pd.DataFrame:
     """One row per attempt: trial, attempt, of, state, node, device, lane, start, stop.
 
     Times in seconds since the study began. `of` is the finalist that an attempt repeats (-1: none).
@@ -95,7 +95,7 @@ def timeline_figure(table: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def timeline_sentence(study: Study) -> tuple[str, bool]:
+def timeline_sentence(study: Results) -> tuple[str, bool]:
     """How busy the places were, and whether there is a chart to draw."""
     table = timeline_table(study)
     if table.empty:
@@ -113,7 +113,7 @@ def timeline_sentence(study: Study) -> tuple[str, bool]:
     ), True
 
 
-def timeline_section(study: Study) -> tuple[str, str]:
+def timeline_section(study: Results) -> tuple[str, str]:
     """Whether the machines were used well."""
     lead, drawable = timeline_sentence(study)
     if not drawable:
@@ -129,7 +129,7 @@ def timeline_section(study: Study) -> tuple[str, str]:
     return lead, drawing + numbers + note(thinned(study))
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     return timeline_figure(only_drawn(study, timeline_table(study)))
 
 

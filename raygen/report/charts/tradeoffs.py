@@ -18,10 +18,10 @@ from raygen.report.drawing import (
 from raygen.report.labels import counted, listed, number, short_metric
 from raygen.report.remarks import thinned
 from raygen.report.tables import only_drawn
-from raygen.results import Study, pareto
+from raygen.results import Results, pareto
 
 
-def tradeoffs_table(study: Study) -> pd.DataFrame:
+def tradeoffs_table(study: Results) -> pd.DataFrame:
     """One row per trial that has every objective: trial, state, front, and a column for each."""
     table = study.values.copy()
     states = dict(zip(study.trials["trial"], study.trials["state"], strict=True))
@@ -46,7 +46,7 @@ def tradeoffs_figure(table: pd.DataFrame, objectives: list[dict[str, str]]) -> g
     return figure
 
 
-def tradeoffs_sentence(study: Study) -> tuple[str, bool]:
+def tradeoffs_sentence(study: Results) -> tuple[str, bool]:
     """How many trials are on the front and where it ends; whether there is a chart to draw."""
     names = [short_metric(objective["metric"]) for objective in study.objectives]
     if len(names) == 1:
@@ -71,7 +71,7 @@ def tradeoffs_sentence(study: Study) -> tuple[str, bool]:
     ), True
 
 
-def tradeoffs_section(study: Study) -> tuple[str, str]:
+def tradeoffs_section(study: Results) -> tuple[str, str]:
     """What one objective costs in another, and what quality costs in time and size."""
     cost_lead, costs = costs_part(study)
     if len(study.objectives) == 1:
@@ -87,7 +87,7 @@ def tradeoffs_section(study: Study) -> tuple[str, str]:
     return lead, chart("tradeoffs", "Trade-offs", lead) + remark + costs + note(thinned(study))
 
 
-def _draw(study: Study) -> go.Figure:
+def _draw(study: Results) -> go.Figure:
     return tradeoffs_figure(only_drawn(study, tradeoffs_table(study)), study.objectives)
 
 
