@@ -9,7 +9,7 @@ from torch import Tensor
 from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics.model import Autoencoder
 from raygen.metrics.protocol import Record
-from raygen.metrics.statistic import ModelStatistic, Tested, once
+from raygen.metrics.statistic import Examined, ModelStatistic, once
 from raygen.seeds import numbered
 
 CHUNK = 250
@@ -99,34 +99,34 @@ def _mine(images: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
 
 
 @once
-def _elbo(tested: Tested) -> float:
-    return test_elbo(tested.autoencoder, tested.images, tested.seed)
+def _elbo(examined: Examined) -> float:
+    return test_elbo(examined.autoencoder, examined.images, examined.seed)
 
 
 @once
-def _rate_distortion(tested: Tested) -> tuple[float, float]:
-    return test_rate_distortion(tested.autoencoder, tested.images, tested.seed)
+def _rate_distortion(examined: Examined) -> tuple[float, float]:
+    return test_rate_distortion(examined.autoencoder, examined.images, examined.seed)
 
 
-def _bits(tested: Tested) -> float:
-    return bits_per_dim(_elbo(tested), tested.dims)
+def _bits(examined: Examined) -> float:
+    return bits_per_dim(_elbo(examined), examined.dims)
 
 
-def _rate(tested: Tested) -> float:
-    return bits_per_dim(-_rate_distortion(tested)[0], tested.dims)
+def _rate(examined: Examined) -> float:
+    return bits_per_dim(-_rate_distortion(examined)[0], examined.dims)
 
 
-def _distortion(tested: Tested) -> float:
-    return bits_per_dim(-_rate_distortion(tested)[1], tested.dims)
+def _distortion(examined: Examined) -> float:
+    return bits_per_dim(-_rate_distortion(examined)[1], examined.dims)
 
 
-def _iwae_bits(tested: Tested) -> float:
-    bound = test_iwae(tested.autoencoder, tested.images, tested.seed, IMPORTANCE_SAMPLES)
-    return bits_per_dim(bound, tested.dims)
+def _iwae_bits(examined: Examined) -> float:
+    bound = test_iwae(examined.autoencoder, examined.images, examined.seed, IMPORTANCE_SAMPLES)
+    return bits_per_dim(bound, examined.dims)
 
 
-def _active(tested: Tested) -> float:
-    return float(active_units(tested.autoencoder, tested.images))
+def _active(examined: Examined) -> float:
+    return float(active_units(examined.autoencoder, examined.images))
 
 
 def _likelihood(posterior_samples: int) -> Record:

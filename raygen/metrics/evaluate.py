@@ -29,9 +29,9 @@ from raygen.metrics.model import (
 from raygen.metrics.moments import Grouped
 from raygen.metrics.protocol import Record, Score
 from raygen.metrics.statistic import (
+    Examined,
     Measured,
     ModelStatistic,
-    Tested,
     model_statistic,
     sample_statistic,
 )
@@ -167,13 +167,13 @@ class Evaluator:
 
     def _of_model(self, model: Generative, samples: int) -> dict[str, Score]:
         """Scores of the metrics that need no samples."""
-        tested = Tested(model, self.test_images[:samples], SAMPLE_SEED)
+        examined = Examined(model, self.test_images[:samples], SAMPLE_SEED)
         scores = {}
         for name in self.metrics:
             if METRICS[name].features is None:
                 statistic = model_statistic(name)
-                protocol = self._model_protocol(name, statistic, len(tested.images))
-                scores[name] = Score(statistic.compute(tested), protocol)
+                protocol = self._model_protocol(name, statistic, len(examined.images))
+                scores[name] = Score(statistic.compute(examined), protocol)
         return scores
 
     def _model_protocol(self, metric: str, statistic: ModelStatistic, images: int) -> Record:

@@ -1,10 +1,10 @@
 """The size of a model."""
 
-from raygen.metrics.statistic import ModelStatistic, Tested
+from raygen.metrics.statistic import Examined, ModelStatistic
 
 
-def _millions(tested: Tested) -> float:
-    return tested.model.parameters / 1e6
+def _millions(examined: Examined) -> float:
+    return examined.model.parameters / 1e6
 
 
 MILLION_PARAMETERS = ModelStatistic(_millions, tests=False)

@@ -72,7 +72,7 @@ class Measured:
         return self._head
 
 
-class Tested:
+class Examined:
     """A model and test images (n, 3, 32, 32) uint8; `seed` is that of all noise."""
 
     def __init__(self, model: Generative, images: Tensor, seed: int) -> None:
@@ -129,12 +129,12 @@ class ModelStatistic(NamedTuple):
     protocol says besides these images.
     """
 
-    compute: Callable[[Tested], float]
+    compute: Callable[[Examined], float]
     details: Record = {}
     tests: bool = True
 
 
-Subject = TypeVar("Subject", Measured, Tested)
+Subject = TypeVar("Subject", Measured, Examined)
 
 
 def once(compute: Callable[[Subject], Result]) -> Callable[[Subject], Result]:

@@ -17,8 +17,8 @@ from raygen.metrics import BOTH, METRICS, Metric, extractors, too_few
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.model import Generative
 from raygen.metrics.statistic import (
+    Examined,
     Measured,
-    Tested,
     model_statistic,
     once,
     sample_statistic,
@@ -124,6 +124,6 @@ def test_what_is_shared_is_computed_once_for_each_evaluation() -> None:
 
 def test_parameters_need_no_images() -> None:
     model: Generative = Grey(0)
-    tested = Tested(model, torch.zeros(0, 3, 32, 32, dtype=torch.uint8), 0)
+    examined = Examined(model, torch.zeros(0, 3, 32, 32, dtype=torch.uint8), 0)
 
-    assert model_statistic("million_parameters").compute(tested) == 2.5
+    assert model_statistic("million_parameters").compute(examined) == 2.5
