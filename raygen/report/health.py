@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+from raygen.metrics import METRICS
 from raygen.report.charts.progress import progress_table
 from raygen.report.gains import against
 from raygen.report.labels import (
@@ -32,10 +33,6 @@ from raygen.results import (
 EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
 DROPPED = 0.01  # recall or coverage below which a model leaves out nearly all kinds of images
 BROKEN = 0.1  # share of trials without a usable result from which it is a warning
-# Samples below which a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
-ENOUGH = {"fid": 10_000, "fid_test": 10_000, "fd_dinov2": 10_000, "fd_dinov2_test": 10_000}
-
-
 ABOUT_THE_WINNER = ("Search range", "Still improving", "Seeds", "Sample count", "Mode dropping")
 WORSE = "They rank behind the others; lower learning rates or another loss would avoid them."
 
@@ -205,12 +202,14 @@ def samples(study: Results) -> Check | None:
         return None
     name = short_metric(study.metric)
     text = f"{name} on {number(count)} samples"
-    if count < ENOUGH.get(study.metric, 0):
+    # Below it a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
+    enough = METRICS[study.metric].enough if study.metric in METRICS else 0
+    if count < enough:
         return Check(
             "Sample count",
             "warn",
             f"{text} is biased upwards, so it is not comparable with published numbers.",
-            f"raygen evaluate … --samples {ENOUGH[study.metric]} measures the winner again.",
+            f"raygen evaluate … --samples {enough} measures the winner again.",
         )
     best = order.iloc[0]
     error = at_best(study, int(best["trial"])).get(study.metric + ERROR)
