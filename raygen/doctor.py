@@ -110,9 +110,7 @@ def _software() -> Iterator[Check]:
         try:
             yield Check(package, "ok", version(package))
         except PackageNotFoundError:
-            yield Check(
-                package, "warn", "not installed", f"for {use}: pip install 'raygen[{extra}]'"
-            )
+            yield Check(package, "warn", "not installed", f"for {use}: uv sync --extra {extra}")
 
 
 def _devices() -> Iterator[Check]:

@@ -182,7 +182,7 @@ def _require(*packages: str) -> None:
     missing = [name for name in packages if importlib.util.find_spec(name) is None]
     if missing:
         raise InputError(
-            f"{', '.join(missing)} not installed: pip install 'raygen[export]', or --out model.pt2"
+            f"{', '.join(missing)} not installed: uv sync --extra export, or --out model.pt2"
         )
 
 

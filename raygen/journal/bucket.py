@@ -87,7 +87,7 @@ class Bucket:
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
         except ImportError as error:
-            raise InputError("--journal needs boto3: pip install 'raygen[aws]'") from error
+            raise InputError("--journal needs boto3: uv sync --extra aws") from error
         self.errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
         self.client: Any = boto3.client("s3", config=Config(max_pool_connections=READERS))
 

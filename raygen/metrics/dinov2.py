@@ -42,7 +42,7 @@ def find_weights() -> Path:
         import torch_fidelity.feature_extractor_dinov2  # noqa: F401
     except ImportError as error:
         raise InputError(
-            "fd_dinov2 needs torch-fidelity: pip install 'raygen[fid]', or use fd_classifier"
+            "fd_dinov2 needs torch-fidelity: uv sync --extra fid, or use fd_classifier"
         ) from error
     hub = Path(torch.hub.get_dir())
     file = hub / "checkpoints" / FILE

@@ -43,7 +43,7 @@ def find_weights() -> Path:
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
     except ImportError as error:
         raise InputError(
-            "fid needs torch-fidelity: pip install 'raygen[fid]', or use fd_classifier"
+            "fid needs torch-fidelity: uv sync --extra fid, or use fd_classifier"
         ) from error
 
     path = cache_folder() / FILE

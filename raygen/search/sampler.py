@@ -176,9 +176,7 @@ def make_sampler(
                 try:
                     return optuna.samplers.GPSampler(seed=own, n_startup_trials=spec.startup_trials)
                 except ImportError as error:
-                    raise InputError(
-                        "sampler.name: gp needs scipy: pip install 'raygen[gp]'"
-                    ) from error
+                    raise InputError("sampler.name: gp needs scipy: uv sync --extra gp") from error
             case "tpe":
                 return optuna.samplers.TPESampler(
                     seed=own, n_startup_trials=spec.startup_trials, multivariate=True, group=True

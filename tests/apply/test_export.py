@@ -100,7 +100,7 @@ def test_a_missing_package_is_one_line_with_what_to_install(
     result = export(path, "--out", tmp_path / "m.onnx")
 
     assert result.exit_code == 2
-    assert "pip install 'raygen[export]'" in result.stderr
+    assert "uv sync --extra export" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
