@@ -91,7 +91,7 @@ def test_without_torch_fidelity_a_user_learns_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
 
-    with pytest.raises(InputError, match=r"pip install 'raygen\[fid\]', or use fd_classifier"):
+    with pytest.raises(InputError, match=r"uv sync --extra fid, or use fd_classifier"):
         find_weights()
 
 

@@ -176,7 +176,7 @@ def test_gp_without_scipy_says_what_to_install(
 
     monkeypatch.setattr(optuna.samplers, "GPSampler", missing)
 
-    with pytest.raises(InputError, match=r"needs scipy: pip install 'raygen\[gp\]'"):
+    with pytest.raises(InputError, match=r"needs scipy: uv sync --extra gp"):
         make_sampler(SamplerSpec(name="gp"), study.space, 0, 0, 0)
 
 
