@@ -73,7 +73,9 @@ def test_a_driver_killed_at_five_moments_loses_doubles_and_redoes_nothing(
     # Every number is the one of the undisturbed search, so no step was lost or done twice.
     shared = found["values"].keys() & expected["values"].keys()
     assert len(shared) >= 12
-    assert all(found["values"][key] == expected["values"][key] for key in shared)
+    assert {key: found["values"][key] for key in shared} == {
+        key: expected["values"][key] for key in shared
+    }
     for trial in {r["trial"] for r in killed if r["kind"] == "start"}:
         saved = 0.0
         for record in killed:
@@ -155,7 +157,7 @@ def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
 
 
 COMMON = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 import ray
 from raygen.config import load_study
@@ -168,7 +170,13 @@ def search(disturb):
     facts = {"command": "drill", "space_file": "x"}
     outcome = run_study(study, StudyFolder(root / "study"), facts, None, disturb)
     print(json.dumps({"state": outcome.state, "ended": outcome.ended,
-                      "cpus": ray.available_resources().get("CPU")}))
+                      "cpus": free(ray.cluster_resources()["CPU"])}))
+def free(cpus, seconds=30):
+    # A node tells the cluster what is free a moment after its last process has gone.
+    until = time.monotonic() + seconds
+    while (now := ray.available_resources().get("CPU", 0)) < cpus and time.monotonic() < until:
+        time.sleep(0.1)
+    return now
 runtime_env = {"env_vars": RAY_SETTINGS}
 """
 NODE_LOST = """
