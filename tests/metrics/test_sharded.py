@@ -22,6 +22,7 @@ from raygen.metrics.mind import mind
 from raygen.models.conv_vae import ConvVae
 from raygen.train.vae import VaeLearner
 
+pytestmark = pytest.mark.slow  # pairs of processes, each with everything imported
 CPU = torch.device("cpu")
 SAMPLES = 2100  # nine chunks, the last of them short
 NAMES = tuple(name for name, metric in METRICS.items() if metric.features == "classifier")

@@ -37,6 +37,7 @@ from raygen.models.sngan import Sngan
 from raygen.train.gan import GanLearner
 from raygen.train.loop import CHECK_EVERY, fit, make_learner
 
+pytestmark = pytest.mark.slow  # pairs of processes, each with everything imported
 CPU = torch.device("cpu")
 STEPS = 6
 # The layout whose kernels sum in the same order for half a batch: with channels_last the same runs
