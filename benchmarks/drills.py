@@ -110,9 +110,20 @@ def trained_again(records: list[Record], at: int) -> float:
 
 
 def outcome(records: list[Record]) -> dict[str, Any]:
-    """What a search found, without when and where: equal for equal searches."""
+    """What a search found, without when and where: equal for equal searches.
+
+    A replicate is named by its finalist and its seed: which trials reach the final, and so which
+    number repeats which of them, depends on who reports first.
+    """
+    names = {
+        r["trial"]: f"{r['of']} with seed {r['seed']}" if "of" in r else str(r["trial"])
+        for r in records
+        if r["kind"] == "suggest"
+    }
     values = {
-        f"{r['trial']} at {r['kimg']:g}": r["metrics"] for r in records if r["kind"] == "report"
+        f"{names[r['trial']]} at {r['kimg']:g}": r["metrics"]
+        for r in records
+        if r["kind"] == "report"
     }
     reports = sum(r["kind"] == "report" for r in records)
     trials = [r["trial"] for r in records if r["kind"] == "suggest"]

@@ -50,14 +50,14 @@ class Search:
     def said(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, seconds: float = 90) -> None:
+    def wait_for(self, pattern: str, seconds: float = 300) -> None:
         deadline = time.monotonic() + seconds
         while not re.search(pattern, self.said):
             assert time.monotonic() < deadline, self.said
             assert self.process.poll() is None, self.said
             time.sleep(0.1)
 
-    def end(self, seconds: float = 120) -> int:
+    def end(self, seconds: float = 300) -> int:
         """Wait for its end; return the exit code. No traceback was printed."""
         try:
             code = self.process.wait(timeout=seconds)
@@ -119,7 +119,7 @@ def test_a_signal_while_ray_starts_ends_it_with_its_own_code(tmp_path: Path, nam
 
     assert search.end(60) == 128 + number, search.said
     assert f"{name}: ended before the search began" in search.said
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while search.left():
         assert time.monotonic() < deadline, search.left()
         time.sleep(0.5)
@@ -164,7 +164,7 @@ def test_a_log_that_cannot_be_written_ends_no_search(tmp_path: Path) -> None:
     command = " ".join(TUNE)
     # Its stderr is a pipe whose reader leaves after a line; its stdout a full disk.
     line = f"{{ {command} 2>&1 >/dev/full; echo $? >code; }} | head -n 1"
-    subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, timeout=180, check=True)
+    subprocess.run(["bash", "-c", line], cwd=tmp_path, env=env, timeout=600, check=True)
 
     assert (tmp_path / "code").read_text().strip() == "0"
     assert (tmp_path / "reports" / "space.html").is_file()
@@ -177,7 +177,7 @@ def test_an_address_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
         code = search.end(60)
 
     assert code == 4
-    assert time.monotonic() - search.began < 45
+    assert time.monotonic() - search.began < 90  # 20 s, and a busy machine
     (line,) = (line for line in search.lines if line.startswith("error: "))
     assert f"Ray at {address} cannot be reached" in line
     assert "--address local" in line
@@ -200,7 +200,7 @@ def test_a_user_without_a_home_can_search(tmp_path: Path) -> None:
     env = {"PATH": os.environ["PATH"], "TMPDIR": "/tmp", "HOME": "/"}
     done = subprocess.run(
         TUNE, cwd=tmp_path, env=env, user=54321, group=54321, extra_groups=[], text=True,
-        capture_output=True, timeout=240, check=False,
+        capture_output=True, timeout=600, check=False,
     )  # fmt: skip
 
     assert done.returncode == 0, done.stderr
@@ -222,7 +222,7 @@ print(len(heard))
     env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "TMPDIR": "/tmp"}
     process = subprocess.run(
         [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True,
-        timeout=120, check=False,
+        timeout=300, check=False,
     )  # fmt: skip
 
     assert (process.returncode, process.stdout) == (0, "2\n"), process.stderr
