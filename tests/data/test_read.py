@@ -728,6 +728,7 @@ def test_the_rows_of_the_archive_are_planes_of_red_green_and_blue(
     assert np.array_equal(data.test.labels, labels[50:])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PHOTOGRAPHS.is_dir(), reason=f"no photographs at {PHOTOGRAPHS}")
 def test_the_photographs_are_60000_in_ten_even_classes() -> None:
     data = load(PHOTOGRAPHS)

@@ -334,6 +334,7 @@ def test_positions_on_the_axes_are_those_that_were_drawn(opened: Browser) -> Non
     assert linked_trials(opened, "parallel") == before - above
 
 
+@pytest.mark.slow
 def test_a_study_of_very_many_trials_says_what_it_draws_and_finds_the_others(
     browser: Browser, demo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

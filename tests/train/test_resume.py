@@ -86,6 +86,7 @@ def test_a_trial_that_is_resumed_at_its_end_has_nothing_left_to_do(
     assert list(fit(gan, data, evaluator, MILESTONES, seed=3, resume=resume)) == []
 
 
+@pytest.mark.slow
 def test_a_killed_process_resumed_in_a_new_one_ends_bit_equal_to_an_undisturbed_one(
     tmp_path: Path,
 ) -> None:

@@ -1,5 +1,6 @@
 """Drills: whole searches, started as users start them, and what befalls them killed or cut off."""
 
+import inspect
 import json
 import os
 import shlex
@@ -16,6 +17,7 @@ import pytest
 from drills import SPACE, kill_often, outcome, read, start
 from raygen.config import load_space
 from raygen.search.verify import verify
+from tune.test_faults import free_cpus
 
 NO_FINALISTS = ("--set", "finalists.count=0")
 SIX = ("--trials", "6", *NO_FINALISTS)
@@ -157,8 +159,10 @@ def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
         subprocess.run(["umount", str(disk)], check=False)
 
 
-COMMON = """
-import json, sys, time
+COMMON = (
+    inspect.getsource(free_cpus)
+    + """
+import json, sys
 from pathlib import Path
 import ray
 from raygen.config import load_space
@@ -172,15 +176,10 @@ def search(disturb):
     facts = {"command": "drill", "space_file": "x"}
     outcome = run_study(study, StudyFolder(root / "study"), facts, None, disturb)
     print(json.dumps({"state": outcome.state, "ended": outcome.ended,
-                      "cpus": free(ray.cluster_resources()["CPU"])}))
-def free(cpus, seconds=30):
-    # A node tells the cluster what is free a moment after its last process has gone.
-    until = time.monotonic() + seconds
-    while (now := ray.available_resources().get("CPU", 0)) < cpus and time.monotonic() < until:
-        time.sleep(0.1)
-    return now
+                      "cpus": free_cpus()}))
 runtime_env = {"env_vars": RAY_SETTINGS}
 """
+)
 NODE_LOST = """
 from ray.cluster_utils import Cluster
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
