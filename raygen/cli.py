@@ -406,7 +406,7 @@ def evaluate(
         _say_which(source)
     evaluated = measure(sources, names, samples, seeds or None, data, device, tell)
     if as_json:
-        say(json.dumps({"schema": 1, "evaluations": [each.content() for each in evaluated]}))
+        say(json.dumps({"schema": 1, "evaluations": [item.content() for item in evaluated]}))
     else:
         say(table(evaluated))
 
@@ -510,8 +510,8 @@ def ls(folder: Path, as_json: bool) -> None:
     """List the studies below a folder (default: runs), e.g.: raygen ls"""
     from raygen.listing import listing_text, studies
 
-    found = studies(folder)
-    say(json.dumps({"schema": 1, "studies": found}) if as_json else listing_text(found))
+    rows = studies(folder)
+    say(json.dumps({"schema": 1, "studies": rows}) if as_json else listing_text(rows))
 
 
 @main.command()
@@ -566,17 +566,17 @@ def best(study: Path, trial: int | None, as_json: bool) -> None:
     from raygen.errors import InputError
     from raygen.results import best_trial, load_results, train_config
 
-    found = load_results(study)
-    number = best_trial(found) if trial is None else trial
-    again = found.replicates.set_index("trial")["of"].to_dict()
+    results = load_results(study)
+    number = best_trial(results) if trial is None else trial
+    again = results.replicates.set_index("trial")["of"].to_dict()
     if number in again:
         of = again[number]
         raise InputError(
             f"--trial {number}: repeats trial {of} with another seed; see --trial {of}"
         )
-    if number not in found.configs:
+    if number not in results.configs:
         raise InputError(f"--trial {number}: {study} has no such trial")
-    config = train_config(found, number)
+    config = train_config(results, number)
     if as_json:
         say(json.dumps({"schema": 1, "trial": number, "config": config}))
     else:
@@ -617,8 +617,8 @@ def doctor(
 
         checks = local_checks(storage or "runs")
         checks += [check for check in (running_here(),) if check is not None]
-    found = [check._asdict() for check in checks]
-    say(json.dumps({"schema": 1, "checks": found}) if as_json else table(checks))
+    rows = [check._asdict() for check in checks]
+    say(json.dumps({"schema": 1, "checks": rows}) if as_json else table(checks))
     if any(check.state == "fail" for check in checks):
         sys.exit(RaygenError.exit_code)
 
@@ -647,10 +647,10 @@ def validate(files: tuple[Path, ...], as_json: bool) -> None:
         except InputError as error:
             mistakes[str(file)] = str(error)
     if as_json:
-        found = [
+        rows = [
             {"file": file, "mistakes": said.splitlines() if said else []}
             for file, said in mistakes.items()
         ]
-        say(json.dumps({"schema": 1, "files": found}))
-    if told := [said for said in mistakes.values() if said]:
-        raise InputError("\n".join(told))
+        say(json.dumps({"schema": 1, "files": rows}))
+    if texts := [said for said in mistakes.values() if said]:
+        raise InputError("\n".join(texts))

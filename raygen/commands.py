@@ -131,7 +131,7 @@ class Command(click.Command):
         # Between the name of the program and that of the command counts, too.
         before = ctx.meta.get(LOUDNESS, Loudness())
         both = zip(chosen, before, strict=True)
-        ctx.meta[LOUDNESS] = said = Loudness(*(mine or other for mine, other in both))
+        ctx.meta[LOUDNESS] = said = Loudness(*(given or other for given, other in both))
         if said.quiet:
             return super().invoke(ctx)
         from raygen.bars import Bars

@@ -354,11 +354,11 @@ class StudySpec(Job):
         """Milestones in kimg at which trials are compared; the last is the full budget."""
         factor, budget = self.scheduler.reduction_factor, self.budget.kimg
         rung = self.scheduler.grace_kimg or budget / factor ** int(math.log(10, factor) + 1e-9)
-        found = []
+        rungs = []
         while rung < budget * (1 - 1e-9):
-            found.append(round(rung, 6))
+            rungs.append(round(rung, 6))
             rung *= factor
-        return (*found, budget)
+        return (*rungs, budget)
 
     @property
     def milestones(self) -> tuple[float, ...]:

@@ -69,27 +69,27 @@ def drivers() -> list[tuple[str, str, str]]:
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-def driver_check(name: str, found: list[tuple[str, str, str]]) -> Check:
+def driver_check(name: str, versions: list[tuple[str, str, str]]) -> Check:
     """Whether the driver is new enough for torch's CUDA."""
-    if not found:
+    if not versions:
         return Check(name, "warn", "none", "set resources.gpus=0 to search on CPUs")
-    gpus = f"{len(found)} x {found[0][0]} ({found[0][2]}), driver {found[0][1]}"
-    if int(found[0][1].partition(".")[0]) < DRIVER:
+    gpus = f"{len(versions)} x {versions[0][0]} ({versions[0][2]}), driver {versions[0][1]}"
+    if int(versions[0][1].partition(".")[0]) < DRIVER:
         return Check(name, "fail", gpus, f"torch needs driver {DRIVER} or newer")
     return Check(name, "ok", gpus)
 
 
 def free_at(path: Path) -> tuple[float, Path]:
     """Gigabytes free where a path is, or would be, and the folder that is there already."""
-    there = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
-    return shutil.disk_usage(there).free / GIGABYTE, there
+    existing = next(p for p in (path.resolve(), *path.resolve().parents) if p.exists())
+    return shutil.disk_usage(existing).free / GIGABYTE, existing
 
 
 def gigabytes(name: str, path: Path, least: float, advice: str) -> Check:
     """Room where a path is, or would be."""
-    free, there = free_at(path)
+    free, existing = free_at(path)
     state = "ok" if free >= least else "warn"
-    return Check(name, state, f"{free:.0f} GB free at {there}", "" if state == "ok" else advice)
+    return Check(name, state, f"{free:.0f} GB free at {existing}", "" if state == "ok" else advice)
 
 
 def _software() -> Iterator[Check]:
@@ -116,15 +116,15 @@ def _software() -> Iterator[Check]:
 def _devices() -> Iterator[Check]:
     import torch
 
-    found = drivers()
-    yield driver_check("gpus", found)
+    versions = drivers()
+    yield driver_check("gpus", versions)
     if torch.cuda.is_available():
         started = time.monotonic()
         total = float(torch.ones(1000, device="cuda").sum())
         state = "ok" if total == 1000 else "fail"
         took = f"CUDA {torch.version.cuda}, first sum in {time.monotonic() - started:.1f} s"
         yield Check("torch on the gpu", state, took)
-    elif found:
+    elif versions:
         advice = "reinstall torch with CUDA, or see CUDA_VISIBLE_DEVICES"
         yield Check("torch on the gpu", "fail", "torch sees no GPU", advice)
     yield Check("cpus", "ok", f"{len(os.sched_getaffinity(0))} of {os.cpu_count()}")
@@ -190,9 +190,9 @@ def _files() -> Iterator[Check]:
 
     archive = Path("data") / "cifar-10-python.tar.gz"
     pickled = Path("data") / "cifar-10-batches-py"
-    there = next((path for path in (archive, pickled) if path.exists()), None)
-    advice = "" if there else "downloaded at first use; or put it there, or set data.path"
-    yield Check("cifar10", "ok" if there else "warn", str(there or "not in data/"), advice)
+    path = next((path for path in (archive, pickled) if path.exists()), None)
+    advice = "" if path else "downloaded at first use; or put it there, or set data.path"
+    yield Check("cifar10", "ok" if path else "warn", str(path or "not in data/"), advice)
     weights = cache_folder() / FILE
     if weights.exists():
         yield Check("inception weights", "ok", str(weights))

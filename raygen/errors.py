@@ -54,7 +54,7 @@ def our_bug(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]} (please report this)"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known word, or "" if none is near."""
-    near = get_close_matches(word, list(known), n=1)
+    near = get_close_matches(word, list(names), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -54,9 +54,9 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
     rule = str(mistake["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
     if mistake["type"] == "union_tag_invalid":
-        tag, known = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"].replace("'", "")
-        hint = did_you_mean(tag, known.split(", "))
-        said, rule = f"{shown(tag)}: ", f"unknown name, choose from {known}{hint}"
+        tag, choices = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"].replace("'", "")
+        hint = did_you_mean(tag, choices.split(", "))
+        said, rule = f"{shown(tag)}: ", f"unknown name, choose from {choices}{hint}"
     elif mistake["type"] == "extra_forbidden":
         hint = did_you_mean(str(at[-1]), names)
         rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"

@@ -90,8 +90,8 @@ class TrialFolder(NamedTuple):
 
     def all_pictures(self, name: str) -> dict[float, Path]:
         """Every picture of that name by kimg, in order."""
-        found = sorted(self.root.glob(f"{name}-*.png"))
-        return {int(path.stem.removeprefix(f"{name}-")) / 1000: path for path in found}
+        paths = sorted(self.root.glob(f"{name}-*.png"))
+        return {int(path.stem.removeprefix(f"{name}-")) / 1000: path for path in paths}
 
 
 class UseFolder(NamedTuple):

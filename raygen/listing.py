@@ -21,46 +21,46 @@ def studies(root: Path) -> list[dict[str, Any]]:
     """
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; studies are in runs/ unless --storage said else")
-    found = []
+    rows = []
     for journal in sorted(root.rglob(StudyFolder(root).journal.name)):
         folder = journal.parent
         try:
-            found.append(status(folder))
+            rows.append(status(folder))
         except InputError as error:
-            found.append(_unreadable(root, folder, str(error)))
+            rows.append(_unreadable(root, folder, str(error)))
         except Exception as error:  # a bug of ours with one study must not hide the others
-            found.append(_unreadable(root, folder, f"{folder}: {our_bug(error)}"))
-    return sorted(found, key=lambda each: -(each.get("started") or 0.0))
+            rows.append(_unreadable(root, folder, f"{folder}: {our_bug(error)}"))
+    return sorted(rows, key=lambda row: -(row.get("started") or 0.0))
 
 
 def _unreadable(root: Path, folder: Path, error: str) -> dict[str, Any]:
     return {"study": str(folder.relative_to(root)), "folder": str(folder), "error": error}
 
 
-def listing_text(found: Sequence[Mapping[str, Any]]) -> str:
+def listing_text(studies: Sequence[Mapping[str, Any]]) -> str:
     """What `studies` returned, for a terminal."""
-    rows = [COLUMNS, *map(_row, found)]
+    rows = [COLUMNS, *map(_row, studies)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    broken = [each["error"] for each in found if "error" in each]
+    broken = [row["error"] for row in studies if "error" in row]
     return "\n".join([*lines, *broken])
 
 
-def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
-    if "error" in each:
-        return (each["study"], "unreadable", *[""] * (len(COLUMNS) - 2))
-    counts, best = each["trials"], each["best"]
+def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
+    if "error" in row:
+        return (row["study"], "unreadable", *[""] * (len(COLUMNS) - 2))
+    counts, best = row["trials"], row["best"]
     ended = sum(n for state, n in counts.items() if state not in ("running", "interrupted"))
-    limit = each["budget"].get("trials", {}).get("limit")
+    limit = row["budget"].get("trials", {}).get("limit")
     value = "" if best is None else f"{best.get('mean', best['value']):.5g}"
-    started = each["started"]
+    started = row["started"]
     return (
-        each["study"],
-        each["state"],
-        each["family"],
+        row["study"],
+        row["state"],
+        row["family"],
         f"{ended}/{limit:g}" if limit else str(ended),
-        each["objective"]["metric"],
+        row["objective"]["metric"],
         f"{value} (trial {best['trial']})" if best else "",
-        elapsed(each["seconds"]),
+        elapsed(row["seconds"]),
         f"{datetime.fromtimestamp(started):%Y-%m-%d %H:%M}" if started else "",
     )

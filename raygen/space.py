@@ -218,9 +218,9 @@ def _parse_group(
 def _check_options(document: Document, at: Keys, kind: str, value: Mapping[str, Any]) -> None:
     for key in value:
         if key not in OPTIONS[kind]:
-            known = sorted(OPTIONS[kind])
-            hint = did_you_mean(key, known)
-            document.fail((*at, key), f"unknown option, {kind} takes {', '.join(known)}{hint}")
+            options = sorted(OPTIONS[kind])
+            hint = did_you_mean(key, options)
+            document.fail((*at, key), f"unknown option, {kind} takes {', '.join(options)}{hint}")
 
 
 def _parse_range(

@@ -18,12 +18,12 @@ class Spec(BaseModel):
 
 def key_of(names: Iterable[str]) -> Callable[[str], str]:
     """Return a validator that accepts only the given names, and suggests the nearest one."""
-    known = sorted(names)
+    choices = sorted(names)
 
     def check(name: str) -> str:
-        if name not in known:
-            hint = did_you_mean(name, known)
-            raise ValueError(f"unknown name {shown(name)}, choose from {', '.join(known)}{hint}")
+        if name not in choices:
+            hint = did_you_mean(name, choices)
+            raise ValueError(f"unknown name {shown(name)}, choose from {', '.join(choices)}{hint}")
         return name
 
     return check

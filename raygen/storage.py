@@ -102,8 +102,8 @@ class Storage:
         with self._asked("read", folder) as (system, path):
             chosen = FileSelector(path.rstrip("/"), allow_not_found=True, recursive=True)
             root = self._open()[1]
-            found = [info for info in system.get_file_info(chosen) if info.type == FileType.File]
-            return {info.path[len(root) :].strip("/"): info.size for info in found}
+            files = [info for info in system.get_file_info(chosen) if info.type == FileType.File]
+            return {info.path[len(root) :].strip("/"): info.size for info in files}
         return {}
 
     def push(self, root: Path, *names: str) -> None:
@@ -186,16 +186,16 @@ def fetch(uri: str, weights: bool = False) -> Path:
     if not lines:
         raise InputError(f"{uri}: no study there (no record in {JOURNAL}/)")
     folder = StudyFolder(cache_folder() / "studies" / _digest(storage.place) / storage.name)
-    there = storage.sizes()
-    for name in there:
+    sizes = storage.sizes()
+    for name in sizes:
         inside(folder.root, name, uri)
     folder.root.mkdir(parents=True, exist_ok=True)
     write_bytes(folder.journal, b"".join(lines))
     write_text(folder.origin, uri)
     for path in folder.root.glob("trials/*/*"):
-        if path.relative_to(folder.root).as_posix() not in there:
+        if path.relative_to(folder.root).as_posix() not in sizes:
             path.unlink()  # collected since, or of another study of that name
-    storage.pull(folder.root, [n for n, size in there.items() if _wanted(folder, n, size, weights)])
+    storage.pull(folder.root, [n for n, size in sizes.items() if _wanted(folder, n, size, weights)])
     return folder.root
 
 
@@ -206,9 +206,9 @@ def scratch() -> Path:
     for old in root.glob(f"{node}-*"):
         if not Path("/proc", old.name.rpartition("-")[2]).exists():
             shutil.rmtree(old, ignore_errors=True)
-    mine = root / f"{node}-{os.getpid()}"
-    mine.mkdir(exist_ok=True)
-    return Path(tempfile.mkdtemp(dir=mine))
+    scratch = root / f"{node}-{os.getpid()}"
+    scratch.mkdir(exist_ok=True)
+    return Path(tempfile.mkdtemp(dir=scratch))
 
 
 def short(error: BaseException) -> str:

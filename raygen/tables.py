@@ -50,10 +50,10 @@ def _typed(table: pd.DataFrame) -> pd.DataFrame:
     """Columns of one type each: a setting that is 3 here and "none" there becomes text."""
     typed = table.copy()
     for column in (name for name, kind in typed.dtypes.items() if kind.kind == "O"):
-        known = typed[column].dropna()
-        numbers = known.map(lambda value: isinstance(value, int | float)).all()
-        if numbers and not known.map(lambda value: isinstance(value, bool)).any():
+        present = typed[column].dropna()
+        numbers = present.map(lambda value: isinstance(value, int | float)).all()
+        if numbers and not present.map(lambda value: isinstance(value, bool)).any():
             typed[column] = pd.to_numeric(typed[column])
-        elif known.map(type).nunique() > 1:
+        elif present.map(type).nunique() > 1:
             typed[column] = typed[column].map(str, na_action="ignore")
     return typed

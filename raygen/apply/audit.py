@@ -68,28 +68,28 @@ def audit(
     Raises:
         InputError: no checkpoint, not its data, or too few held-out images to compare with.
     """
-    found = open_source(source, device)
-    data = find_data(found.checkpoint, found.content, given_data)
+    source_model = open_source(source, device)
+    data = find_data(source_model.checkpoint, source_model.content, given_data)
     for note in data.notes:
         tell(note)
-    flip = bool(found.content["trial"]["flip"])
+    flip = bool(source_model.content["trial"]["flip"])
     entry = load_classifier(data, device)
     classifier = restore(entry["state"], device)
-    member, note = membership(found, device)
-    result = measure(found.learner, data, classifier.features, flip, samples, member, tell)
+    member, note = membership(source_model, device)
+    result = measure(source_model.learner, data, classifier.features, flip, samples, member, tell)
     written = {
         "schema": 1,
         "kind": "audit",
-        "model": found.facts(),
+        "model": source_model.facts(),
         "data": data.summary(),
         "encoder_test_accuracy": round(entry["accuracy"], 4),
         **result.numbers,
         "membership_of": note,
-        "pairs": found.folder.audit_pairs.name,
+        "pairs": source_model.folder.audit_pairs.name,
         "raygen": __version__,
     }
-    save_grid(result.pairs, found.folder.audit_pairs)
-    write_json(found.folder.audit, written)
+    save_grid(result.pairs, source_model.folder.audit_pairs)
+    write_json(source_model.folder.audit, written)
     return written
 
 
@@ -168,8 +168,10 @@ def _tests(
     both = [nearest(space, generated, images).distance for images in some]
     unique, back = to_train.number.unique(return_inverse=True)
     # Alaa et al. 2022: authentic if its nearest training image has a training image nearer to it.
-    own = nearest(space, data.train.images[unique], data.train.images, apart=unique).distance[back]
-    authentic = int((to_train.distance > own).sum())
+    spacing = nearest(space, data.train.images[unique], data.train.images, apart=unique).distance[
+        back
+    ]
+    authentic = int((to_train.distance > spacing).sum())
     ranks = mann_whitney(to_train.distance.double().numpy(), new.distance.double().numpy())
     split = copying_test(to_train.distance, new.distance, cells, CELLS)
     quantiles = torch.tensor([0.01, 0.1, 0.5], dtype=torch.float64)
@@ -198,26 +200,33 @@ def _tests(
 def _authentic_reference(space: Space, data: ImageData, new: Nearest) -> float:
     """The share of held-out images that are authentic by the same rule."""
     unique, back = new.number.unique(return_inverse=True)
-    own = nearest(space, data.train.images[unique], data.train.images, apart=unique).distance[back]
-    return float((new.distance > own).double().mean())
+    spacing = nearest(space, data.train.images[unique], data.train.images, apart=unique).distance[
+        back
+    ]
+    return float((new.distance > spacing).double().mean())
 
 
-def membership(found: Source, device: torch.device) -> tuple[Membership | None, dict[str, Any]]:
+def membership(
+    source_model: Source, device: torch.device
+) -> tuple[Membership | None, dict[str, Any]]:
     """What scores an image: the ELBO of a VAE, or the discriminator that a checkpoint holds.
 
     That of best.pt is not kept, so the one of last.pt beside it is taken.
     """
-    if not isinstance(found.learner, GanLearner):
-        return elbo_membership(found.learner), {"checkpoint": found.checkpoint.name}
-    path, content = found.checkpoint, found.content
-    last = TrialFolder(found.checkpoint.parent).last
+    if not isinstance(source_model.learner, GanLearner):
+        return elbo_membership(source_model.learner), {"checkpoint": source_model.checkpoint.name}
+    path, content = source_model.checkpoint, source_model.content
+    last = TrialFolder(source_model.checkpoint.parent).last
     if "discriminator" not in content["learner"] and last.is_file():
         path, content = last, load_sampler(last, device)[1]
     if "discriminator" not in content["learner"]:
         return None, {"why_not": "no checkpoint with the discriminator"}
-    if content["trial"] != found.content["trial"] or content["seed"] != found.content["seed"]:
+    if (
+        content["trial"] != source_model.content["trial"]
+        or content["seed"] != source_model.content["seed"]
+    ):
         return None, {"why_not": f"{last.name} is of another training"}
-    network = found.learner.discriminator
+    network = source_model.learner.discriminator
     network.load_state_dict(content["learner"]["discriminator"])
     network.eval()
 

@@ -51,19 +51,19 @@ def augment(
     Raises:
         InputError: no checkpoint, not its data, or a class without training images.
     """
-    found: Source = open_source(source, device)
-    data = find_data(found.checkpoint, found.content, given_data)
+    source_model: Source = open_source(source, device)
+    data = find_data(source_model.checkpoint, source_model.content, given_data)
     for note in data.notes:
         tell(note)
     result = {
         "schema": 1,
         "kind": "augment",
-        "model": found.facts(),
+        "model": source_model.facts(),
         "data": data.summary(),
-        **measure(found.learner, data, found.conditional, settings, tell),
+        **measure(source_model.learner, data, source_model.conditional, settings, tell),
         "raygen": __version__,
     }
-    write_json(found.folder.augment, result)
+    write_json(source_model.folder.augment, result)
     return result
 
 
@@ -86,7 +86,7 @@ def measure(
     count = settings.samples or min(len(data.train.labels), MOST)
     steps = settings.steps or max(EPOCHS * len(data.train.labels) // BATCH, 100)
     parts = list(sample_chunks(model, count, SAMPLE_SEED))
-    drawn = Split(*(torch.cat(each) for each in zip(*parts, strict=True)))
+    drawn = Split(*(torch.cat(chunks) for chunks in zip(*parts, strict=True)))
     right: dict[tuple[str, float], list[Tensor]] = {}  # per class, one row per seed
     recognised = []
     for seed in range(settings.seeds):
@@ -141,7 +141,7 @@ def _summary(
     for fraction in fractions:
         accuracies = {}
         for arm in ARMS:
-            accuracies[arm] = [_overall(each, weights) for each in right[arm, fraction]]
+            accuracies[arm] = [_overall(per_class, weights) for per_class in right[arm, fraction]]
             arms.append({"fraction": fraction, "arm": arm, **interval(accuracies[arm])})
         # The same seed chose the same labels and first weights, so differences are taken in pairs.
         pairs = zip(accuracies["both"], accuracies["real"], strict=True)
@@ -151,10 +151,12 @@ def _summary(
     by_class = {arm: _mean(right[arm, top], len(data.classes)) for arm in ARMS}
     by_class["gan_test"] = _mean(recognised, len(data.classes))
     even = torch.ones(len(data.classes))  # drawn labels go round: all classes are as frequent
-    gan_test = [_overall(each, even) for each in recognised]
+    gan_test = [_overall(per_class, even) for per_class in recognised]
     return {
         "arms": arms,
-        "gan_train": interval([_overall(each, weights) for each in right["generated", top]]),
+        "gan_train": interval(
+            [_overall(per_class, weights) for per_class in right["generated", top]]
+        ),
         "gan_test": interval(gan_test) if gan_test else None,
         "classes": [
             {"class": name, **{key: values[i] for key, values in by_class.items()}}
@@ -196,8 +198,8 @@ def class_accuracy(
 
 
 def _overall(accuracies: Tensor, weights: Tensor) -> float:
-    known = ~accuracies.isnan()
-    return float((accuracies[known] * weights[known]).sum() / weights[known].sum())
+    defined = ~accuracies.isnan()
+    return float((accuracies[defined] * weights[defined]).sum() / weights[defined].sum())
 
 
 def _mean(rows: list[Tensor], classes: int) -> list[float | None]:

@@ -28,8 +28,8 @@ def near_duplicates(generated: Tensor, held_out: Tensor) -> dict[str, Any]:
     threshold = float(held_out.sort().values[k - 1])
     count, n, m = int((generated < threshold).sum()), len(generated), len(held_out)
     low, high = wilson(count, n)
-    found = {"threshold": threshold, "rate": count / n, "low": low, "high": high}
-    return {**found, "expected": k / (m + 1), "p": _before(count, k, n, m)}
+    copies = {"threshold": threshold, "rate": count / n, "low": low, "high": high}
+    return {**copies, "expected": k / (m + 1), "p": _before(count, k, n, m)}
 
 
 def _before(count: int, k: int, n: int, m: int) -> float:
@@ -91,10 +91,10 @@ def copying_test(
     """
     zs, weights = [], []
     for cell in range(count):
-        one = generated[cells[0] == cell].double().numpy()
+        drawn = generated[cells[0] == cell].double().numpy()
         other = held_out[cells[1] == cell].double().numpy()
-        if min(len(one), len(other)) >= LEAST:
-            zs.append(mann_whitney(one, other).z)
+        if min(len(drawn), len(other)) >= LEAST:
+            zs.append(mann_whitney(drawn, other).z)
             weights.append(float(len(other)))
     if not zs:
         return mann_whitney(generated.double().numpy(), held_out.double().numpy())

@@ -76,19 +76,18 @@ def evaluate(
     names, seeds = _known(metrics), seeds or (SAMPLE_SEED,)
     opened = []
     for source in sources:
-        images = _open(source, data, device)
-        _tell_of(images, tell)
-        _check(images, names, _count(images, samples))
-        opened.append(images)
+        opened.append(_open(source, data, device))
+        _tell_of(opened[-1], tell)
+        _check(opened[-1], names, _count(opened[-1], samples))
     require(names)
-    found: list[Evaluated] = []
-    for one in opened:
-        found.append(_evaluate(one, names, _count(one, samples), tuple(seeds), device))
-        _refuse_mixture(found[0], found[-1])
-    for evaluated, one in zip(found, opened, strict=True):
-        if one.folder is not None:
-            _write(one.folder.evaluation, evaluated)
-    return found
+    evaluations: list[Evaluated] = []
+    for images in opened:
+        evaluations.append(_evaluate(images, names, _count(images, samples), tuple(seeds), device))
+        _refuse_mixture(evaluations[0], evaluations[-1])
+    for evaluated, images in zip(evaluations, opened, strict=True):
+        if images.folder is not None:
+            _write(images.folder.evaluation, evaluated)
+    return evaluations
 
 
 def _as_at_the_end(
@@ -139,16 +138,16 @@ def _tell_of(source: _Source, tell: Callable[[str], None]) -> None:
         tell(note)
 
 
-def table(found: Sequence[Evaluated]) -> str:
+def table(evaluations: Sequence[Evaluated]) -> str:
     """Lay the values out as text, each with its error and the hash of its protocol."""
     rows = [("metric", "value", "sd", "spread", "protocol", "source")]
-    for one in found:
-        for value in one.values:
+    for evaluated in evaluations:
+        for value in evaluated.values:
             sd, spread = ("" if x is None else f"{x:.2g}" for x in (value.sd, value.spread))
             text = f"{value.value:.6g}"
-            rows.append((value.metric, text, sd, spread, value.hash, one.source))
+            rows.append((value.metric, text, sd, spread, value.hash, evaluated.source))
     used = [k for k in range(len(rows[0])) if any(row[k] for row in rows[1:])]
-    if len(found) == 1:
+    if len(evaluations) == 1:
         used.remove(5)
     widths = [max(len(row[k]) for row in rows) for k in used]
     lines = (
@@ -233,15 +232,15 @@ def _drawn(source: _Source, samples: int, seed: int, device: torch.device) -> Ge
 
 
 def _refuse_mixture(one: Evaluated, other: Evaluated) -> None:
-    for mine, theirs in zip(one.values, other.values, strict=True):
-        ours, others = comparable(mine.protocol), comparable(theirs.protocol)
+    for value, theirs in zip(one.values, other.values, strict=True):
+        ours, others = comparable(value.protocol), comparable(theirs.protocol)
         if ours == others:
             continue
         keys = [key for key in {**ours, **others} if ours.get(key) != others.get(key)]
-        told = ", ".join(f"{key} {ours.get(key)} and {others.get(key)}" for key in keys)
+        differences = ", ".join(f"{key} {ours.get(key)} and {others.get(key)}" for key in keys)
         raise InputError(
-            f"{mine.metric} of {one.source} ({mine.hash}) and of {other.source} ({theirs.hash}) "
-            f"do not compare: {told}"
+            f"{value.metric} of {one.source} ({value.hash}) and of {other.source} ({theirs.hash}) "
+            f"do not compare: {differences}"
         )
 
 

@@ -53,16 +53,16 @@ def export(source: Path, output: Path, uint8: bool = False) -> Exported:
     if output.suffix == ".onnx":
         _require("onnx", "onnxscript", "onnxruntime")
     check_target(output, "--out")
-    found = open_source(source, torch.device("cpu"))
-    network = _network(found, uint8)
+    source_model = open_source(source, torch.device("cpu"))
+    network = _network(source_model, uint8)
     with tempfile.TemporaryDirectory() as folder:
         partial = Path(folder) / output.name
         run = (
-            _onnx(network, found, partial)
+            _onnx(network, source_model, partial)
             if output.suffix == ".onnx"
-            else _pt2(network, found, partial)
+            else _pt2(network, source_model, partial)
         )
-        difference = _difference(found, run, uint8)
+        difference = _difference(source_model, run, uint8)
         if not difference <= MOST_DIFFERENCE:
             raise RaygenError(
                 f"{output}: its images differ from those of the checkpoint by {difference:.3g} of "
@@ -73,53 +73,58 @@ def export(source: Path, output: Path, uint8: bool = False) -> Exported:
     interface = {
         "pixels": "uint8" if uint8 else "float32 in [0, 1]",
         "difference": difference,
-        "latent_dim": found.learner.latent_dim,
+        "latent_dim": source_model.learner.latent_dim,
     }
-    write_text(card, model_card(output, found.content, found.facts(), interface, _audit(found)))
+    write_text(
+        card,
+        model_card(
+            output, source_model.content, source_model.facts(), interface, _audit(source_model)
+        ),
+    )
     return Exported(output, card, difference)
 
 
-def _network(found: Source, uint8: bool) -> nn.Module:
-    pixels = Pixels(network_of(found.learner), uint8)
-    return (pixels if found.conditional else Unlabelled(pixels)).eval()
+def _network(source_model: Source, uint8: bool) -> nn.Module:
+    pixels = Pixels(network_of(source_model.learner), uint8)
+    return (pixels if source_model.conditional else Unlabelled(pixels)).eval()
 
 
-def _example(found: Source) -> tuple[Tensor, ...]:
-    latents, labels = draw_latents(found.learner, CHECK_SEED, 0, 2)
-    return (latents, labels) if found.conditional else (latents,)
+def _example(source_model: Source) -> tuple[Tensor, ...]:
+    latents, labels = draw_latents(source_model.learner, CHECK_SEED, 0, 2)
+    return (latents, labels) if source_model.conditional else (latents,)
 
 
-def _shapes(found: Source) -> dict[str, Any]:
+def _shapes(source_model: Source) -> dict[str, Any]:
     batch = torch.export.Dim("batch", min=1, max=MOST_BATCH)
     shapes: dict[str, Any] = {"latents": {0: batch}}
-    return {**shapes, "labels": {0: batch}} if found.conditional else shapes
+    return {**shapes, "labels": {0: batch}} if source_model.conditional else shapes
 
 
-def _program(network: nn.Module, found: Source) -> torch.export.ExportedProgram:
-    example, shapes = _example(found), _shapes(found)
+def _program(network: nn.Module, source_model: Source) -> torch.export.ExportedProgram:
+    example, shapes = _example(source_model), _shapes(source_model)
     # Autocast is off throughout, but torch.export cannot save the regions that turn it off.
     with patch.object(torch, "autocast", lambda *_, **__: contextlib.nullcontext()):
         return torch.export.export(network, example, dynamic_shapes=shapes, strict=True)
 
 
-def _pt2(network: nn.Module, found: Source, path: Path) -> Run:
+def _pt2(network: nn.Module, source_model: Source, path: Path) -> Run:
     with _quietly():
-        torch.export.save(_program(network, found), path)
+        torch.export.save(_program(network, source_model), path)
         loaded = torch.export.load(path).module()
 
     def run(latents: Tensor, labels: Tensor) -> Tensor:
-        return loaded(latents, labels) if found.conditional else loaded(latents)
+        return loaded(latents, labels) if source_model.conditional else loaded(latents)
 
     return run
 
 
-def _onnx(network: nn.Module, found: Source, path: Path) -> Run:
+def _onnx(network: nn.Module, source_model: Source, path: Path) -> Run:
     import onnxruntime
 
-    names = ["latents", "labels"] if found.conditional else ["latents"]
+    names = ["latents", "labels"] if source_model.conditional else ["latents"]
     with _quietly():
         torch.onnx.export(
-            _program(network, found),
+            _program(network, source_model),
             (),
             str(path),
             input_names=names,
@@ -129,7 +134,7 @@ def _onnx(network: nn.Module, found: Source, path: Path) -> Run:
             verbose=False,
         )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    inputs = [each.name for each in session.get_inputs()]
+    inputs = [tensor.name for tensor in session.get_inputs()]
 
     def run(latents: Tensor, labels: Tensor) -> Tensor:
         given = {"latents": latents.numpy(), "labels": labels.numpy()}
@@ -139,18 +144,18 @@ def _onnx(network: nn.Module, found: Source, path: Path) -> Run:
     return run
 
 
-def _difference(found: Source, run: Run, uint8: bool) -> float:
+def _difference(source_model: Source, run: Run, uint8: bool) -> float:
     """The largest between the file's pixels and those that the checkpoint itself draws.
 
     Against its float pixels, for rounding to levels would hide half of one.
     """
     worst = 0.0
-    truth = _network(found, uint8)
+    truth = _network(source_model, uint8)
     for number, count in enumerate(CHECKED):
-        latents, labels = draw_latents(found.learner, CHECK_SEED, number, count)
+        latents, labels = draw_latents(source_model.learner, CHECK_SEED, number, count)
         with torch.no_grad():
-            wanted = truth(latents, labels) if found.conditional else truth(latents)
-            drawn = found.learner.sample(latents, labels)
+            wanted = truth(latents, labels) if source_model.conditional else truth(latents)
+            drawn = source_model.learner.sample(latents, labels)
         images = run(latents, labels)
         if images.shape != wanted.shape:
             return float("inf")
@@ -167,13 +172,13 @@ def _difference(found: Source, run: Run, uint8: bool) -> float:
     return worst
 
 
-def _audit(found: Source) -> dict[str, Any] | None:
+def _audit(source_model: Source) -> dict[str, Any] | None:
     """The audit of the same checkpoint, of its study or of its trial, if there is one."""
-    for folder in (found.folder.root, found.checkpoint.parent):
+    for folder in (source_model.folder.root, source_model.checkpoint.parent):
         path = UseFolder(folder).audit
         with contextlib.suppress(OSError, ValueError):
             audit = json.loads(path.read_text(encoding="utf-8"))
-            if audit["model"]["checkpoint_hash"] == file_hash(found.checkpoint):
+            if audit["model"]["checkpoint_hash"] == file_hash(source_model.checkpoint):
                 return audit
     return None
 

@@ -64,15 +64,15 @@ def nearest(
 
     `apart`: for each query the number of a reference that does not count: itself.
     """
-    found = []
+    chunks = []
     starts = range(0, len(queries), QUERIES)
     for start in ticking(starts, f"nearest of {len(references)} images", len(starts)):
         part = slice(start, start + QUERIES)
         best = _Best(queries[part], None if apart is None else apart[part], space)
         for number, chunk in enumerate(references.split(REFERENCES)):
             best.look(space.encode(chunk), number * REFERENCES)
-        found.append(best.exact(references, space))
-    return Nearest(*(torch.cat(each) for each in zip(*found, strict=True)))
+        chunks.append(best.exact(references, space))
+    return Nearest(*(torch.cat(parts) for parts in zip(*chunks, strict=True)))
 
 
 class _Best:

@@ -5,10 +5,10 @@ from typing import Any
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
 
 
-def augment_table(found: dict[str, Any]) -> str:
+def augment_table(outcome: dict[str, Any]) -> str:
     """Accuracy on real test images by what the classifier learnt from."""
-    settings, kind = found["settings"], found["labels"]
-    rows = {(arm["fraction"], arm["arm"]): arm for arm in found["arms"]}
+    settings, kind = outcome["settings"], outcome["labels"]
+    rows = {(arm["fraction"], arm["arm"]): arm for arm in outcome["arms"]}
     fractions = sorted({fraction for fraction, _ in rows})
     lines = [
         f"test accuracy, mean of {settings['seeds']} seeds [95 %], {settings['steps']} steps each, "
@@ -19,27 +19,27 @@ def augment_table(found: dict[str, Any]) -> str:
         cells = "".join(f"{_interval(rows[fraction, arm]):<24}" for arm in ARMS)
         gain = rows[fraction, "gain"]
         lines.append(f"{f'{fraction:.0%}':<13}{cells}{_interval(gain, sign=True)}")
-    tested = found["gan_test"]
+    tested = outcome["gan_test"]
     lines.append(
-        f"GAN-train {_interval(found['gan_train'])}, GAN-test "
+        f"GAN-train {_interval(outcome['gan_train'])}, GAN-test "
         + (_interval(tested) if tested else "not defined: the labels are a classifier's")
     )
-    worst = sorted(found["classes"], key=_loss)[-3:][::-1]
-    said = ", ".join(f"{one['class']} {_loss(one):+.1%}" for one in worst)
+    worst = sorted(outcome["classes"], key=_loss)[-3:][::-1]
+    said = ", ".join(f"{row['class']} {_loss(row):+.1%}" for row in worst)
     lines.append(f"lost most by learning from generated images alone: {said}")
     return "\n".join(lines)
 
 
-def audit_table(found: dict[str, Any]) -> str:
+def audit_table(outcome: dict[str, Any]) -> str:
     """Each test with what it expects of a model that copies nothing."""
-    settings = found["settings"]
+    settings = outcome["settings"]
     mirrored = ", mirror images count, too" if settings["flip"] else ""
     lines = [
         f"{settings['samples']} generated and {settings['held_out']} held-out images against "
-        f"{found['data']['train']} training images{mirrored}",
+        f"{outcome['data']['train']} training images{mirrored}",
         f"{'test':<35}{'expected':<15}{'pixels':<34}features",
     ]
-    tests = [found["tests"][name] for name in ("pixels", "features")]
+    tests = [outcome["tests"][name] for name in ("pixels", "features")]
     near = [_tested(test["near_duplicates"]) for test in tests]
     nearer = [_tested(test["nearer_to_train"]) for test in tests]
     authentic = [_tested(test["authentic"]) for test in tests]
@@ -55,7 +55,7 @@ def audit_table(found: dict[str, Any]) -> str:
         ("Mann-Whitney z (negative: copies)", "0", ranks),
     ):
         lines.append(f"{name:<34} {expected:<15}{values[0]:<34}{values[1]}")
-    member = found["membership"]
+    member = outcome["membership"]
     if member:
         low, high = member["low"], member["high"]
         lines.append(
@@ -63,7 +63,7 @@ def audit_table(found: dict[str, Any]) -> str:
             "0.5 by chance"
         )
     else:
-        lines.append(f"membership: not tested, {found['membership_of']['why_not']}")
+        lines.append(f"membership: not tested, {outcome['membership_of']['why_not']}")
     lines.append(
         "Blurred or simple images lie near to everything: read near duplicates, authenticity and "
         "C_T beside 'nearer to training than held-out'. Not tested: parts of images, other samples."
@@ -71,20 +71,20 @@ def audit_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _interval(each: dict[str, Any], sign: bool = False) -> str:
+def _interval(estimate: dict[str, Any], sign: bool = False) -> str:
     form = "+.1%" if sign else ".1%"
-    if each["low"] is None:
-        return f"{each['mean']:{form}}"
-    return f"{each['mean']:{form}} [{each['low']:{form}}, {each['high']:{form}}]"
+    if estimate["low"] is None:
+        return f"{estimate['mean']:{form}}"
+    return f"{estimate['mean']:{form}} [{estimate['low']:{form}}, {estimate['high']:{form}}]"
 
 
-def _tested(each: dict[str, Any]) -> str:
+def _tested(estimate: dict[str, Any]) -> str:
     """A share, its interval, and how likely one as telling is by chance."""
-    share = each["rate"] if "rate" in each else each["share"]
-    return f"{share:.1%} [{each['low']:.1%}, {each['high']:.1%}] p {each['p']:.2g}"
+    share = estimate["rate"] if "rate" in estimate else estimate["share"]
+    return f"{share:.1%} [{estimate['low']:.1%}, {estimate['high']:.1%}] p {estimate['p']:.2g}"
 
 
-def _loss(one: dict[str, Any]) -> float:
-    if one["real"] is None or one["generated"] is None:
+def _loss(row: dict[str, Any]) -> float:
+    if row["real"] is None or row["generated"] is None:
         return 0.0
-    return one["real"] - one["generated"]
+    return row["real"] - row["generated"]

@@ -61,9 +61,9 @@ def write_npz(chunks: Chunks, path: Path, total: int, shard: int | None) -> Path
     count = -(-total // shard)
     paths = [path.with_stem(f"{path.stem}-{k:0{len(str(count - 1))}d}") for k in range(count)]
     cut = _Cut(stream)
-    for number, each in enumerate(paths):
+    for number, shard_path in enumerate(paths):
         size = min(shard, total - number * shard)
-        _archive(cut.take(size), each, size)
+        _archive(cut.take(size), shard_path, size)
     return paths[0]
 
 

@@ -15,9 +15,9 @@ def fits(spec: StudySpec, address: str | None) -> str:
     if address and address != "local":
         return f"as many as fit on the cluster at {address}, which was not asked"
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
-    there = f"this machine ({cpus} CPU, {gpus} GPU)"
+    machine = f"this machine ({cpus} CPU, {gpus} GPU)"
     try:
         fit = concurrency(spec.resources, {"CPU": float(cpus), "GPU": float(gpus)})
     except InputError as error:
-        return f"none on {there}: {error}"
-    return f"{min(fit, spec.budget.trials)} on {there}"
+        return f"none on {machine}: {error}"
+    return f"{min(fit, spec.budget.trials)} on {machine}"

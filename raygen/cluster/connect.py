@@ -229,18 +229,18 @@ def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
         return resources.concurrent
     fits = []
     for name, key in (("CPU", "cpus"), ("GPU", "gpus")):
-        wanted, there = getattr(resources, key), cluster.get(name, 0.0)
+        wanted, available = getattr(resources, key), cluster.get(name, 0.0)
         if wanted == 0:
             continue
         if 0 < wanted < 1:  # a fraction never spans two devices
-            slots = int(there) * int(1 / wanted + 1e-9)
+            slots = int(available) * int(1 / wanted + 1e-9)
         else:
-            slots = int(there / wanted + 1e-9)
+            slots = int(available / wanted + 1e-9)
         if slots < resources.workers:
             workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
             raise InputError(
                 f"resources.{key}: a trial wants {wanted:g} {name}{workers}, but the cluster has "
-                f"{there:g}; lower it with --set resources.{key}=…, or set resources.concurrent "
+                f"{available:g}; lower it with --set resources.{key}=…, or set resources.concurrent "
                 "if the cluster grows on demand"
             )
         fits.append(slots // resources.workers)
@@ -302,17 +302,17 @@ def kill(node_id: str, pid: int) -> None:
 
 def on_node(node_id: str, function: Callable[..., Any]) -> Any:
     """Return a function as a task of a node; it takes no CPU from trials."""
-    there = NodeAffinitySchedulingStrategy(node_id, soft=False)
-    return ray.remote(num_cpus=0)(function).options(scheduling_strategy=there)
+    strategy = NodeAffinitySchedulingStrategy(node_id, soft=False)
+    return ray.remote(num_cpus=0)(function).options(scheduling_strategy=strategy)
 
 
 def _probe(storage: Storage, token: str) -> str | None:
     """Read and write the storage from here; return what is wrong with it."""
-    mine = f"{token}-{ray.get_runtime_context().get_node_id()}"
+    probe = f"{token}-{ray.get_runtime_context().get_node_id()}"
     try:
         if storage.read(token) != token.encode():
             return "it does not see what the search wrote there"
-        storage.write(mine, token.encode())
+        storage.write(probe, token.encode())
     except RaygenError as error:
         return str(error)
     return None

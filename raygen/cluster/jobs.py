@@ -142,10 +142,10 @@ def find(remote: Remote, name: str | None) -> JobDetails:
     Raises:
         InputError: there is none.
     """
-    found = [job for job in searches(remote) if name in (None, study_of(job))]
-    if not found:
+    matching = [job for job in searches(remote) if name in (None, study_of(job))]
+    if not matching:
         raise InputError(f"{remote.name}: no search{f' named {name}' if name else ''} was started")
-    return found[0]
+    return matching[0]
 
 
 def follow(remote: Remote, job: str, show: Callable[[str], None]) -> int:

@@ -40,19 +40,19 @@ def cluster_checks(address: str | None, storage: str | None) -> list[Check]:
     """
     with connected(address, lambda record: None):
         nodes = [node for node in ray.nodes() if node["Alive"]]
-        mine = _versions()
+        versions = _versions()
         checks = [Check("nodes", "ok", f"{len(nodes)} alive, {_resources()}")]
         sent = time.time()
         asked = {node["NodeID"]: on_node(node["NodeID"], facts).remote() for node in nodes}
         for node in nodes:
             name = node["NodeManagerAddress"]
             try:
-                found: Any = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
+                answer: Any = ray.get(asked[node["NodeID"]], timeout=PROBE_SECONDS)
             except RayError as error:
                 reason = str(error).strip().rpartition("\n")[2]
                 checks.append(Check(name, "fail", f"does not answer: {reason}"))
                 continue
-            checks += judge(name, found, mine, sent, time.time(), node["Resources"])
+            checks += judge(name, answer, versions, sent, time.time(), node["Resources"])
         if storage is not None:
             try:
                 check_storage(storage, elsewhere=False)
@@ -96,16 +96,16 @@ def facts() -> dict[str, Any]:
 
 def judge(
     name: str,
-    found: Mapping[str, Any],
-    mine: Mapping[str, str],
+    node: Mapping[str, Any],
+    driver: Mapping[str, str],
     sent: float,
     heard: float,
     resources: Mapping[str, float],
 ) -> list[Check]:
     """Turn what a node said into checks; it answered between `sent` and `heard`."""
-    other = {k: v for k, v in found["versions"].items() if mine[k] != v}
-    words = ", ".join(f"{k} {v}" for k, v in found["versions"].items())
-    differs = ", ".join(f"{k} {mine[k]}" for k in other)
+    other = {k: v for k, v in node["versions"].items() if driver[k] != v}
+    words = ", ".join(f"{k} {v}" for k, v in node["versions"].items())
+    differs = ", ".join(f"{k} {driver[k]}" for k in other)
     checks = [
         Check(
             f"{name} versions",
@@ -114,17 +114,15 @@ def judge(
             f"the driver has {differs}: make them equal" if other else "",
         )
     ]
-    if resources.get("GPU") or found["gpus"]:
-        checks.append(driver_check(f"{name} gpus", found["gpus"]))
+    if resources.get("GPU") or node["gpus"]:
+        checks.append(driver_check(f"{name} gpus", node["gpus"]))
     # Clocks differ by no less than how far its time lies outside of the question and the answer.
-    apart = max(sent - found["time"], found["time"] - heard, 0.0)
+    apart = max(sent - node["time"], node["time"] - heard, 0.0)
     late = f"{apart:.0f} s off: start chrony or ntpd there" if apart > CLOCK else ""
     checks.append(Check(f"{name} clock", "warn" if late else "ok", f"{apart:.1f} s apart", late))
     store = resources.get("object_store_memory", 0.0) / 1e9
-    room = (
-        f"{found['disk']:.0f} GB disk, {found['shm']:.1f} GB /dev/shm, {store:.1f} GB object store"
-    )
-    small = found["disk"] < ROOM
+    room = f"{node['disk']:.0f} GB disk, {node['shm']:.1f} GB /dev/shm, {store:.1f} GB object store"
+    small = node["disk"] < ROOM
     checks.append(
         Check(f"{name} room", "warn" if small else "ok", room, "a larger disk" if small else "")
     )
@@ -137,5 +135,5 @@ def _versions() -> dict[str, str]:
 
 
 def _resources() -> str:
-    there = ray.cluster_resources()
-    return ", ".join(f"{there.get(key, 0):g} {key}" for key in ("CPU", "GPU"))
+    total = ray.cluster_resources()
+    return ", ".join(f"{total.get(key, 0):g} {key}" for key in ("CPU", "GPU"))

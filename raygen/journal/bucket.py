@@ -101,7 +101,7 @@ class Bucket:
             pages = self.client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.name, Prefix=f"{self.prefix}/"
             )
-            keys = sorted(each["Key"] for page in pages for each in page.get("Contents", []))
+            keys = sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
             with ThreadPoolExecutor(READERS) as pool:
                 return list(pool.map(self._get, keys))
         except self.errors as error:
@@ -141,15 +141,15 @@ class RemoteJournal(Journal):
         """
         super().__init__(path)
         self.bucket = bucket
-        there, here = bucket.read(), path.read_bytes().splitlines(keepends=True)
-        shared = min(len(there), len(here))
-        if _digest(there[:shared]) != _digest(here[:shared]):
+        remote, local = bucket.read(), path.read_bytes().splitlines(keepends=True)
+        shared = min(len(remote), len(local))
+        if _digest(remote[:shared]) != _digest(local[:shared]):
             self.close()
             raise InputError(f"{path}: is not the journal that {bucket.uri} holds")
-        for line in there[shared:]:
+        for line in remote[shared:]:
             self.write(line)
-        self.records = len(there)
-        for line in here[shared:]:
+        self.records = len(remote)
+        for line in local[shared:]:
             self._put(line)
 
     def append(self, record: Record) -> Record:

@@ -116,9 +116,9 @@ def list_of(inner: Check, least: int = 0) -> Check:
     def check(value: Any) -> None:
         if type(value) is not list or len(value) < least:
             raise Wrong(value, f"must be a list of at least {least}" if least else "must be a list")
-        for index, each in enumerate(value):
+        for index, item in enumerate(value):
             try:
-                inner(each)
+                inner(item)
             except Wrong as wrong:
                 wrong.path = (str(index), *wrong.path)
                 raise
@@ -130,10 +130,10 @@ def table_of(inner: Check, names: Check = text) -> Check:
     def check(value: Any) -> None:
         if type(value) is not dict:
             raise Wrong(value, "must be a mapping")
-        for name, each in value.items():
+        for name, item in value.items():
             try:
                 names(name)
-                inner(each)
+                inner(item)
             except Wrong as wrong:
                 wrong.path = (name, *wrong.path)
                 raise

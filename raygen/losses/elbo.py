@@ -27,8 +27,8 @@ def gaussian_kl(shift: Tensor, log_ratio: Tensor, layers: tuple[int, ...]) -> Te
     `layers` are the latents of each, which sum to d. Kingma and Welling 2014, appendix B.
     """
     logvar = 2 * log_ratio
-    each = shift.square() + logvar.exp() - 1 - logvar
-    return torch.stack([0.5 * part.sum(dim=1) for part in each.split(layers, dim=1)], dim=1)
+    terms = shift.square() + logvar.exp() - 1 - logvar
+    return torch.stack([0.5 * part.sum(dim=1) for part in terms.split(layers, dim=1)], dim=1)
 
 
 def log_importance(shift: Tensor, log_ratio: Tensor, noise: Tensor) -> Tensor:
@@ -96,8 +96,8 @@ class DiscretisedLogisticMixture(nn.Module):
         r, g = seen[:, :, 0], seen[:, :, 1]
         mean = torch.stack([red, green + rg * r, blue + rb * r + gb * g], dim=2)
         pixels = _logistic_log_mass(seen, mean, log_scale).sum(dim=2)
-        each = torch.logsumexp(logits.log_softmax(dim=1) + pixels, dim=1)
-        return each.flatten(1).sum(dim=1)
+        log_mass = torch.logsumexp(logits.log_softmax(dim=1) + pixels, dim=1)
+        return log_mass.flatten(1).sum(dim=1)
 
     def log_prob(self, images: Tensor, output: Tensor) -> Tensor:
         """The training objective is the mass itself."""

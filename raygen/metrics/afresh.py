@@ -31,7 +31,9 @@ def plan(info: Mapping[str, Any], data: ImageData) -> Plan:
     finalists = info.get("finalists") or {}
     selected_by = int(info["evaluation"]["samples"])
     samples = int(finalists.get("samples") or selected_by)
-    objectives = [each["metric"] for each in info.get("objectives") or [info["objective"]]]
+    objectives = [
+        objective["metric"] for objective in info.get("objectives") or [info["objective"]]
+    ]
     seeds = range(SAMPLE_SEED + 1, SAMPLE_SEED + 1 + int(finalists.get("sample_seeds") or 3))
     metrics = fresh_metrics(objectives, finalists.get("metrics") or (), samples, data)
     return Plan(metrics, samples, tuple(seeds), selected_by)

@@ -57,10 +57,10 @@ def find_weights() -> Path:
                 f"({error}); put {URL_INCEPTION_V3} there, or use fd_classifier"
             ) from error
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(HASH):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(HASH):
         raise InputError(
-            f"{path}: SHA-256 starts with {found[:8]}, not {HASH}: delete it and run again"
+            f"{path}: SHA-256 starts with {digest[:8]}, not {HASH}: delete it and run again"
         )
     return path
 

@@ -28,10 +28,10 @@ def inception_score(logits: Tensor, splits: int = SPLITS) -> Spread:
         p = log_p.exp()
         divergence = (p * (log_p - p.mean(dim=0, keepdim=True).log())).sum(dim=1)
         scores.append(divergence.mean().exp())
-    found = torch.stack(scores)
-    spread = float(found.std(correction=0))
+    per_split = torch.stack(scores)
+    spread = float(per_split.std(correction=0))
     error = spread / (splits - 1) ** 0.5 if splits > 1 else None
-    return Spread(float(found.mean()), spread, error)
+    return Spread(float(per_split.mean()), spread, error)
 
 
 def _compute(measured: Measured, _: Metric) -> Estimate:

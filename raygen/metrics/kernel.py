@@ -54,12 +54,12 @@ def kernel_distance(
             chosen = torch.from_numpy(random.choice(len(features), size, replace=False))
             parts.append(features[chosen.to(features.device)].double())
         values.append(squared_mmd(parts[0], parts[1]))
-    found = torch.stack(values)
-    spread = float(found.std(correction=0))
+    estimates = torch.stack(values)
+    spread = float(estimates.std(correction=0))
     # The variance of an MMD falls with the sample's size; the subsets hold parts of the same one.
     whole = min(len(generated), len(reference))
     error = spread * (size / whole) ** 0.5 if size < whole else None
-    return Spread(float(found.mean()), spread, error)
+    return Spread(float(estimates.mean()), spread, error)
 
 
 def _compute(measured: Measured, _: Metric) -> Estimate:

@@ -31,8 +31,8 @@ class Value(NamedTuple):
 
     def content(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        told = {"value": self.value, "sd": self.sd, "spread": self.spread, "each": self.each}
-        return {**told, "hash": self.hash, "protocol": self.protocol}
+        figures = {"value": self.value, "sd": self.sd, "spread": self.spread, "each": self.each}
+        return {**figures, "hash": self.hash, "protocol": self.protocol}
 
 
 def repeated(
@@ -50,16 +50,16 @@ def repeated(
 
 
 def _value(name: str, scores: list[Score], seeds: Sequence[int]) -> Value:
-    each = [score.value for score in scores]
+    draws = [score.value for score in scores]
     first = scores[0]
     if len(scores) == 1:
-        return Value(name, first.value, first.sd, first.spread, each, first.protocol)
+        return Value(name, first.value, first.sd, first.spread, draws, first.protocol)
     spreads = [score.spread for score in scores if score.spread is not None]
     spread = statistics.mean(spreads) if spreads else None
     protocol = first.protocol
     if "sample_seed" in protocol:
         protocol = {**protocol, "sample_seed": list(seeds)}
-    return Value(name, statistics.mean(each), statistics.stdev(each), spread, each, protocol)
+    return Value(name, statistics.mean(draws), statistics.stdev(draws), spread, draws, protocol)
 
 
 __all__ = ["Value", "repeated"]

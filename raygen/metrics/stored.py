@@ -59,14 +59,14 @@ class Archive:
         """Read some images, in ascending order: (n, 3, 32, 32)."""
         if self._next == 0 or rows[0] < self._next:
             self._rows, self._next = _npz_rows(self.file, self.name), 0
-        found = []
+        rows_read = []
         for row in rows:
             pixels = next(islice(self._rows, row - self._next, None), None)
             if pixels is None:
                 raise InputError(f"{self.file}: ends before image {row} of {len(self)}")
             self._next = row + 1
-            found.append(pixels)
-        images = np.stack(found).reshape(-1, *self.shape[1:])
+            rows_read.append(pixels)
+        images = np.stack(rows_read).reshape(-1, *self.shape[1:])
         return images if self.shape[1] == 3 else images.transpose(0, 3, 1, 2)
 
 

@@ -132,10 +132,10 @@ class Board:
 
     def _reported(self, record: Report) -> bool:
         rivals = [trial for trial in self.trials.searched if trial.number != record.trial]
-        known = self.running.get(record.trial, Running(record.trial, self.now))
+        before = self.running.get(record.trial, Running(record.trial, self.now))
         trial = self.trials.apply(record)
         value, rungs = record.metrics.get(self.metric), self.spec.rungs
-        self.running[record.trial] = known._replace(
+        self.running[record.trial] = before._replace(
             kimg=record.kimg,
             speed=record.images_per_second or math.nan,
             value=value,

@@ -46,11 +46,11 @@ def sparkline(values: list[float], minimise: bool) -> str:
 def counts(board: Board) -> str:
     """Trials by state, and diverged ones by reason."""
     parts = [f"{board.ended}/{board.spec.budget.trials} ended"]
-    told = [f"{count} {state.replace('_', ' ')}" for state, count in board.states.most_common()]
+    counts = [f"{count} {state.replace('_', ' ')}" for state, count in board.states.most_common()]
     reasons = ", ".join(f"{count} {reason}" for reason, count in board.reasons.most_common(3))
-    if told:
-        parts.append(": " + ", ".join(told) + (f" ({reasons})" if reasons else ""))
-    again = sum(each.of is not None for each in board.running.values())
+    if counts:
+        parts.append(": " + ", ".join(counts) + (f" ({reasons})" if reasons else ""))
+    again = sum(row.of is not None for row in board.running.values())
     running = f"; {len(board.running)} running" if board.running else ""
     return "".join(parts) + running + (f", {again} of them finalists again" if again else "")
 
@@ -58,9 +58,9 @@ def counts(board: Board) -> str:
 def left(board: Board) -> str:
     """How long it takes from here, by trend and by budget; "" while nothing is known."""
     trend, budget = board.left(), board.budget_left()
-    told = [] if trend is None else [f"about {short_time(trend)} left by trend"]
-    told += [] if budget is None else [f"{short_time(budget)} by budget"]
-    return ", ".join(told)
+    estimates = [] if trend is None else [f"about {short_time(trend)} left by trend"]
+    estimates += [] if budget is None else [f"{short_time(budget)} by budget"]
+    return ", ".join(estimates)
 
 
 def _head(board: Board, now: float) -> Text:
@@ -81,12 +81,12 @@ def _best(board: Board) -> Text | None:
     text = Text(f"best    {value:.5g}", style="green")
     text.append(f"  trial {trial}{kind}  {sparkline(board.trend, board.minimise)}")
     settings = flatten(board.trials[trial].config)
-    told = ", ".join(
+    suggested = ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"
         for key, value in settings.items()
         if any(parameter.setting == key for parameter in board.study.parameters)
     )
-    text.append(f"\n        {told}" if told else "", style="dim")
+    text.append(f"\n        {suggested}" if suggested else "", style="dim")
     text.no_wrap, text.overflow = True, "ellipsis"
     return text
 
@@ -100,26 +100,26 @@ def _running(board: Board, now: float) -> Table:
     table.add_column("img/s", justify="right")
     table.add_column(board.metric, justify="right")
     table.add_column("for", justify="right")
-    shown = sorted(board.running.values(), key=lambda each: -each.kimg)
-    for each in shown[:ROWS]:
-        table.add_row(*_row(board, each, now))
+    shown = sorted(board.running.values(), key=lambda row: -row.kimg)
+    for row in shown[:ROWS]:
+        table.add_row(*_row(board, row, now))
     if len(shown) > ROWS:
         table.add_row("", "", f"and {len(shown) - ROWS} more")
     return table
 
 
-def _row(board: Board, each: Running, now: float) -> tuple[str, ...]:
+def _row(board: Board, running: Running, now: float) -> tuple[str, ...]:
     full = board.spec.budget.kimg
-    done = round(8 * min(each.kimg / full, 1.0))
-    speed = "" if math.isnan(each.speed) else f"{each.speed:,.0f}"
-    value = "" if each.value is None else f"{each.value:.5g}"
-    name = str(each.trial) if each.of is None else f"{each.trial} (again {each.of})"
+    done = round(8 * min(running.kimg / full, 1.0))
+    speed = "" if math.isnan(running.speed) else f"{running.speed:,.0f}"
+    value = "" if running.value is None else f"{running.value:.5g}"
+    name = str(running.trial) if running.of is None else f"{running.trial} (again {running.of})"
     return (
         name,
-        f"{each.rung}/{len(board.spec.rungs)}",
-        f"{each.kimg:.4g}/{full:g}",
+        f"{running.rung}/{len(board.spec.rungs)}",
+        f"{running.kimg:.4g}/{full:g}",
         "━" * done + "·" * (8 - done),
         speed,
         value,
-        short_time(now - each.since),
+        short_time(now - running.since),
     )

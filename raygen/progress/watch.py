@@ -20,10 +20,10 @@ def watch(study: Path) -> str:
         InputError: the folder holds no readable study.
     """
     console = Console(stderr=True, highlight=False)
-    found = status(study)
-    with Live(Text(visible(status_text(found))), console=console, transient=True) as live:
-        while found["state"] == "running":
+    facts = status(study)
+    with Live(Text(visible(status_text(facts))), console=console, transient=True) as live:
+        while facts["state"] == "running":
             time.sleep(EVERY)
-            found = status(study)
-            live.update(Text(visible(status_text(found))))
-    return status_text(found)
+            facts = status(study)
+            live.update(Text(visible(status_text(facts))))
+    return status_text(facts)

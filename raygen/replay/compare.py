@@ -32,8 +32,8 @@ def paired(values: Sequence[float], baseline: Sequence[float], draws: int = 4000
     Pairs of which one is not finite are left out.
     """
     a, b = np.array(values, float), np.array(baseline, float)
-    known = np.isfinite(a) & np.isfinite(b)
-    difference = (a[known] - b[known]) / np.abs(b[known])
+    finite = np.isfinite(a) & np.isfinite(b)
+    difference = (a[finite] - b[finite]) / np.abs(b[finite])
     if not len(difference):
         return Interval(math.nan, math.nan, math.nan)
     random = np.random.default_rng(0)
@@ -113,8 +113,8 @@ def variants(recording: Recording) -> Iterator[tuple[str, dict[str, Any], dict[s
     A first rung cannot lie before the first recorded milestone.
     """
     budget, first = recording.study.spec.budget.kimg, recording.milestones[0]
-    own = recording.study.spec
-    yield f"as searched: {own.scheduler.name}, {own.sampler.name}", {}, {}
+    spec = recording.study.spec
+    yield f"as searched: {spec.scheduler.name}, {spec.sampler.name}", {}, {}
     for part in (27, 9, 3):
         grace = round(budget / part, 6)
         for eta in (2.0, 3.0, 4.0) if part == 9 else (3.0,):

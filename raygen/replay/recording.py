@@ -65,8 +65,8 @@ class Scale(NamedTuple):
     @classmethod
     def of(cls, values: Array, minimise: bool) -> "Scale":
         """Return the scale for these values."""
-        known = values[np.isfinite(values)]
-        best, middle = float(known.min() if minimise else known.max()), float(np.median(known))
+        finite = values[np.isfinite(values)]
+        best, middle = float(finite.min() if minimise else finite.max()), float(np.median(finite))
         beyond = abs(middle - best) / 2 or abs(best) / 10 or 1.0
         return cls(best - beyond if minimise else best + beyond, 1.0 if minimise else -1.0)
 
@@ -84,22 +84,22 @@ def seed_noise(groups: Sequence[Array], scale: Scale) -> tuple[Noise, ...]:
     Deviations are from the median, so that one seed that went wrong does not make the others look
     lucky, and are widened by what a median of few values takes from the spread.
     """
-    found = []
+    noise = []
     for group in groups:
         if len(group) > 1:
-            known = scale.forward(group)
-            middle = np.median(known, axis=0)
+            scaled = scale.forward(group)
+            middle = np.median(scaled, axis=0)
             unbiased = math.sqrt(len(group) / (len(group) - 1))
-            found.append(Noise(middle, (known - middle) * unbiased))
-    return tuple(found)
+            noise.append(Noise(middle, (scaled - middle) * unbiased))
+    return tuple(noise)
 
 
 def persistence(noise: Sequence[Noise]) -> float:
     """How far a seed that is lucky at a milestone is so at the next: a rank correlation, 0 to 1."""
-    ranks = [np.argsort(np.argsort(each.rows, axis=0), axis=0) for each in noise]
-    centred = [each - each.mean(axis=0) for each in ranks]
-    both = sum(float((each[:, 1:] * each[:, :-1]).sum()) for each in centred)
-    size = sum(float(np.square(each[:, 1:]).sum()) for each in centred)
+    ranks = [np.argsort(np.argsort(group.rows, axis=0), axis=0) for group in noise]
+    centred = [rank - rank.mean(axis=0) for rank in ranks]
+    both = sum(float((rank[:, 1:] * rank[:, :-1]).sum()) for rank in centred)
+    size = sum(float(np.square(rank[:, 1:]).sum()) for rank in centred)
     return min(max(both / size, 0.0), 0.99) if size else 0.0
 
 
@@ -112,14 +112,16 @@ def record_study(folder: Path) -> Recording:
     Raises:
         InputError: the folder holds no study, or too few complete curves.
     """
-    found = results.load_results(folder)
-    records = read_records(found.folder.journal)
+    study_results = results.load_results(folder)
+    records = read_records(study_results.folder.journal)
     params = {r.trial: r.params for r in records if isinstance(r, Suggest)}
-    if not found.info.get("milestones"):
-        raise InputError(f"{found.folder.journal}:1: the study does not say its milestones")
-    milestones = tuple(float(kimg) for kimg in found.info["milestones"])
-    ended = found.trials[found.trials["state"].isin(["completed", "diverged"])]
-    curves = [_recorded(found, trial, params[trial], milestones) for trial in ended["trial"]]
+    if not study_results.info.get("milestones"):
+        raise InputError(f"{study_results.folder.journal}:1: the study does not say its milestones")
+    milestones = tuple(float(kimg) for kimg in study_results.info["milestones"])
+    ended = study_results.trials[study_results.trials["state"].isin(["completed", "diverged"])]
+    curves = [
+        _recorded(study_results, trial, params[trial], milestones) for trial in ended["trial"]
+    ]
     kept = [curve for curve in curves if curve.diverged or np.isfinite(curve.values).all()]
     complete = sum(not curve.diverged for curve in kept)
     if complete < LEAST_CURVES:
@@ -127,25 +129,25 @@ def record_study(folder: Path) -> Recording:
             f"{folder}: only {complete} trials have complete curves, and a replay needs "
             f"{LEAST_CURVES}: a search with --set scheduler.name=none records them"
         )
-    again = found.replicates[found.replicates["state"] == "completed"]
+    again = study_results.replicates[study_results.replicates["state"] == "completed"]
     values = [group["value"].dropna().to_numpy(float) for _, group in again.groupby("of")]
-    groups = [np.repeat(each[:, None], len(milestones), axis=1) for each in values]
-    scale = Scale.of(np.concatenate([curve.values for curve in kept]), found.minimise)
-    study = load_space(found.folder.space)
+    groups = [np.repeat(group[:, None], len(milestones), axis=1) for group in values]
+    scale = Scale.of(np.concatenate([curve.values for curve in kept]), study_results.minimise)
+    study = load_space(study_results.folder.space)
     return Recording(study, milestones, tuple(kept), seed_noise(groups, scale))
 
 
 def _recorded(
-    found: results.Results, trial: int, params: Params, milestones: Sequence[float]
+    study_results: results.Results, trial: int, params: Params, milestones: Sequence[float]
 ) -> Recorded:
     """A trial of a study as a curve."""
     state, reason = (
-        str(found.trials.loc[found.trials["trial"] == trial, column].iloc[0])
+        str(study_results.trials.loc[study_results.trials["trial"] == trial, column].iloc[0])
         for column in ("state", "reason")
     )
-    history = found.history[found.history["trial"] == trial]
+    history = study_results.history[study_results.history["trial"] == trial]
     kimg = history["kimg"].to_numpy(float)
-    columns = (found.metric, "seconds", found.metric + results.ERROR)
+    columns = (study_results.metric, "seconds", study_results.metric + results.ERROR)
     values, seconds, sd = (np.full(len(milestones), math.nan) for _ in columns)
     for index, milestone in enumerate(milestones):
         at = np.flatnonzero(np.isclose(kimg, milestone, rtol=1e-4))
@@ -156,6 +158,6 @@ def _recorded(
         return Recorded(params, values, seconds, sd, milestones[-1])
     # What broke did so on the way to the next evaluation.
     broke = not reason.startswith(JUDGED)
-    told = int(np.isfinite(values).sum())
-    end = milestones[min(told, len(milestones) - 1)] if broke else float(kimg[-1])
+    reported = int(np.isfinite(values).sum())
+    end = milestones[min(reported, len(milestones) - 1)] if broke else float(kimg[-1])
     return Recorded(params, values, seconds, sd, end, reason, broke)

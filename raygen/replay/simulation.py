@@ -111,8 +111,8 @@ class Raygen:
 
     def chosen(self) -> int | None:
         """As `results.ranked`: the best at full budget, and before there is one, the best."""
-        found = self.best[True] or self.best[False]
-        return self.pick(found, key=lambda number: found[number]) if found else None
+        values = self.best[True] or self.best[False]
+        return self.pick(values, key=lambda number: values[number]) if values else None
 
 
 def merged(rungs: Sequence[float], milestones: Sequence[float]) -> tuple[float, ...]:

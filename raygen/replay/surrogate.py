@@ -106,8 +106,8 @@ class Surrogate:
         errors, seconds = _mean(self.errors[near], weights), _mean(self.seconds[near], weights)
         healthy = clean
         if fatal is not None:
-            told = np.isfinite(fatal.values)
-            healthy, clean = clean[told], _held(np.where(told, clean, math.nan))
+            reported = np.isfinite(fatal.values)
+            healthy, clean = clean[reported], _held(np.where(reported, clean, math.nan))
         rows = _Rows(clean + self._deviation(clean, luck), errors, seconds)
         steps = [self._step(kimg, rows, fatal) for kimg in milestones]
         if fatal is not None and fatal.broke:
@@ -115,9 +115,9 @@ class Surrogate:
             broken = Step(fatal.end, then, math.nan, None, fatal.diverged, True, False)
             steps.insert(sum(step.diverged is None for step in steps), broken)
         steps[-1] = steps[-1]._replace(last=True)
-        known = self.scale.back(healthy)
+        measured = self.scale.back(healthy)
         pick = np.min if self.minimise else np.max
-        return Forecast(tuple(steps), float(pick(known)) if len(known) else math.nan)
+        return Forecast(tuple(steps), float(pick(measured)) if len(measured) else math.nan)
 
     def _step(self, kimg: float, rows: "_Rows", fatal: Recorded | None) -> Step:
         value = float(self.scale.back(np.array(self._between(kimg, rows.values))))
@@ -137,30 +137,30 @@ class Surrogate:
         for index in range(1, len(fate)):
             fresh = math.sqrt(1 - self.persistence**2) * fate[index]
             fate[index] = self.persistence * fate[index - 1] + fresh
-        found = np.zeros(len(clean))
+        offsets = np.zeros(len(clean))
         for index, z in enumerate(fate):
             apart = [abs(noise.curve[index] - clean[index]) for noise in self.noise]
             alike = np.argsort(apart, kind="stable")[:ALIKE]
             pool = np.concatenate([self.noise[i].rows[:, index] for i in alike])
-            found[index] = np.quantile(pool, (1 + math.erf(z / math.sqrt(2))) / 2)
-        return found
+            offsets[index] = np.quantile(pool, (1 + math.erf(z / math.sqrt(2))) / 2)
+        return offsets
 
     def _nearest(self, params: Params) -> tuple[Array, Array]:
         """The indices and weights of the neighbours, nearest first."""
         branch = self._branch(params)
         here = np.array([other == branch for other in self.branches])
-        there = np.flatnonzero(here if here.any() else ~here)
-        apart = self.points[there] - self._point(params)
+        candidates = np.flatnonzero(here if here.any() else ~here)
+        apart = self.points[candidates] - self._point(params)
         apart = np.where(self.categorical, CHOICE * (apart != 0), apart)
-        known, asked = ~np.isnan(self.points[there]), ~np.isnan(self._point(params))
+        present, asked = ~np.isnan(self.points[candidates]), ~np.isnan(self._point(params))
         # A parameter that only one of the two has tells them apart as two choices do.
-        apart = np.where(known & asked, apart, CHOICE * (known != asked))
+        apart = np.where(present & asked, apart, CHOICE * (present != asked))
         distance = np.sqrt(np.square(apart).sum(axis=1))
         order = np.argsort(distance, kind="stable")[: self.neighbours]
         if distance[order[0]] == 0:
-            return there[order[:1]], np.ones(1)
+            return candidates[order[:1]], np.ones(1)
         weights = 1 / distance[order]
-        return there[order], weights / weights.sum()
+        return candidates[order], weights / weights.sum()
 
     def _fatal(self, near: Array, weights: Array) -> Recorded | None:
         """The neighbour as which a configuration diverges, if it does."""
@@ -206,22 +206,22 @@ def _branching(group: Group) -> Iterator[str]:
 
 def _mean(rows: Array, weights: Array) -> Array:
     """The weighted mean of the rows, column by column, over those that are known there."""
-    known = np.isfinite(rows)
-    share = (known * weights[:, None]).sum(axis=0)
-    total = (np.where(known, rows, 0.0) * weights[:, None]).sum(axis=0)
+    finite = np.isfinite(rows)
+    share = (finite * weights[:, None]).sum(axis=0)
+    total = (np.where(finite, rows, 0.0) * weights[:, None]).sum(axis=0)
     return np.where(share > 0, total / np.where(share > 0, share, 1.0), math.nan)
 
 
 def _held(row: Array) -> Array:
     """The row with its last known number in place of all that is not known after it."""
-    known = np.maximum.accumulate(np.where(np.isfinite(row), np.arange(len(row)), -1))
-    return np.where(known >= 0, row[known], math.nan)
+    last = np.maximum.accumulate(np.where(np.isfinite(row), np.arange(len(row)), -1))
+    return np.where(last >= 0, row[last], math.nan)
 
 
 def _carried_on(curve: Recorded, grid: Array) -> Array:
     """The seconds at each milestone; where it had ended, at the speed it had had."""
-    known = np.isfinite(curve.seconds)
-    if not known.any():
+    reached = np.isfinite(curve.seconds)
+    if not reached.any():
         return np.full(len(grid), math.nan)
-    rate = curve.seconds[known][-1] / min(curve.end, grid[known][-1])
-    return np.where(known, curve.seconds, rate * grid)
+    rate = curve.seconds[reached][-1] / min(curve.end, grid[reached][-1])
+    return np.where(reached, curve.seconds, rate * grid)

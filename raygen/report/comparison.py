@@ -115,7 +115,7 @@ def _pictures(study: Results, trials: list[int], rows: pd.DataFrame) -> str:
 def _metric_rows(
     study: Results, trials: list[int], rows: pd.DataFrame, reports: dict[int, pd.Series]
 ) -> list[str]:
-    directions = {each["metric"]: each["direction"] for each in study.objectives}
+    directions = {objective["metric"]: objective["direction"] for objective in study.objectives}
     directions |= study.info.get("directions") or {}
     names = [study.metric, *(name for name in study.metrics if name != study.metric)]
     made = [_group("Result at the best checkpoint", len(trials))]
@@ -163,15 +163,17 @@ def _metric(report: pd.Series, name: str) -> str:
 
 
 def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list[str]:
-    known = {parameter.name: parameter for parameter in parameters(study)}
+    by_name = {parameter.name: parameter for parameter in parameters(study)}
     differs = differing(study, trials)
     if len(trials) == 1:  # nothing to differ from: show everything
         differs = dict.fromkeys(differs, True)
-    order = [name for name in known if name in differs]  # searched settings first
-    order += [name for name in differs if name not in known]
+    order = [name for name in by_name if name in differs]  # searched settings first
+    order += [name for name in differs if name not in by_name]
     made = [_group("Settings", len(trials))]
     for name in order:
-        cells = "".join(f"<td>{_setting(rows.loc[t, name], known.get(name))}</td>" for t in trials)
+        cells = "".join(
+            f"<td>{_setting(rows.loc[t, name], by_name.get(name))}</td>" for t in trials
+        )
         kind = "" if differs[name] else ' class="same"'
         made.append(f'<tr{kind}><th scope="row"><code>{_broken(name)}</code></th>{cells}</tr>')
     if not any(differs.values()):

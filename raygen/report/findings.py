@@ -55,8 +55,8 @@ def verdict(study: Results) -> Verdict | None:
     if order.empty:
         return None
     best, means = order.iloc[0], judged(study)
-    own = {"mean": float(best["value"]), "low": math.nan, "high": math.nan, "seeds": 0}
-    again = means.get(int(best["trial"]), own)
+    unreplicated = {"mean": float(best["value"]), "low": math.nan, "high": math.nan, "seeds": 0}
+    again = means.get(int(best["trial"]), unreplicated)
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
     trial, default, state = int(best["trial"]), None, ""
     if has_default(study):
@@ -102,9 +102,9 @@ def findings(study: Results) -> list[Finding]:
     ]
     passed = [Finding("good", check.text) for check in checks if check.state == "pass"]
     more = [_stopping(study), _what_matters(study), _space(study)]
-    found = [finding for finding in more if finding]
-    found = [*found[:2], *warned, *found[2:]]
-    return found[:MOST] if len(found) >= 3 else [*found, *passed][:3]
+    shown = [finding for finding in more if finding]
+    shown = [*shown[:2], *warned, *shown[2:]]
+    return shown[:MOST] if len(shown) >= 3 else [*shown, *passed][:3]
 
 
 def _what_matters(study: Results) -> Finding | None:

@@ -109,10 +109,10 @@ def at_the_edge(study: Results) -> Check | None:
 def improving(study: Results) -> Check | None:
     """Whether more trials would help."""
     table = progress_table(study)
-    known = table[table["best"].notna()]
-    if len(known) < 8:
+    measured = table[table["best"].notna()]
+    if len(measured) < 8:
         return Check("Still improving", "open", "Too few trials to say.")
-    last = known[known["best"] != known["best"].shift()].iloc[-1]["trial"]
+    last = measured[measured["best"] != measured["best"].shift()].iloc[-1]["trial"]
     since = int((table["trial"] > last).sum())
     if since < 0.2 * len(table):
         return Check(
@@ -232,10 +232,10 @@ def dropped(study: Results) -> Check | None:
     model = best_model(study)
     measured = {} if model is None else fresh(study, model) or {}
     low = [
-        f"{short_metric(name)} {number(float(each['value']))}"
-        for name, each in measured.items()
-        if name.startswith(("recall", "coverage")) and each["value"] is not None
-        and float(each["value"]) < DROPPED
+        f"{short_metric(name)} {number(float(values['value']))}"
+        for name, values in measured.items()
+        if name.startswith(("recall", "coverage")) and values["value"] is not None
+        and float(values["value"]) < DROPPED
     ]  # fmt: skip
     if not low:
         return None
@@ -249,26 +249,26 @@ def protocols(study: Results) -> Check | None:
     Not among them: finalists measured in full, whose table has a column for each way, and where
     samples grow from rung to rung values of another number of samples.
     """
-    full = [told["protocols"].get(study.metric) for told in study.info.get("full", {}).values()]
+    full = [result["protocols"].get(study.metric) for result in study.info.get("full", {}).values()]
     apart = {*full} - {*study.info.get("protocols_of", {}).get(study.metric, [])}
-    mine = {
+    records = {
         key: record
         for key, record in (study.info.get("protocols") or {}).items()
         if record.get("metric") == study.metric and key not in apart
     }
-    if not mine:
+    if not records:
         return None
-    names = ", ".join(sorted(mine))
-    if len(mine) < 2:
+    names = ", ".join(sorted(records))
+    if len(records) < 2:
         text = f"All values of {short_metric(study.metric)} in the search have one protocol"
         return Check("Protocol", "pass", f"{text} ({names}).")
-    if study.grows and len({record.get("samples") for record in mine.values()}) == len(mine):
+    if study.grows and len({record.get("samples") for record in records.values()}) == len(records):
         text = "All values of a rung were measured under one protocol, later ones with more samples"
         return Check("Protocol", "pass", f"{text} ({names}).")
     return Check(
         "Protocol",
         "warn",
-        f"Values were measured under {len(mine)} protocols ({names}) and are not comparable across "
+        f"Values were measured under {len(records)} protocols ({names}) and are not comparable across "
         "them.",
         "Re-evaluate the finalists under one protocol.",
     )

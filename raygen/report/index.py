@@ -52,10 +52,10 @@ def write_index(root: Path, output: Path | None = None) -> Path:
         raise InputError(
             f"{root}: holds no study (no folder with a {StudyFolder(root).journal.name})"
         )
-    found, broken, pages = [], [], {}
+    summaries, broken, pages = [], [], {}
     for folder in folders:
         try:
-            found.append(standing(load_results(folder)))
+            summaries.append(standing(load_results(folder)))
             page = target.parent / f"{folder.name}.html"
             changed = StudyFolder(folder).journal.stat().st_mtime
             if not page.exists() or page.stat().st_mtime < changed:
@@ -65,15 +65,15 @@ def write_index(root: Path, output: Path | None = None) -> Path:
             broken.append(str(error))
         except Exception as error:  # a bug of ours with one study must not hide the others
             broken.append(f"{folder}: {our_bug(error)}")
-    write_text(target, render(found, broken, pages))
+    write_text(target, render(summaries, broken, pages))
     return target
 
 
-def render(found: list[Standing], broken: list[str], pages: dict[Path, str]) -> str:
+def render(summaries: list[Standing], broken: list[str], pages: dict[Path, str]) -> str:
     """The whole page; `pages` are the addresses of the studies' own, by folder."""
-    kinds = groups([one.study for one in found])
+    kinds = groups([summary.study for summary in summaries])
     letters = {group.key: group for group in kinds}
-    rows = "".join(_row(one, letters[meaning(one.study)], pages) for one in found)
+    rows = "".join(_row(summary, letters[meaning(summary.study)], pages) for summary in summaries)
     heads = [
         ("study", "Study"), ("", "Samples"), ("state", "State"), ("trials", "Trials"),
         ("value", "Best"), ("", "Best so far"), ("seconds", "Training"), ("started", "Started"),
@@ -89,7 +89,7 @@ def render(found: list[Standing], broken: list[str], pages: dict[Path, str]) -> 
     notes += "".join(f'<p class="warning">! left out: {escape(text)}</p>' for text in broken)
     body = (
         '<main class="index"><header><p class="kicker">raygen studies</p><h1>Studies</h1>'
-        f'<p class="lead">{escape(_lead(found))}</p></header><section>'
+        f'<p class="lead">{escape(_lead(summaries))}</p></header><section>'
         f"{notes}{_legend(kinds)}"
         '<p class="controls needs-js"><input type="search" id="filter" placeholder="filter" '
         'aria-label="filter studies"><output id="shown" class="count" aria-live="polite"></output>'
@@ -100,9 +100,9 @@ def render(found: list[Standing], broken: list[str], pages: dict[Path, str]) -> 
     return document("studies", body, ("index",), {}, charts=False)
 
 
-def sparkline(one: Standing) -> str:
+def sparkline(summary: Standing) -> str:
     """The best so far against training time, as an inline picture; "" below two steps."""
-    table = best_so_far(one.study)
+    table = best_so_far(summary.study)
     if len(table) < 2 or table["best"].nunique() < 2:
         return ABSENT
     x, y = table["seconds"].astype(float), table["best"].astype(float)
@@ -119,14 +119,14 @@ def sparkline(one: Standing) -> str:
     )
 
 
-def _lead(found: list[Standing]) -> str:
-    if not found:
+def _lead(summaries: list[Standing]) -> str:
+    if not summaries:
         return "No study could be read."
-    states = [one.study.info["state"] for one in found]
+    states = [summary.study.info["state"] for summary in summaries]
     counts = listed(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
-    spent = sum(one.seconds for one in found)
-    trials = sum(len(one.study.trials) for one in found)
-    count = counted(len(found), "studie").replace("1 studie", "1 study")
+    spent = sum(summary.seconds for summary in summaries)
+    trials = sum(len(summary.study.trials) for summary in summaries)
+    count = counted(len(summaries), "studie").replace("1 studie", "1 study")
     return f"{count} ({counts}) with {counted(trials, 'trial')} and {duration(spent)} of training."
 
 
@@ -141,10 +141,10 @@ def _legend(kinds: list[Group]) -> str:
     return f'<ul class="groups">{lines}</ul>'
 
 
-def _row(one: Standing, group: Group, pages: dict[Path, str]) -> str:
-    study, info = one.study, one.study.info
+def _row(summary: Standing, group: Group, pages: dict[Path, str]) -> str:
+    study, info = summary.study, summary.study.info
     page = pages.get(study.folder.root)
-    name = escape(one.name)
+    name = escape(summary.name)
     link = f'<a href="{escape(page)}">{name}</a>' if page else name
     data = (info.get("data") or {}).get("name", "")
     family = {"gan": "GAN", "vae": "VAE"}.get(str(info.get("family")), "model")
@@ -156,23 +156,25 @@ def _row(one: Standing, group: Group, pages: dict[Path, str]) -> str:
     state, started = str(info["state"]), info.get("started")
     when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M}" if started else ABSENT
     sign = arrow(info["objective"]["direction"])
-    basis = f"mean of {counted(one.seeds, 'other seed')}" if one.seeds else "one seed"
-    spread = f" ± {number(one.sd, 2)}" if one.sd == one.sd else ""
-    best = f"<strong>{number(one.value)}</strong>{spread}" if one.best is not None else ABSENT
-    where = f"trial {one.best}, {basis}" if one.best is not None else "no value yet"
+    basis = f"mean of {counted(summary.seeds, 'other seed')}" if summary.seeds else "one seed"
+    spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""
+    best = (
+        f"<strong>{number(summary.value)}</strong>{spread}" if summary.best is not None else ABSENT
+    )
+    where = f"trial {summary.best}, {basis}" if summary.best is not None else "no value yet"
     cells = [
         f"{link}<small>{family} on {escape(str(data))}</small>",
-        _thumbnail(one),
+        _thumbnail(summary),
         badge(state),
         f"{len(study.trials)}<small>{states}</small>",
         f"{best}<small>{escape(short_metric(study.metric))} {sign} <b>{group.letter}</b>, {where}"
         "</small>",
-        sparkline(one),
-        f'<span class="whole">{duration(one.seconds)}</span><small>{number(one.kimg)} kimg</small>',
+        sparkline(summary),
+        f'<span class="whole">{duration(summary.seconds)}</span><small>{number(summary.kimg)} kimg</small>',
         f'<span class="whole">{when}</span>',
     ]
-    keys = {"study": one.name, "state": state, "trials": len(study.trials), "value": one.value,
-            "seconds": one.seconds, "started": started or 0}  # fmt: skip
+    keys = {"study": summary.name, "state": state, "trials": len(study.trials), "value": summary.value,
+            "seconds": summary.seconds, "started": started or 0}  # fmt: skip
     attributes = "".join(
         f' data-{key}="{escape(str(value))}"' for key, value in keys.items() if value == value
     )
@@ -180,14 +182,16 @@ def _row(one: Standing, group: Group, pages: dict[Path, str]) -> str:
     return f'<tr{attributes}><th scope="row">{cells[0]}</th>{body}</tr>'
 
 
-def _thumbnail(one: Standing) -> str:
-    grids = one.study.folder.trial(one.best).all_samples() if one.best is not None else {}
+def _thumbnail(summary: Standing) -> str:
+    grids = (
+        summary.study.folder.trial(summary.best).all_samples() if summary.best is not None else {}
+    )
     if not grids:
         return ABSENT
-    at = float(one.study.trials.set_index("trial")["best_kimg"].to_dict()[one.best])
-    kimg = min(grids, key=lambda each: abs(each - at)) if at == at else max(grids)
+    at = float(summary.study.trials.set_index("trial")["best_kimg"].to_dict()[summary.best])
+    kimg = min(grids, key=lambda summary: abs(summary - at)) if at == at else max(grids)
     picture = small_picture(grids[kimg], kimg, 4)
     if picture is None:
         return ABSENT
-    alt = f"samples of trial {one.best} of {one.name}"
+    alt = f"samples of trial {summary.best} of {summary.name}"
     return f'<img class="thumb" alt="{escape(alt)}" src="{picture.uri}" width="128" height="64">'

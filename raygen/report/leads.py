@@ -36,57 +36,57 @@ def searched(study: Results) -> str:
     )
 
 
-def verdict(study: Results, found: Verdict | None) -> str:
+def verdict(study: Results, judgement: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
     state = study.info.get("state")
     if study.trials.empty:
         ended = "" if state == "running" else f" The study is {state}."
         return f"No trial yet: the study was opened, and nothing has started.{ended}"
-    if found is None:
+    if judgement is None:
         counts = ", ".join(
             f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
         )
         hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
         return f"Nothing to use: no trial has a value ({counts}); {hint}."
-    if found.failed:
-        failed = f"Do not use it: the best trial, {found.trial}, {found.failed}."
+    if judgement.failed:
+        failed = f"Do not use it: the best trial, {judgement.trial}, {judgement.failed}."
         return f"{failed} {_what_to_change(study)}"
-    text = _configuration(study, found)
-    if found.default is not None:
-        gained = against(study, found.default.value, found.default.other, "the default")
-        text += f", {gained} ({found.default.basis})"
+    text = _configuration(study, judgement)
+    if judgement.default is not None:
+        gained = against(study, judgement.default.value, judgement.default.other, "the default")
+        text += f", {gained} ({judgement.default.basis})"
     text += "."
-    if found.start:
-        text += f" It is starting point {found.start} of {study.info['start_trials']}."
-    text += _model(study, found)
-    if found.provisional:
+    if judgement.start:
+        text += f" It is starting point {judgement.start} of {study.info['start_trials']}."
+    text += _model(study, judgement)
+    if judgement.provisional:
         return f"{text} Provisional: no trial has completed the full budget."
     if state in ("running", "interrupted"):
         return f"{text} The study is {state}; this can still change."
     return text
 
 
-def _configuration(study: Results, found: Verdict) -> str:
+def _configuration(study: Results, judgement: Verdict) -> str:
     """What the best settings reach, over seeds if they were trained with several."""
     name = short_metric(study.metric)
-    if len(study.objectives) > 1 and (text := _front(study, found)):
+    if len(study.objectives) > 1 and (text := _front(study, judgement)):
         return text
-    if found.seeds:
-        seeds = counted(found.seeds, "new seed")
-        mean = f"The settings of trial {found.trial} reach {name} {number(found.value)}"
-        average = "" if found.seeds == 1 else " on average"
-        return f"{mean}{average} over {seeds}{interval(found.low, found.high)}"
-    at = f"{number(found.value)} at {number(found.kimg)} kimg"
-    return f"The settings of trial {found.trial} reached {name} {at}, with one seed"
+    if judgement.seeds:
+        seeds = counted(judgement.seeds, "new seed")
+        mean = f"The settings of trial {judgement.trial} reach {name} {number(judgement.value)}"
+        average = "" if judgement.seeds == 1 else " on average"
+        return f"{mean}{average} over {seeds}{interval(judgement.low, judgement.high)}"
+    at = f"{number(judgement.value)} at {number(judgement.kimg)} kimg"
+    return f"The settings of trial {judgement.trial} reached {name} {at}, with one seed"
 
 
-def _model(study: Results, found: Verdict) -> str:
+def _model(study: Results, judgement: Verdict) -> str:
     """Which checkpoint to use, and what it is worth."""
-    if found.model is None:
+    if judgement.model is None:
         return " No checkpoint of it is left."
     name = short_metric(study.metric)
-    text = f" Model to use: {found.model.words}, {name} {number(found.model.value)} when chosen"
-    measured = found.fresh or {}
+    text = f" Model to use: {judgement.model.words}, {name} {number(judgement.model.value)} when chosen"
+    measured = judgement.fresh or {}
     values = {study.metric: "measured afresh", f"{study.metric}_test": "against test images"}
     for metric, said in values.items():
         if metric in measured and measured[metric]["value"] is not None:
@@ -143,7 +143,7 @@ def reproduce(study: Results) -> str:
     )
 
 
-def _front(study: Results, found: Verdict) -> str:
+def _front(study: Results, judgement: Verdict) -> str:
     """How the verdict begins with several objectives; "" unless they are really in conflict."""
     front = pareto(study)
     if len(front) < 2:
@@ -153,8 +153,8 @@ def _front(study: Results, found: Verdict) -> str:
     metrics = listed(short_metric(objective["metric"]) for objective in study.objectives)
     end = "lowest" if study.minimise else "highest"
     return (
-        f"No single best: trials {listed(named)} trade {metrics} off. Trial {found.trial} has the "
-        f"{end} {short_metric(study.metric)}: {number(found.value)}"
+        f"No single best: trials {listed(named)} trade {metrics} off. Trial {judgement.trial} has the "
+        f"{end} {short_metric(study.metric)}: {number(judgement.value)}"
     )
 
 

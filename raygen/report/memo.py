@@ -16,14 +16,14 @@ def once(table: Callable[[Results], T]) -> Callable[[Results], T]:
     A study cannot be a dictionary's key (its tables are not hashable), so its identity is: that of
     its table of trials, which is forgotten together with it.
     """
-    known: dict[int, Any] = {}
+    tables: dict[int, Any] = {}
 
     @functools.wraps(table)
     def remembered(study: Results) -> T:
         key = id(study.trials)
-        if key not in known:
-            known[key] = table(study)
-            weakref.finalize(study.trials, known.pop, key, None)
-        return known[key]
+        if key not in tables:
+            tables[key] = table(study)
+            weakref.finalize(study.trials, tables.pop, key, None)
+        return tables[key]
 
     return remembered

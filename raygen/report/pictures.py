@@ -40,11 +40,11 @@ def real_picture(study: Results) -> Picture | None:
 
 def trial_picture(study: Results, trial: int, name: str, kimg: float) -> Picture | None:
     """Another picture of a trial nearest to `kimg` (nan: the last one); None if there is none."""
-    found = study.folder.trial(trial).all_pictures(name)
-    if not found:
+    paths = study.folder.trial(trial).all_pictures(name)
+    if not paths:
         return None
-    nearest = min(found, key=lambda at: abs(at - kimg)) if kimg == kimg else max(found)
-    return read_picture(found[nearest], nearest)
+    nearest = min(paths, key=lambda at: abs(at - kimg)) if kimg == kimg else max(paths)
+    return read_picture(paths[nearest], nearest)
 
 
 def variation(study: Results, trial: int, kimg: float) -> float | None:

@@ -36,13 +36,13 @@ def checkpoints(study: Results, trial: int, most: int = STEPS) -> pd.DataFrame:
 
     The first, the last and the best are always among them; the others lie evenly between.
     """
-    found = study.folder.trial(trial).all_samples()
-    mine = study.history[study.history["trial"] == trial]
+    paths = study.folder.trial(trial).all_samples()
+    history = study.history[study.history["trial"] == trial]
     value = {}
     if study.metric in study.history:
-        value = dict(zip(mine["kimg"].round(3), mine[study.metric], strict=True))
+        value = dict(zip(history["kimg"].round(3), history[study.metric], strict=True))
     best = float(study.trials.set_index("trial")["best_kimg"].astype(float)[trial])
-    times = list(found)
+    times = list(paths)
     if not times:
         return pd.DataFrame(columns=["kimg", "path", "value", "best"])
     at_best = min(times, key=lambda kimg: abs(kimg - best)) if best == best else None
@@ -52,7 +52,7 @@ def checkpoints(study: Results, trial: int, most: int = STEPS) -> pd.DataFrame:
         if len(kept) < most:
             kept.add(near)
     rows = [
-        (kimg, found[kimg], float(value.get(round(kimg, 3), math.nan)), kimg == at_best)
+        (kimg, paths[kimg], float(value.get(round(kimg, 3), math.nan)), kimg == at_best)
         for kimg in sorted(kept)
     ]
     return pd.DataFrame(rows, columns=["kimg", "path", "value", "best"])
@@ -60,8 +60,8 @@ def checkpoints(study: Results, trial: int, most: int = STEPS) -> pd.DataFrame:
 
 def _lead(study: Results, strips: list[tuple[int, pd.DataFrame]]) -> str:
     trial, table = strips[0]
-    known = table[table["value"].notna()]
-    first, best = known.iloc[:1], table[table["best"]]
+    measured = table[table["value"].notna()]
+    first, best = measured.iloc[:1], table[table["best"]]
     name = short_metric(study.metric)
     trials = listed(f"{other}" for other, _ in strips)
     which = f"trial{'s' if len(strips) > 1 else ''} {trials}"

@@ -46,8 +46,8 @@ class Section(NamedTuple):
 
 def verdict_section(study: Results) -> tuple[str, str]:
     """What to use, how sure that is, and what to do next."""
-    found = verdict(study)
-    lead = leads.verdict(study, found)
+    judgement = verdict(study)
+    lead = leads.verdict(study, judgement)
     notes = "".join(
         f'<li class="finding finding-{kind}">'
         f'<b class="mark" title="{MARKS[kind][1]}">{MARKS[kind][0]}</b>'
@@ -55,7 +55,7 @@ def verdict_section(study: Results) -> tuple[str, str]:
         for kind, text, action in findings(study)
     )
     notes = f'<ul class="findings">{notes}</ul>' if notes else ""
-    if found is None:
+    if judgement is None:
         return lead, notes
     folder = shlex.quote(str(study.folder.root))
     commands = (
@@ -63,11 +63,11 @@ def verdict_section(study: Results) -> tuple[str, str]:
         f"raygen evaluate {folder}\n"
         f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
     )
-    config = dump(study.configs[found.trial])
-    if found.failed:
+    config = dump(study.configs[judgement.trial])
+    if judgement.failed:
         return lead, notes
     return lead, (
-        f'<div class="cards">{_cards(study, found)}</div>{notes}'
+        f'<div class="cards">{_cards(study, judgement)}</div>{notes}'
         f'<div class="pair"><div><h3>Best configuration</h3>{code(config)}</div>'
         f"<div><h3>Use it</h3>{code(commands)}</div></div>"
     )
@@ -161,34 +161,42 @@ SECTIONS = [
 ]
 
 
-def _cards(study: Results, found: Verdict) -> str:
+def _cards(study: Results, judgement: Verdict) -> str:
     name = short_metric(study.metric)
     cards = []
-    if found.model is not None:
-        measured = (found.fresh or {}).get(study.metric)
+    if judgement.model is not None:
+        measured = (judgement.fresh or {}).get(study.metric)
         if measured is not None and measured["value"] is not None:
             value = number(float(measured["value"]))
-            cards.append((f"Model: {name} afresh", value, found.model.words))
+            cards.append((f"Model: {name} afresh", value, judgement.model.words))
         else:
-            value = number(found.model.value)
-            cards.append((f"Model: {name} when chosen", value, found.model.words))
-    cards.append((f"Settings: {name}", number(found.value), f"trial {found.trial}{_basis(found)}"))
-    if found.default is not None:
-        value, default = found.default.value, found.default.other
-        note = "" if found.default_state == "completed" else f", {found.default_state}"
-        basis = f"{number(value)} against {number(default)} of trial 0{note}; {found.default.basis}"
+            value = number(judgement.model.value)
+            cards.append((f"Model: {name} when chosen", value, judgement.model.words))
+    cards.append(
+        (
+            f"Settings: {name}",
+            number(judgement.value),
+            f"trial {judgement.trial}{_basis(judgement)}",
+        )
+    )
+    if judgement.default is not None:
+        value, default = judgement.default.value, judgement.default.other
+        note = "" if judgement.default_state == "completed" else f", {judgement.default_state}"
+        basis = (
+            f"{number(value)} against {number(default)} of trial 0{note}; {judgement.default.basis}"
+        )
         cards.append(("Against the default", gain(study, value, default), basis))
-    elif found.trial == 0 and has_default(study):
+    elif judgement.trial == 0 and has_default(study):
         cards.append(("Against the default", "is the default", "no trial beat trial 0"))
-    if found.seeds:
+    if judgement.seeds:
         cards.append(
-            ("New seeds against the search", gain(study, found.value, found.single),
-             f"one seed, the best of many: {number(found.single)}")
+            ("New seeds against the search", gain(study, judgement.value, judgement.single),
+             f"one seed, the best of many: {number(judgement.single)}")
         )  # fmt: skip
-    if not math.isnan(found.median):
+    if not math.isnan(judgement.median):
         cards.append(
-            ("Against the median", gain(study, found.value, found.median),
-             f"completed trials: {number(found.median)}")
+            ("Against the median", gain(study, judgement.value, judgement.median),
+             f"completed trials: {number(judgement.median)}")
         )  # fmt: skip
     return "".join(
         f'<div class="card"><span>{escape(title)}</span><strong>{escape(value)}</strong>'
@@ -197,13 +205,13 @@ def _cards(study: Results, found: Verdict) -> str:
     )
 
 
-def _basis(found: Verdict) -> str:
+def _basis(judgement: Verdict) -> str:
     """What the best value rests on."""
-    if not found.seeds:
-        return f" at {number(found.kimg)} kimg, one seed"
-    text = f", mean of {counted(found.seeds, 'other seed')}"
-    if not math.isnan(found.low):
-        text += f", 95 %: {number(found.low)} to {number(found.high)}"
+    if not judgement.seeds:
+        return f" at {number(judgement.kimg)} kimg, one seed"
+    text = f", mean of {counted(judgement.seeds, 'other seed')}"
+    if not math.isnan(judgement.low):
+        text += f", 95 %: {number(judgement.low)} to {number(judgement.high)}"
     return text
 
 
@@ -236,16 +244,16 @@ def _taught(studies: dict[str, dict[str, int]]) -> str:
 
 def _changes(sessions: list[dict[str, Any]]) -> str:
     """What was set otherwise when the study went on: "budget.trials 16 → 32"."""
-    found = []
+    changes = []
     for session in sessions:
         for key, (old, new) in session.get("changed", {}).items():
             before, after = flatten({key: old}), flatten({key: new})
-            found += [
+            changes += [
                 f"{name} {_short(before.get(name))} → {_short(after.get(name))}"
                 for name in {**before, **after}
                 if before.get(name) != after.get(name)
             ]
-    return ", ".join(found)
+    return ", ".join(changes)
 
 
 def _pairs(record: dict[str, Any] | None) -> str:

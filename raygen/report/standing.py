@@ -38,22 +38,22 @@ class Group(NamedTuple):
 
 def standing(study: Results) -> Standing:
     """Read off one study."""
-    found = verdict(study)
+    judgement = verdict(study)
     spent = [float(study.trials[c].sum() + study.replicates[c].sum()) for c in ("seconds", "kimg")]
     default = float("nan")
     if has_default(study):
         default = float(study.trials.set_index("trial").loc[0, "value"])  # pyright: ignore[reportArgumentType]
     name = str(study.info.get("name", study.folder.root.name))
     nan = float("nan")
-    if found is None:
+    if judgement is None:
         return Standing(study, name, None, nan, nan, 0, [], nan, default, *spent)
-    each = seed_values(study, found.trial)
-    sd = statistics.stdev(each) if len(each) > 1 else nan
+    values = seed_values(study, judgement.trial)
+    sd = statistics.stdev(values) if len(values) > 1 else nan
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
     done = study.trials["value"].dropna().astype(float) if done.empty else done
     single = float(done.min() if study.minimise else done.max())
-    best, value, seeds = found.trial, found.value, found.seeds
-    return Standing(study, name, best, value, sd, seeds, each, single, default, *spent)
+    best, value, seeds = judgement.trial, judgement.value, judgement.seeds
+    return Standing(study, name, best, value, sd, seeds, values, single, default, *spent)
 
 
 def meaning(study: Results) -> tuple[str, ...]:
@@ -70,38 +70,38 @@ def meaning(study: Results) -> tuple[str, ...]:
 
 def groups(studies: list[Results]) -> list[Group]:
     """Studies by what their values mean, in the order they come."""
-    found: dict[tuple[str, ...], list[str]] = {}
+    names: dict[tuple[str, ...], list[str]] = {}
     for study in studies:
         name = str(study.info.get("name", study.folder.root.name))
-        found.setdefault(meaning(study), []).append(name)
+        names.setdefault(meaning(study), []).append(name)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return [
         Group(letters[at] if at < len(letters) else f"{at + 1}", key, names)
-        for at, (key, names) in enumerate(found.items())
+        for at, (key, names) in enumerate(names.items())
     ]
 
 
-def warnings(found: list[Group]) -> list[str]:
+def warnings(groups: list[Group]) -> list[str]:
     """Why values of different groups do not compare, in words; empty with one group."""
-    if len(found) < 2:
+    if len(groups) < 2:
         return []
     differ = [
         word
         for place, word in enumerate(("metric", "protocol of measurement", "data"))
-        if len({group.key[place] for group in found}) > 1
+        if len({group.key[place] for group in groups}) > 1
     ]
     text = " and ".join(differ)
-    letters = ", ".join(group.letter for group in found)
+    letters = ", ".join(group.letter for group in groups)
     return [f"Values of different groups ({letters}) are not comparable: another {text}."]
 
 
 def best_so_far(study: Results) -> pd.DataFrame:
     """One row per improvement: seconds of training of all trials so far, best, trial."""
     table = progress_table(study)
-    known = table[table["best"].notna()]
-    steps = known[known["best"] != known["best"].shift()]
+    measured = table[table["best"].notna()]
+    steps = measured[measured["best"] != measured["best"].shift()]
     rows = steps[["compute", "best", "trial"]]
-    if len(known):  # the line goes on to the end
-        last = table.iloc[[-1]][["compute", "best", "trial"]].assign(best=known["best"].iloc[-1])
+    if len(measured):  # the line goes on to the end
+        last = table.iloc[[-1]][["compute", "best", "trial"]].assign(best=measured["best"].iloc[-1])
         rows = pd.concat([rows, last])
     return rows.rename(columns={"compute": "seconds"}).reset_index(drop=True)

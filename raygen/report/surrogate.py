@@ -102,8 +102,8 @@ def fit(study: Results) -> Surrogate | None:
     values = np.log(values) if log else values
     mean, sd = float(values.mean()), float(values.std()) or 1.0
     target = (values - mean) / sd
-    known = encode(chosen, trials)
-    distances = _distances(known, known, chosen)
+    points = encode(chosen, trials)
+    distances = _distances(points, points, chosen)
     best = _Choice(-math.inf, np.full(len(chosen), 0.25), 0.6, 0.1)
     for _ in range(SWEEPS):
         for length in LENGTHS:
@@ -120,7 +120,7 @@ def fit(study: Results) -> Surrogate | None:
     left_out = _left_out(kernel, target, best.noise)
     r2 = 1 - float(np.mean((left_out - target) ** 2)) / float(np.mean(target**2) or 1.0)
     model = Surrogate(
-        chosen, known, best.relevance, best.length, weights, mean, sd, log, r2, len(target)
+        chosen, points, best.relevance, best.length, weights, mean, sd, log, r2, len(target)
     )
     return model._replace(near=_near(study, model, scale))
 

@@ -20,28 +20,28 @@ SPACES = ("pixels", "features")
 
 def augment_section(study: Results) -> tuple[str, str]:
     """Whether generated images help to train a classifier."""
-    found = _read(study, "augment")
-    if found is None:
+    outcome = _read(study, "augment")
+    if outcome is None:
         return _missing(study, "augment", "Whether generated images help a classifier")
     try:
-        return _augment_lead(found), _augment_tables(found)
+        return _augment_lead(outcome), _augment_tables(outcome)
     except (KeyError, TypeError, ValueError, IndexError):
         return f"{UseFolder(study.folder.root).augment.name} is not readable.", ""
 
 
 def audit_section(study: Results) -> tuple[str, str]:
     """Whether generated images are copies of training images."""
-    found = _read(study, "audit")
-    if found is None:
+    outcome = _read(study, "audit")
+    if outcome is None:
         return _missing(study, "audit", "Whether generated images copy training images")
     try:
-        return _audit_lead(found), _audit_table(found) + _pairs(study)
+        return _audit_lead(outcome), _audit_table(outcome) + _pairs(study)
     except (KeyError, TypeError, ValueError, IndexError):
         return f"{UseFolder(study.folder.root).audit.name} is not readable.", ""
 
 
-def _augment_lead(found: dict[str, Any]) -> str:
-    rows = {(arm["fraction"], arm["arm"]): arm for arm in found["arms"]}
+def _augment_lead(outcome: dict[str, Any]) -> str:
+    rows = {(arm["fraction"], arm["arm"]): arm for arm in outcome["arms"]}
     parts = []
     for fraction in sorted({fraction for fraction, _ in rows}):
         gain = rows[fraction, "gain"]
@@ -49,7 +49,7 @@ def _augment_lead(found: dict[str, Any]) -> str:
             f"{_verdict(gain)} with {_fraction(fraction)} of the real labels ({_signed(gain)})"
         )
     # "helps …, makes no certain difference …"
-    train, real = found["gan_train"]["mean"], rows[max(f for f, _ in rows), "real"]["mean"]
+    train, real = outcome["gan_train"]["mean"], rows[max(f for f, _ in rows), "real"]["mean"]
     return (
         f"Adding generated images {', '.join(parts)}; a classifier of generated images alone is "
         f"right on {percent(train)} of the real test images, one of real images on {percent(real)}."
@@ -64,9 +64,9 @@ def _verdict(gain: dict[str, Any]) -> str:
     return "harms" if gain["high"] < 0 else "makes no certain difference"
 
 
-def _augment_tables(found: dict[str, Any]) -> str:
-    rows = {(arm["fraction"], arm["arm"]): arm for arm in found["arms"]}
-    settings = found["settings"]
+def _augment_tables(outcome: dict[str, Any]) -> str:
+    rows = {(arm["fraction"], arm["arm"]): arm for arm in outcome["arms"]}
+    settings = outcome["settings"]
     body = [
         [_fraction(fraction), *(_accuracy(rows[fraction, arm]) for arm in ARMS),
          _signed(rows[fraction, "gain"])]
@@ -74,14 +74,14 @@ def _augment_tables(found: dict[str, Any]) -> str:
     ]  # fmt: skip
     first = _table(["real labels", *ARMS.values(), "gain"], body)
     classes = [
-        [one["class"], *(_share(one[key]) for key in (*ARMS, "gan_test"))]
-        for one in sorted(found["classes"], key=_loss, reverse=True)
+        [row["class"], *(_share(row[key]) for key in (*ARMS, "gan_test"))]
+        for row in sorted(outcome["classes"], key=_loss, reverse=True)
     ]
     second = _table(["class", *ARMS.values(), "GAN-test"], classes)
     labels = (
         "Images have the labels they were drawn for; the generator itself learnt from all real "
         "labels, so a gain with few of them is in part knowledge of the others."
-        if found["labels"] == "conditional"
+        if outcome["labels"] == "conditional"
         else "The model knows no classes: a classifier of the real part labelled its images "
         "(pseudo-labels), and there is no GAN-test."
     )
@@ -95,13 +95,13 @@ def _augment_tables(found: dict[str, Any]) -> str:
     )
     return (
         f'{first}<h3>By class, all real labels, worst first</h3>{second}<p class="note">'
-        f"{escape(note)} {_model(found)}</p>"
+        f"{escape(note)} {_model(outcome)}</p>"
     )
 
 
-def _audit_lead(found: dict[str, Any]) -> str:
-    tests = [found["tests"][name] for name in SPACES]
-    count = found["settings"]["samples"]
+def _audit_lead(outcome: dict[str, Any]) -> str:
+    tests = [outcome["tests"][name] for name in SPACES]
+    count = outcome["settings"]["samples"]
     raised = [
         name for name, test in zip(SPACES, tests, strict=True)
         if test["near_duplicates"]["p"] < 0.01
@@ -136,8 +136,8 @@ def _audit_lead(found: dict[str, Any]) -> str:
     return f"{text}; these tests saw no copying of whole images."
 
 
-def _audit_table(found: dict[str, Any]) -> str:
-    tests = [found["tests"][name] for name in SPACES]
+def _audit_table(outcome: dict[str, Any]) -> str:
+    tests = [outcome["tests"][name] for name in SPACES]
     rows: list[list[str]] = [
         ["near duplicates of a training image", "1 %",
          *(_range(test["near_duplicates"], "rate") for test in tests)],
@@ -153,22 +153,22 @@ def _audit_table(found: dict[str, Any]) -> str:
          *(f"{test['copying']['z']:.2f} (p {test['copying']['p']:.2g})" for test in tests)],
     ]  # fmt: skip
     table = _table(["test", "expected", *SPACES], rows)
-    member = found["membership"]
-    said = f"Membership: not tested ({found['membership_of'].get('why_not', '')})."
+    member = outcome["membership"]
+    said = f"Membership: not tested ({outcome['membership_of'].get('why_not', '')})."
     if member:
         said = (
             f"Membership by the {member['by']}: AUC {member['auc']:.3f} "
             f"({member['low']:.3f} to {member['high']:.3f}), 0.5 by chance."
         )
-    mirrored = " Mirror images count, too." if found["settings"]["flip"] else ""
+    mirrored = " Mirror images count, too." if outcome["settings"]["flip"] else ""
     note = (
-        f"{said} Compared with {found['data']['train']} training and "
-        f"{found['settings']['held_out']} held-out images, features of raygen's classifier "
-        f"(test accuracy {percent(found['encoder_test_accuracy'])}).{mirrored} A near duplicate "
+        f"{said} Compared with {outcome['data']['train']} training and "
+        f"{outcome['settings']['held_out']} held-out images, features of raygen's classifier "
+        f"(test accuracy {percent(outcome['encoder_test_accuracy'])}).{mirrored} A near duplicate "
         "lies nearer to a training image than 1 % of the held-out images do. Not tested: copies "
         "of parts of images, other attacks, other samples."
     )
-    return f'{table}<p class="note">{escape(note)} {_model(found)}</p>'
+    return f'{table}<p class="note">{escape(note)} {_model(outcome)}</p>'
 
 
 def _pairs(study: Results) -> str:
@@ -193,12 +193,12 @@ def _read(study: Results, kind: str) -> dict[str, Any] | None:
     """The result, or None without one; an empty one if it cannot be read."""
     path = UseFolder(study.folder.root).root / f"{kind}.json"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) and found.get("kind") == kind else {}
+    return content if isinstance(content, dict) and content.get("kind") == kind else {}
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:
@@ -212,8 +212,8 @@ def _table(head: list[str], rows: list[list[str]]) -> str:
     return scroll(f"table by {head[0]}", table)
 
 
-def _model(found: dict[str, Any]) -> str:
-    model = found["model"]
+def _model(outcome: dict[str, Any]) -> str:
+    model = outcome["model"]
     trial = "" if model["trial"] is None else f"trial {model['trial']}, "
     return escape(f"Checkpoint: {trial}{model['checkpoint']} {model['checkpoint_hash']}.")
 
@@ -226,10 +226,10 @@ def _accuracy(arm: dict[str, Any]) -> str:
     return _range(arm, "mean")
 
 
-def _range(each: dict[str, Any], key: str) -> str:
-    if each["low"] is None:
-        return _share(each[key])
-    return f"{_share(each[key])} ({_share(each['low'])} to {_share(each['high'])})"
+def _range(estimate: dict[str, Any], key: str) -> str:
+    if estimate["low"] is None:
+        return _share(estimate[key])
+    return f"{_share(estimate[key])} ({_share(estimate['low'])} to {_share(estimate['high'])})"
 
 
 def _signed(gain: dict[str, Any]) -> str:
@@ -242,5 +242,5 @@ def _share(value: float | None) -> str:
     return "—" if value is None else f"{value * 100:.1f} %"
 
 
-def _loss(one: dict[str, Any]) -> float:
-    return (one["real"] or 0.0) - (one["generated"] or 0.0)
+def _loss(row: dict[str, Any]) -> float:
+    return (row["real"] or 0.0) - (row["generated"] or 0.0)

@@ -32,25 +32,25 @@ def write_versus(paths: list[Path], output: Path | None = None) -> Path:
     """
     if len(paths) < 2:
         raise InputError("a comparison needs two studies or more")
-    found = [standing(load_results(path)) for path in paths]
+    summaries = [standing(load_results(path)) for path in paths]
     name = "-".join(path.resolve().name for path in paths)
     target = output or Path("reports") / f"{name}.html"
-    write_text(target, render(found))
+    write_text(target, render(summaries))
     return target
 
 
-def render(found: list[Standing]) -> str:
+def render(summaries: list[Standing]) -> str:
     """The whole page."""
-    names = _names(found)
-    kinds = groups([one.study for one in found])
+    names = _names(summaries)
+    kinds = groups([summary.study for summary in summaries])
     notes = "".join(f'<p class="warning">! {escape(text)}</p>' for text in warnings(kinds))
-    lead = _lead(found, names, comparable=len(kinds) == 1)
-    figure = versus_figure(_steps(found, names), found[0].study.info)
+    lead = _lead(summaries, names, comparable=len(kinds) == 1)
+    figure = versus_figure(_steps(summaries, names), summaries[0].study.info)
     parts = [
-        ("progress", "Best so far against compute", _progress_lead(found, names),
+        ("progress", "Best so far against compute", _progress_lead(summaries, names),
          chart("versus", "Best so far against compute", lead)),
-        ("facts", "In numbers", "What each study is, found and cost.", _facts(found, names)),
-        ("best", "Best configurations", _differ(found), _configurations(found, names)),
+        ("facts", "In numbers", "What each study is, found and cost.", _facts(summaries, names)),
+        ("best", "Best configurations", _differ(summaries), _configurations(summaries, names)),
     ]  # fmt: skip
     body = "".join(
         f'<section id="{key}" aria-labelledby="title-{key}"><h2 id="title-{key}">{title}</h2>'
@@ -95,39 +95,43 @@ def versus_figure(steps: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
     return figure
 
 
-def _names(found: list[Standing]) -> list[str]:
+def _names(summaries: list[Standing]) -> list[str]:
     """The names of the studies, with the folder where two are called the same."""
-    names = [one.name for one in found]
+    names = [summary.name for summary in summaries]
     return [
-        f"{name} ({one.study.folder.root})" if names.count(name) > 1 else name
-        for name, one in zip(names, found, strict=True)
+        f"{name} ({summary.study.folder.root})" if names.count(name) > 1 else name
+        for name, summary in zip(names, summaries, strict=True)
     ]
 
 
-def _steps(found: list[Standing], names: list[str]) -> pd.DataFrame:
+def _steps(summaries: list[Standing], names: list[str]) -> pd.DataFrame:
     """Steps of all studies with the first one's metric."""
     parts = [
-        best_so_far(one.study).assign(name=name)
-        for one, name in zip(found, names, strict=True)
-        if one.study.metric == found[0].study.metric
+        best_so_far(summary.study).assign(name=name)
+        for summary, name in zip(summaries, names, strict=True)
+        if summary.study.metric == summaries[0].study.metric
     ]
     return pd.concat(parts, ignore_index=True)
 
 
-def _lead(found: list[Standing], names: list[str], comparable: bool) -> str:
+def _lead(summaries: list[Standing], names: list[str], comparable: bool) -> str:
     if not comparable:
         return "These studies measured different things: their values do not compare."
-    known = [(one, name) for one, name in zip(found, names, strict=True) if one.best is not None]
-    if len(known) < 2:
+    valued = [
+        (summary, name)
+        for summary, name in zip(summaries, names, strict=True)
+        if summary.best is not None
+    ]
+    if len(valued) < 2:
         return "Fewer than two of these studies have a value: nothing to compare yet."
-    first = found[0].study
-    if len({_configuration(one) for one, _ in known}) == 1:
-        values = ", ".join(f"{name} {_value(one)}" for one, name in known)
+    first = summaries[0].study
+    if len({_configuration(summary) for summary, _ in valued}) == 1:
+        values = ", ".join(f"{name} {_value(summary)}" for summary, name in valued)
         return f"All found the same configuration; {short_metric(first.metric)}: {values}."
-    replicated = all(one.seeds for one, _ in known)
-    level = {name: one.value if replicated else one.single for one, name in known}
-    order = sorted(known, key=lambda pair: level[pair[1]], reverse=not first.minimise)
-    (one, name), (other, second) = order[:2]
+    replicated = all(summary.seeds for summary, _ in valued)
+    level = {name: summary.value if replicated else summary.single for summary, name in valued}
+    order = sorted(valued, key=lambda pair: level[pair[1]], reverse=not first.minimise)
+    (best, name), (other, second) = order[:2]
     metric = short_metric(first.metric)
     values = f"{metric} {number(level[name])} against {number(level[second])} of {second}"
     if not replicated:
@@ -135,7 +139,7 @@ def _lead(found: list[Standing], names: list[str], comparable: bool) -> str:
         if level[name] == level[second]:
             return f"{name} and {second} are level: {metric} {number(level[name])}, {basis}."
         return f"{name} is ahead: {values}; {basis}, so the order may be chance."
-    low, high = unpaired(one.each, other.each)
+    low, high = unpaired(best.each, other.each)
     if low > 0 or high < 0:
         better = gain(first, level[name], level[second])
         span = f"95 % interval of the difference {number(low)} to {number(high)}"
@@ -146,18 +150,19 @@ def _lead(found: list[Standing], names: list[str], comparable: bool) -> str:
     return f"{name} is ahead: {values}; too few seeds to say whether that is chance."
 
 
-def _configuration(one: Standing) -> tuple[str, ...]:
+def _configuration(summary: Standing) -> tuple[str, ...]:
     """The settings of the best trial as text, equal for equal configurations."""
     return tuple(
-        f"{name}={_read(one.study, one.best, name)}" for name in sorted(one.study.settings)
+        f"{name}={_read(summary.study, summary.best, name)}"
+        for name in sorted(summary.study.settings)
     )
 
 
-def _progress_lead(found: list[Standing], names: list[str]) -> str:
+def _progress_lead(summaries: list[Standing], names: list[str]) -> str:
     """Who was ahead when the one that trained least had spent its time."""
-    minimise, metric = found[0].study.minimise, found[0].study.metric
-    same = [pair for pair in zip(found, names, strict=True) if pair[0].study.metric == metric]
-    ends = {name: best_so_far(one.study) for one, name in same}
+    minimise, metric = summaries[0].study.minimise, summaries[0].study.metric
+    same = [pair for pair in zip(summaries, names, strict=True) if pair[0].study.metric == metric]
+    ends = {name: best_so_far(summary.study) for summary, name in same}
     ends = {name: steps for name, steps in ends.items() if len(steps)}
     if len(ends) < 2:
         return "Fewer than two of these studies have a value."
@@ -166,60 +171,66 @@ def _progress_lead(found: list[Standing], names: list[str]) -> str:
     for name, steps in ends.items():
         before = steps[steps["seconds"] <= spent]
         seen[name] = float(before["best"].iloc[-1]) if len(before) else math.nan
-    known = {name: value for name, value in seen.items() if not math.isnan(value)}
-    if not known:
+    valued = {name: value for name, value in seen.items() if not math.isnan(value)}
+    if not valued:
         return f"None had a value after {duration(spent)} of training."
-    ahead = (min if minimise else max)(known, key=known.__getitem__)
+    ahead = (min if minimise else max)(valued, key=valued.__getitem__)
     values = ", ".join(f"{name} {number(value)}" for name, value in seen.items())
-    if len(known) > 1 and len(set(known.values())) == 1:
+    if len(valued) > 1 and len(set(valued.values())) == 1:
         return f"After {duration(spent)} of training they were level: {values}."
     return f"After {duration(spent)} of training, {ahead} was ahead: {values}."
 
 
-def _value(one: Standing) -> str:
-    spread = f" ± {number(one.sd, 2)}" if one.sd == one.sd else ""
-    return f"{number(one.value)}{spread}"
+def _value(summary: Standing) -> str:
+    spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""
+    return f"{number(summary.value)}{spread}"
 
 
-def _facts(found: list[Standing], names: list[str]) -> str:
+def _facts(summaries: list[Standing], names: list[str]) -> str:
     facts = {
-        "state": lambda one: str(one.study.info["state"]),
-        "metric": lambda one: short_metric(one.study.metric),
-        "protocol": lambda one: str(
-            (one.study.info.get("protocol_of") or {}).get(one.study.metric, ABSENT)
+        "state": lambda summary: str(summary.study.info["state"]),
+        "metric": lambda summary: short_metric(summary.study.metric),
+        "protocol": lambda summary: str(
+            (summary.study.info.get("protocol_of") or {}).get(summary.study.metric, ABSENT)
         ),
-        "data": lambda one: str((one.study.info.get("data") or {}).get("name", ABSENT)),
-        "sampler": lambda one: str((one.study.info.get("sampler") or {}).get("name", ABSENT)),
-        "scheduler": lambda one: str((one.study.info.get("scheduler") or {}).get("name", ABSENT)),
-        "trials": lambda one: str(len(one.study.trials)),
-        "completed": lambda one: str(int((one.study.trials["state"] == "completed").sum())),
-        "training time": lambda one: duration(one.seconds),
-        "images (kimg)": lambda one: number(one.kimg),
-        "default": lambda one: number(one.default),
+        "data": lambda summary: str((summary.study.info.get("data") or {}).get("name", ABSENT)),
+        "sampler": lambda summary: str(
+            (summary.study.info.get("sampler") or {}).get("name", ABSENT)
+        ),
+        "scheduler": lambda summary: str(
+            (summary.study.info.get("scheduler") or {}).get("name", ABSENT)
+        ),
+        "trials": lambda summary: str(len(summary.study.trials)),
+        "completed": lambda summary: str(int((summary.study.trials["state"] == "completed").sum())),
+        "training time": lambda summary: duration(summary.seconds),
+        "images (kimg)": lambda summary: number(summary.kimg),
+        "default": lambda summary: number(summary.default),
         "best": _value,
-        "rests on": lambda one: counted(one.seeds, "other seed") if one.seeds else "one seed",
+        "rests on": lambda summary: (
+            counted(summary.seeds, "other seed") if summary.seeds else "one seed"
+        ),
     }
-    rows = [[name, *(read(one) for one in found)] for name, read in facts.items()]
+    rows = [[name, *(read(summary) for summary in summaries)] for name, read in facts.items()]
     return html_table(["", *names], rows)
 
 
-def _differ(found: list[Standing]) -> str:
-    names = _settings(found)
+def _differ(summaries: list[Standing]) -> str:
+    names = _settings(summaries)
     differ = sum(len(set(values)) > 1 for values in names.values())
     return f"The best trials differ in {differ} of {len(names)} settings."
 
 
-def _configurations(found: list[Standing], names: list[str]) -> str:
+def _configurations(summaries: list[Standing], names: list[str]) -> str:
     heads, pictures = "", ""
-    for one, name in zip(found, names, strict=True):
-        trial = "no value" if one.best is None else f"trial {one.best}"
+    for summary, name in zip(summaries, names, strict=True):
+        trial = "no value" if summary.best is None else f"trial {summary.best}"
         heads += f'<th scope="col">{escape(name)}<span class="rank">{trial}</span></th>'
-        pictures += f"<td>{picture_html(_best_picture(one), f'{name}, {trial}')}</td>"
+        pictures += f"<td>{picture_html(_best_picture(summary), f'{name}, {trial}')}</td>"
     rows = "".join(
         f'<tr><th scope="row"><code>{escape(key)}</code></th>'
         + "".join(f"<td>{escape(value)}</td>" for value in values)
         + "</tr>"
-        for key, values in _settings(found).items()
+        for key, values in _settings(summaries).items()
         if len(set(values)) > 1
     )
     return (
@@ -230,17 +241,19 @@ def _configurations(found: list[Standing], names: list[str]) -> str:
     )
 
 
-def _best_picture(one: Standing) -> Any:
-    if one.best is None:
+def _best_picture(summary: Standing) -> Any:
+    if summary.best is None:
         return None
-    at = one.study.trials.set_index("trial")["best_kimg"].to_dict()[one.best]
-    return sample_picture(one.study, one.best, float(at))
+    at = summary.study.trials.set_index("trial")["best_kimg"].to_dict()[summary.best]
+    return sample_picture(summary.study, summary.best, float(at))
 
 
-def _settings(found: list[Standing]) -> dict[str, list[str]]:
+def _settings(summaries: list[Standing]) -> dict[str, list[str]]:
     """Every setting of any best trial, as text in each."""
-    names = dict.fromkeys(name for one in found for name in one.study.settings)
-    return {name: [_read(one.study, one.best, name) for one in found] for name in names}
+    names = dict.fromkeys(name for summary in summaries for name in summary.study.settings)
+    return {
+        name: [_read(summary.study, summary.best, name) for summary in summaries] for name in names
+    }
 
 
 def _read(study: Results, trial: int | None, name: str) -> str:

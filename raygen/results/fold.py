@@ -77,7 +77,7 @@ def fold(folder: StudyFolder, records: Iterable[Record]) -> Results:
             case Open() | Reopen():
                 info = _opened(info, record)
                 objective = objectives_of(info)[0]
-                trials.objectives = [each["metric"] for each in objectives_of(info)]
+                trials.objectives = [entry["metric"] for entry in objectives_of(info)]
                 trials.minimise = objective["direction"] == "minimize"
                 for run in under_way.values():  # the session before died with them
                     run.update(state="interrupted", stop=now)
@@ -229,9 +229,9 @@ def _round(record: Round) -> dict[str, Any]:
 
 def _measured(info: dict[str, Any], protocols: Mapping[str, str]) -> None:
     for metric, digest in protocols.items():
-        found = info.setdefault("protocols_of", {}).setdefault(metric, [])
-        if digest not in found:
-            found.append(digest)
+        digests = info.setdefault("protocols_of", {}).setdefault(metric, [])
+        if digest not in digests:
+            digests.append(digest)
         info["protocol_of"][metric] = digest
 
 

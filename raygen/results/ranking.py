@@ -144,8 +144,10 @@ def pareto(study: Results) -> list[int]:
     """
     done = study.trials.loc[study.trials["state"] == "completed", "trial"]
     table = study.values[study.values["trial"].isin(done)].dropna()
-    signs = [1 if each["direction"] == "minimize" else -1 for each in study.objectives]
-    points = table[[each["metric"] for each in study.objectives]].to_numpy(dtype=float) * signs
+    signs = [1 if objective["direction"] == "minimize" else -1 for objective in study.objectives]
+    points = (
+        table[[objective["metric"] for objective in study.objectives]].to_numpy(dtype=float) * signs
+    )
     free = [
         not ((points <= point).all(axis=1) & (points < point).any(axis=1)).any() for point in points
     ]
@@ -166,7 +168,7 @@ def finalists(study: Results) -> pd.DataFrame:
     values = _replicated(study)
     chosen = [*study.info.get("finals", []), *study.replicates["of"]]
     numbers = [int(trial) for trial in dict.fromkeys(chosen)]
-    found = posterior({trial: values.get(trial, []) for trial in numbers}, study.minimise)
+    belief = posterior({trial: values.get(trial, []) for trial in numbers}, study.minimise)
     raced = {int(trial): p for trial, p in study.info.get("race", {}).get("best", {}).items()}
     single = dict(zip(study.trials["trial"], study.trials["value"], strict=True))
     rows = []
@@ -178,8 +180,8 @@ def finalists(study: Results) -> pd.DataFrame:
                 "trial": trial,
                 "single": single.get(trial, math.nan),
                 "seeds": len(values.get(trial, [])),
-                **{name: getattr(found, name)[trial] for name in ("mean", "sd", "low", "high")},
-                "best": raced.get(trial, found.best[trial]),
+                **{name: getattr(belief, name)[trial] for name in ("mean", "sd", "low", "high")},
+                "best": raced.get(trial, belief.best[trial]),
                 "collapsed": (states == "diverged").sum() / judged if judged else math.nan,
             }
         )
@@ -195,15 +197,15 @@ def full_measurements(study: Results) -> pd.DataFrame:
     """
     protocols = study.info.get("protocols") or {}
     rows = []
-    for trial, told in study.info.get("full", {}).items():
-        for metric, found in told["values"].items():
-            digest = told["protocols"][metric]
+    for trial, result in study.info.get("full", {}).items():
+        for metric, value in result["values"].items():
+            digest = result["protocols"][metric]
             rows.append(
                 {
                     "trial": int(trial),
                     "metric": metric,
-                    **{k: math.nan if found[k] is None else found[k] for k in ("value", "sd")},
-                    "seeds": len(found["each"]),
+                    **{k: math.nan if value[k] is None else value[k] for k in ("value", "sd")},
+                    "seeds": len(value["each"]),
                     "samples": protocols.get(digest, {}).get("samples"),
                     "protocol": digest,
                 }

@@ -326,8 +326,8 @@ class Controller:
     def draw(self) -> tuple[Draw, str]:
         """Draw the next configuration, and say by what; nothing changes."""
         number = len(self.trials)
-        mine = number >= len(self.study.start) and self.pointed < len(self.points)
-        return self.sampler.draw(number, self.points[self.pointed] if mine else None)
+        explores = number >= len(self.study.start) and self.pointed < len(self.points)
+        return self.sampler.draw(number, self.points[self.pointed] if explores else None)
 
     def _new(self) -> TrialState:
         number = len(self.trials)

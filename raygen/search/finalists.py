@@ -82,18 +82,18 @@ class Race:
             if state == "completed" and objectives is not None:
                 values[of].append(objectives[0])
         # One that fails more often than not cannot win by the few values that it has.
-        known = {n: got for n, got in values.items() if 2 * len(got) >= max(ended[n], 1)}
-        belief = posterior(known, self.minimise)
+        reliable = {n: got for n, got in values.items() if 2 * len(got) >= max(ended[n], 1)}
+        belief = posterior(reliable, self.minimise)
         # nan while no finalist has two values: then nothing is known, and nobody is dropped.
-        best = {n: belief.best[n] for n in known if not math.isnan(belief.best[n])}
+        best = {n: belief.best[n] for n in reliable if not math.isnan(belief.best[n])}
         # Out are those without a claim, and those that are hardly ever the best.
         hopeless = (1 - self.confidence) / len(self.finalists)
-        dropped = [n for n in self.alive if n not in known or best.get(n, 1.0) < hopeless]
+        dropped = [n for n in self.alive if n not in reliable or best.get(n, 1.0) < hopeless]
         leader = max(best.values(), default=0.0)
         decided = len(self.finalists) > 1 and leader >= self.confidence
         return Round(
             seeds=self.rounds,
-            means={n: sum(values) / len(values) for n, values in known.items()},
+            means={n: sum(values) / len(values) for n, values in reliable.items()},
             best=dict(best),
             dropped=dropped,
             settled=decided or self.rounds >= self.seeds or len(dropped) == len(self.alive),

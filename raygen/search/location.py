@@ -34,12 +34,12 @@ def place_study(
 
     chosen = name or stem
     if kept is not None:
-        there = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
+        exists_already = bool(kept.sizes(f"{chosen}/{JOURNAL}"))
     else:
-        there = StudyFolder(Path(place(chosen))).journal.exists()
-    if resume == "must" and not there and not journal:
+        exists_already = StudyFolder(Path(place(chosen))).journal.exists()
+    if resume == "must" and not exists_already and not journal:
         raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
-    if not (there and resume != "never"):
+    if not (exists_already and resume != "never"):
         if name and exists(name):
             said = f"{place(name)}: exists already"
             raise InputError(f"{said}; choose another --name, or remove it")

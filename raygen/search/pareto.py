@@ -12,14 +12,14 @@ def dominates(a: Sequence[float], b: Sequence[float]) -> bool:
 def fronts(points: Sequence[Sequence[float]]) -> list[list[int]]:
     """Sort points (all minimised) into fronts: the non-dominated, then those of the rest, …"""
     above = [sum(dominates(other, point) for other in points) for point in points]
-    rest, found = set(range(len(points))), []
+    rest, fronts = set(range(len(points))), []
     while rest:
         front = sorted(i for i in rest if above[i] == 0)
-        found.append(front)
+        fronts.append(front)
         rest -= set(front)
         for i in rest:
             above[i] -= sum(dominates(points[j], points[i]) for j in front)
-    return found
+    return fronts
 
 
 def crowding(points: Sequence[Sequence[float]], front: Sequence[int]) -> dict[int, float]:

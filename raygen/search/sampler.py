@@ -87,8 +87,8 @@ class Sampler:
             # They give each trial its generation as they sample it, and keep who its parents were.
             sampler = make_sampler(self.spec, self.space, self.seed, number, 0)
             frozen = self.storage.get_trial(identity)
-            known = sampler.infer_relative_search_space(self.study, frozen)
-            sampler.sample_relative(self.study, frozen, known)
+            relative = sampler.infer_relative_search_space(self.study, frozen)
+            sampler.sample_relative(self.study, frozen, relative)
         self.trials[number] = trial
         self.drawn.add(_key(params))
         if self._mirror:
@@ -106,10 +106,10 @@ class Sampler:
             self.trials[number].report(values[0], int(kimg * 1000))
             if self._mirror:
                 self._mirror.report(number, kimg, values[0])
-        known = self.worst or values
+        worst = self.worst or values
         pick = {"minimize": max, "maximize": min}
         self.worst = [
-            pick[way](pair) for way, *pair in zip(self.directions, known, values, strict=True)
+            pick[way](pair) for way, *pair in zip(self.directions, worst, values, strict=True)
         ]
 
     def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
@@ -146,8 +146,8 @@ class Sampler:
 
     def _author(self) -> str:
         random = self.spec.name in ("tpe", "gp")
-        told = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        early = random and len(told) < self.spec.startup_trials
+        completed = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        early = random and len(completed) < self.spec.startup_trials
         return "startup" if early else self.spec.name
 
 
@@ -159,27 +159,32 @@ def make_sampler(
     Raises:
         InputError: it needs a package that is not installed.
     """
-    own = derive(seed, "sampler", number, attempt)
+    derived = derive(seed, "sampler", number, attempt)
     with warnings.catch_warnings():
         # `group` is what makes a multivariate TPE sample conditional branches jointly.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match spec.name:
             case "random":
-                return optuna.samplers.RandomSampler(seed=own)
+                return optuna.samplers.RandomSampler(seed=derived)
             case "quasi_random":
                 return QuasiRandom(parameters(space), seed, number)
             case "nsga2":
-                return optuna.samplers.NSGAIISampler(population_size=spec.population, seed=own)
+                return optuna.samplers.NSGAIISampler(population_size=spec.population, seed=derived)
             case "nsga3":
-                return optuna.samplers.NSGAIIISampler(population_size=spec.population, seed=own)
+                return optuna.samplers.NSGAIIISampler(population_size=spec.population, seed=derived)
             case "gp":
                 try:
-                    return optuna.samplers.GPSampler(seed=own, n_startup_trials=spec.startup_trials)
+                    return optuna.samplers.GPSampler(
+                        seed=derived, n_startup_trials=spec.startup_trials
+                    )
                 except ImportError as error:
                     raise InputError("sampler.name: gp needs scipy: uv sync --extra gp") from error
             case "tpe":
                 return optuna.samplers.TPESampler(
-                    seed=own, n_startup_trials=spec.startup_trials, multivariate=True, group=True
+                    seed=derived,
+                    n_startup_trials=spec.startup_trials,
+                    multivariate=True,
+                    group=True,
                 )
 
 

@@ -118,5 +118,5 @@ def _comparable(study: Study, data: ImageData, assets: Mapping[str, Any], old: R
 
 
 def _values(study: Study, old: Results, number: int) -> list[float]:
-    found = old.values[old.values["trial"] == number]
-    return [float(found[metric].iloc[0]) for metric in study.spec.objectives]
+    values = old.values[old.values["trial"] == number]
+    return [float(values[metric].iloc[0]) for metric in study.spec.objectives]

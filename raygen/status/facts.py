@@ -48,7 +48,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     running = _running(study, kept, moment)
     live = state == "running"
     seconds = info["seconds"] + live * max(0.0, moment - (kept[-1].time or 0.0))
-    training = live * sum(each["silent"] for each in running)
+    training = live * sum(trial["silent"] for trial in running)
     advice = grace_advice(study)
     goes_on = state in ("interrupted", "failed", "crashed")
     return {
@@ -133,12 +133,12 @@ def _best(study: Results) -> dict[str, Any] | None:
     if order.empty:
         return None
     first = order.iloc[0]
-    found = {"trial": int(first["trial"]), "value": float(first["value"])}
-    found |= {"kimg": float(first["best_kimg"]), "state": str(first["state"])}
+    best = {"trial": int(first["trial"]), "value": float(first["value"])}
+    best |= {"kimg": float(first["best_kimg"]), "state": str(first["state"])}
     for row in finalists(study).to_dict("records"):
-        if row["trial"] == found["trial"] and row["seeds"]:
-            found |= {"mean": row["mean"], "seeds": row["seeds"]}
-    return found
+        if row["trial"] == best["trial"] and row["seeds"]:
+            best |= {"mean": row["mean"], "seeds": row["seeds"]}
+    return best
 
 
 def _model(study: Results) -> dict[str, Any] | None:

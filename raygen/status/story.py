@@ -46,8 +46,8 @@ def why(path: Path, trial: int, at: str | None = None) -> str:
     kept, _ = until(read_study(path, strict=True), at)
     numbers = {record.trial for record in kept if isinstance(record, Suggest)}
     if trial not in numbers:
-        there = f"trials 0 to {max(numbers)}" if numbers else "no trial yet"
-        raise InputError(f"--why {trial}: no such trial; there are {there}")
+        numbered = f"trials 0 to {max(numbers)}" if numbers else "no trial yet"
+        raise InputError(f"--why {trial}: no such trial; there are {numbered}")
     story = Story(StudyFolder(path), trial, kept)
     for place in range(len(kept)):
         story.hear(place)
@@ -214,7 +214,7 @@ def _known(study: Results) -> str:
     text = f"known by then: {len(ended)} ended trial{'' if len(ended) == 1 else 's'}"
     if len(ended):
         text += f" ({counted(ended['state'].value_counts().to_dict())})"
-    if taught := sum(each["told"] for each in study.info.get("warm", {}).values()):
+    if taught := sum(source["told"] for source in study.info.get("warm", {}).values()):
         text += f" and {taught} of earlier studies"
     order = ranked(study._replace(trials=ended))
     if len(order):

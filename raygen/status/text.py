@@ -6,33 +6,33 @@ from typing import Any
 from raygen.words import elapsed
 
 
-def status_text(found: Mapping[str, Any]) -> str:
+def status_text(facts: Mapping[str, Any]) -> str:
     """What `status` returned, for a terminal."""
-    metric = found["objective"]["metric"]
-    session = f", session {found['sessions']}" if found["sessions"] > 1 else ""
-    reason = f": {found['reason']}" if found["reason"] else ""
-    rows = [(found["study"], [f"{found['state']}, {elapsed(found['seconds'])}{session}{reason}"])]
-    rows.append(("trials", [counted(found["trials"]) or "none yet"]))
-    word = "running" if found["state"] == "running" else "unfinished"
-    rows.append((word, [_running_line(each) for each in found["running"]]))
-    if found["best"]:
-        rows.append(("best", [_best_line(metric, found["best"])]))
-    if found["model"]:
-        rows.append(("model", [_model_line(metric, found["model"])]))
-    if found["front"] is not None:
-        rows.append(("front", [", ".join(f"trial {trial}" for trial in found["front"]) or "none"]))
-    limits = [f"{n} {short(b['used'])} of {short(b['limit'])}" for n, b in found["budget"].items()]
+    metric = facts["objective"]["metric"]
+    session = f", session {facts['sessions']}" if facts["sessions"] > 1 else ""
+    reason = f": {facts['reason']}" if facts["reason"] else ""
+    rows = [(facts["study"], [f"{facts['state']}, {elapsed(facts['seconds'])}{session}{reason}"])]
+    rows.append(("trials", [counted(facts["trials"]) or "none yet"]))
+    word = "running" if facts["state"] == "running" else "unfinished"
+    rows.append((word, [_running_line(trial) for trial in facts["running"]]))
+    if facts["best"]:
+        rows.append(("best", [_best_line(metric, facts["best"])]))
+    if facts["model"]:
+        rows.append(("model", [_model_line(metric, facts["model"])]))
+    if facts["front"] is not None:
+        rows.append(("front", [", ".join(f"trial {trial}" for trial in facts["front"]) or "none"]))
+    limits = [f"{n} {short(b['used'])} of {short(b['limit'])}" for n, b in facts["budget"].items()]
     rows.append(("budget", [", ".join(limits)] if limits else []))
-    retries = found["retries"]
+    retries = facts["retries"]
     if retries["used"]:
         row = retries["in_a_row"]
         most = f", of one trial at most {row} in a row" if row else ""
         rows.append(("retries", [f"{retries['used']}{most}"]))
-    rows.append(("finalists", [_finalist_line(each) for each in found["finalists"]]))
-    if found["advice"]:
-        rows.append(("early values", [line for line in found["advice"].values() if line]))
-    if found["command"]:
-        rows.append(("go on with", [found["command"]]))
+    rows.append(("finalists", [_finalist_line(finalist) for finalist in facts["finalists"]]))
+    if facts["advice"]:
+        rows.append(("early values", [line for line in facts["advice"].values() if line]))
+    if facts["command"]:
+        rows.append(("go on with", [facts["command"]]))
     width = max(12, *(len(name) for name, lines in rows if lines)) + 2
     return "\n".join(
         f"{name if first else '':<{width}}{line}"
@@ -41,14 +41,14 @@ def status_text(found: Mapping[str, Any]) -> str:
     )
 
 
-def _running_line(each: Mapping[str, Any]) -> str:
-    full = f"/{each['budget']:g}" if each["budget"] else ""
-    repeats = f" (repeats trial {each['of']})" if each["of"] is not None else ""
-    attempt = f", attempt {each['attempt']}" if each["attempt"] > 1 else ""
-    node = f" on {each['node']}" if each["node"] else ""
+def _running_line(trial: Mapping[str, Any]) -> str:
+    full = f"/{trial['budget']:g}" if trial["budget"] else ""
+    repeats = f" (repeats trial {trial['of']})" if trial["of"] is not None else ""
+    attempt = f", attempt {trial['attempt']}" if trial["attempt"] > 1 else ""
+    node = f" on {trial['node']}" if trial["node"] else ""
     return (
-        f"trial {each['trial']}{repeats}  {each['kimg']:g}{full} kimg{node}{attempt}, "
-        f"last heard of {elapsed(each['silent'])} ago"
+        f"trial {trial['trial']}{repeats}  {trial['kimg']:g}{full} kimg{node}{attempt}, "
+        f"last heard of {elapsed(trial['silent'])} ago"
     )
 
 
@@ -72,26 +72,26 @@ def _model_line(metric: str, model: Mapping[str, Any]) -> str:
     return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 
-def _finalist_line(each: Mapping[str, Any]) -> str:
-    text = f"trial {each['trial']}  {short(each['single'])} in the search"
-    if not each["seeds"]:
+def _finalist_line(finalist: Mapping[str, Any]) -> str:
+    text = f"trial {finalist['trial']}  {short(finalist['single'])} in the search"
+    if not finalist["seeds"]:
         return f"{text}, no other seed yet"
-    text += f", {short(each['mean'])} over {each['seeds']} other seeds"
-    if each["low"] is not None:
-        text += f" (95 %: {short(each['low'])} to {short(each['high'])})"
-    if each["best"] is not None:
-        text += f", the best with probability {each['best']:.2f}"
-    return text + (f", {each['collapsed']:.0%} diverged" if each["collapsed"] else "")
+    text += f", {short(finalist['mean'])} over {finalist['seeds']} other seeds"
+    if finalist["low"] is not None:
+        text += f" (95 %: {short(finalist['low'])} to {short(finalist['high'])})"
+    if finalist["best"] is not None:
+        text += f", the best with probability {finalist['best']:.2f}"
+    return text + (f", {finalist['collapsed']:.0%} diverged" if finalist["collapsed"] else "")
 
 
 def measured(values: Mapping[str, Mapping[str, Any]]) -> str:
     """What a finalist's best weights are worth, measured in full."""
     parts = []
-    for metric, found in values.items():
-        error = f" ± {found['sd']:.2g}" if found["sd"] else ""
-        value = "not finite" if found["value"] is None else short(found["value"])
+    for metric, measured in values.items():
+        error = f" ± {measured['sd']:.2g}" if measured["sd"] else ""
+        value = "not finite" if measured["value"] is None else short(measured["value"])
         parts.append(f"{metric} {value}{error}")
-    draws = max(len(found["each"]) for found in values.values())
+    draws = max(len(measured["each"]) for measured in values.values())
     return f"{', '.join(parts)} over {draws} draw{'s' if draws > 1 else ''} of samples"
 
 

@@ -27,5 +27,5 @@ class Average:
         weight = 1.0 if half_life == 0 else 1 - 0.5 ** (images_added / half_life)
         average = get_ema_multi_avg_fn(1 - weight)  # one fused update for all parameters
         average(list(self.network.parameters()), list(source.parameters()), 0)
-        for mine, other in zip(self.network.buffers(), source.buffers(), strict=True):
-            mine.copy_(other)
+        for buffer, other in zip(self.network.buffers(), source.buffers(), strict=True):
+            buffer.copy_(other)

@@ -246,7 +246,7 @@ def _check_weights(path: Path, part: str, state: Mapping[Any, Any], network: nn.
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
             _fail(path, at, "is no plain tensor")
         if value.shape != outline.shape or value.dtype != outline.dtype:
-            has, must = (f"{_type(each)} {list(each.shape)}" for each in (value, outline))
+            has, must = (f"{_type(tensor)} {list(tensor.shape)}" for tensor in (value, outline))
             _fail(path, at, f"is {has}, but its model has {must}")
         # One number can stand for a billion: such a tensor is small in the file and nowhere else.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():

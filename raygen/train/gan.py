@@ -175,9 +175,9 @@ class GanLearner:
         assert self.trial.loss.penalty is not None
         self.discriminator.eval()
         penalty = PENALTIES[self.trial.loss.penalty]
-        found = penalty(lambda x: self.discriminator(x, labels), real, fake, mix)
+        penalised = penalty(lambda x: self.discriminator(x, labels), real, fake, mix)
         self.discriminator.train()
-        return found
+        return penalised
 
     def _train_generator(self, turn: Turn) -> Tensor:
         real, labels, noise, drawn, _ = turn

@@ -202,9 +202,9 @@ def _train_to(
             totals = {name: float(total) for name, total in sums.items()}
             losses = {name: total / steps for name, total in totals.items()}
             diverged = health.losses(losses)
-            told = diverged is None and not reached
-            told = told and beat(images, {"steps": steps, "sums": totals})
-            if agree(diverged is not None or told, learner.device):
+            stopping = diverged is None and not reached
+            stopping = stopping and beat(images, {"steps": steps, "sums": totals})
+            if agree(diverged is not None or stopping, learner.device):
                 if agree(diverged is not None, learner.device):
                     diverged = diverged or "a loss is not finite on another worker"
                 else:

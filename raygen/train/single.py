@@ -38,11 +38,11 @@ def train(
     require(job.metrics)
     state = load_full(folder.last, device) if resume else None
     if state is not None:
-        found = {"trial": state["trial"], "seed": state["seed"], "data": state["data"]}
+        stored = {"trial": state["trial"], "seed": state["seed"], "data": state["data"]}
         wanted = {"trial": job.trial.model_dump(), "seed": job.seed, "data": data.summary()}
         for key, value in wanted.items():
-            if found[key] != value:
-                raise InputError(f"{folder.last}: was trained with another {key}: {found[key]}")
+            if stored[key] != value:
+                raise InputError(f"{folder.last}: was trained with another {key}: {stored[key]}")
     evaluator = Evaluator(job.metrics, data, job.evaluation.samples, device)
     milestones = between(job.milestones, job.evaluation.every_kimg, job.kimg)
     samples_at = partial(job.evaluation.samples_at, rungs=job.rungs)

@@ -16,10 +16,10 @@ SEED = 11  # not that of the grid: these latents are looked at in pairs
 
 def views(learner: GanLearner | VaeLearner, held_out: Tensor) -> dict[str, Tensor]:
     """Uint8 images by name, in rows of 8, from the same latents and images at every milestone."""
-    found = {"interpolation": interpolation(learner)}
+    images = {"interpolation": interpolation(learner)}
     if isinstance(learner, VaeLearner):
-        found["reconstructions"] = reconstructions(learner, held_out[:REBUILT])
-    return found
+        images["reconstructions"] = reconstructions(learner, held_out[:REBUILT])
+    return images
 
 
 def interpolation(learner: GanLearner | VaeLearner) -> Tensor:
@@ -30,8 +30,8 @@ def interpolation(learner: GanLearner | VaeLearner) -> Tensor:
     """
     latents, labels = draw_latents(learner, SEED, 0, 2 * ROWS)
     angle = torch.linspace(0, math.pi / 2, FRAMES, device=latents.device)[None, :, None]
-    one, other = latents[:ROWS, None], latents[ROWS:, None]
-    between = torch.cos(angle) * one + torch.sin(angle) * other
+    start, other = latents[:ROWS, None], latents[ROWS:, None]
+    between = torch.cos(angle) * start + torch.sin(angle) * other
     # One class a row: between classes there is nothing.
     return learner.sample(between.flatten(0, 1), labels[:ROWS].repeat_interleave(FRAMES)).cpu()
 

@@ -28,20 +28,20 @@ def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) ->
         return
     controller.notify(Phase(f"measuring {_words(waiting)} afresh"))
     resources = shared.resources
-    task = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
+    measure = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
     reference = ray.put(shared)
-    running = {task.remote(reference, number, plan): number for number in waiting}  # pyright: ignore
+    running = {measure.remote(reference, number, plan): number for number in waiting}  # pyright: ignore
     while running and not _interrupted(controller):
         done, _ = ray.wait(list(running), timeout=POLL)
-        for each in done:
-            number = running.pop(each)
+        for task in done:
+            number = running.pop(task)
             try:
-                controller.measured(number, ray.get(each))
+                controller.measured(number, ray.get(task))
             except (RayError, RaygenError) as error:
                 text = f"trial {number} could not be measured afresh: {headline(error)}"
                 controller.notify(Phase(text))
-    for each in running:
-        ray.cancel(each, force=True)
+    for task in running:
+        ray.cancel(task, force=True)
 
 
 def _chosen(controller: Controller) -> list[int]:

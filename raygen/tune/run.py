@@ -191,9 +191,9 @@ class _Session:
         save_grid(data.train.images[:64], self.folder.real)
         if self.storage is not None:
             self.storage.push(self.folder.root, self.folder.space.name, self.folder.real.name)
-        known = {(r.study, r.source) for r in records if isinstance(r, Warm)}
+        taught_before = {(r.study, r.source) for r in records if isinstance(r, Warm)}
         for lesson in taught:
-            if (lesson.study, lesson.source) not in known:
+            if (lesson.study, lesson.source) not in taught_before:
                 self.controller.warm(lesson)
 
     def search(
@@ -251,8 +251,8 @@ def _send_home(storage: Storage, folder: StudyFolder) -> None:
     """Keep the tables where the study is kept, and bring the sample grids that the report shows."""
     files = [folder.journal, folder.optuna, folder.study, *folder.root.glob("*.csv")]
     files += [path for path in folder.curves.rglob("*") if path.is_file()]
-    there = [path for path in files if path.exists()]
-    storage.push(folder.root, *sorted(p.relative_to(folder.root).as_posix() for p in there))
+    existing = [path for path in files if path.exists()]
+    storage.push(folder.root, *sorted(p.relative_to(folder.root).as_posix() for p in existing))
     kept = storage.sizes("trials")
     storage.pull(folder.root, [name for name in kept if name.endswith((".png", ".txt"))])
 

@@ -227,8 +227,8 @@ def progress_event(report: dict[str, Any], folder: TrialFolder) -> Event:
     """Return a milestone's report with the bytes of the checkpoints that it left."""
     saved = [] if report["diverged"] else ["last", "best"] if report["best"] else ["last"]
     sizes = {role: getattr(folder, role) for role in saved}
-    found = {role: path.stat().st_size for role, path in sizes.items() if path.exists()}
-    return {"event": "progress", **report, "checkpoints": found}
+    checkpoints = {role: path.stat().st_size for role, path in sizes.items() if path.exists()}
+    return {"event": "progress", **report, "checkpoints": checkpoints}
 
 
 def ended(state: str, reason: str) -> Event:

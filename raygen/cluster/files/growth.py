@@ -15,9 +15,9 @@ def most_trials(config: Mapping[str, Any], resources: Resources) -> int:
     workers = {name: node for name, node in types.items() if name != config.get("head_node_type")}
     places = []
     for node in workers.values():
-        there = dict(node.get("resources") or {})
+        offered = dict(node.get("resources") or {})
         wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
-        fits = [int(there[key] / n + 1e-9) for key, n in wanted.items() if n and key in there]
+        fits = [int(offered[key] / n + 1e-9) for key, n in wanted.items() if n and key in offered]
         places += [min(fits, default=1)] * int(node.get("max_workers", 0))
     nodes = int(config.get("max_workers", len(places)))
     return sum(sorted(places, reverse=True)[:nodes]) // resources.workers

@@ -105,23 +105,23 @@ def check_manifest(document: Document) -> list[str]:
     return mistakes
 
 
-def _names(document: Document, at: Keys, value: Any, known: Any) -> Iterator[str]:
-    if isinstance(known, list):
+def _names(document: Document, at: Keys, value: Any, names: Any) -> Iterator[str]:
+    if isinstance(names, list):
         if not isinstance(value, list):
             yield document.describe(at, "must be a list")
             return
         for index, inside in enumerate(value):
-            yield from _names(document, (*at, index), inside, known[0])
-    elif isinstance(known, dict):
+            yield from _names(document, (*at, index), inside, names[0])
+    elif isinstance(names, dict):
         if not isinstance(value, dict):
             yield document.describe(at, "must hold settings")
             return
         for name, inside in value.items():
-            if name not in known:
-                hint = did_you_mean(name, known)
+            if name not in names:
+                hint = did_you_mean(name, names)
                 yield document.describe((*at, name), f"unknown name{hint}")
             else:
-                yield from _names(document, (*at, name), inside, known[name])
+                yield from _names(document, (*at, name), inside, names[name])
 
 
 def _cluster(document: Document, at: Keys, spec: dict[str, Any]) -> Iterator[str]:

@@ -69,20 +69,20 @@ def _schema(document: Document) -> Iterator[str]:
     for error in validator.iter_errors(data):
         at: Keys = tuple(error.absolute_path)
         if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-            known = set(error.schema.get("properties", {}))
-            for name in sorted(set(error.instance) - known):
-                yield _unknown(document, (*at, name), known)
+            names = set(error.schema.get("properties", {}))
+            for name in sorted(set(error.instance) - names):
+                yield _unknown(document, (*at, name), names)
         else:
             yield document.describe(at, brief(str(error.message), MOST_SAID))
 
 
 def _names(document: Document) -> Iterator[str]:
     """Misspelt names where the schema accepts any."""
-    known = PROVIDER.get(_kind(document))
-    if known is not None:
+    names = PROVIDER.get(_kind(document))
+    if names is not None:
         for name in document.data["provider"]:
-            if name not in known:
-                yield _unknown(document, ("provider", name), known)
+            if name not in names:
+                yield _unknown(document, ("provider", name), names)
     if _kind(document) == "aws":
         for node, config in _nodes(document).items():
             for name in config.get("node_config") or {}:
@@ -103,17 +103,17 @@ def _machines(document: Document) -> Iterator[str]:
         yield document.describe(("provider", "cache_stopped_nodes"), rule)
     for node, config in _nodes(document).items():
         at: Keys = ("available_node_types", node, "node_config")
-        there = config.get("node_config") or {}
-        if "ImageId" not in there:
+        settings = config.get("node_config") or {}
+        if "ImageId" not in settings:
             rule = "ImageId is missing: Ray's default is Ubuntu 18.04 with CUDA 11.2"
             yield document.describe(at, rule)
-        if "IamInstanceProfile" not in there:
+        if "IamInstanceProfile" not in settings:
             why = "it could start no workers" if node == head else "it could not reach the bucket"
             yield document.describe(at, f"IamInstanceProfile is missing: {why}")
-        if "SecurityGroupIds" not in there:
+        if "SecurityGroupIds" not in settings:
             rule = "SecurityGroupIds is missing: the group that Ray makes lets the world in by SSH"
             yield document.describe(at, rule)
-        if node == head and "InstanceMarketOptions" in there:
+        if node == head and "InstanceMarketOptions" in settings:
             rule = "the head must not be a spot instance: the search ends with it"
             yield document.describe((*at, "InstanceMarketOptions"), rule)
         if node == head and (config.get("resources") or {}).get("CPU") != 0:
@@ -157,10 +157,10 @@ def _software(document: Document) -> Iterator[str]:
     places: list[tuple[Keys, Mapping[str, Any]]] = [(("docker",), docker)]
     for node, config in _nodes(document).items():
         places.append((("available_node_types", node, "docker"), config.get("docker") or {}))
-    for at, there in places:
+    for at, container in places:
         for name in ("image", "head_image", "worker_image"):
-            if isinstance(there.get(name), str):
-                yield from image(document, (*at, name), there[name])
+            if isinstance(container.get(name), str):
+                yield from image(document, (*at, name), container[name])
     if "setup_commands" not in document.data:
         yield document.describe((), "setup_commands is missing: Ray's own installs a nightly wheel")
         return
@@ -199,8 +199,8 @@ RULES: tuple[Callable[[Document], Iterator[str]], ...] = (
 )  # fmt: skip
 
 
-def _unknown(document: Document, at: Keys, known: set[str]) -> str:
-    return document.describe(at, f"unknown name{did_you_mean(str(at[-1]), sorted(known))}")
+def _unknown(document: Document, at: Keys, names: set[str]) -> str:
+    return document.describe(at, f"unknown name{did_you_mean(str(at[-1]), sorted(names))}")
 
 
 def _kind(document: Document) -> str:
@@ -210,5 +210,5 @@ def _kind(document: Document) -> str:
 
 def _nodes(document: Document) -> dict[str, dict[str, Any]]:
     types = document.data.get("available_node_types")
-    found = types if isinstance(types, dict) else {}
-    return {name: config for name, config in found.items() if isinstance(config, dict)}
+    nodes = types if isinstance(types, dict) else {}
+    return {name: config for name, config in nodes.items() if isinstance(config, dict)}

@@ -30,13 +30,13 @@ def image(document: Document, at: Keys, name: str) -> Iterator[str]:
     if NIGHTLY.search(tag):
         yield document.describe(at, f"is a nightly build; use one of Ray {version('ray')}")
         return
-    found = next((m for m in TAG.finditer(tag) if m["ray"] == version("ray")), TAG.search(tag))
-    if found is None:
+    match = next((m for m in TAG.finditer(tag) if m["ray"] == version("ray")), TAG.search(tag))
+    if match is None:
         rule = f"its tag must name the version, as in rayproject/ray:{version('ray')}-py{_python()}"
         yield document.describe(at, rule)
         return
-    if found["ray"] != version("ray"):
-        yield document.describe(at, f"has Ray {found['ray']}, but this machine {version('ray')}")
+    if match["ray"] != version("ray"):
+        yield document.describe(at, f"has Ray {match['ray']}, but this machine {version('ray')}")
     python = re.search(r"-py(\d+)", tag)
     if python is not None and python[1] != _python():
         yield document.describe(at, f"has Python {_dotted(python[1])}, but this machine {_minor()}")
