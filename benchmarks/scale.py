@@ -27,7 +27,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from raygen.search.job import Job
+from raygen.search.job import Assignment
 
 SIZES, QUICK_SIZES = (10, 100, 1000), (10, 100)
 AT_ONCE = 100
@@ -124,7 +124,7 @@ def simulate(trials: int, root: Path) -> float:
     study, reports = load_space(root / "space.yaml"), 0
     with Journal(root / "simulated.jsonl") as journal:
         controller = Controller(study, journal, Sampler(study, "s", None), lambda record: None)
-        running: list[tuple[Job, int]] = []
+        running: list[tuple[Assignment, int]] = []
         began = time.perf_counter()
         while not controller.done:
             while len(running) < AT_ONCE and (job := controller.suggest()) is not None:
@@ -140,7 +140,7 @@ def simulate(trials: int, root: Path) -> float:
         return reports / (time.perf_counter() - began)
 
 
-def progress(job: Job, milestones: tuple[float, ...], index: int) -> dict[str, Any]:
+def progress(job: Assignment, milestones: tuple[float, ...], index: int) -> dict[str, Any]:
     """What a trial says at a milestone: better the nearer its rate is to 1e-3."""
     kimg, rate = milestones[index], job.config["optimizer"]["generator_lr"]
     return {

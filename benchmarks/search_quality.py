@@ -47,12 +47,12 @@ from raygen.config import Study, load_space
 from raygen.metrics import METRICS
 from raygen.replay import (
     WORKERS,
+    DistanceScale,
     Params,
     Raygen,
     Recorded,
     Recording,
     Run,
-    Scale,
     Step,
     Surrogate,
     merged,
@@ -211,7 +211,7 @@ def read_curves(family: str, path: Path = CURVES) -> Recording:
         if len(complete) > 1:
             groups.append(np.array(complete))
     minimise = METRICS[study.spec.objective].direction == "minimize"
-    scale = Scale.of(np.concatenate([curve.values for curve in first]), minimise)
+    scale = DistanceScale.of(np.concatenate([curve.values for curve in first]), minimise)
     return Recording(study, milestones, first, seed_noise(groups, scale))
 
 

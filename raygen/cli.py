@@ -16,7 +16,7 @@ from raygen import __version__
 from raygen.cluster import use_token
 from raygen.commands import (
     LOUDNESS,
-    Group,
+    CommandGroup,
     Loudness,
     StudyPath,
     lasting_output,
@@ -65,7 +65,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
     return run
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @click.option("-q", "--quiet", is_flag=True, help="No progress.")
 @click.option("-v", "--verbose", is_flag=True, help="More progress.")
@@ -397,7 +397,7 @@ def evaluate(
     E.g.: raygen evaluate runs/quickstart --metrics fd_classifier_test,recall_classifier
     """
     from raygen.apply.evaluate import evaluate as measure
-    from raygen.apply.evaluate import table
+    from raygen.apply.evaluate import evaluation_table
     from raygen.compute import best_device
 
     device = best_device()
@@ -408,7 +408,7 @@ def evaluate(
     if as_json:
         say(json.dumps({"schema": 1, "evaluations": [item.content() for item in evaluated]}))
     else:
-        say(table(evaluated))
+        say(evaluation_table(evaluated))
 
 
 @main.command()
@@ -601,7 +601,7 @@ def doctor(
     as_json: bool,
 ) -> None:
     """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
-    from raygen.doctor import local_checks, table
+    from raygen.doctor import check_table, local_checks
 
     use_token()
     if cluster is not None:
@@ -618,7 +618,7 @@ def doctor(
         checks = local_checks(storage or "runs")
         checks += [check for check in (running_here(),) if check is not None]
     rows = [check._asdict() for check in checks]
-    say(json.dumps({"schema": 1, "checks": rows}) if as_json else table(checks))
+    say(json.dumps({"schema": 1, "checks": rows}) if as_json else check_table(checks))
     if any(check.state == "fail" for check in checks):
         sys.exit(RaygenError.exit_code)
 

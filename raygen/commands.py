@@ -145,7 +145,7 @@ class Command(click.Command):
             bars.close()
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Prints a RaygenError as one line and exits with its code; suggests misspelt commands."""
 
     command_class = Command

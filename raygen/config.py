@@ -173,7 +173,7 @@ class Budget(Spec):
     target: float | None = None
 
 
-class Scheduler(Spec):
+class SchedulerSpec(Spec):
     """Who is stopped early: `asha` (Li et al. 2020), `median` (Golovin et al. 2017) or none.
 
     The first rung is at `grace_kimg`: by default the highest power of the reduction factor below
@@ -187,7 +187,7 @@ class Scheduler(Spec):
     noise: NonNegativeFloat = 1.0
 
 
-class Sampler(Spec):
+class SamplerSpec(Spec):
     """Who proposes configurations; the first `startup_trials` of tpe and gp are drawn at random.
 
     `population`: trials of one generation of nsga2 and nsga3.
@@ -323,8 +323,8 @@ class StudySpec(Job):
 
     trade_off: tuple[MetricName, ...] = ()
     budget: Budget
-    scheduler: Scheduler = Scheduler()
-    sampler: Sampler = Sampler()
+    scheduler: SchedulerSpec = SchedulerSpec()
+    sampler: SamplerSpec = SamplerSpec()
     finalists: Finalists = Finalists()
     recovery: Recovery = Recovery()
     checkpoints: Checkpoints = Checkpoints()
@@ -363,7 +363,7 @@ class StudySpec(Job):
     @property
     def milestones(self) -> tuple[float, ...]:
         """The rungs and the evaluations between them, in kimg."""
-        return between(self.rungs, self.evaluation.every_kimg, self.budget.kimg)
+        return with_extra(self.rungs, self.evaluation.every_kimg, self.budget.kimg)
 
 
 # What may change when a study goes on: how long and where it runs, not what it compares.
@@ -403,7 +403,7 @@ class Study(NamedTuple):
         return TRIALS[self.spec.family].model_validate({"family": self.spec.family, **config})
 
 
-def between(milestones: Sequence[float], every: float | None, end: float) -> tuple[float, ...]:
+def with_extra(milestones: Sequence[float], every: float | None, end: float) -> tuple[float, ...]:
     """Milestones before `end`, every multiple of `every`, and `end`, in order, each once."""
     extra = [round(every * k, 6) for k in range(1, int(end / every) + 1)] if every else []
     return tuple(sorted({*(kimg for kimg in milestones if kimg < end), *extra, end}))

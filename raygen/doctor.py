@@ -45,7 +45,7 @@ def local_checks(storage: str = "runs") -> list[Check]:
     return [*_software(), *_devices(), *_room(storage), *_ray(), *_files()]
 
 
-def table(checks: list[Check]) -> str:
+def check_table(checks: list[Check]) -> str:
     """One line per check."""
     width = max(len(check.name) for check in checks)
     lines = []

@@ -28,7 +28,7 @@ OPTIONS = {
 }
 
 
-class Suggest(Protocol):
+class Suggester(Protocol):
     """The three methods of an Optuna trial that sampling needs."""
 
     def suggest_float(
@@ -61,7 +61,7 @@ class Parameter(NamedTuple):
     step: float | None = None
     choices: tuple[Any, ...] | None = None
 
-    def suggest(self, suggest: Suggest) -> Any:
+    def suggest(self, suggest: Suggester) -> Any:
         """Ask for one value."""
         if self.choices is not None:
             return suggest.suggest_categorical(self.name, self.choices)
@@ -151,7 +151,7 @@ def parse_space(document: Document, at: Keys) -> Group:
     return _parse_group(document, at, (), "", {})
 
 
-def sample(space: Group, suggest: Suggest) -> Draw:
+def sample(space: Group, suggest: Suggester) -> Draw:
     """Draw one configuration, parents before children, in the order of the file."""
     draw = Draw({}, {}, {})
     _sample_group(space, suggest, draw.config, (), draw)
@@ -313,7 +313,7 @@ _PARSERS = {
 
 
 def _sample_group(
-    group: Group, suggest: Suggest, config: dict[str, Any], at: Keys, draw: Draw
+    group: Group, suggest: Suggester, config: dict[str, Any], at: Keys, draw: Draw
 ) -> None:
     for key, node in group.children.items():
         path = (*at, key)

@@ -146,7 +146,7 @@ class Storage:
             yield system, f"{root}/{name}" if name else root
         except OSError as error:
             where = f"{self.place}/{name}" if name else self.place
-            raise ClusterError(f"{where}: cannot be {done}: {short(error)}") from error
+            raise ClusterError(f"{where}: cannot be {done}: {storage_reason(error)}") from error
 
     def _open(self) -> tuple[Any, str]:
         if self._opened is None:
@@ -162,7 +162,9 @@ class Storage:
                     self._opened = FileSystem.from_uri(self.place)
                 # A URI that it cannot read, or a pyarrow that was built without this storage.
                 except (ArrowInvalid, NotImplementedError) as error:
-                    raise ClusterError(f"{self.place}: cannot be used: {short(error)}") from error
+                    raise ClusterError(
+                        f"{self.place}: cannot be used: {storage_reason(error)}"
+                    ) from error
         assert self._opened is not None
         return self._opened
 
@@ -211,7 +213,7 @@ def scratch() -> Path:
     return Path(tempfile.mkdtemp(dir=scratch))
 
 
-def short(error: BaseException) -> str:
+def storage_reason(error: BaseException) -> str:
     """The reason at the end of a storage error, which begins with what was tried."""
     words = first_line(error)
     return words.rpartition("AWS Error ")[2] or words

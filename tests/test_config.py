@@ -12,10 +12,10 @@ from raygen.config import (
     GanTrial,
     StudySpec,
     VaeTrial,
-    between,
     load_space,
     load_train_job,
     parse_trial,
+    with_extra,
 )
 from raygen.document import dump
 from raygen.errors import InputError, RaygenError
@@ -428,11 +428,11 @@ def test_a_grace_period_is_the_first_rung(tmp_path: Path) -> None:
 
 
 def test_between_merges_multiples_in_order_each_once() -> None:
-    assert between((2, 6, 18), 4, 18) == (2, 4, 6, 8, 12, 16, 18)
-    assert between((2, 6, 18), 6, 18) == (2, 6, 12, 18)
-    assert between((), 0.1, 0.3) == pytest.approx((0.1, 0.2, 0.3))
-    assert between((5,), None, 10) == (5, 10)
-    assert between((), 7, 3) == (3,)
+    assert with_extra((2, 6, 18), 4, 18) == (2, 4, 6, 8, 12, 16, 18)
+    assert with_extra((2, 6, 18), 6, 18) == (2, 6, 12, 18)
+    assert with_extra((), 0.1, 0.3) == pytest.approx((0.1, 0.2, 0.3))
+    assert with_extra((5,), None, 10) == (5, 10)
+    assert with_extra((), 7, 3) == (3,)
 
 
 def test_milestones_of_a_study_are_its_rungs_and_the_evaluations_between(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from raygen.cli import main
-from raygen.doctor import Check, driver_check, gigabytes, local_checks, table
+from raygen.doctor import Check, check_table, driver_check, gigabytes, local_checks
 from raygen.errors import InputError
 from raygen.storage import Storage
 
@@ -66,8 +66,8 @@ def test_advice_is_given_only_where_something_is_to_be_done(tmp_path: Path) -> N
 
     assert (enough.state, enough.advice) == ("ok", "")
     assert (too_little.state, too_little.advice) == ("warn", "buy a disk")
-    assert table([enough, too_little]).count("-> buy a disk") == 1
-    assert table([Check("a", "ok", "1")]) == "ok    a  1"
+    assert check_table([enough, too_little]).count("-> buy a disk") == 1
+    assert check_table([Check("a", "ok", "1")]) == "ok    a  1"
 
 
 def test_object_storage_is_written_read_and_left_as_it_was(

@@ -76,7 +76,9 @@ def audit(
     entry = load_classifier(data, device)
     classifier = restore(entry["state"], device)
     member, note = membership(source_model, device)
-    result = measure(source_model.learner, data, classifier.features, flip, samples, member, tell)
+    result = measure_copying(
+        source_model.learner, data, classifier.features, flip, samples, member, tell
+    )
     written = {
         "schema": 1,
         "kind": "audit",
@@ -94,7 +96,7 @@ def audit(
 
 
 @torch.no_grad()
-def measure(
+def measure_copying(
     model: Generative,
     data: ImageData,
     features: Callable[[Tensor], Tensor],

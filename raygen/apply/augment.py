@@ -60,14 +60,14 @@ def augment(
         "kind": "augment",
         "model": source_model.facts(),
         "data": data.summary(),
-        **measure(source_model.learner, data, source_model.conditional, settings, tell),
+        **measure_gain(source_model.learner, data, source_model.conditional, settings, tell),
         "raygen": __version__,
     }
     write_json(source_model.folder.augment, result)
     return result
 
 
-def measure(
+def measure_gain(
     model: Generative,
     data: ImageData,
     conditional: bool,
@@ -142,11 +142,11 @@ def _summary(
         accuracies = {}
         for arm in ARMS:
             accuracies[arm] = [_overall(per_class, weights) for per_class in right[arm, fraction]]
-            arms.append({"fraction": fraction, "arm": arm, **interval(accuracies[arm])})
+            arms.append({"fraction": fraction, "arm": arm, **mean_interval(accuracies[arm])})
         # The same seed chose the same labels and first weights, so differences are taken in pairs.
         pairs = zip(accuracies["both"], accuracies["real"], strict=True)
         gain = [both - real for both, real in pairs]
-        arms.append({"fraction": fraction, "arm": "gain", **interval(gain)})
+        arms.append({"fraction": fraction, "arm": "gain", **mean_interval(gain)})
     top = max(fractions)
     by_class = {arm: _mean(right[arm, top], len(data.classes)) for arm in ARMS}
     by_class["gan_test"] = _mean(recognised, len(data.classes))
@@ -154,10 +154,10 @@ def _summary(
     gan_test = [_overall(per_class, even) for per_class in recognised]
     return {
         "arms": arms,
-        "gan_train": interval(
+        "gan_train": mean_interval(
             [_overall(per_class, weights) for per_class in right["generated", top]]
         ),
-        "gan_test": interval(gan_test) if gan_test else None,
+        "gan_test": mean_interval(gan_test) if gan_test else None,
         "classes": [
             {"class": name, **{key: values[i] for key, values in by_class.items()}}
             for i, name in enumerate(data.classes)
@@ -165,7 +165,7 @@ def _summary(
     }
 
 
-def interval(values: Sequence[float]) -> dict[str, Any]:
+def mean_interval(values: Sequence[float]) -> dict[str, Any]:
     """Values, their mean, and its 95 % interval by Student's t; None with a single value."""
     n = len(values)
     mean = sum(values) / n

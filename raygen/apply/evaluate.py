@@ -103,7 +103,7 @@ def _as_at_the_end(
     model = _open(source, data, device)
     _tell_of(model, tell)
     study = load_results(source)
-    plan = afresh.plan(study.info, model.data)
+    plan = afresh.plan_afresh(study.info, model.data)
     plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
     _check(model, plan.metrics, plan.samples)
     require(plan.metrics)
@@ -138,7 +138,7 @@ def _tell_of(source: _Source, tell: Callable[[str], None]) -> None:
         tell(note)
 
 
-def table(evaluations: Sequence[Evaluated]) -> str:
+def evaluation_table(evaluations: Sequence[Evaluated]) -> str:
     """Lay the values out as text, each with its error and the hash of its protocol."""
     rows = [("metric", "value", "sd", "spread", "protocol", "source")]
     for evaluated in evaluations:
@@ -257,4 +257,4 @@ def _write(file: Path, evaluated: Evaluated) -> None:
     write_json(file, {"schema": 1, **content})
 
 
-__all__ = ["SAMPLES", "SAMPLE_SEED", "Evaluated", "Value", "evaluate", "table"]
+__all__ = ["SAMPLES", "SAMPLE_SEED", "Evaluated", "Value", "evaluate", "evaluation_table"]

@@ -88,7 +88,7 @@ def mosaic(images: Tensor, times: int) -> Tensor:
     return torch.cat([row.flip(-2) if k % 2 else row for k in range(times)], dim=-2)
 
 
-def read_picture(path: Path) -> Tensor:
+def read_square(path: Path) -> Tensor:
     """Any picture -> uint8 (1, 3, 32, 32): the square in its middle, made smaller or larger.
 
     Raises:

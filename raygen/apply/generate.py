@@ -115,7 +115,7 @@ def _latents(
 def _chunks(learner: Learner, count: int, seed: int, label: int | None, ways: Ways) -> Chunks:
     """Latents, changed as asked for, and the images of each chunk of them."""
     if ways.like is not None:
-        picture = explore.read_picture(ways.like)
+        picture = explore.read_square(ways.like)
         middle, at = explore.resembling(learner, picture, seed, label)
         latents = explore.around(middle, count, ways.spread, seed)
         stream = iter([(latents, torch.full((count,), at, device=learner.device))])

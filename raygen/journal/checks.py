@@ -34,7 +34,7 @@ def wrong_at(value: Any, rule: str, *path: str) -> Wrong:
     return wrong
 
 
-def number(value: Any) -> None:
+def real_number(value: Any) -> None:
     # By its exact type: true is no number. NaN and infinity fail the comparison.
     kind = type(value)
     if kind is float and -FLOATS <= value <= FLOATS:
@@ -73,7 +73,7 @@ def scalar(value: Any) -> None:
     if type(value) in (dict, list):
         raise Wrong(value, "must be a plain value")
     if type(value) in (int, float):
-        number(value)
+        real_number(value)
 
 
 def plain_value(value: Any, depth: int = 0) -> None:
@@ -87,7 +87,7 @@ def plain_value(value: Any, depth: int = 0) -> None:
         for inside in value:
             plain_value(inside, depth + 1)
     elif type(value) in (int, float):
-        number(value)
+        real_number(value)
 
 
 def settings(value: Any) -> None:
@@ -176,7 +176,7 @@ def trial_name(value: Any) -> None:
 
 
 def value_or_values(value: Any) -> None:
-    (list_of(number) if type(value) is list else number)(value)
+    (list_of(real_number) if type(value) is list else real_number)(value)
 
 
 FLOATS = sys.float_info.max

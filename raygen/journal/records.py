@@ -23,11 +23,11 @@ from raygen.journal.checks import (
     fields,
     flag,
     list_of,
-    number,
     one_of,
     optional_fields,
     or_none,
     plain_value,
+    real_number,
     scalar,
     settings,
     table_of,
@@ -56,7 +56,7 @@ _ENDS = tuple(state for state in STATES if state != "running")
 _METRIC = fields({"metric": text, "direction": one_of("minimize", "maximize")})
 _PARAMETER = fields(
     {"name": text, "kind": text},
-    {"low": or_none(number), "high": or_none(number), "log": or_none(flag),
+    {"low": or_none(real_number), "high": or_none(real_number), "log": or_none(flag),
      "choices": or_none(list_of(scalar)), "condition": or_none(table_of(scalar))},
 )  # fmt: skip
 _PROTOCOL = optional_fields({"metric": text, "samples": whole})
@@ -66,16 +66,16 @@ _FACTS = optional_fields({
     "name": text, "family": text, "raygen": text, "command": text, "space_file": text,
     "resume_command": text, "space_hash": text, "started": TIME, "seed": scalar,
     "budget": optional_fields({
-        "trials": whole, "kimg": KIMG, "hours": number, "gpu_hours": number,
-        "total_kimg": number, "target": number,
+        "trials": whole, "kimg": KIMG, "hours": real_number, "gpu_hours": real_number,
+        "total_kimg": real_number, "target": real_number,
     }),
-    "scheduler": optional_fields({"name": text, "grace_kimg": KIMG, "reduction_factor": number}),
+    "scheduler": optional_fields({"name": text, "grace_kimg": KIMG, "reduction_factor": real_number}),
     "sampler": optional_fields({"name": text, "startup_trials": whole}),
     "evaluation": optional_fields({
         "samples": whole, "first_samples": whole, "metrics": list_of(text),
     }),
-    "finalists": optional_fields({"count": whole, "seeds": whole, "confidence": number}),
-    "resources": optional_fields({"workers": number, "cpus": number, "gpus": number}),
+    "finalists": optional_fields({"count": whole, "seeds": whole, "confidence": real_number}),
+    "resources": optional_fields({"workers": real_number, "cpus": real_number, "gpus": real_number}),
     "data": optional_fields({
         "name": text, "fingerprint": text, "classes": list_of(text), "train": whole,
         "test": whole, "source": settings,
@@ -88,10 +88,14 @@ _FACTS = optional_fields({
 _STUDY = fields(
     {"objective": _METRIC}, {"protocols": table_of(_PROTOCOL), "protocol_of": table_of(text)}
 )
-_NUMBERS = table_of(or_none(number))
+_NUMBERS = table_of(or_none(real_number))
 _FULL = fields(
-    {"value": or_none(number), "sd": or_none(number), "each": list_of(or_none(number), 1)},
-    {"spread": or_none(number)},
+    {
+        "value": or_none(real_number),
+        "sd": or_none(real_number),
+        "each": list_of(or_none(real_number), 1),
+    },
+    {"spread": or_none(real_number)},
 )
 
 
@@ -124,7 +128,7 @@ def _with_objectives(study: Mapping[str, Any]) -> dict[str, Any]:
 TrialNumber = Annotated[int, whole]
 Kimg = Annotated[float, KIMG]
 Facts = Annotated[dict[str, Any], _study, _with_objectives]
-ByTrial = Annotated[dict[int, float | None], table_of(or_none(number), trial_name), _by_trial]
+ByTrial = Annotated[dict[int, float | None], table_of(or_none(real_number), trial_name), _by_trial]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +164,7 @@ class Warm(Record):
     study: Annotated[str, text]
     source: TrialNumber
     params: Annotated[dict[str, Any], settings]
-    values: Annotated[list[float] | None, or_none(list_of(number, 1))]
+    values: Annotated[list[float] | None, or_none(list_of(real_number, 1))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,8 +210,8 @@ class Report(Record):
     trial: TrialNumber
     kimg: Kimg
     seconds: Annotated[float, SECONDS]  # of the trial so far, evaluation included
-    evaluation_seconds: Annotated[float | None, or_none(number)] = None
-    images_per_second: Annotated[float | None, or_none(number)]
+    evaluation_seconds: Annotated[float | None, or_none(real_number)] = None
+    images_per_second: Annotated[float | None, or_none(real_number)]
     metrics: Annotated[dict[str, float | None], _NUMBERS]
     losses: Annotated[dict[str, float | None], or_none(_NUMBERS)] = dataclasses.field(
         default_factory=dict
@@ -218,7 +222,7 @@ class Report(Record):
     protocols: Annotated[dict[str, str], table_of(text)]
     diverged: Annotated[str | None, or_none(text)] = None
     last: Annotated[bool, flag] = False
-    variation: Annotated[float | None, or_none(number)] = (
+    variation: Annotated[float | None, or_none(real_number)] = (
         None  # of the samples, over that of real images
     )
 
@@ -237,9 +241,9 @@ class Decide(Record):
     trial: TrialNumber
     kimg: Kimg
     decision: Annotated[str, one_of("stop", "continue")]
-    cutoff: Annotated[float | None, or_none(number)]
+    cutoff: Annotated[float | None, or_none(real_number)]
     peers: Annotated[int, whole]
-    band: Annotated[float, or_none(number)] = 0.0
+    band: Annotated[float, or_none(real_number)] = 0.0
     value: Annotated[float | list[float], value_or_values]
     rank: Annotated[int | None, whole] = None
     kept: Annotated[int | None, whole] = None

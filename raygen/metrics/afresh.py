@@ -26,7 +26,7 @@ class Plan(NamedTuple):
     selected_by: int  # the first test images chose the model: a bound is of others, if there are
 
 
-def plan(info: Mapping[str, Any], data: ImageData) -> Plan:
+def plan_afresh(info: Mapping[str, Any], data: ImageData) -> Plan:
     """Read from what a study records of itself how its models are measured afresh."""
     finalists = info.get("finalists") or {}
     selected_by = int(info["evaluation"]["samples"])

@@ -24,13 +24,13 @@ def load_dinov2(device: torch.device) -> nn.Module:
     Raises:
         InputError: as find_weights.
     """
-    find_weights()
+    dinov2_weights()
     from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2
 
     return FeatureExtractorDinoV2(NAME, ["dinov2"]).to(device).eval()
 
 
-def find_weights() -> Path:
+def dinov2_weights() -> Path:
     """Return the path of the weights.
 
     Nothing is downloaded here: torch.hub would run code from the network unasked.
@@ -56,7 +56,7 @@ def find_weights() -> Path:
 
 def weights_hash() -> str:
     """First digits of the SHA-256 of the weights: no published one exists to check them by."""
-    with find_weights().open("rb") as file:
+    with dinov2_weights().open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:8]
 
 

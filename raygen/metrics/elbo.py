@@ -9,7 +9,7 @@ from torch import Tensor
 from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics.model import Autoencoder
 from raygen.metrics.protocol import Record
-from raygen.metrics.statistic import Examined, ModelStatistic, once
+from raygen.metrics.statistic import Examined, ModelStatistic, once_per_subject
 from raygen.seeds import numbered
 
 CHUNK = 250
@@ -98,12 +98,12 @@ def _mine(images: Tensor, device: torch.device) -> Iterator[tuple[int, Tensor]]:
             yield index, chunk.to(device)
 
 
-@once
+@once_per_subject
 def _elbo(examined: Examined) -> float:
     return test_elbo(examined.autoencoder, examined.images, examined.seed)
 
 
-@once
+@once_per_subject
 def _rate_distortion(examined: Examined) -> tuple[float, float]:
     return test_rate_distortion(examined.autoencoder, examined.images, examined.seed)
 

@@ -73,9 +73,9 @@ def require(metrics: tuple[str, ...]) -> None:
     """
     needed = {METRICS[name].features for name in metrics}
     if "inception" in needed:
-        inception_module.find_weights()
+        inception_module.inception_weights()
     if "dinov2" in needed:
-        dinov2_module.find_weights()
+        dinov2_module.dinov2_weights()
 
 
 @tf32(False)  # the features of real images are made as those of generated ones

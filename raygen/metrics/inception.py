@@ -21,7 +21,7 @@ def load_inception(device: torch.device) -> nn.Module:
     Raises:
         InputError: as find_weights.
     """
-    weights = find_weights()
+    weights = inception_weights()
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     extractor = FeatureExtractorInceptionV3(
@@ -32,7 +32,7 @@ def load_inception(device: torch.device) -> nn.Module:
     return extractor.to(device).eval()
 
 
-def find_weights() -> Path:
+def inception_weights() -> Path:
     """Return the path of the weights, downloaded to the cache if they are not there.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from raygen.metrics import Metric
-from raygen.metrics.statistic import Estimate, Measured, SampleStatistic, once
+from raygen.metrics.statistic import Estimate, Measured, SampleStatistic, once_per_subject
 
 MANIFOLD_K = 3  # of precision and recall, as Kynkäänniemi et al. and torch-fidelity have it
 DENSITY_K = 5  # of density and coverage, as Naeem et al. have it
@@ -75,7 +75,7 @@ def _strips(rows: Tensor, columns: Tensor) -> Iterator[Tensor]:
         yield part.square().sum(dim=1, keepdim=True) + squares - 2 * part @ columns.mT
 
 
-@once
+@once_per_subject
 def _balls(measured: Measured) -> Neighbourhoods:
     return neighbourhoods(measured.features, measured.real)
 

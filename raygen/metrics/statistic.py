@@ -137,7 +137,7 @@ class ModelStatistic(NamedTuple):
 Subject = TypeVar("Subject", Measured, Examined)
 
 
-def once(compute: Callable[[Subject], Result]) -> Callable[[Subject], Result]:
+def once_per_subject(compute: Callable[[Subject], Result]) -> Callable[[Subject], Result]:
     """Compute what several metrics share for the first of them only (a decorator)."""
 
     @functools.wraps(compute)

@@ -33,7 +33,7 @@ def live_table(board: Board) -> RenderableType:
     return Group(*lines)
 
 
-def sparkline(values: list[float], minimise: bool) -> str:
+def block_sparkline(values: list[float], minimise: bool) -> str:
     """One block a value, the tallest the best."""
     if len(values) < 2:
         return ""
@@ -79,7 +79,7 @@ def _best(board: Board) -> Text | None:
     trial, value = best
     kind = " over its new seeds" if board.means else ""
     text = Text(f"best    {value:.5g}", style="green")
-    text.append(f"  trial {trial}{kind}  {sparkline(board.trend, board.minimise)}")
+    text.append(f"  trial {trial}{kind}  {block_sparkline(board.trend, board.minimise)}")
     settings = flatten(board.trials[trial].config)
     suggested = ", ".join(
         f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}"

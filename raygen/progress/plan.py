@@ -11,7 +11,7 @@ from raygen.storage import is_uri
 MOST_CLASSES = 12  # that are named
 
 
-def plan(study: Study, folder: Path | str, fits: str, data: ImageData | None = None) -> str:
+def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | None = None) -> str:
     """Return what would run: the space, the rungs, the cost at worst; `fits`: how many at once.
 
     `data`: the images, if they were read.

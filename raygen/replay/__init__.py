@@ -7,11 +7,11 @@ Controller with its sampler and its scheduler; it cannot tell the difference.
 
 from raygen.replay.compare import compare, paired, variant
 from raygen.replay.recording import (
+    DistanceScale,
     Noise,
     Params,
     Recorded,
     Recording,
-    Scale,
     persistence,
     record_study,
     seed_noise,
@@ -20,7 +20,23 @@ from raygen.replay.simulation import WORKERS, Raygen, Run, merged, simulate
 from raygen.replay.surrogate import ALIKE, Step, Surrogate
 
 __all__ = [
-    "ALIKE", "WORKERS", "Noise", "Params", "Raygen", "Recorded", "Recording", "Run", "Scale",
-    "Step", "Surrogate", "compare", "merged", "paired", "persistence", "record_study",
-    "seed_noise", "simulate", "variant",
+    "ALIKE",
+    "WORKERS",
+    "DistanceScale",
+    "Noise",
+    "Params",
+    "Raygen",
+    "Recorded",
+    "Recording",
+    "Run",
+    "Step",
+    "Surrogate",
+    "compare",
+    "merged",
+    "paired",
+    "persistence",
+    "record_study",
+    "seed_noise",
+    "simulate",
+    "variant",
 ]  # fmt: skip

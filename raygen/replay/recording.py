@@ -52,7 +52,7 @@ class Recording(NamedTuple):
     noise: tuple[Noise, ...] = ()
 
 
-class Scale(NamedTuple):
+class DistanceScale(NamedTuple):
     """Values are averaged, and noise is added, as logarithms of their distance from an ideal.
 
     The ideal is beyond the best recorded value, by half of what separates that from the median. So
@@ -63,7 +63,7 @@ class Scale(NamedTuple):
     sign: float  # 1 where the objective is minimised, else -1
 
     @classmethod
-    def of(cls, values: Array, minimise: bool) -> "Scale":
+    def of(cls, values: Array, minimise: bool) -> "DistanceScale":
         """Return the scale for these values."""
         finite = values[np.isfinite(values)]
         best, middle = float(finite.min() if minimise else finite.max()), float(np.median(finite))
@@ -78,7 +78,7 @@ class Scale(NamedTuple):
         return self.ideal + self.sign * np.exp(np.minimum(values, 700.0))
 
 
-def seed_noise(groups: Sequence[Array], scale: Scale) -> tuple[Noise, ...]:
+def seed_noise(groups: Sequence[Array], scale: DistanceScale) -> tuple[Noise, ...]:
     """What seeds do to a curve, from complete curves (seeds, milestones) of a configuration each.
 
     Deviations are from the median, so that one seed that went wrong does not make the others look
@@ -132,7 +132,9 @@ def record_study(folder: Path) -> Recording:
     again = study_results.replicates[study_results.replicates["state"] == "completed"]
     values = [group["value"].dropna().to_numpy(float) for _, group in again.groupby("of")]
     groups = [np.repeat(group[:, None], len(milestones), axis=1) for group in values]
-    scale = Scale.of(np.concatenate([curve.values for curve in kept]), study_results.minimise)
+    scale = DistanceScale.of(
+        np.concatenate([curve.values for curve in kept]), study_results.minimise
+    )
     study = load_space(study_results.folder.space)
     return Recording(study, milestones, tuple(kept), seed_noise(groups, scale))
 

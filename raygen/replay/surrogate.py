@@ -9,10 +9,10 @@ import numpy as np
 from raygen.metrics import METRICS
 from raygen.replay.recording import (
     Array,
+    DistanceScale,
     Params,
     Recorded,
     Recording,
-    Scale,
     persistence,
 )
 from raygen.space import Branches, Group
@@ -75,7 +75,7 @@ class Surrogate:
         self.branches = [self._branch(curve.params) for curve in self.curves]
         self.grid = np.array(recording.milestones)
         values = np.array([curve.values for curve in self.curves])
-        self.scale = Scale.of(values, self.minimise)
+        self.scale = DistanceScale.of(values, self.minimise)
         with np.errstate(invalid="ignore", divide="ignore"):
             errors = np.array([curve.sd for curve in self.curves]) / np.abs(values)
         self.values = np.array([_held(row) for row in self.scale.forward(values)])

@@ -19,14 +19,14 @@ from raygen.report.labels import (
 )
 from raygen.report.pictures import Picture, real_picture, sample_picture
 from raygen.report.tables import (
-    Parameter,
+    SearchedSetting,
     at_best,
     contenders,
     differing,
     has_default,
     judged,
     leaders,
-    parameters,
+    searched_settings,
 )
 from raygen.results import ERROR, Results, pareto
 
@@ -69,7 +69,7 @@ def picture_html(picture: Picture | None, what: str) -> str:
 
 def _lead(study: Results) -> str:
     best = leaders(study)
-    searched = {parameter.name for parameter in parameters(study)}
+    searched = {parameter.name for parameter in searched_settings(study)}
     same = differing(study, best)
     agreed = [name for name, differs in same.items() if not differs and name in searched]
     if len(best) < 2:
@@ -163,7 +163,7 @@ def _metric(report: pd.Series, name: str) -> str:
 
 
 def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list[str]:
-    by_name = {parameter.name: parameter for parameter in parameters(study)}
+    by_name = {parameter.name: parameter for parameter in searched_settings(study)}
     differs = differing(study, trials)
     if len(trials) == 1:  # nothing to differ from: show everything
         differs = dict.fromkeys(differs, True)
@@ -181,7 +181,7 @@ def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list
     return made
 
 
-def _setting(value: object, parameter: Parameter | None) -> str:
+def _setting(value: object, parameter: SearchedSetting | None) -> str:
     text = escape(setting(value))
     if parameter is None or parameter.kind == "choice":
         return f"<span>{text}</span>"

@@ -13,7 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from raygen.report.labels import ABSENT, STATE_LOOKS, arrow, number, short_metric
-from raygen.report.tables import Parameter, Scale, scale_of
+from raygen.report.tables import AxisScale, SearchedSetting, scale_of
 
 BEST = ["#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe and Ito 2008
 SEQUENCE = ["#08306b", "#2171b5", "#6baed6", "#b3cfe8", "#dcdcdc"]  # best fifth first
@@ -48,8 +48,8 @@ def marks(
         reasons = table["reason"] if "reason" in table else pd.Series("", index=table.index)
         text = [f"<br>{safe(reason)}" if reason else "" for reason in reasons]
     return go.Scatter(
-        x=plain(table[x]),
-        y=plain(table[y]),
+        x=python_values(table[x]),
+        y=python_values(table[y]),
         customdata=[int(trial) for trial in table["trial"]],
         text=text,
         mode="markers",
@@ -82,8 +82,8 @@ def front_marks(table: pd.DataFrame, x: str, y: str, legend: bool) -> list[go.Sc
 def staircase(x: pd.Series, y: pd.Series, name: str, legend: bool) -> go.Scatter:
     """The line along a front."""
     return go.Scatter(
-        x=plain(x),
-        y=plain(y),
+        x=python_values(x),
+        y=python_values(y),
         mode="lines",
         name=name,
         showlegend=legend,
@@ -130,7 +130,7 @@ def gapped(table: pd.DataFrame, x: str, y: str, *more: str) -> tuple[list[Any], 
     return columns
 
 
-def layout(figure: go.Figure, x: str, y: str, scale: Scale | None, height: int) -> None:
+def layout(figure: go.Figure, x: str, y: str, scale: AxisScale | None, height: int) -> None:
     figure.update_layout(
         height=height,
         margin={"l": 64, "r": 16, "t": 16, "b": 52},
@@ -143,7 +143,7 @@ def layout(figure: go.Figure, x: str, y: str, scale: Scale | None, height: int) 
         figure.update_yaxes(**value_axis(scale))
 
 
-def value_axis(scale: Scale | None) -> dict[str, Any]:
+def value_axis(scale: AxisScale | None) -> dict[str, Any]:
     """How the objective is shown on every axis of a study."""
     if scale is None:
         return {}
@@ -179,14 +179,16 @@ def time_unit(seconds: pd.Series) -> tuple[float, str]:
     return 1.0, "s"
 
 
-def parameter_ticks(parameter: Parameter) -> list[tuple[float, str]]:
+def parameter_ticks(parameter: SearchedSetting) -> list[tuple[float, str]]:
     """Positions in a range, 0 to 1, and what is there: every choice, or the ends."""
     if parameter.kind == "choice":
         return [(parameter.unit(choice), choice) for choice in parameter.choices]
-    return scale_ticks(Scale(float(parameter.low or 0), float(parameter.high or 0), parameter.log))
+    return scale_ticks(
+        AxisScale(float(parameter.low or 0), float(parameter.high or 0), parameter.log)
+    )
 
 
-def scale_ticks(scale: Scale) -> list[tuple[float, str]]:
+def scale_ticks(scale: AxisScale) -> list[tuple[float, str]]:
     """Both ends, and between them the decades of a log axis or the middle of a linear one."""
     inner: list[float] = []
     if scale.log:
@@ -200,7 +202,7 @@ def scale_ticks(scale: Scale) -> list[tuple[float, str]]:
     return [(at, ABSENT if value is None else number(value, 3)) for at, value in ends + kept]
 
 
-def plain(column: pd.Series) -> list[Any]:
+def python_values(column: pd.Series) -> list[Any]:
     """Plain Python values: plotly would pack an array into base64, which page.js cannot filter."""
     return [value if isinstance(value, int | str) else float(value) for value in column.tolist()]
 

@@ -49,7 +49,7 @@ class Finding(NamedTuple):
     action: str = ""
 
 
-def verdict(study: Results) -> Verdict | None:
+def judge_study(study: Results) -> Verdict | None:
     """Best trial against the default and the median; None while no trial has a value."""
     order = ranked(study)
     if order.empty:

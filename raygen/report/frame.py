@@ -43,17 +43,17 @@ def figure_data(figure: Any) -> dict[str, Any]:
     """A figure as plain JSON values, without its template: the page has one for all."""
     spec = figure.to_plotly_json()
     spec["layout"].pop("template", None)
-    return plain({"data": spec["data"], "layout": spec["layout"]}, DIGITS)
+    return json_values({"data": spec["data"], "layout": spec["layout"]}, DIGITS)
 
 
-def plain(value: Any, digits: int | None = None) -> Any:
+def json_values(value: Any, digits: int | None = None) -> Any:
     """Numpy and nested values as JSON values; nan and infinity become null."""
     if isinstance(value, dict):
-        return {str(key): plain(item, digits) for key, item in value.items()}
+        return {str(key): json_values(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, digits) for item in value]
+        return [json_values(item, digits) for item in value]
     if hasattr(value, "tolist"):  # numpy scalar or array
-        return plain(value.tolist(), digits)
+        return json_values(value.tolist(), digits)
     if isinstance(value, float):
         if not math.isfinite(value):
             return None

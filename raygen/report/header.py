@@ -8,8 +8,8 @@ from raygen.report import leads
 from raygen.report.labels import (
     STATE_LOOKS,
     arrow,
-    better,
     counted,
+    direction_words,
     duration,
     metric_label,
     number,
@@ -52,7 +52,7 @@ def _facts(study: Results) -> list[tuple[str, str]]:
         (
             "Objective",
             f"{escape(metric_label(study.metric))} {arrow(direction)}"
-            f"<small>{better(direction)}{_protocol_note(study)}</small>",
+            f"<small>{direction_words(direction)}{_protocol_note(study)}</small>",
         ),
         (
             "Data",

@@ -17,8 +17,8 @@ from raygen.report.labels import (
     short_metric,
     short_names,
 )
-from raygen.report.memo import once
-from raygen.report.tables import at_best, judged, parameters, state_counts
+from raygen.report.memo import once_per_study
+from raygen.report.tables import at_best, judged, searched_settings, state_counts
 from raygen.results import (
     ERROR,
     Results,
@@ -37,7 +37,7 @@ ABOUT_THE_WINNER = ("Search range", "Still improving", "Seeds", "Sample count", 
 WORSE = "They rank behind the others; lower learning rates or another loss would avoid them."
 
 
-class Check(NamedTuple):
+class HealthCheck(NamedTuple):
     """One question; `state` is pass, warn or open (cannot be said), `action` what to do next."""
 
     name: str
@@ -46,8 +46,8 @@ class Check(NamedTuple):
     action: str = ""
 
 
-@once
-def health(study: Results) -> list[Check]:
+@once_per_study
+def health(study: Results) -> list[HealthCheck]:
     """Every check in the order of the page; none of a study without trials."""
     if study.trials.empty:
         return []
@@ -59,26 +59,26 @@ def health(study: Results) -> list[Check]:
     return checks
 
 
-def complete(study: Results) -> Check | None:
+def complete(study: Results) -> HealthCheck | None:
     """Whether the search is over."""
     state, asked = study.info["state"], (study.info.get("budget") or {}).get("trials")
     done = f"{len(study.trials)}" + (f" of {number(asked)}" if asked else "")
     if state == "finished":
-        return Check("Finished", "pass", f"The study is finished, with {done} trials.")
+        return HealthCheck("Finished", "pass", f"The study is finished, with {done} trials.")
     again = study.info.get("resume_command")
     action = f"Go on with: {again}" if again and state != "running" else ""
     text = f"The study is {state}, with {done} trials: everything here can still change."
-    return Check("Finished", "warn", text, action)
+    return HealthCheck("Finished", "warn", text, action)
 
 
-def at_the_edge(study: Results) -> Check | None:
+def at_the_edge(study: Results) -> HealthCheck | None:
     """Whether the best lies where the search could not go on."""
     order = ranked(study)
     if order.empty:
         return None
     best = order.iloc[0]
-    numeric = [p for p in parameters(study) if p.kind != "choice" and p.low != p.high]
-    short = short_names(parameter.name for parameter in parameters(study))
+    numeric = [p for p in searched_settings(study) if p.kind != "choice" and p.low != p.high]
+    short = short_names(parameter.name for parameter in searched_settings(study))
     ends = []
     for parameter in numeric:
         unit = parameter.unit(best.get(parameter.name))
@@ -93,12 +93,12 @@ def at_the_edge(study: Results) -> Check | None:
         inside = [p for p in numeric if not math.isnan(p.unit(best.get(p.name)))]
         if not inside:
             return None
-        return Check(
+        return HealthCheck(
             "Search range",
             "pass",
             "The best trial lies inside the searched range of every setting.",
         )
-    return Check(
+    return HealthCheck(
         "Search range",
         "warn",
         f"The best trial sits at the edge of the search: {listed(ends)}.",
@@ -106,52 +106,52 @@ def at_the_edge(study: Results) -> Check | None:
     )
 
 
-def improving(study: Results) -> Check | None:
+def improving(study: Results) -> HealthCheck | None:
     """Whether more trials would help."""
     table = progress_table(study)
     measured = table[table["best"].notna()]
     if len(measured) < 8:
-        return Check("Still improving", "open", "Too few trials to say.")
+        return HealthCheck("Still improving", "open", "Too few trials to say.")
     last = measured[measured["best"] != measured["best"].shift()].iloc[-1]["trial"]
     since = int((table["trial"] > last).sum())
     if since < 0.2 * len(table):
-        return Check(
+        return HealthCheck(
             "Still improving",
             "warn",
             f"The search was still improving: its best so far came with trial {int(last)} of "
             f"{len(table)}.",
             "More trials may well pay.",
         )
-    return Check(
+    return HealthCheck(
         "Still improving", "pass", f"The last {counted(since, 'trial')} brought no better result."
     )
 
 
-def early(study: Results) -> Check | None:
+def early(study: Results) -> HealthCheck | None:
     """Whether trials were cut on values that mean something."""
     advice, name = grace_advice(study), "Rung correlation"
     if advice is None:
         if not (study.trials["state"] == "stopped").any():
             return None
-        return Check(name, "open", "Too few completed trials to say whether cuts were fair.")
+        return HealthCheck(name, "open", "Too few completed trials to say whether cuts were fair.")
     said = judgement(advice.rho, advice.trials)
     if advice.short:
         text = f"The grace period is too short ({said}): {advice.text}"
-        return Check(name, "warn", text, advice.action)
+        return HealthCheck(name, "warn", text, advice.action)
     state = "pass" if said == "good" else "open"
-    return Check(name, state, f"What early values say of final ones is {said}: {advice.text}")
+    return HealthCheck(name, state, f"What early values say of final ones is {said}: {advice.text}")
 
 
-def failures(study: Results) -> Check | None:
+def failures(study: Results) -> HealthCheck | None:
     """Trials that ended without a usable result for other reasons than their settings' losses."""
     bad = _counts(study, ["out_of_memory", "failed", "lost"])
     if not bad:
-        return Check("Failures", "pass", "No trial failed, ran out of memory or was lost.")
+        return HealthCheck("Failures", "pass", "No trial failed, ran out of memory or was lost.")
     share = sum(bad.values()) / len(study.trials)
-    return Check("Failures", "warn" if share > BROKEN else "pass", _broken(study, bad))
+    return HealthCheck("Failures", "warn" if share > BROKEN else "pass", _broken(study, bad))
 
 
-def collapse(study: Results) -> Check | None:
+def collapse(study: Results) -> HealthCheck | None:
     """Trials that diverged or collapsed, in the search and among the finalists' other seeds."""
     bad = _counts(study, ["diverged"])
     again = int((study.replicates["state"] == "diverged").sum())
@@ -164,19 +164,19 @@ def collapse(study: Results) -> Check | None:
         text = f"{text} " if bad else ""
         text += f"{counted(len(quiet), 'other trial' if bad else 'trial')} drew nothing of use: "
         more = f", and {len(quiet) - 1} more" if len(quiet) > 1 else ""
-        return Check("Collapse", "warn", f"{text}{first}{more}.", WORSE)
+        return HealthCheck("Collapse", "warn", f"{text}{first}{more}.", WORSE)
     if again:
-        return Check(
+        return HealthCheck(
             "Collapse",
             "warn",
             f"{text} {again} of {len(study.replicates)} runs of finalists with other seeds did.",
             "Prefer a finalist that never did; the table of finalists has their shares.",
         )
     share = sum(bad.values()) / len(study.trials)
-    return Check("Collapse", "warn" if share > BROKEN else "pass", text)
+    return HealthCheck("Collapse", "warn" if share > BROKEN else "pass", text)
 
 
-def seeds(study: Results) -> Check | None:
+def seeds(study: Results) -> HealthCheck | None:
     """Whether the result is more than the luck of one seed."""
     if judged(study):
         return _flattery(study)
@@ -185,8 +185,8 @@ def seeds(study: Results) -> Check | None:
     rows = study.trials[study.settings].map(setting)
     if study.settings and rows.duplicated().any():
         text = "Some configurations were trained more than once; compare them."
-        return Check("Seeds", "open", text)
-    return Check(
+        return HealthCheck("Seeds", "open", text)
+    return HealthCheck(
         "Seeds",
         "warn",
         "Every configuration was trained with one seed: small differences may be luck.",
@@ -194,7 +194,7 @@ def seeds(study: Results) -> Check | None:
     )
 
 
-def samples(study: Results) -> Check | None:
+def samples(study: Results) -> HealthCheck | None:
     """Whether the metric is exact enough to tell the best from the next."""
     order = ranked(study)
     count = (study.info.get("evaluation") or {}).get("samples")
@@ -205,7 +205,7 @@ def samples(study: Results) -> Check | None:
     # Below it a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
     enough = METRICS[study.metric].enough if study.metric in METRICS else 0
     if count < enough:
-        return Check(
+        return HealthCheck(
             "Sample count",
             "warn",
             f"{text} is biased upwards, so it is not comparable with published numbers.",
@@ -214,20 +214,20 @@ def samples(study: Results) -> Check | None:
     best = order.iloc[0]
     error = at_best(study, int(best["trial"])).get(study.metric + ERROR)
     if error is None or math.isnan(float(error)):
-        return Check("Sample count", "pass", f"{text}.")
+        return HealthCheck("Sample count", "pass", f"{text}.")
     rest = order[(order["state"] == best["state"]) & (order["trial"] != best["trial"])]
     near = int(((rest["value"].astype(float) - best["value"]).abs() < 2 * float(error)).sum())
     if float(error) == 0:
         text += " has a standard error of 0 at the best trial: all its samples are the same."
-        return Check("Sample count", "warn", text)
+        return HealthCheck("Sample count", "warn", text)
     text += f" has a standard error of {number(float(error), 2)} at the best trial"
     if near and not judged(study):
         text += f"; {counted(near, 'other trial')} within two of it cannot be told from it."
-        return Check("Sample count", "warn", text, "Evaluate the best with more samples.")
-    return Check("Sample count", "pass", f"{text}.")
+        return HealthCheck("Sample count", "warn", text, "Evaluate the best with more samples.")
+    return HealthCheck("Sample count", "pass", f"{text}.")
 
 
-def dropped(study: Results) -> Check | None:
+def dropped(study: Results) -> HealthCheck | None:
     """Whether the model to use draws only some kinds of images."""
     model = best_model(study)
     measured = {} if model is None else fresh(study, model) or {}
@@ -240,10 +240,12 @@ def dropped(study: Results) -> Check | None:
     if not low:
         return None
     text = f"The model to use draws only some kinds of images: {listed(low)}."
-    return Check("Mode dropping", "warn", text, "See its samples, and its recall over training.")
+    return HealthCheck(
+        "Mode dropping", "warn", text, "See its samples, and its recall over training."
+    )
 
 
-def protocols(study: Results) -> Check | None:
+def protocols(study: Results) -> HealthCheck | None:
     """Whether all values that are compared were measured in the same way.
 
     Not among them: finalists measured in full, whose table has a column for each way, and where
@@ -261,11 +263,11 @@ def protocols(study: Results) -> Check | None:
     names = ", ".join(sorted(records))
     if len(records) < 2:
         text = f"All values of {short_metric(study.metric)} in the search have one protocol"
-        return Check("Protocol", "pass", f"{text} ({names}).")
+        return HealthCheck("Protocol", "pass", f"{text} ({names}).")
     if study.grows and len({record.get("samples") for record in records.values()}) == len(records):
         text = "All values of a rung were measured under one protocol, later ones with more samples"
-        return Check("Protocol", "pass", f"{text} ({names}).")
-    return Check(
+        return HealthCheck("Protocol", "pass", f"{text} ({names}).")
+    return HealthCheck(
         "Protocol",
         "warn",
         f"Values were measured under {len(records)} protocols ({names}) and are not comparable across "
@@ -274,7 +276,7 @@ def protocols(study: Results) -> Check | None:
     )
 
 
-CHECKS: tuple[Callable[[Results], Check | None], ...] = (
+CHECKS: tuple[Callable[[Results], HealthCheck | None], ...] = (
     complete,
     at_the_edge,
     improving,
@@ -288,7 +290,7 @@ CHECKS: tuple[Callable[[Results], Check | None], ...] = (
 )
 
 
-def _flattery(study: Results) -> Check:
+def _flattery(study: Results) -> HealthCheck:
     """How far the values that finalists were chosen by hold with other seeds."""
     rows = list(judged(study).values())
     single = sum(row["single"] for row in rows) / len(rows)
@@ -300,12 +302,12 @@ def _flattery(study: Results) -> Check:
     )
     sure = best["best"]
     if math.isnan(sure) or len(rows) == 1:
-        return Check("Seeds", "pass", f"{text}.")
+        return HealthCheck("Seeds", "pass", f"{text}.")
     text += f"; trial {int(best['trial'])} is the best of them with probability {percent(sure)}."
     confidence = (study.info.get("finalists") or {}).get("confidence", 0.95)
     if sure >= confidence:
-        return Check("Seeds", "pass", text)
-    return Check(
+        return HealthCheck("Seeds", "pass", text)
+    return HealthCheck(
         "Seeds", "warn", text, "More seeds (--set finalists.seeds=…) would settle the order."
     )
 

@@ -22,12 +22,12 @@ from raygen.report.labels import (
 from raygen.report.page import write_report
 from raygen.report.pictures import small_picture
 from raygen.report.standing import (
-    Group,
-    Standing,
+    StudyGroup,
+    StudySummary,
     best_so_far,
     groups,
     meaning,
-    standing,
+    summarize,
     warnings,
 )
 from raygen.report.tables import state_counts
@@ -55,7 +55,7 @@ def write_index(root: Path, output: Path | None = None) -> Path:
     summaries, broken, pages = [], [], {}
     for folder in folders:
         try:
-            summaries.append(standing(load_results(folder)))
+            summaries.append(summarize(load_results(folder)))
             page = target.parent / f"{folder.name}.html"
             changed = StudyFolder(folder).journal.stat().st_mtime
             if not page.exists() or page.stat().st_mtime < changed:
@@ -65,11 +65,11 @@ def write_index(root: Path, output: Path | None = None) -> Path:
             broken.append(str(error))
         except Exception as error:  # a bug of ours with one study must not hide the others
             broken.append(f"{folder}: {our_bug(error)}")
-    write_text(target, render(summaries, broken, pages))
+    write_text(target, render_index(summaries, broken, pages))
     return target
 
 
-def render(summaries: list[Standing], broken: list[str], pages: dict[Path, str]) -> str:
+def render_index(summaries: list[StudySummary], broken: list[str], pages: dict[Path, str]) -> str:
     """The whole page; `pages` are the addresses of the studies' own, by folder."""
     kinds = groups([summary.study for summary in summaries])
     letters = {group.key: group for group in kinds}
@@ -100,7 +100,7 @@ def render(summaries: list[Standing], broken: list[str], pages: dict[Path, str])
     return document("studies", body, ("index",), {}, charts=False)
 
 
-def sparkline(summary: Standing) -> str:
+def svg_sparkline(summary: StudySummary) -> str:
     """The best so far against training time, as an inline picture; "" below two steps."""
     table = best_so_far(summary.study)
     if len(table) < 2 or table["best"].nunique() < 2:
@@ -119,7 +119,7 @@ def sparkline(summary: Standing) -> str:
     )
 
 
-def _lead(summaries: list[Standing]) -> str:
+def _lead(summaries: list[StudySummary]) -> str:
     if not summaries:
         return "No study could be read."
     states = [summary.study.info["state"] for summary in summaries]
@@ -130,7 +130,7 @@ def _lead(summaries: list[Standing]) -> str:
     return f"{count} ({counts}) with {counted(trials, 'trial')} and {duration(spent)} of training."
 
 
-def _legend(kinds: list[Group]) -> str:
+def _legend(kinds: list[StudyGroup]) -> str:
     if len(kinds) < 2:
         return ""
     lines = "".join(
@@ -141,7 +141,7 @@ def _legend(kinds: list[Group]) -> str:
     return f'<ul class="groups">{lines}</ul>'
 
 
-def _row(summary: Standing, group: Group, pages: dict[Path, str]) -> str:
+def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> str:
     study, info = summary.study, summary.study.info
     page = pages.get(study.folder.root)
     name = escape(summary.name)
@@ -169,7 +169,7 @@ def _row(summary: Standing, group: Group, pages: dict[Path, str]) -> str:
         f"{len(study.trials)}<small>{states}</small>",
         f"{best}<small>{escape(short_metric(study.metric))} {sign} <b>{group.letter}</b>, {where}"
         "</small>",
-        sparkline(summary),
+        svg_sparkline(summary),
         f'<span class="whole">{duration(summary.seconds)}</span><small>{number(summary.kimg)} kimg</small>',
         f'<span class="whole">{when}</span>',
     ]
@@ -182,7 +182,7 @@ def _row(summary: Standing, group: Group, pages: dict[Path, str]) -> str:
     return f'<tr{attributes}><th scope="row">{cells[0]}</th>{body}</tr>'
 
 
-def _thumbnail(summary: Standing) -> str:
+def _thumbnail(summary: StudySummary) -> str:
     grids = (
         summary.study.folder.trial(summary.best).all_samples() if summary.best is not None else {}
     )

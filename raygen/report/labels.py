@@ -45,7 +45,7 @@ def arrow(direction: str | None) -> str:
     return {"minimize": "↓", "maximize": "↑"}.get(direction or "", "")
 
 
-def better(direction: str) -> str:
+def direction_words(direction: str) -> str:
     """Words for a direction."""
     return "lower is better" if direction == "minimize" else "higher is better"
 
@@ -100,7 +100,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %" if 0 < share < 0.0995 else f"{100 * share:.0f} %"
 
 
-def interval(low: float, high: float) -> str:
+def interval_words(low: float, high: float) -> str:
     """The interval of a mean, to follow it; "" if it is unknown."""
     if math.isnan(low):
         return ""

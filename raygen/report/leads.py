@@ -5,15 +5,15 @@ from raygen.report.gains import against
 from raygen.report.health import health
 from raygen.report.labels import (
     STATE_LOOKS,
-    better,
     counted,
-    interval,
+    direction_words,
+    interval_words,
     listed,
     metric_label,
     number,
     short_metric,
 )
-from raygen.report.tables import judged, parameters, state_counts
+from raygen.report.tables import judged, searched_settings, state_counts
 from raygen.report.trials_table import MOST
 from raygen.results import Results, pareto, ranked
 
@@ -26,7 +26,7 @@ def searched(study: Results) -> str:
     family = FAMILIES.get(str(info.get("family")), "model")
     data = (info.get("data") or {}).get("name")
     aim = "lowest" if study.minimise else "highest"
-    settings = counted(len(parameters(study)), "setting")
+    settings = counted(len(searched_settings(study)), "setting")
     where = f" on {data}" if data else ""
     others = [short_metric(objective["metric"]) for objective in study.objectives[1:]]
     traded = f", traded off against {listed(others)}" if others else ""
@@ -36,7 +36,7 @@ def searched(study: Results) -> str:
     )
 
 
-def verdict(study: Results, judgement: Verdict | None) -> str:
+def verdict_lead(study: Results, judgement: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
     state = study.info.get("state")
     if study.trials.empty:
@@ -75,7 +75,7 @@ def _configuration(study: Results, judgement: Verdict) -> str:
         seeds = counted(judgement.seeds, "new seed")
         mean = f"The settings of trial {judgement.trial} reach {name} {number(judgement.value)}"
         average = "" if judgement.seeds == 1 else " on average"
-        return f"{mean}{average} over {seeds}{interval(judgement.low, judgement.high)}"
+        return f"{mean}{average} over {seeds}{interval_words(judgement.low, judgement.high)}"
     at = f"{number(judgement.value)} at {number(judgement.kimg)} kimg"
     return f"The settings of trial {judgement.trial} reached {name} {at}, with one seed"
 
@@ -96,7 +96,7 @@ def _model(study: Results, judgement: Verdict) -> str:
 
 def _what_to_change(study: Results) -> str:
     """What would avoid a search of which nothing can be used."""
-    rates = [p.name for p in parameters(study) if p.name.endswith("lr")]
+    rates = [p.name for p in searched_settings(study) if p.name.endswith("lr")]
     lower = f"lower the range of {listed(rates)}" if rates else "lower the learning rates"
     return f"Before another search {lower}, or train longer (--set budget.kimg=…)."
 
@@ -124,7 +124,7 @@ def trials(study: Results) -> str:
         if trial in judged(study):
             best = f", best trial {trial} (by other seeds: {number(judged(study)[trial]['mean'])})"
     name = short_metric(study.metric)
-    direction = better(study.info["objective"]["direction"])
+    direction = direction_words(study.info["objective"]["direction"])
     return (
         f"{counted(len(study.trials), 'trial')}, {len(order)} with a value"
         f"{best}; {name}: {direction}. {_rows(study)}A value below the full budget is not "

@@ -10,7 +10,7 @@ from raygen.results import Results
 T = TypeVar("T")
 
 
-def once(table: Callable[[Results], T]) -> Callable[[Results], T]:
+def once_per_study(table: Callable[[Results], T]) -> Callable[[Results], T]:
     """Remember the result for as long as the study is in use; callers must not change it.
 
     A study cannot be a dictionary's key (its tables are not hashable), so its identity is: that of

@@ -12,7 +12,7 @@ from raygen.errors import our_bug
 from raygen.files import write_text
 from raygen.report.charts import CHARTS
 from raygen.report.filter_bar import filter_bar
-from raygen.report.frame import document, figure_data, plain
+from raygen.report.frame import document, figure_data, json_values
 from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
 from raygen.report.sections import SECTIONS
@@ -32,7 +32,7 @@ def write_report(study_path: Path, output: Path | None = None) -> Path:
     """
     study = load_results(study_path)
     target = output or page_path(study_path)
-    write_text(target, render(study))
+    write_text(target, render_page(study))
     return target
 
 
@@ -41,7 +41,7 @@ def page_path(study_path: Path) -> Path:
     return Path("reports") / f"{study_path.resolve().name}.html"
 
 
-def render(study: Results) -> str:
+def render_page(study: Results) -> str:
     """The whole page as text."""
     name = str(study.info.get("name", study.folder.root.name))
     links = "".join(f'<a href="#{part.key}">{part.title}</a>' for part in SECTIONS)
@@ -117,7 +117,7 @@ def _broken(error: Exception) -> str:
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:
-    columns = [plain(frame[name].tolist()) for name in frame.columns]
+    columns = [json_values(frame[name].tolist()) for name in frame.columns]
     return {
         "columns": list(frame.columns),
         "rows": [list(row) for row in zip(*columns, strict=True)],

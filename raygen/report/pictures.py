@@ -30,12 +30,12 @@ def sample_picture(study: Results, trial: int, kimg: float) -> Picture | None:
     if not grids:
         return None
     nearest = min(grids, key=lambda at: abs(at - kimg)) if kimg == kimg else max(grids)
-    return read_picture(grids[nearest], nearest)
+    return embed_picture(grids[nearest], nearest)
 
 
 def real_picture(study: Results) -> Picture | None:
     """Grid of real training images; None if the study has none."""
-    return read_picture(study.folder.real, None)
+    return embed_picture(study.folder.real, None)
 
 
 def trial_picture(study: Results, trial: int, name: str, kimg: float) -> Picture | None:
@@ -44,7 +44,7 @@ def trial_picture(study: Results, trial: int, name: str, kimg: float) -> Picture
     if not paths:
         return None
     nearest = min(paths, key=lambda at: abs(at - kimg)) if kimg == kimg else max(paths)
-    return read_picture(paths[nearest], nearest)
+    return embed_picture(paths[nearest], nearest)
 
 
 def variation(study: Results, trial: int, kimg: float) -> float | None:
@@ -89,7 +89,7 @@ def small_picture(path: Path, kimg: float | None, rows: int) -> Picture | None:
     return Picture(uri, *part.size, kimg, exact=False)
 
 
-def read_picture(path: Path, kimg: float | None) -> Picture | None:
+def embed_picture(path: Path, kimg: float | None) -> Picture | None:
     """One PNG as a data URI; None if it is missing or unreadable (a page never fails on it)."""
     try:
         data = path.read_bytes()

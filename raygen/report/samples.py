@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from raygen.report.labels import ABSENT, counted, duration, listed, number, short_metric
-from raygen.report.pictures import Picture, read_picture, small_picture, trial_picture
+from raygen.report.pictures import Picture, embed_picture, small_picture, trial_picture
 from raygen.report.tables import leaders
 from raygen.results import Results
 
@@ -106,7 +106,7 @@ def _views(study: Results, trial: int) -> str:
     if study.info.get("family") == "vae" and shown:
         prior = study.folder.trial(trial).all_samples()
         near = min(prior, key=lambda kimg: abs(kimg - best)) if prior else None
-        picture = read_picture(prior[near], near) if near is not None else None
+        picture = embed_picture(prior[near], near) if near is not None else None
         caption = f"Drawn from the prior; trial {trial} at {number(near)} kimg"
         shown.insert(1, _figure(picture, caption, caption, False))
     if not shown:

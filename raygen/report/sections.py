@@ -20,7 +20,7 @@ from raygen.report.charts.slices import slices_section
 from raygen.report.charts.timeline import timeline_section
 from raygen.report.charts.tradeoffs import tradeoffs_section
 from raygen.report.comparison import comparison
-from raygen.report.findings import Verdict, findings, verdict
+from raygen.report.findings import Verdict, findings, judge_study
 from raygen.report.gains import gain
 from raygen.report.health import health
 from raygen.report.labels import counted, metric_label, number, setting, short_metric
@@ -46,8 +46,8 @@ class Section(NamedTuple):
 
 def verdict_section(study: Results) -> tuple[str, str]:
     """What to use, how sure that is, and what to do next."""
-    judgement = verdict(study)
-    lead = leads.verdict(study, judgement)
+    judgement = judge_study(study)
+    lead = leads.verdict_lead(study, judgement)
     notes = "".join(
         f'<li class="finding finding-{kind}">'
         f'<b class="mark" title="{MARKS[kind][1]}">{MARKS[kind][0]}</b>'

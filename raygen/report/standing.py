@@ -7,12 +7,12 @@ import pandas as pd
 
 from raygen.report.charts.progress import progress_table
 from raygen.report.contrast import seed_values
-from raygen.report.findings import verdict
+from raygen.report.findings import judge_study
 from raygen.report.tables import has_default
 from raygen.results import Results
 
 
-class Standing(NamedTuple):
+class StudySummary(NamedTuple):
     """Where one study stands; nan and None where unknown."""
 
     study: Results
@@ -28,7 +28,7 @@ class Standing(NamedTuple):
     kimg: float
 
 
-class Group(NamedTuple):
+class StudyGroup(NamedTuple):
     """Studies whose values mean the same."""
 
     letter: str
@@ -36,9 +36,9 @@ class Group(NamedTuple):
     names: list[str]
 
 
-def standing(study: Results) -> Standing:
+def summarize(study: Results) -> StudySummary:
     """Read off one study."""
-    judgement = verdict(study)
+    judgement = judge_study(study)
     spent = [float(study.trials[c].sum() + study.replicates[c].sum()) for c in ("seconds", "kimg")]
     default = float("nan")
     if has_default(study):
@@ -46,14 +46,14 @@ def standing(study: Results) -> Standing:
     name = str(study.info.get("name", study.folder.root.name))
     nan = float("nan")
     if judgement is None:
-        return Standing(study, name, None, nan, nan, 0, [], nan, default, *spent)
+        return StudySummary(study, name, None, nan, nan, 0, [], nan, default, *spent)
     values = seed_values(study, judgement.trial)
     sd = statistics.stdev(values) if len(values) > 1 else nan
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
     done = study.trials["value"].dropna().astype(float) if done.empty else done
     single = float(done.min() if study.minimise else done.max())
     best, value, seeds = judgement.trial, judgement.value, judgement.seeds
-    return Standing(study, name, best, value, sd, seeds, values, single, default, *spent)
+    return StudySummary(study, name, best, value, sd, seeds, values, single, default, *spent)
 
 
 def meaning(study: Results) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ def meaning(study: Results) -> tuple[str, ...]:
     )
 
 
-def groups(studies: list[Results]) -> list[Group]:
+def groups(studies: list[Results]) -> list[StudyGroup]:
     """Studies by what their values mean, in the order they come."""
     names: dict[tuple[str, ...], list[str]] = {}
     for study in studies:
@@ -76,12 +76,12 @@ def groups(studies: list[Results]) -> list[Group]:
         names.setdefault(meaning(study), []).append(name)
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     return [
-        Group(letters[at] if at < len(letters) else f"{at + 1}", key, names)
+        StudyGroup(letters[at] if at < len(letters) else f"{at + 1}", key, names)
         for at, (key, names) in enumerate(names.items())
     ]
 
 
-def warnings(groups: list[Group]) -> list[str]:
+def warnings(groups: list[StudyGroup]) -> list[str]:
     """Why values of different groups do not compare, in words; empty with one group."""
     if len(groups) < 2:
         return []

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from raygen.report.labels import percent
-from raygen.report.memo import once
+from raygen.report.memo import once_per_study
 from raygen.report.tables import (
-    Parameter,
-    Scale,
+    AxisScale,
+    SearchedSetting,
     has_default,
     leaders,
     projected,
@@ -34,10 +34,10 @@ SWEEPS = 2
 RELEVANCES = (0.0, 0.25, 1.0, 4.0)
 
 
-class Surrogate(NamedTuple):
+class ResponseSurface(NamedTuple):
     """A fitted process; positions are those of `encode`."""
 
-    parameters: list[Parameter]
+    parameters: list[SearchedSetting]
     known: np.ndarray  # (n, d) positions of the trials
     relevance: np.ndarray  # (d,) weight of each setting in a distance
     length: float
@@ -79,13 +79,13 @@ class Surrogate(NamedTuple):
         return np.exp(warped) if self.log else warped
 
 
-def encode(parameters: list[Parameter], rows: pd.DataFrame) -> np.ndarray:
+def encode(parameters: list[SearchedSetting], rows: pd.DataFrame) -> np.ndarray:
     """Settings -> positions in their ranges (n, d), 0 to 1; nan where a branch has none."""
     return np.column_stack([rows[p.name].map(p.unit).to_numpy(dtype=float) for p in parameters])
 
 
-@once
-def fit(study: Results) -> Surrogate | None:
+@once_per_study
+def fit_surface(study: Results) -> ResponseSurface | None:
     """Fit to the trials of a study; None with too few, or without a setting that varied."""
     chosen, scale = varying(study), value_scale(study)
     order = projected(study)
@@ -119,7 +119,7 @@ def fit(study: Results) -> Surrogate | None:
     weights = np.linalg.solve(kernel + best.noise * np.eye(len(target)), target)
     left_out = _left_out(kernel, target, best.noise)
     r2 = 1 - float(np.mean((left_out - target) ** 2)) / float(np.mean(target**2) or 1.0)
-    model = Surrogate(
+    model = ResponseSurface(
         chosen, points, best.relevance, best.length, weights, mean, sd, log, r2, len(target)
     )
     return model._replace(near=_near(study, model, scale))
@@ -138,7 +138,7 @@ def ends(study: Results) -> tuple[int, int] | None:
     return 0, best[0]
 
 
-def _near(study: Results, model: Surrogate, scale: Scale) -> bool:
+def _near(study: Results, model: ResponseSurface, scale: AxisScale) -> bool:
     """Whether both ends of the way that charts take are predicted as they were measured."""
     pair, measured = ends(study), projected(study).set_index("trial")["value"].astype(float)
     for trial in pair or ():
@@ -183,7 +183,7 @@ def _left_out(kernel: np.ndarray, target: np.ndarray, noise: float) -> np.ndarra
     return target - (inverse @ target) / np.diag(inverse)
 
 
-def _distances(one: np.ndarray, other: np.ndarray, parameters: list[Parameter]) -> np.ndarray:
+def _distances(one: np.ndarray, other: np.ndarray, parameters: list[SearchedSetting]) -> np.ndarray:
     """Squared distance in each setting: (n, d), (m, d) -> (d, n, m).
 
     Of a choice: 0 or 1. Absent on one side only: 1; on both: 0.
@@ -202,6 +202,6 @@ def _kernel(distances: np.ndarray, relevance: np.ndarray, length: float) -> np.n
     return np.exp(-0.5 * np.tensordot(relevance, distances, axes=1) / length**2)
 
 
-def _clip(value: float, scale: Scale) -> float:
+def _clip(value: float, scale: AxisScale) -> float:
     """Values off the scale would be all that it learns."""
     return min(max(value, scale.low), scale.high)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from raygen.report.labels import ABSENT, setting
-from raygen.report.memo import once
+from raygen.report.memo import once_per_study
 from raygen.results import Results, finalists, pareto, ranked
 
 WIDE = 10.0  # a positive metric that spans more than this factor is shown on a log scale
@@ -15,7 +15,7 @@ DRAWN = 1000  # trials in a chart; above this a browser is slow
 FENCE = 6.0  # values worse than the quartile by this many quartile ranges are off the scale
 
 
-class Parameter(NamedTuple):
+class SearchedSetting(NamedTuple):
     """One searched setting and its range."""
 
     name: str
@@ -34,10 +34,10 @@ class Parameter(NamedTuple):
             if text not in self.choices:
                 return math.nan
             return self.choices.index(text) / (len(self.choices) - 1) if self.choices[1:] else 0.5
-        return Scale(float(self.low or 0), float(self.high or 0), self.log).unit(float(value))
+        return AxisScale(float(self.low or 0), float(self.high or 0), self.log).unit(float(value))
 
 
-class Scale(NamedTuple):
+class AxisScale(NamedTuple):
     """A numeric axis."""
 
     low: float
@@ -58,8 +58,8 @@ class Scale(NamedTuple):
         return 0.5 if high == low else min(1.0, max(0.0, (at - low) / (high - low)))
 
 
-@once
-def parameters(study: Results) -> list[Parameter]:
+@once_per_study
+def searched_settings(study: Results) -> list[SearchedSetting]:
     """Every searched setting, in the order of the space.
 
     A study that recorded no parameter list shows every setting that varies instead.
@@ -70,13 +70,13 @@ def parameters(study: Results) -> list[Parameter]:
     return [_inferred(name, study.trials[name]) for name in study.settings]
 
 
-@once
-def varying(study: Results) -> list[Parameter]:
+@once_per_study
+def varying(study: Results) -> list[SearchedSetting]:
     """Searched settings that took at least two values (absent counts as one)."""
     columns = set(study.settings)
     return [
         parameter
-        for parameter in parameters(study)
+        for parameter in searched_settings(study)
         if parameter.name in columns and study.trials[parameter.name].map(setting).nunique() > 1
     ]
 
@@ -87,8 +87,8 @@ def state_counts(study: Results) -> pd.Series:
     return counts.sort_index().sort_values(ascending=False, kind="stable")
 
 
-@once
-def value_scale(study: Results) -> Scale | None:
+@once_per_study
+def value_scale(study: Results) -> AxisScale | None:
     """Axis for the objective: log if positive and wide; extreme bad values are cut off.
 
     One diverged trial must not flatten all others into a line. None without any value.
@@ -99,7 +99,7 @@ def value_scale(study: Results) -> Scale | None:
     return scale_of(pd.concat(values), study.minimise)
 
 
-def scale_of(values: pd.Series, minimise: bool) -> Scale | None:
+def scale_of(values: pd.Series, minimise: bool) -> AxisScale | None:
     """Axis for values of one metric, as `value_scale`; None without a finite one."""
     finite = values.replace([math.inf, -math.inf], math.nan).dropna().astype(float)
     if finite.empty:
@@ -113,10 +113,10 @@ def scale_of(values: pd.Series, minimise: bool) -> Scale | None:
             high = min(high, float(far + FENCE * (far - near)))
         else:
             low = max(low, float(near - FENCE * (far - near)))
-    return Scale(math.exp(low), math.exp(high), True) if log else Scale(low, high, False)
+    return AxisScale(math.exp(low), math.exp(high), True) if log else AxisScale(low, high, False)
 
 
-@once
+@once_per_study
 def reports(study: Results) -> pd.DataFrame:
     """One row per report of the objective, in order: trial, kimg, value (finite or nan)."""
     columns = {"trial": int, "kimg": float, "value": float}
@@ -133,7 +133,7 @@ def judged(study: Results) -> dict[int, dict[str, float]]:
     return {int(row["trial"]): {str(k): v for k, v in row.items()} for row in rows if row["seeds"]}
 
 
-@once
+@once_per_study
 def projected(study: Results) -> pd.DataFrame:
     """One row per trial with a value: trial, value, best first: what the full budget would give.
 
@@ -227,7 +227,7 @@ def differing(study: Results, trials: list[int]) -> dict[str, bool]:
     return {name: rows[name].map(setting).nunique() > 1 for name in names}
 
 
-def _at_rungs(study: Results, scale: Scale) -> pd.DataFrame:
+def _at_rungs(study: Results, scale: AxisScale) -> pd.DataFrame:
     """Warped value by trial (index) and rung in kimg (columns); nan where not reached."""
     table = reports(study)
     table = table[table["value"].notna()].astype({"kimg": float, "value": float})
@@ -239,20 +239,20 @@ def _at_rungs(study: Results, scale: Scale) -> pd.DataFrame:
     return table.pivot_table(index="trial", columns="kimg", values="value", aggfunc="last")
 
 
-def _declared(item: dict[str, Any], trials: pd.DataFrame) -> Parameter:
+def _declared(item: dict[str, Any], trials: pd.DataFrame) -> SearchedSetting:
     choices = tuple(setting(choice) for choice in item.get("choices") or ())
     low, high = item.get("low"), item.get("high")
     if item["kind"] != "choice" and (low is None or high is None):
         name = item["name"]
         return _inferred(name, trials[name] if name in trials else pd.Series(dtype=object))
-    return Parameter(item["name"], item["kind"], low, high, bool(item.get("log")), choices)
+    return SearchedSetting(item["name"], item["kind"], low, high, bool(item.get("log")), choices)
 
 
-def _inferred(name: str, column: pd.Series) -> Parameter:
+def _inferred(name: str, column: pd.Series) -> SearchedSetting:
     present = column.dropna()
     if len(present) and all(setting(v) not in ("true", "false") for v in present):
         numbers = pd.to_numeric(present, errors="coerce")
         if numbers.notna().all():
             low, high = float(numbers.min()), float(numbers.max())
-            return Parameter(name, "float", low, high, low > 0 and high / low > WIDE)
-    return Parameter(name, "choice", choices=tuple(sorted({setting(v) for v in present})))
+            return SearchedSetting(name, "float", low, high, low > 0 and high / low > WIDE)
+    return SearchedSetting(name, "choice", choices=tuple(sorted({setting(v) for v in present})))

@@ -11,7 +11,7 @@ from typing import Any
 from raygen.folders import UseFolder
 from raygen.report.blocks import scroll
 from raygen.report.labels import counted, percent
-from raygen.report.pictures import read_picture
+from raygen.report.pictures import embed_picture
 from raygen.results import Results
 
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
@@ -172,7 +172,7 @@ def _audit_table(outcome: dict[str, Any]) -> str:
 
 
 def _pairs(study: Results) -> str:
-    picture = read_picture(UseFolder(study.folder.root).audit_pairs, None)
+    picture = embed_picture(UseFolder(study.folder.root).audit_pairs, None)
     if picture is None:
         return ""
     return (

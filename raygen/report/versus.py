@@ -13,12 +13,12 @@ from raygen.files import write_text
 from raygen.report.blocks import chart, html_table
 from raygen.report.comparison import picture_html
 from raygen.report.contrast import unpaired
-from raygen.report.drawing import BEST, axis_title, layout, plain, time_unit
+from raygen.report.drawing import BEST, axis_title, layout, python_values, time_unit
 from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
 from raygen.report.labels import ABSENT, counted, duration, number, setting, short_metric
 from raygen.report.pictures import sample_picture
-from raygen.report.standing import Standing, best_so_far, groups, standing, warnings
+from raygen.report.standing import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.results import Results, load_results
 
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
@@ -32,14 +32,14 @@ def write_versus(paths: list[Path], output: Path | None = None) -> Path:
     """
     if len(paths) < 2:
         raise InputError("a comparison needs two studies or more")
-    summaries = [standing(load_results(path)) for path in paths]
+    summaries = [summarize(load_results(path)) for path in paths]
     name = "-".join(path.resolve().name for path in paths)
     target = output or Path("reports") / f"{name}.html"
-    write_text(target, render(summaries))
+    write_text(target, render_comparison(summaries))
     return target
 
 
-def render(summaries: list[Standing]) -> str:
+def render_comparison(summaries: list[StudySummary]) -> str:
     """The whole page."""
     names = _names(summaries)
     kinds = groups([summary.study for summary in summaries])
@@ -75,8 +75,8 @@ def versus_figure(steps: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
         some = steps[steps["name"] == name]
         figure.add_trace(
             go.Scatter(
-                x=plain((some["seconds"] / size).round(4)),
-                y=plain(some["best"]),
+                x=python_values((some["seconds"] / size).round(4)),
+                y=python_values(some["best"]),
                 customdata=[int(trial) for trial in some["trial"]],
                 mode="lines+markers",
                 name=escape(str(name), quote=False),
@@ -95,7 +95,7 @@ def versus_figure(steps: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
     return figure
 
 
-def _names(summaries: list[Standing]) -> list[str]:
+def _names(summaries: list[StudySummary]) -> list[str]:
     """The names of the studies, with the folder where two are called the same."""
     names = [summary.name for summary in summaries]
     return [
@@ -104,7 +104,7 @@ def _names(summaries: list[Standing]) -> list[str]:
     ]
 
 
-def _steps(summaries: list[Standing], names: list[str]) -> pd.DataFrame:
+def _steps(summaries: list[StudySummary], names: list[str]) -> pd.DataFrame:
     """Steps of all studies with the first one's metric."""
     parts = [
         best_so_far(summary.study).assign(name=name)
@@ -114,7 +114,7 @@ def _steps(summaries: list[Standing], names: list[str]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _lead(summaries: list[Standing], names: list[str], comparable: bool) -> str:
+def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> str:
     if not comparable:
         return "These studies measured different things: their values do not compare."
     valued = [
@@ -150,7 +150,7 @@ def _lead(summaries: list[Standing], names: list[str], comparable: bool) -> str:
     return f"{name} is ahead: {values}; too few seeds to say whether that is chance."
 
 
-def _configuration(summary: Standing) -> tuple[str, ...]:
+def _configuration(summary: StudySummary) -> tuple[str, ...]:
     """The settings of the best trial as text, equal for equal configurations."""
     return tuple(
         f"{name}={_read(summary.study, summary.best, name)}"
@@ -158,7 +158,7 @@ def _configuration(summary: Standing) -> tuple[str, ...]:
     )
 
 
-def _progress_lead(summaries: list[Standing], names: list[str]) -> str:
+def _progress_lead(summaries: list[StudySummary], names: list[str]) -> str:
     """Who was ahead when the one that trained least had spent its time."""
     minimise, metric = summaries[0].study.minimise, summaries[0].study.metric
     same = [pair for pair in zip(summaries, names, strict=True) if pair[0].study.metric == metric]
@@ -181,12 +181,12 @@ def _progress_lead(summaries: list[Standing], names: list[str]) -> str:
     return f"After {duration(spent)} of training, {ahead} was ahead: {values}."
 
 
-def _value(summary: Standing) -> str:
+def _value(summary: StudySummary) -> str:
     spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""
     return f"{number(summary.value)}{spread}"
 
 
-def _facts(summaries: list[Standing], names: list[str]) -> str:
+def _facts(summaries: list[StudySummary], names: list[str]) -> str:
     facts = {
         "state": lambda summary: str(summary.study.info["state"]),
         "metric": lambda summary: short_metric(summary.study.metric),
@@ -214,13 +214,13 @@ def _facts(summaries: list[Standing], names: list[str]) -> str:
     return html_table(["", *names], rows)
 
 
-def _differ(summaries: list[Standing]) -> str:
+def _differ(summaries: list[StudySummary]) -> str:
     names = _settings(summaries)
     differ = sum(len(set(values)) > 1 for values in names.values())
     return f"The best trials differ in {differ} of {len(names)} settings."
 
 
-def _configurations(summaries: list[Standing], names: list[str]) -> str:
+def _configurations(summaries: list[StudySummary], names: list[str]) -> str:
     heads, pictures = "", ""
     for summary, name in zip(summaries, names, strict=True):
         trial = "no value" if summary.best is None else f"trial {summary.best}"
@@ -241,14 +241,14 @@ def _configurations(summaries: list[Standing], names: list[str]) -> str:
     )
 
 
-def _best_picture(summary: Standing) -> Any:
+def _best_picture(summary: StudySummary) -> Any:
     if summary.best is None:
         return None
     at = summary.study.trials.set_index("trial")["best_kimg"].to_dict()[summary.best]
     return sample_picture(summary.study, summary.best, float(at))
 
 
-def _settings(summaries: list[Standing]) -> dict[str, list[str]]:
+def _settings(summaries: list[StudySummary]) -> dict[str, list[str]]:
     """Every setting of any best trial, as text in each."""
     names = dict.fromkeys(name for summary in summaries for name in summary.study.settings)
     return {

@@ -36,8 +36,8 @@ from raygen.journal.trials import Trials, TrialState, cost
 from raygen.metrics import METRICS, protocol_hash
 from raygen.notices import Alive, Notify
 from raygen.search.finalists import Race
-from raygen.search.job import Job
-from raygen.search.pareto import standing
+from raygen.search.job import Assignment
+from raygen.search.pareto import nondominated_order
 from raygen.search.prune import collectable
 from raygen.search.sampler import Sampler
 from raygen.search.scheduler import RungValue, make_scheduler
@@ -104,7 +104,7 @@ class Controller:
 
     # What runs next
 
-    def suggest(self) -> Job | None:
+    def suggest(self) -> Assignment | None:
         """Return the next trial to run, or None while there is none to start."""
         self.tick()
         if self.closing:
@@ -338,7 +338,7 @@ class Controller:
         )
         return self.trials[number]
 
-    def _replicate(self) -> Job | None:
+    def _replicate(self) -> Assignment | None:
         if any(trial.unfinished for trial in self.searched):
             return None
         best = self._best_completed()
@@ -359,10 +359,10 @@ class Controller:
         )  # fmt: skip
         return self._job(self.trials[number])
 
-    def _job(self, trial: TrialState) -> Job:
+    def _job(self, trial: TrialState) -> Assignment:
         trial.state = "running"
         self.clocks[trial.number].moved = math.inf
-        return Job(trial.number, trial.config, trial.seed, trial.kimg)
+        return Assignment(trial.number, trial.config, trial.seed, trial.kimg)
 
     def _conclude(self, trial: TrialState) -> bool:
         """Draw what follows from a trial's last report; return whether it ended."""
@@ -444,7 +444,9 @@ class Controller:
         for part in parts:
             points = [[s * v for s, v in zip(signs, run.values or [], strict=True)] for run in part]
             by_value = sorted(range(len(part)), key=points.__getitem__)
-            order += [part[i].number for i in (standing(points) if len(signs) > 1 else by_value)]
+            order += [
+                part[i].number for i in (nondominated_order(points) if len(signs) > 1 else by_value)
+            ]
         return order
 
     def _failed(self, run: TrialState) -> bool:

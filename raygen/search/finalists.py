@@ -12,7 +12,7 @@ from raygen.race import posterior
 FIRST_ROUNDS = 2
 
 
-class Turn(NamedTuple):
+class Replicate(NamedTuple):
     """One repetition: of which trial, and with the how-manieth seed."""
 
     of: int
@@ -50,7 +50,7 @@ class Race:
         self.given = {number: self.given.get(number, 0) for number in finalists}
         self.rounds, self.settled = min(FIRST_ROUNDS, self.seeds), False
 
-    def next(self) -> Turn | None:
+    def next(self) -> Replicate | None:
         """Return the next repetition to start, or None until the round is over."""
         if self.settled:
             return None
@@ -58,7 +58,7 @@ class Race:
         if not waiting:
             return None
         of = min(waiting, key=lambda number: self.given[number])
-        return Turn(of, self.given[of])
+        return Replicate(of, self.given[of])
 
     def issued(self, of: int) -> None:
         """Note that a repetition was started."""

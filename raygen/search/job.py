@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 
-class Job(NamedTuple):
+class Assignment(NamedTuple):
     """A trial to run now."""
 
     number: int

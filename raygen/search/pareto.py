@@ -35,7 +35,7 @@ def crowding(points: Sequence[Sequence[float]], front: Sequence[int]) -> dict[in
     return room
 
 
-def standing(points: Sequence[Sequence[float]]) -> list[int]:
+def nondominated_order(points: Sequence[Sequence[float]]) -> list[int]:
     """Indices from the best to the worst: by front, within a front by room, then by arrival."""
     order: list[int] = []
     for front in fronts(points):

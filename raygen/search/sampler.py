@@ -23,7 +23,7 @@ from optuna.storages import InMemoryStorage, JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from raygen.config import Sampler as SamplerSpec
+from raygen.config import SamplerSpec as SamplerSpec
 from raygen.config import Study
 from raygen.document import brief
 from raygen.errors import InputError

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from raygen.config import StudySpec
 from raygen.journal.records import Decide
 from raygen.metrics import METRICS
-from raygen.search.pareto import standing
+from raygen.search.pareto import nondominated_order
 
 PEERS = 3  # a median of fewer trials says little
 
@@ -87,7 +87,7 @@ class Halving:
             return Decision(False, None, len(peers))
         points = [self._minimised(peer) for peer in peers]
         if len(self.signs) > 1:
-            rank = standing(points).index(len(peers) - 1) + 1
+            rank = nondominated_order(points).index(len(peers) - 1) + 1
             return Decision(rank > kept, None, len(peers), 0.0, rank, kept)
         last_kept = sorted(range(len(peers)), key=lambda i: points[i])[kept - 1]
         band = self.noise * math.hypot(trial.sd or 0.0, peers[last_kept].sd or 0.0)

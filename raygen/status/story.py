@@ -29,7 +29,7 @@ from raygen.journal.records import (
 from raygen.journal.trials import Trials
 from raygen.results import Results, fold, ranked
 from raygen.status.moment import until
-from raygen.status.text import counted, measured, short
+from raygen.status.text import five_digits, measured, state_counts
 from raygen.words import elapsed
 
 MOST = 30  # trials of a rung that are named, the best first
@@ -140,7 +140,7 @@ class Story:
 
     def _suggested(self, record: Suggest, before: Sequence[Record]) -> list[str]:
         study = fold(self.folder, before)
-        settings = ", ".join(f"{k} = {short(v)}" for k, v in flatten(record.config).items())
+        settings = ", ".join(f"{k} = {five_digits(v)}" for k, v in flatten(record.config).items())
         head = f"{_origin(record, before, study)}, seed {record.seed}"
         if record.of is not None:
             return [head, settings]
@@ -158,7 +158,7 @@ class Story:
 
     def _decided(self, record: Decide) -> list[str]:
         word = "stopped" if record.decision == "stop" else "goes on"
-        head = f"rung at {record.kimg:g} kimg: {word} with {short(record.value)}: "
+        head = f"rung at {record.kimg:g} kimg: {word} with {five_digits(record.value)}: "
         reached = self.rungs[record.kimg]
         if record.rank is not None:  # of several objectives
             order = sorted(reached)
@@ -171,12 +171,12 @@ class Story:
             order = sorted(reached, key=lambda t: (sign * reached[t], t))
             head += f"place {order.index(self.trial) + 1} of {record.peers}, "
             head += _cutoff(record, self.trials.minimise, self.scheduler)
-        peers = [f"trial {trial} {short(reached[trial])}" for trial in order]
+        peers = [f"trial {trial} {five_digits(reached[trial])}" for trial in order]
         more = [f"and {len(peers) - MOST} more"] if len(peers) > MOST else []
         return [head, f"in this rung by then: {', '.join([*peers[:MOST], *more])}"]
 
     def _race_line(self, record: Round) -> str:
-        text = f"race with {record.seeds} other seeds: mean {short(record.means[self.trial])}"
+        text = f"race with {record.seeds} other seeds: mean {five_digits(record.means[self.trial])}"
         best = record.best.get(self.trial)
         if best is not None:
             text += f", the best with probability {best:.2f}"
@@ -213,13 +213,13 @@ def _known(study: Results) -> str:
     ended = study.trials[study.trials["state"] != "running"]
     text = f"known by then: {len(ended)} ended trial{'' if len(ended) == 1 else 's'}"
     if len(ended):
-        text += f" ({counted(ended['state'].value_counts().to_dict())})"
+        text += f" ({state_counts(ended['state'].value_counts().to_dict())})"
     if taught := sum(source["told"] for source in study.info.get("warm", {}).values()):
         text += f" and {taught} of earlier studies"
     order = ranked(study._replace(trials=ended))
     if len(order):
         first = order.iloc[0]
-        text += f", the best trial {first['trial']} with {short(first['value'])}"
+        text += f", the best trial {first['trial']} with {five_digits(first['value'])}"
     return text
 
 
@@ -236,11 +236,11 @@ def _cutoff(record: Decide, minimise: bool, scheduler: str | None) -> str:
     """What a value had to reach, and whether it did; of one objective."""
     if record.cutoff is None or isinstance(record.value, list):
         return "too few to cut any"
-    text = f"cut-off {short(record.cutoff)}"
+    text = f"cut-off {five_digits(record.cutoff)}"
     if scheduler == "median":
         text += " (the median of what the others averaged up to there)"
     if record.band:
-        text += f", noise band {short(record.band)}"
+        text += f", noise band {five_digits(record.band)}"
         if record.decision == "continue" and better(minimise, record.cutoff, record.value):
             text += ": worse, but within the band"
     return text

@@ -12,7 +12,7 @@ def status_text(facts: Mapping[str, Any]) -> str:
     session = f", session {facts['sessions']}" if facts["sessions"] > 1 else ""
     reason = f": {facts['reason']}" if facts["reason"] else ""
     rows = [(facts["study"], [f"{facts['state']}, {elapsed(facts['seconds'])}{session}{reason}"])]
-    rows.append(("trials", [counted(facts["trials"]) or "none yet"]))
+    rows.append(("trials", [state_counts(facts["trials"]) or "none yet"]))
     word = "running" if facts["state"] == "running" else "unfinished"
     rows.append((word, [_running_line(trial) for trial in facts["running"]]))
     if facts["best"]:
@@ -21,7 +21,10 @@ def status_text(facts: Mapping[str, Any]) -> str:
         rows.append(("model", [_model_line(metric, facts["model"])]))
     if facts["front"] is not None:
         rows.append(("front", [", ".join(f"trial {trial}" for trial in facts["front"]) or "none"]))
-    limits = [f"{n} {short(b['used'])} of {short(b['limit'])}" for n, b in facts["budget"].items()]
+    limits = [
+        f"{n} {five_digits(b['used'])} of {five_digits(b['limit'])}"
+        for n, b in facts["budget"].items()
+    ]
     rows.append(("budget", [", ".join(limits)] if limits else []))
     retries = facts["retries"]
     if retries["used"]:
@@ -56,29 +59,27 @@ def _best_line(metric: str, best: Mapping[str, Any]) -> str:
     if "mean" in best:
         seeds = f"{best['seeds']} other seed{'s' if best['seeds'] > 1 else ''}"
         return (
-            f"{metric} {short(best['mean'])} by trial {best['trial']}, mean of {seeds} "
-            f"({short(best['value'])} in the search)"
+            f"{metric} {five_digits(best['mean'])} by trial {best['trial']}, mean of {seeds} "
+            f"({five_digits(best['value'])} in the search)"
         )
     early = "" if best["state"] == "completed" else f" ({best['state']})"
-    return (
-        f"{metric} {short(best['value'])} by trial {best['trial']} at {best['kimg']:g} kimg{early}"
-    )
+    return f"{metric} {five_digits(best['value'])} by trial {best['trial']} at {best['kimg']:g} kimg{early}"
 
 
 def _model_line(metric: str, model: Mapping[str, Any]) -> str:
-    text = f"{model['words']}: {metric} {short(model['value'])} when chosen"
+    text = f"{model['words']}: {metric} {five_digits(model['value'])} when chosen"
     if model["afresh"] is not None:
-        text += f", {short(model['afresh'])} measured afresh"
+        text += f", {five_digits(model['afresh'])} measured afresh"
     return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 
 def _finalist_line(finalist: Mapping[str, Any]) -> str:
-    text = f"trial {finalist['trial']}  {short(finalist['single'])} in the search"
+    text = f"trial {finalist['trial']}  {five_digits(finalist['single'])} in the search"
     if not finalist["seeds"]:
         return f"{text}, no other seed yet"
-    text += f", {short(finalist['mean'])} over {finalist['seeds']} other seeds"
+    text += f", {five_digits(finalist['mean'])} over {finalist['seeds']} other seeds"
     if finalist["low"] is not None:
-        text += f" (95 %: {short(finalist['low'])} to {short(finalist['high'])})"
+        text += f" (95 %: {five_digits(finalist['low'])} to {five_digits(finalist['high'])})"
     if finalist["best"] is not None:
         text += f", the best with probability {finalist['best']:.2f}"
     return text + (f", {finalist['collapsed']:.0%} diverged" if finalist["collapsed"] else "")
@@ -89,21 +90,21 @@ def measured(values: Mapping[str, Mapping[str, Any]]) -> str:
     parts = []
     for metric, measured in values.items():
         error = f" ± {measured['sd']:.2g}" if measured["sd"] else ""
-        value = "not finite" if measured["value"] is None else short(measured["value"])
+        value = "not finite" if measured["value"] is None else five_digits(measured["value"])
         parts.append(f"{metric} {value}{error}")
     draws = max(len(measured["each"]) for measured in values.values())
     return f"{', '.join(parts)} over {draws} draw{'s' if draws > 1 else ''} of samples"
 
 
-def counted(states: Mapping[Any, int]) -> str:
+def state_counts(states: Mapping[Any, int]) -> str:
     """How many trials are in each state."""
     return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in states.items())
 
 
-def short(value: Any) -> str:
+def five_digits(value: Any) -> str:
     """A value of the journal in five digits."""
     if isinstance(value, list):
-        return " / ".join(map(short, value))
+        return " / ".join(map(five_digits, value))
     if isinstance(value, float):
         return f"{value:.5g}"
     return "—" if value is None else str(value)

@@ -18,7 +18,7 @@ from raygen.train.average import Average
 from raygen.train.rate import rate
 
 
-class Turn(NamedTuple):
+class StepInput(NamedTuple):
     """What one step of the discriminator sees, and in the last turn the generator's step, too.
 
     The images drawn from the noise come with their graph: both networks learn from the same ones,
@@ -120,16 +120,16 @@ class GanLearner:
         for group in self.discriminator_adam.param_groups:
             group["lr"] = settings.discriminator_lr * share
 
-    def _turn(self, batches: Batches, start: int, draw: bool = True) -> Turn:
+    def _turn(self, batches: Batches, start: int, draw: bool = True) -> StepInput:
         real, labels = batches.at(start)
         noise, drawn = self._noise(self.latent_dim), None
         if draw and self.trial.accumulate == 1:
             with self.arithmetic.autocast():
                 drawn = self.parallel_generator(noise, labels)
         lazy = start // self.trial.batch_size % self.trial.loss.penalty_interval != 0
-        return Turn(self.arithmetic.layout(real), labels, noise, drawn, lazy)
+        return StepInput(self.arithmetic.layout(real), labels, noise, drawn, lazy)
 
-    def _train_discriminator(self, turn: Turn) -> dict[str, Tensor]:
+    def _train_discriminator(self, turn: StepInput) -> dict[str, Tensor]:
         real, labels, noise, drawn, lazy = turn
         changes = self._changes(), self._changes()
         mix = self._noise(int(self.penalty is not None), uniform=True)
@@ -179,7 +179,7 @@ class GanLearner:
         self.discriminator.train()
         return penalised
 
-    def _train_generator(self, turn: Turn) -> Tensor:
+    def _train_generator(self, turn: StepInput) -> Tensor:
         real, labels, noise, drawn, _ = turn
         changes = self._changes()
         real_changes = self._changes() if self.loss.pairs else changes

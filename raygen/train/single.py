@@ -5,7 +5,7 @@ from functools import partial
 
 import torch
 
-from raygen.config import TrainJob, between
+from raygen.config import TrainJob, with_extra
 from raygen.data import load_data
 from raygen.errors import InputError
 from raygen.folders import TrialFolder
@@ -44,7 +44,7 @@ def train(
             if stored[key] != value:
                 raise InputError(f"{folder.last}: was trained with another {key}: {stored[key]}")
     evaluator = Evaluator(job.metrics, data, job.evaluation.samples, device)
-    milestones = between(job.milestones, job.evaluation.every_kimg, job.kimg)
+    milestones = with_extra(job.milestones, job.evaluation.every_kimg, job.kimg)
     samples_at = partial(job.evaluation.samples_at, rungs=job.rungs)
     training = fit(
         job.trial, data, evaluator, milestones, job.seed, state,

@@ -114,7 +114,7 @@ def run_study(
         notify(Machines(_machines(room)))
         _make_folder(folder.root, storage, room.elsewhere)
         notify(Phase(f"preparing {', '.join(study.spec.metrics)}"))
-        plan = afresh.plan(info, data)
+        plan = afresh.plan_afresh(info, data)
         assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets, warm_start))
         shared = _shared(study, data, assets, folder, room(), storage)

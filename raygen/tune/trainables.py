@@ -24,8 +24,8 @@ from raygen.folders import StudyFolder
 from raygen.tune.interface import OverRaysNetwork
 from raygen.tune.mailbox import Mailbox
 from raygen.tune.worker import (
+    Assignment,
     Event,
-    Job,
     Shared,
     Worker,
     ended,
@@ -78,7 +78,7 @@ class TrialActor(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Never called: resuming starts from the journal."""
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Assignment) -> None:
         self.images = 0
         self.cancelled.clear()
         self.pending: Future[Event | None] | None = None
@@ -159,7 +159,7 @@ class DdpTrial(tune.Trainable):
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Never called: resuming starts from the journal."""
 
-    def _begin(self, job: Job) -> None:
+    def _begin(self, job: Assignment) -> None:
         if self.mailbox is None:
             self._launch()
         self.turn += 1

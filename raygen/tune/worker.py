@@ -25,7 +25,7 @@ from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
 from raygen.folders import StudyFolder, TrialFolder
 from raygen.metrics.evaluate import Evaluator
-from raygen.search.job import Job
+from raygen.search.job import Assignment
 from raygen.storage import Storage, scratch
 from raygen.train.checkpoint import checkpoint_between, load_full, save
 from raygen.train.loop import Position, Progress, fit
@@ -95,7 +95,7 @@ class Worker:
         self.kept: dict[Path, int] = {}  # what the store has of the trial: when each was written
         self.study = shared.open_folder()
 
-    def run(self, job: Job) -> Iterator[Event]:
+    def run(self, job: Assignment) -> Iterator[Event]:
         """Train one trial; every way in which it can end is an event, not an exception."""
         torch.set_num_threads(self.threads)  # of this thread: OpenMP keeps a number for each
         folder = self.study.trial(job.number)
@@ -122,7 +122,7 @@ class Worker:
                 self.keep(folder)
             yield event
 
-    def _train(self, job: Job, folder: TrialFolder) -> Iterator[Event]:
+    def _train(self, job: Assignment, folder: TrialFolder) -> Iterator[Event]:
         trial = parse_trial({"family": self.shared.family, **job.config})
         state = self._resume(folder)
         came = state["kimg"] if state is not None else 0.0

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from apply.models import Fixed, shapes
-from raygen.apply.audit import PAIRS, Membership, measure
+from raygen.apply.audit import PAIRS, Membership, measure_copying
 from raygen.apply.nearest import nearest, pixel_space
 from raygen.data import ImageData, Split
 from raygen.data.shapes import draw_shapes
@@ -37,7 +37,7 @@ def copied(data: ImageData, classifier: Classifier) -> Any:
         return -nearest(pixel_space(torch.device("cpu"), flip=False), images, train).distance
 
     copier = Fixed(train, noise=3)
-    return measure(copier, data, classifier.features, True, 200, Membership("elbo", memory))
+    return measure_copying(copier, data, classifier.features, True, 200, Membership("elbo", memory))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,9 @@ def independent(data: ImageData, classifier: Classifier) -> Any:
         return images.float().mean(dim=(1, 2, 3))
 
     model = Fixed(others)
-    return measure(model, data, classifier.features, True, 200, Membership("elbo", brightness))
+    return measure_copying(
+        model, data, classifier.features, True, 200, Membership("elbo", brightness)
+    )
 
 
 @pytest.mark.parametrize("space", SPACES)
@@ -98,9 +100,9 @@ def test_mirrored_copies_are_found_only_if_mirror_images_count(
 ) -> None:
     train = data.train.images
     rates = [
-        measure(Fixed(train.flip(-1)), data, classifier.features, flip, 100, None).numbers["tests"][
-            "pixels"
-        ]["exact_copies"]
+        measure_copying(Fixed(train.flip(-1)), data, classifier.features, flip, 100, None).numbers[
+            "tests"
+        ]["pixels"]["exact_copies"]
         for flip in (False, True)
     ]
 
@@ -112,4 +114,4 @@ def test_too_few_held_out_images_are_refused(data: ImageData, classifier: Classi
     few = data._replace(test=Split(data.test.images[:20], data.test.labels[:20]))
 
     with pytest.raises(InputError, match="20 held-out images"):
-        measure(Fixed(data.train.images), few, classifier.features, False, 100, None)
+        measure_copying(Fixed(data.train.images), few, classifier.features, False, 100, None)

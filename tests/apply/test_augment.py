@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from apply.models import Fixed, Labelled
-from raygen.apply.augment import Settings, measure
+from raygen.apply.augment import Settings, measure_gain
 from raygen.data import ImageData, Split
 from raygen.errors import InputError
 from raygen.metrics.classifier import train_classifier
@@ -41,7 +41,7 @@ def good(data: ImageData) -> Any:
     """A "generator" that draws real images which nobody else has, of the class asked for."""
     model = Labelled(coloured(400, 2), 4)
     settings = Settings(samples=200, steps=STEPS, seeds=2, fractions=(0.1, 1.0))
-    return measure(model, data, True, settings)
+    return measure_gain(model, data, True, settings)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def noise(data: ImageData) -> Any:
     random = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (199, 3, 32, 32), dtype=torch.uint8, generator=random)
     model = Fixed(images, classes=4)
-    return measure(model, data, True, Settings(199, STEPS, seeds=1, fractions=(1.0,)))
+    return measure_gain(model, data, True, Settings(199, STEPS, seeds=1, fractions=(1.0,)))
 
 
 def arm(found: Any, name: str, fraction: float = 1.0) -> Any:
@@ -93,7 +93,7 @@ def test_a_model_without_classes_gets_the_labels_of_a_classifier_and_no_gan_test
 ) -> None:
     model = Fixed(coloured(100, 3).images)
 
-    found = measure(model, data, False, Settings(200, 5, seeds=1, fractions=(1.0,)))
+    found = measure_gain(model, data, False, Settings(200, 5, seeds=1, fractions=(1.0,)))
 
     assert found["labels"] == "pseudo"
     assert found["gan_test"] is None
@@ -102,7 +102,7 @@ def test_a_model_without_classes_gets_the_labels_of_a_classifier_and_no_gan_test
 
 def test_the_same_settings_give_the_same_result(data: ImageData) -> None:
     settings = Settings(100, 3, seeds=1, fractions=(0.1,))
-    again = [measure(Labelled(data.train, 4), data, True, settings) for _ in range(2)]
+    again = [measure_gain(Labelled(data.train, 4), data, True, settings) for _ in range(2)]
 
     assert again[0] == again[1]
 
@@ -119,6 +119,6 @@ def test_a_class_without_images_and_a_single_class_are_refused(data: ImageData) 
     labels[labels == 3] = 2
     model, settings = Labelled(data.train, 4), Settings(100, 3, 1)
     with pytest.raises(InputError, match=f"no training image of class {data.classes[3]}"):
-        measure(model, data._replace(train=Split(data.train.images, labels)), True, settings)
+        measure_gain(model, data._replace(train=Split(data.train.images, labels)), True, settings)
     with pytest.raises(InputError, match="one class only"):
-        measure(model, data._replace(classes=("x",)), True, settings)
+        measure_gain(model, data._replace(classes=("x",)), True, settings)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from raygen.apply.augment import interval
+from raygen.apply.augment import mean_interval
 from raygen.apply.copying import (
     area,
     cluster,
@@ -75,11 +75,11 @@ def test_the_interval_of_a_share_is_that_of_scipy(count: int, n: int) -> None:
 def test_the_interval_over_seeds_is_student_s() -> None:
     values = [0.31, 0.35, 0.36]
 
-    found = interval(values)
+    found = mean_interval(values)
 
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
     assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-4)
-    assert interval([0.5])["low"] is None
+    assert mean_interval([0.5])["low"] is None
 
 
 def test_copying_test_in_one_cell_is_the_mann_whitney_test_and_small_cells_do_not_count() -> None:

@@ -20,7 +20,7 @@ from raygen.metrics.statistic import (
     Examined,
     Measured,
     model_statistic,
-    once,
+    once_per_subject,
     sample_statistic,
 )
 from raygen.report.labels import metric_label, short_metric
@@ -112,7 +112,7 @@ def test_every_entry_names_what_computes_it_and_how_it_is_shown(name: str) -> No
 def test_what_is_shared_is_computed_once_for_each_evaluation() -> None:
     calls: list[object] = []
 
-    @once
+    @once_per_subject
     def count(measured: Measured) -> int:
         calls.append(measured)
         return len(calls)

@@ -20,7 +20,7 @@ from raygen.metrics.dinov2 import dinov2_features
 from raygen.metrics.evaluate import Evaluator
 from raygen.metrics.extractors import real_order
 from raygen.metrics.frechet import FeatureMoments, frechet_distance
-from raygen.metrics.inception import find_weights, inception_features, load_inception
+from raygen.metrics.inception import inception_features, inception_weights, load_inception
 from raygen.metrics.inception_score import inception_score
 from raygen.metrics.kernel import kernel_distance
 
@@ -92,7 +92,7 @@ def test_without_torch_fidelity_a_user_learns_how_to_get_it(
     monkeypatch.setitem(sys.modules, "torch_fidelity.feature_extractor_inceptionv3", None)
 
     with pytest.raises(InputError, match=r"uv sync --extra fid, or use fd_classifier"):
-        find_weights()
+        inception_weights()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_weights_that_cannot_be_downloaded_are_named_with_their_place_and_source
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
 
     with pytest.raises(InputError) as raised:
-        find_weights()
+        inception_weights()
 
     message = str(raised.value)
     assert str(own_cache / inception.FILE) in message
@@ -125,7 +125,7 @@ def test_weights_with_another_checksum_are_refused(own_cache: Path) -> None:
     found = hashlib.sha256(b"something else").hexdigest()[:8]
 
     with pytest.raises(InputError, match=f"starts with {found}, not 6726825d: delete it"):
-        find_weights()
+        inception_weights()
 
 
 def test_weights_that_are_there_are_not_downloaded_again(
@@ -133,7 +133,7 @@ def test_weights_that_are_there_are_not_downloaded_again(
 ) -> None:
     monkeypatch.delattr(torch.hub, "download_url_to_file")
 
-    assert find_weights() == installed
+    assert inception_weights() == installed
 
 
 def test_the_features_are_those_of_torch_fidelity(installed: Path, random_weights: Path) -> None:

@@ -11,7 +11,7 @@ from raygen.config import Study, load_space
 from raygen.journal.records import End, Record, Report, Retry, Start, Suggest
 from raygen.notices import Alive, Machines, Notice
 from raygen.progress.board import Board
-from raygen.progress.live import ROWS, counts, left, live_table, sparkline
+from raygen.progress.live import ROWS, block_sparkline, counts, left, live_table
 from raygen.words import short_time
 
 
@@ -135,10 +135,10 @@ def test_a_hundred_running_trials_fit_on_the_screen(study: Study) -> None:
 
 
 def test_a_sparkline_is_tallest_at_the_best_in_either_direction() -> None:
-    assert sparkline([3.0, 2.0, 1.0], minimise=True) == "▁▅█"[0] + "▅█"
-    assert sparkline([1.0, 2.0, 3.0], minimise=False)[-1] == "█"
-    assert sparkline([1.0], minimise=True) == ""
-    assert set(sparkline([2.0, 2.0], minimise=True)) == {"▁"}
+    assert block_sparkline([3.0, 2.0, 1.0], minimise=True) == "▁▅█"[0] + "▅█"
+    assert block_sparkline([1.0, 2.0, 3.0], minimise=False)[-1] == "█"
+    assert block_sparkline([1.0], minimise=True) == ""
+    assert set(block_sparkline([2.0, 2.0], minimise=True)) == {"▁"}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from raygen.journal.records import (
     Suggest,
 )
 from raygen.notices import Alive, Earlier, Notice
-from raygen.progress import StudyProgress, plan
+from raygen.progress import StudyProgress, plan_text
 from raygen.progress.lines import EVERY, Loudness
 from raygen.words import parse_duration
 
@@ -117,7 +117,7 @@ def test_markup_in_a_reason_is_shown_as_it_is(
 
 
 def test_the_plan_bounds_the_cost_by_trials_times_budget(study: Study) -> None:
-    text = plan(study, Path("runs/x"), "2 on this machine")
+    text = plan_text(study, Path("runs/x"), "2 on this machine")
 
     assert "at most    180 kimg" in text
     assert "at once    2 on this machine" in text

@@ -12,12 +12,12 @@ from raygen.errors import InputError
 from raygen.journal.records import End, Report, Suggest, as_json
 from raygen.replay import (
     ALIKE,
+    DistanceScale,
     Noise,
     Params,
     Raygen,
     Recorded,
     Recording,
-    Scale,
     Step,
     Surrogate,
     compare,
@@ -50,7 +50,7 @@ space:
 """
 MILESTONES = (1.0, 3.0, 9.0)
 LUCK = np.random.default_rng(0)
-PLAIN = Scale(ideal=0.0, sign=1.0)  # logarithms of the values themselves
+PLAIN = DistanceScale(ideal=0.0, sign=1.0)  # logarithms of the values themselves
 HINGE = {"loss.name": "hinge", "optimizer.beta1": 0.5}
 
 
@@ -387,7 +387,7 @@ def test_a_scale_goes_there_and_back_and_grows_with_what_is_worse(
 ) -> None:
     array = np.array([*values, math.nan])
 
-    scale = Scale.of(array, minimise)
+    scale = DistanceScale.of(array, minimise)
 
     there = scale.forward(array)
     assert scale.back(there)[:3] == pytest.approx(values)
@@ -396,7 +396,7 @@ def test_a_scale_goes_there_and_back_and_grows_with_what_is_worse(
 
 
 def test_no_luck_makes_a_value_better_than_the_ideal() -> None:
-    scale = Scale.of(np.array([7.5, 8.0, 9.0]), minimise=True)
+    scale = DistanceScale.of(np.array([7.5, 8.0, 9.0]), minimise=True)
 
     assert scale.ideal == 7.25
     assert scale.back(scale.forward(np.array([7.6])) - 50) == pytest.approx([7.25])

@@ -12,7 +12,7 @@ from raygen.data.pictures import save_grid
 from raygen.report import leads
 from raygen.report.charts.importance import EVIDENT, importance_sentence, importance_table
 from raygen.report.contrast import unpaired
-from raygen.report.findings import findings, verdict
+from raygen.report.findings import findings, judge_study
 from raygen.report.gains import gain
 from raygen.report.health import health
 from raygen.report.pictures import variation
@@ -39,7 +39,7 @@ def said(study: Results) -> str:
 
 
 def test_the_gain_is_measured_against_the_default_and_the_median(make_study: Make) -> None:
-    found = verdict(make_study(trials([8, 6, 2])))
+    found = judge_study(make_study(trials([8, 6, 2])))
 
     assert found is not None
     assert (found.trial, found.value, found.median) == (2, 2, 6)
@@ -49,7 +49,7 @@ def test_the_gain_is_measured_against_the_default_and_the_median(make_study: Mak
 
 
 def test_without_a_completed_trial_the_best_is_provisional(make_study: Make) -> None:
-    found = verdict(make_study(trials([8, 6], "stopped")))
+    found = judge_study(make_study(trials([8, 6], "stopped")))
 
     assert found is not None
     assert found.provisional
@@ -113,7 +113,7 @@ def again(*values: float, of: int, first: int) -> list[dict]:
 def test_the_verdict_is_on_other_seeds_once_there_are_any(make_study: Make) -> None:
     records = [*trials([8, 2, 3]), finals(1, 2)]
     records += [*again(6, 8, of=1, first=10), *again(4, 6, of=2, first=20)]
-    answer = verdict(make_study(records))
+    answer = judge_study(make_study(records))
 
     assert answer is not None
     assert (answer.trial, answer.value, answer.seeds, answer.single) == (2, 5, 2, 3)
@@ -127,7 +127,7 @@ def test_the_verdict_is_on_other_seeds_once_there_are_any(make_study: Make) -> N
 
 def test_a_finalist_that_is_the_default_is_compared_by_its_other_seeds(make_study: Make) -> None:
     records = [*trials([2, 3]), finals(0, 1), *again(9, of=0, first=10), *again(4, of=1, first=20)]
-    answer = verdict(make_study(records))
+    answer = judge_study(make_study(records))
 
     assert answer is not None
     assert answer.trial == 1
@@ -140,7 +140,7 @@ def test_a_difference_to_the_default_has_an_interval_by_the_scatter_of_all_final
 ) -> None:
     records = [*trials([2, 3]), finals(0, 1)]
     records += [*again(9, 12, 15, of=0, first=10), *again(4, 8, 9, of=1, first=20)]
-    answer = verdict(make_study(records))
+    answer = judge_study(make_study(records))
 
     assert answer is not None
     assert answer.default is not None
@@ -172,15 +172,15 @@ def drawn(trial: int, value: float, variation: float | None) -> list[dict]:
 def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model(
     make_study: Make,
 ) -> None:
-    mixed = verdict(make_study([*drawn(0, 900.0, 0.01), *drawn(1, 950.0, 0.6)]))
+    mixed = judge_study(make_study([*drawn(0, 900.0, 0.01), *drawn(1, 950.0, 0.6)]))
     assert mixed is not None
     assert (mixed.trial, mixed.failed) == (1, "")
     assert mixed.model is not None
     assert mixed.model.run == 1
 
     study = make_study([*drawn(0, 900.0, 0.01), *drawn(1, 950.0, 0.002)], folder="broken")
-    broken = verdict(study)
-    text = leads.verdict(study, broken)
+    broken = judge_study(study)
+    text = leads.verdict_lead(study, broken)
 
     assert text.startswith(
         "Do not use it: the best trial, 0, draws one image: its samples vary 1.0%"
@@ -200,7 +200,7 @@ def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: 
     save_grid(real, study.folder.real)
     save_grid(red, study.folder.trial(0).samples(16))
 
-    answer = verdict(study)
+    answer = judge_study(study)
 
     assert answer is not None
     assert answer.failed == "draws one image: its samples vary 0.0% as real ones do"
@@ -220,7 +220,7 @@ def test_a_vae_worse_than_knowing_nothing_is_not_recommended(make_study: Make) -
         objectives=[bits],
     )
 
-    assert "is no better than knowing nothing (8)" in leads.verdict(study, verdict(study))
+    assert "is no better than knowing nothing (8)" in leads.verdict_lead(study, judge_study(study))
 
 
 def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_value_is_told(
@@ -232,11 +232,11 @@ def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_valu
     full = {"kind": "final", "trial": 20, "values": {"fd_classifier": value}, "time": START}
     study = make_study([*records, full | {"protocols": {"fd_classifier": "ff"}}])
 
-    answer = verdict(study)
+    answer = judge_study(study)
 
     assert answer is not None
     assert (answer.trial, answer.model.run, answer.model.trial) == (2, 20, 2)  # pyright: ignore
-    text = leads.verdict(study, answer)
+    text = leads.verdict_lead(study, answer)
     assert "Model to use: trials/0020/best.pt (trial 2, trained again with seed 120)" in text
     assert "Fréchet distance 1.5 when chosen, 2.5 measured afresh." in text
 
@@ -273,7 +273,7 @@ def test_no_setting_stands_out_where_every_interval_reaches_zero(make_study: Mak
 
 
 def test_one_seed_is_what_a_verdict_rests_on_without_replicates(make_study: Make) -> None:
-    found = verdict(make_study(trials([8, 6, 2])))
+    found = judge_study(make_study(trials([8, 6, 2])))
 
     assert found is not None
     assert (found.seeds, found.single) == (0, 2)

@@ -7,7 +7,7 @@ import pytest
 
 from raygen.report.findings import MOST, findings
 from raygen.report.health import health
-from raygen.report.page import render
+from raygen.report.page import render_page
 from raygen.results import Results
 from report.journals import close, end, finals, replicate, report, suggest
 
@@ -86,7 +86,7 @@ def test_the_verdict_has_three_to_five_findings_with_the_warnings_in_them(
 
 def test_the_section_counts_its_checks(make_study: Make) -> None:
     study = make_study(trials(["completed", "failed"]))
-    html = render(study)
+    html = render_page(study)
     section = html[html.index('id="health"') : html.index('id="best"')]
 
     assert section.count("</b> PASS") == sum(check.state == "pass" for check in health(study))

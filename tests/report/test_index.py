@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from raygen.cli import main
 from raygen.errors import InputError
 from raygen.report.index import write_index
-from raygen.report.standing import Standing, best_so_far, groups, standing, warnings
+from raygen.report.standing import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.report.versus import write_versus
 from raygen.results import Results, load_results
 from report.journals import end, finals, make_info, paint, replicate, report, suggest, write_study
@@ -108,7 +108,7 @@ def test_other_metrics_protocols_or_data_are_groups_with_a_warning(make_study: M
 
 def test_a_standing_rests_on_other_seeds_where_there_are_any(make_study: Make) -> None:
     records = [*trials(5, 3), finals(1), *replicate(8, 1, 4.0), *replicate(9, 1, 6.0)]
-    one = standing(make_study(records))
+    one = summarize(make_study(records))
 
     assert (one.best, one.value, one.seeds) == (1, 5.0, 2)
     assert one.sd == pytest.approx(2**0.5)
@@ -179,10 +179,10 @@ def test_a_study_that_breaks_the_index_is_told_of_and_hides_no_other(
     folder(runs, "good", trials(5, 4))
     folder(runs, "bad", trials(8, 2))
 
-    def some(study: Results) -> Standing:
+    def some(study: Results) -> StudySummary:
         if study.folder.root.name == "bad":
             raise KeyError("value")
-        return standing(study)
+        return summarize(study)
 
     monkeypatch.setattr("raygen.report.index.standing", some)
     html = write_index(runs).read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ from raygen.report.blocks import chart
 from raygen.report.charts import CHARTS
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import marks
-from raygen.report.page import page_data, render
+from raygen.report.page import page_data, render_page
 from raygen.report.sections import SECTIONS, Section
 from raygen.results import Results
 from report.journals import end, report, suggest
@@ -62,7 +62,7 @@ def test_a_section_of_its_own_holds_the_place_for_it(
     section = Section("widths", "Widths", widths_section)
     monkeypatch.setattr("raygen.report.page.SECTIONS", [*SECTIONS, section])
 
-    html = render(study)
+    html = render_page(study)
 
     assert html.count('data-figure="widths"') == 1
     assert '<p class="lead">2 widths were tried.</p>' in html

@@ -12,8 +12,8 @@ import yaml
 
 from raygen.errors import InputError
 from raygen.report.charts import CHARTS
-from raygen.report.frame import embed, plain
-from raygen.report.page import page_data, render, write_report
+from raygen.report.frame import embed, json_values
+from raygen.report.page import page_data, render_page, write_report
 from raygen.report.sections import SECTIONS
 from raygen.results import Results, best_trial, load_results
 from report.journals import (
@@ -70,11 +70,11 @@ class Outline(HTMLParser):
 
 @pytest.fixture(scope="module")
 def html(demo: Path) -> str:
-    return render(load_results(demo))
+    return render_page(load_results(demo))
 
 
 def words(study: Results) -> str:
-    return re.sub(r"\s+", " ", Outline(render(study)).text)
+    return re.sub(r"\s+", " ", Outline(render_page(study)).text)
 
 
 def test_the_same_folder_gives_the_same_bytes(demo: Path, tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
 
     assert data["trials"]["columns"] == list(study.trials.columns)
     values = [row[data["trials"]["columns"].index("value")] for row in data["trials"]["rows"]]
-    assert values == plain(study.trials["value"].tolist())
+    assert values == json_values(study.trials["value"].tolist())
     assert len(data["history"]["rows"]) == len(study.history)
 
 
@@ -165,7 +165,7 @@ def test_the_best_pictures_and_the_real_ones_are_in_the_page(html: str) -> None:
 def test_missing_pictures_leave_a_note(tmp_path: Path) -> None:
     path = write_demo(tmp_path / "bare", trials=6, pictures=False)
     (path / "real.png").write_bytes(b"not a picture")
-    html = render(load_results(path))
+    html = render_page(load_results(path))
 
     assert not Outline(html).all("img")
     assert "no picture" in html
@@ -176,7 +176,7 @@ def test_hostile_text_is_escaped_everywhere(make_study: Make) -> None:
     records = [*suggest(0, {evil: evil}), report(0, 16, 1.0), end(0, "failed", evil)]
     records += [*suggest(1, {evil: "y"}), report(1, 16, 2.0), end(1)]
     study = make_study(records, name=evil, parameters=[], command=evil, space_hash=evil)
-    outline = Outline(render(study))
+    outline = Outline(render_page(study))
 
     assert len(outline.all("script")) == 3
     assert not outline.all("img")
@@ -303,7 +303,7 @@ def test_a_resumed_study_tells_of_its_sessions_and_what_changed(make_study: Make
 
 def test_a_value_is_shown_with_its_standard_error(make_study: Make) -> None:
     measured = {**report(0, 16, 2.0), "sd": {"fd_classifier": 0.125}}
-    html = render(make_study([*suggest(0, {"a": 1}), measured, end(0)]))
+    html = render_page(make_study([*suggest(0, {"a": 1}), measured, end(0)]))
 
     assert "2 ± 0.12" in html
     assert "fd_classifier.sd</th>" not in html
@@ -314,8 +314,8 @@ def test_values_of_growing_samples_are_said_to_be_no_curve_of_one_trial(make_stu
     grows = {"samples": 900, "first_samples": 400}
     words = "from 400 to 900 samples, more from rung to rung"
 
-    assert words in render(make_study(records, evaluation=grows))
-    assert words not in render(make_study(records, folder="all", evaluation={"samples": 900}))
+    assert words in render_page(make_study(records, evaluation=grows))
+    assert words not in render_page(make_study(records, folder="all", evaluation={"samples": 900}))
 
 
 def test_a_study_without_optional_facts_still_makes_a_page(tmp_path: Path) -> None:

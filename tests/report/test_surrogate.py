@@ -9,7 +9,7 @@ import pytest
 
 from raygen.report.charts.ablation import ablation_table
 from raygen.report.charts.contours import contours_table, surfaces
-from raygen.report.surrogate import NEEDED, encode, fit
+from raygen.report.surrogate import NEEDED, encode, fit_surface
 from raygen.results import Results, load_results
 from report.journals import end, report, suggest, write_demo
 
@@ -39,7 +39,10 @@ def bowl(config: dict) -> float:
 
 
 def test_trials_that_it_never_saw_are_predicted(make_study: Make) -> None:
-    model, others = fit(sampled(make_study, bowl, 40)), sampled(make_study, bowl, 30, seed=1)
+    model, others = (
+        fit_surface(sampled(make_study, bowl, 40)),
+        sampled(make_study, bowl, 30, seed=1),
+    )
     assert model is not None
 
     predicted = model.predict(encode(model.parameters, others.trials))
@@ -52,7 +55,7 @@ def test_trials_that_it_never_saw_are_predicted(make_study: Make) -> None:
 def test_pure_noise_is_not_trusted(make_study: Make) -> None:
     rng = np.random.default_rng(3)
     study = sampled(make_study, lambda _: float(1 + rng.random()), 40)
-    model = fit(study)
+    model = fit_surface(study)
 
     assert model is not None
     assert not model.trusted
@@ -61,8 +64,8 @@ def test_pure_noise_is_not_trusted(make_study: Make) -> None:
 
 
 def test_too_few_trials_have_no_surrogate(make_study: Make) -> None:
-    assert fit(sampled(make_study, bowl, NEEDED - 1)) is None
-    assert fit(sampled(make_study, bowl, NEEDED)) is not None
+    assert fit_surface(sampled(make_study, bowl, NEEDED - 1)) is None
+    assert fit_surface(sampled(make_study, bowl, NEEDED)) is not None
 
 
 def test_the_first_step_of_the_path_is_the_setting_that_matters_most(make_study: Make) -> None:
@@ -101,7 +104,7 @@ def test_a_surface_is_lowest_where_the_function_is(make_study: Make) -> None:
 
 
 def test_values_that_may_be_negative_are_learnt_as_they_are(make_study: Make) -> None:
-    model = fit(sampled(make_study, lambda c: 4 * c["a"] - 2, 30))
+    model = fit_surface(sampled(make_study, lambda c: 4 * c["a"] - 2, 30))
 
     assert model is not None
     assert not model.log

@@ -11,8 +11,8 @@ from raygen.report.charts.finalists import finalists_table
 from raygen.report.charts.progress import progress_table
 from raygen.report.charts.tradeoffs import tradeoffs_table
 from raygen.report.tables import (
-    Parameter,
-    Scale,
+    AxisScale,
+    SearchedSetting,
     compute_saved,
     contenders,
     differing,
@@ -45,7 +45,7 @@ def stopped(trial: int, value: float) -> list[dict]:
 
 
 def test_the_middle_of_a_log_range_is_its_geometric_mean() -> None:
-    parameter = Parameter("lr", "float", 1e-4, 1e-2, log=True)
+    parameter = SearchedSetting("lr", "float", 1e-4, 1e-2, log=True)
 
     assert parameter.unit(1e-3) == pytest.approx(0.5)
     assert parameter.unit(1e-4) == 0
@@ -53,7 +53,7 @@ def test_the_middle_of_a_log_range_is_its_geometric_mean() -> None:
 
 
 def test_choices_are_spread_evenly_and_found_through_float_columns() -> None:
-    parameter = Parameter("batch", "choice", choices=("32", "64", "128"))
+    parameter = SearchedSetting("batch", "choice", choices=("32", "64", "128"))
 
     assert [parameter.unit(value) for value in (32.0, 64.0, 128.0)] == [0, 0.5, 1]
     assert math.isnan(parameter.unit(math.nan))
@@ -61,9 +61,9 @@ def test_choices_are_spread_evenly_and_found_through_float_columns() -> None:
 
 
 def test_a_value_outside_the_scale_lies_on_its_end() -> None:
-    assert Scale(1, 100, log=True).unit(-5) == 0
-    assert Scale(1, 100, log=True).unit(1e9) == 1
-    assert Scale(3, 3, log=False).unit(3) == 0.5
+    assert AxisScale(1, 100, log=True).unit(-5) == 0
+    assert AxisScale(1, 100, log=True).unit(1e9) == 1
+    assert AxisScale(3, 3, log=False).unit(3) == 0.5
 
 
 def test_best_so_far_follows_completed_trials_only(make_study: Make) -> None:

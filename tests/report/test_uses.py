@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from raygen.folders import UseFolder
-from raygen.report.page import render
+from raygen.report.page import render_page
 from raygen.report.uses import audit_section, augment_section
 from raygen.results import Results
 from report.journals import end, paint, report, suggest
@@ -149,7 +149,7 @@ def test_a_damaged_result_costs_its_section_only(text: str, study: Results) -> N
     for kind in ("augment", "audit"):
         (study.folder.root / f"{kind}.json").write_text(text)
 
-    page = render(study)
+    page = render_page(study)
 
     assert "augment.json is not readable" in page
     assert "audit.json is not readable" in page

@@ -9,7 +9,7 @@ from typing import Any
 from raygen.config import Study, load_space
 from raygen.journal.records import Record, Suggest, as_json, stamped
 from raygen.search.controller import Controller
-from raygen.search.job import Job
+from raygen.search.job import Assignment
 from raygen.search.sampler import Sampler
 
 SPACE = """
@@ -93,7 +93,7 @@ Curve = Callable[[dict[str, Any], int, float], float]
 def run(controller: Controller, curve: Curve, at_once: int = 1) -> None:
     """Run a search to its end: `at_once` trials advance in turn, one milestone at a time."""
     milestones = controller.spec.milestones
-    jobs: list[Job] = []
+    jobs: list[Assignment] = []
     while not controller.done:
         while len(jobs) < at_once and (job := controller.suggest()) is not None:
             controller.started(job.number, node="n", pid=1, device="cpu", kimg=job.reported)

@@ -6,10 +6,10 @@ import pytest
 
 from raygen.config import Finalists
 from raygen.journal.records import Round
-from raygen.search.finalists import Race, Turn
+from raygen.search.finalists import Race, Replicate
 
 
-def play(race: Race, draw: dict[int, list[float | None]]) -> tuple[list[Turn], list[Round]]:
+def play(race: Race, draw: dict[int, list[float | None]]) -> tuple[list[Replicate], list[Round]]:
     """Run a race; `draw` holds the value of each seed of each finalist, None for a collapse."""
     race.start(list(draw))
     turns, rounds, repeats = [], [], []
@@ -34,7 +34,14 @@ def race(count: int = 3, seeds: int = 8, confidence: float = 0.95) -> Race:
 def test_a_clear_order_is_settled_after_two_seeds_each() -> None:
     turns, rounds = play(race(), {4: [1.0, 1.1], 7: [9.0, 9.1], 2: [20.0, 20.2]})
 
-    assert turns == [Turn(4, 0), Turn(7, 0), Turn(2, 0), Turn(4, 1), Turn(7, 1), Turn(2, 1)]
+    assert turns == [
+        Replicate(4, 0),
+        Replicate(7, 0),
+        Replicate(2, 0),
+        Replicate(4, 1),
+        Replicate(7, 1),
+        Replicate(2, 1),
+    ]
     assert len(rounds) == 1
     assert rounds[0].settled
     assert (rounds[0].best[4] or 0.0) > 0.99
@@ -74,7 +81,7 @@ def test_a_finalist_that_collapses_with_every_other_seed_is_out() -> None:
 def test_one_finalist_alone_gets_all_its_seeds_for_its_spread() -> None:
     turns, _ = play(race(count=1, seeds=4), {9: [1.0, 2.0, 3.0, 4.0]})
 
-    assert turns == [Turn(9, seed) for seed in range(4)]
+    assert turns == [Replicate(9, seed) for seed in range(4)]
 
 
 def test_a_round_waits_for_every_repetition() -> None:

@@ -17,7 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from raygen.config import Sampler as SamplerSpec
+from raygen.config import SamplerSpec as SamplerSpec
 from raygen.config import Study, load_space
 from raygen.errors import InputError
 from raygen.search.sampler import Sampler, from_unit, make_sampler

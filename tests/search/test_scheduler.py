@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raygen.search.pareto import crowding, dominates, fronts, standing
+from raygen.search.pareto import crowding, dominates, fronts, nondominated_order
 from raygen.search.scheduler import Halving, Median, RungValue
 from search.studies import Memory, make_controller, make_study, run
 
@@ -93,7 +93,7 @@ def test_fronts_equal_a_brute_force_search_on_random_points() -> None:
 def test_standing_puts_no_point_before_one_that_dominates_it() -> None:
     draw = np.random.default_rng(1)
     points = draw.random((30, 2)).tolist()
-    place = {index: rank for rank, index in enumerate(standing(points))}
+    place = {index: rank for rank, index in enumerate(nondominated_order(points))}
 
     for i, j in itertools.permutations(range(30), 2):
         if dominates(points[i], points[j]):

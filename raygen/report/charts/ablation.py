@@ -13,15 +13,15 @@ import plotly.graph_objects as go
 from raygen.report import surrogate
 from raygen.report.blocks import chart, note
 from raygen.report.charts.chart import Chart
-from raygen.report.drawing import BEST, SINGLE, axis_title, layout, plain, safe
+from raygen.report.drawing import BEST, SINGLE, axis_title, layout, python_values, safe
 from raygen.report.labels import listed, number, percent, setting, short_metric, short_names
-from raygen.report.memo import once
+from raygen.report.memo import once_per_study
 from raygen.results import Results
 
 COLUMNS = ["step", "name", "before", "after", "value", "change"]
 
 
-@once
+@once_per_study
 def ablation_table(study: Results) -> pd.DataFrame:
     """One row per change: step, name, before, after (texts), value (expected then), change.
 
@@ -29,7 +29,7 @@ def ablation_table(study: Results) -> pd.DataFrame:
     Settings of a branch change together with the choice of it. Empty without a default, if the
     default is the best, or without a surrogate that can be trusted.
     """
-    pair, model = surrogate.ends(study), surrogate.fit(study)
+    pair, model = surrogate.ends(study), surrogate.fit_surface(study)
     if pair is None or model is None or not model.trusted:
         return pd.DataFrame(columns=COLUMNS)
     here, goal = (surrogate.example(study, trial) for trial in pair)
@@ -66,8 +66,8 @@ def ablation_figure(table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
     labels = [_label(row, short) for row in table.to_dict("records")]
     figure = go.Figure(
         go.Scatter(
-            x=plain(table["value"]),
-            y=plain(table["step"]),
+            x=python_values(table["value"]),
+            y=python_values(table["step"]),
             customdata=labels,
             mode="lines+markers",
             line={"shape": "vh", "color": BEST[0], "width": 2},
@@ -82,7 +82,7 @@ def ablation_figure(table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
         figure.add_vline(float(table["value"].iloc[0]), layer="below", name="rung",
                          line={"dash": "dash", "width": 1.2, "color": SINGLE})  # fmt: skip
     figure.update_yaxes(
-        tickvals=plain(table["step"]), ticktext=[f"{text}  " for text in labels],
+        tickvals=python_values(table["step"]), ticktext=[f"{text}  " for text in labels],
         range=[len(table) - 0.4, -0.6], automargin=True, showgrid=False,
     )  # fmt: skip
     return figure
@@ -90,7 +90,7 @@ def ablation_figure(table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
 
 def ablation_sentence(study: Results) -> tuple[str, bool]:
     """Which changes from the default brought the gain, and whether there is a chart to draw."""
-    model = surrogate.fit(study)
+    model = surrogate.fit_surface(study)
     if model is None:
         return f"An ablation needs {surrogate.NEEDED} completed or stopped trials.", False
     if surrogate.ends(study) is None:

@@ -11,9 +11,9 @@ from raygen.report.blocks import chart, html_table, note
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import axis_title, layout, marks, selected, value_axis
 from raygen.report.labels import ABSENT, counted, listed, number, short_metric
-from raygen.report.memo import once
+from raygen.report.memo import once_per_study
 from raygen.report.remarks import thinned
-from raygen.report.tables import Scale, only_drawn, value_scale
+from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results, best_until, judgement, spearman
 
 COLUMNS = ["trial", "state", "kimg", "early", "value"]
@@ -60,7 +60,7 @@ def rung_savings(study: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["kimg", "stopped", "saved"])
 
 
-def budget_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None) -> go.Figure:
+def budget_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | None) -> go.Figure:
     """One panel per rung: the value there against the final one, and the line of no change."""
     rungs = sorted(table["kimg"].unique())[:PANELS]
     figure = make_subplots(cols=max(1, len(rungs)), shared_yaxes=True, horizontal_spacing=0.03)
@@ -141,6 +141,6 @@ def _no_change(rows: pd.DataFrame) -> go.Scatter:
     )  # fmt: skip
 
 
-_best_until = once(best_until)
+_best_until = once_per_study(best_until)
 
 CHART = Chart("budget", _draw)

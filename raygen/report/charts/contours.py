@@ -17,13 +17,13 @@ from raygen.report.drawing import (
     layout,
     marks,
     parameter_ticks,
-    plain,
+    python_values,
     safe,
     selected,
     states_of,
 )
 from raygen.report.labels import number, short_metric, short_names
-from raygen.report.tables import Parameter, only_drawn
+from raygen.report.tables import SearchedSetting, only_drawn
 from raygen.results import Results
 
 PAIRS = [(0, 1), (0, 2)]  # places in the order of importance
@@ -52,7 +52,7 @@ def surfaces(study: Results) -> list[dict[str, Any]]:
 
     The expectation is averaged over the other settings as the trials have them (Friedman 2001).
     """
-    model = surrogate.fit(study)
+    model = surrogate.fit_surface(study)
     chosen = _pairs(study)
     short = short_names(dict.fromkeys(parameter.name for pair in chosen for parameter in pair))
     rows = []
@@ -82,7 +82,7 @@ def contours_figure(
             trials = pair[pair["state"] == state]
             trace = marks(
                 trials, state, "x", "y", hover="trial %{customdata}: %{text:.4g}",
-                text=plain(trials["value"]), size=6, opacity=0.85, legend=main,
+                text=python_values(trials["value"]), size=6, opacity=0.85, legend=main,
             )  # fmt: skip
             figure.add_trace(trace, row=1, col=col)
         figure.add_trace(selected("markers"), row=1, col=col)
@@ -100,7 +100,7 @@ def contours_sentence(study: Results) -> tuple[str, bool]:
     """Whether there is a surface and of what, and whether there is a chart to draw."""
     if contours_table(study).empty:
         return "No two settings varied in at least half of the trials.", False
-    model = surrogate.fit(study)
+    model = surrogate.fit_surface(study)
     if model is None or not model.trusted:
         why = "too few trials" if model is None else model.doubt
         return f"Two settings at a time; no surface between the trials ({why}).", True
@@ -154,7 +154,7 @@ def _draw(study: Results) -> go.Figure:
     return contours_figure(table, surfaces(study), study.info)
 
 
-def _pairs(study: Results) -> list[tuple[Parameter, Parameter]]:
+def _pairs(study: Results) -> list[tuple[SearchedSetting, SearchedSetting]]:
     """The most important settings in pairs, those that every trial has before all others."""
     order = by_importance(study)
     having = {p.name: study.trials[p.name].map(p.unit).notna().mean() for p in order}
@@ -162,14 +162,14 @@ def _pairs(study: Results) -> list[tuple[Parameter, Parameter]]:
     return [(usable[a], usable[b]) for a, b in PAIRS if b < len(usable)]
 
 
-def _levels(parameter: Parameter) -> list[float]:
+def _levels(parameter: SearchedSetting) -> list[float]:
     if parameter.kind == "choice":
         return [parameter.unit(choice) for choice in parameter.choices]
     return [float(at) for at in np.linspace(0, 1, GRID)]
 
 
 def _averaged(
-    model: surrogate.Surrogate | None, first: Parameter, second: Parameter
+    model: surrogate.ResponseSurface | None, first: SearchedSetting, second: SearchedSetting
 ) -> np.ndarray | None:
     if model is None or not model.trusted:
         return None

@@ -17,7 +17,7 @@ from raygen.report.drawing import (
     value_axis,
 )
 from raygen.report.labels import counted, duration, number, short_metric
-from raygen.report.tables import Scale, only_drawn, value_scale
+from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results
 
 
@@ -70,7 +70,9 @@ def front(table: pd.DataFrame, cost: str, directions: tuple[str, str]) -> pd.Dat
     return order[better].drop(columns=["_value", "_cost"])
 
 
-def costs_figure(table: pd.DataFrame, objective: dict[str, str], scale: Scale | None) -> go.Figure:
+def costs_figure(
+    table: pd.DataFrame, objective: dict[str, str], scale: AxisScale | None
+) -> go.Figure:
     """One panel per cost, the objective upwards; a staircase along those that nothing beats."""
     panels = [cost for cost in COSTS if cost in table]
     figure = make_subplots(cols=max(1, len(panels)), shared_yaxes=True, horizontal_spacing=0.03)

@@ -18,9 +18,9 @@ from raygen.report.drawing import (
     states_of,
 )
 from raygen.report.labels import counted, listed, number, short_metric
-from raygen.report.memo import once
+from raygen.report.memo import once_per_study
 from raygen.report.remarks import thinned, unseen
-from raygen.report.tables import Scale, only_drawn, reports, value_scale
+from raygen.report.tables import AxisScale, only_drawn, reports, value_scale
 from raygen.results import Results, ranked
 
 MANY = 4000  # points; above this a browser is slow with one SVG node each
@@ -30,7 +30,7 @@ COLUMNS = {
 }  # fmt: skip
 
 
-@once
+@once_per_study
 def curves_table(study: Results) -> pd.DataFrame:
     """One row per report: trial, kimg, value (finite or nan), state, reason, rank, last.
 
@@ -51,7 +51,7 @@ def curves_table(study: Results) -> pd.DataFrame:
     return table
 
 
-def curves_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None) -> go.Figure:
+def curves_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | None) -> go.Figure:
     """Objective against thousands of images: the best five in colour, the rest grey."""
     metric = short_metric(info["objective"]["metric"])
     figure = go.Figure()

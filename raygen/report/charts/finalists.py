@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 
 from raygen.report.blocks import chart, scroll
 from raygen.report.charts.chart import Chart
-from raygen.report.drawing import BEST, SINGLE, axis_title, layout, plain, selected
+from raygen.report.drawing import BEST, SINGLE, axis_title, layout, python_values, selected
 from raygen.report.gains import against
 from raygen.report.labels import (
     ABSENT,
     STATE_LOOKS,
     arrow,
     counted,
-    interval,
+    interval_words,
     number,
     percent,
     short_metric,
@@ -48,13 +48,13 @@ def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, A
     half = (repeated["high"] - repeated["mean"]).fillna(0)
     figure.add_trace(
         go.Scatter(
-            x=plain(repeated["mean"]),
-            y=plain(repeated["place"]),
+            x=python_values(repeated["mean"]),
+            y=python_values(repeated["place"]),
             customdata=[int(trial) for trial in repeated["trial"]],
             mode="markers",
             name="their mean, 95 % interval",
             marker={"symbol": "square", "size": 11, "color": BEST[0]},
-            error_x={"type": "data", "array": plain(half), "thickness": 2, "width": 6},
+            error_x={"type": "data", "array": python_values(half), "thickness": 2, "width": 6},
             hovertemplate="trial %{customdata}<br>mean %{x:.4g}<extra></extra>",
             meta={"role": "accent", "linked": True},
         )
@@ -70,8 +70,8 @@ def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, A
         if len(rows):
             figure.add_trace(
                 go.Scatter(
-                    x=plain(rows["value"]),
-                    y=plain(rows["place"]),
+                    x=python_values(rows["value"]),
+                    y=python_values(rows["place"]),
                     customdata=[int(trial) for trial in rows["trial"]],
                     text=[str(seed) for seed in rows["seed"]],
                     mode="markers",
@@ -106,7 +106,7 @@ def finalists_sentence(study: Results) -> tuple[str, bool]:
     text = (
         f"With other seeds trial {int(best['trial'])} is the best of "
         f"{counted(len(table), 'finalist')}: {number(best['mean'])} over "
-        f"{counted(int(best['seeds']), 'seed')}{interval(best['low'], best['high'])}, "
+        f"{counted(int(best['seeds']), 'seed')}{interval_words(best['low'], best['high'])}, "
         + against(
             study, best["mean"], best["single"], f"the {number(best['single'])} of the search"
         )

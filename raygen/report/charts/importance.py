@@ -24,10 +24,10 @@ import plotly.graph_objects as go
 from raygen.report.blocks import chart, data_table
 from raygen.report.charts.ablation import ablation_part
 from raygen.report.charts.chart import Chart
-from raygen.report.drawing import BEST, layout, plain, safe
+from raygen.report.drawing import BEST, layout, python_values, safe
 from raygen.report.labels import counted, listed, percent, short_names
-from raygen.report.memo import once
-from raygen.report.tables import Parameter, projected, varying
+from raygen.report.memo import once_per_study
+from raygen.report.tables import SearchedSetting, projected, varying
 from raygen.results import Results
 
 NEEDED = 8  # trials
@@ -39,7 +39,7 @@ MIXING = 0.3  # kernel weight a choice gives to the other choices
 COLUMNS = ["name", "share", "low", "high", "trials"]
 
 
-@once
+@once_per_study
 def importance_table(study: Results) -> pd.DataFrame:
     """One row per setting that varied, most important first: name, share, low, high, trials.
 
@@ -73,13 +73,13 @@ def importance_table(study: Results) -> pd.DataFrame:
     return table.sort_values(["share", "name"], ascending=[False, True], ignore_index=True)
 
 
-def by_importance(study: Results) -> list[Parameter]:
+def by_importance(study: Results) -> list[SearchedSetting]:
     """Settings that varied, the most important first."""
     order = {name: place for place, name in enumerate(importance_table(study)["name"])}
     return sorted(varying(study), key=lambda parameter: order.get(parameter.name, len(order)))
 
 
-@once
+@once_per_study
 def settled(study: Results) -> pd.DataFrame:
     """Trials whose settings decided how they ended, best first; diverged ones are the worst.
 
@@ -123,7 +123,7 @@ def importance_figure(table: pd.DataFrame) -> go.Figure:
     short = short_names(table["name"])
     figure = go.Figure(
         go.Bar(
-            x=plain(top["share"]),
+            x=python_values(top["share"]),
             y=[safe(short[name]) for name in top["name"]],
             orientation="h",
             width=0.55,
@@ -131,8 +131,8 @@ def importance_figure(table: pd.DataFrame) -> go.Figure:
             error_x={
                 "type": "data",
                 "symmetric": False,
-                "array": plain(top["high"] - top["share"]),
-                "arrayminus": plain(top["share"] - top["low"]),
+                "array": python_values(top["high"] - top["share"]),
+                "arrayminus": python_values(top["share"] - top["low"]),
                 "thickness": 1.2,
                 "width": 4,
                 "color": "#555555",
@@ -228,7 +228,7 @@ def _top_weights(weights: np.ndarray) -> np.ndarray:
     return np.clip(target - before, 0, weights)
 
 
-def _kernel(parameter: Parameter, column: pd.Series) -> np.ndarray:
+def _kernel(parameter: SearchedSetting, column: pd.Series) -> np.ndarray:
     """One Parzen kernel per trial, summing to 1 over the grid: (grid, n); zeros if absent."""
     units = column.map(parameter.unit).to_numpy(dtype=float)
     present = ~np.isnan(units)

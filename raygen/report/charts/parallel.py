@@ -22,12 +22,12 @@ from raygen.report.drawing import (
 from raygen.report.labels import counted, setting, short_metric, short_names
 from raygen.report.remarks import thinned
 from raygen.report.tables import (
-    Parameter,
-    Scale,
+    AxisScale,
+    SearchedSetting,
     drawn,
     only_drawn,
-    parameters,
     projected,
+    searched_settings,
     value_scale,
     varying,
 )
@@ -125,7 +125,7 @@ def parallel_sentence(study: Results) -> tuple[str, bool]:
     chosen = varying(study)
     if not chosen:
         return "Every trial had the same settings: no axis to draw.", False
-    constant = len(parameters(study)) - len(chosen)
+    constant = len(searched_settings(study)) - len(chosen)
     text = (
         f"{counted(len(drawn(study, LINES)), 'trial')} as lines; the stronger the colour, the "
         "better (stopped trials by the value projected to the full budget)"
@@ -208,7 +208,7 @@ def _axis_meta(axis: Mapping[Any, Any]) -> dict[str, Any]:
     return {**{key: axis[key] for key in kept}, "absent": ABSENT_POSITION}
 
 
-def _axis(parameter: Parameter, label: str) -> dict[str, Any]:
+def _axis(parameter: SearchedSetting, label: str) -> dict[str, Any]:
     return {
         "name": parameter.name,
         "label": label,
@@ -222,7 +222,7 @@ def _axis(parameter: Parameter, label: str) -> dict[str, Any]:
     }
 
 
-def _objective(metric: str, scale: Scale, flip: bool) -> dict[str, Any]:
+def _objective(metric: str, scale: AxisScale, flip: bool) -> dict[str, Any]:
     ticks = scale_ticks(scale)
     return {
         "name": metric,
@@ -238,7 +238,7 @@ def _objective(metric: str, scale: Scale, flip: bool) -> dict[str, Any]:
 
 
 def _objective_unit(axis: Mapping[Any, Any]) -> Callable[[float], float]:
-    scale = Scale(axis["low"], axis["high"], axis["log"])
+    scale = AxisScale(axis["low"], axis["high"], axis["log"])
 
     def unit(value: float) -> float:
         if value is None or math.isnan(value):

@@ -7,10 +7,18 @@ import plotly.graph_objects as go
 
 from raygen.report.blocks import chart, note, toggle_button
 from raygen.report.charts.chart import Chart
-from raygen.report.drawing import axis_title, layout, marks, plain, selected, states_of, time_unit
+from raygen.report.drawing import (
+    axis_title,
+    layout,
+    marks,
+    python_values,
+    selected,
+    states_of,
+    time_unit,
+)
 from raygen.report.labels import counted, percent, short_metric
 from raygen.report.remarks import thinned, unseen
-from raygen.report.tables import Scale, only_drawn, value_scale
+from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results
 
 
@@ -31,7 +39,7 @@ def progress_table(study: Results) -> pd.DataFrame:
 
 
 def progress_figure(
-    table: pd.DataFrame, info: dict[str, Any], scale: Scale | None, x: str = "trial"
+    table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | None, x: str = "trial"
 ) -> go.Figure:
     """Every trial's value by state, and the best so far; x is "trial" or "compute"."""
     figure = go.Figure()
@@ -41,8 +49,8 @@ def progress_figure(
     best = table[table["best"].notna()]
     figure.add_trace(
         go.Scatter(
-            x=plain(best[x]),
-            y=plain(best["best"]),
+            x=python_values(best[x]),
+            y=python_values(best["best"]),
             mode="lines",
             name="best so far",
             line={"shape": "hv", "width": 2, "color": "#333333"},
@@ -96,7 +104,7 @@ def _draw(study: Results) -> go.Figure:
 
 
 def _both_x(table: pd.DataFrame) -> dict[str, list[float]]:
-    return {"trial": plain(table["trial"]), "compute": plain(table["compute"])}
+    return {"trial": python_values(table["trial"]), "compute": python_values(table["compute"])}
 
 
 CHART = Chart("progress", _draw)

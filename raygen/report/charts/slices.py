@@ -22,7 +22,7 @@ from raygen.report.drawing import (
 )
 from raygen.report.labels import ABSENT, setting, short_names
 from raygen.report.remarks import thinned
-from raygen.report.tables import Scale, only_drawn, value_scale
+from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results
 
 TOP = 6  # settings that have a panel
@@ -58,7 +58,7 @@ def slices_table(study: Results, top: int = TOP) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=COLUMNS)
 
 
-def slices_figure(table: pd.DataFrame, info: dict[str, Any], scale: Scale | None) -> go.Figure:
+def slices_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | None) -> go.Figure:
     """One panel per setting, the objective upwards."""
     names = list(dict.fromkeys(table["name"]))
     columns = min(COLUMNS_OF_PANELS, max(1, len(names)))

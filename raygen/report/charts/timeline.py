@@ -9,7 +9,7 @@ from raygen.report.blocks import chart, data_table, note
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import gapped, layout, marks, safe, selected, states_of, time_unit
 from raygen.report.labels import STATE_LOOKS, counted, duration, percent
-from raygen.report.memo import once
+from raygen.report.memo import once_per_study
 from raygen.report.remarks import thinned
 from raygen.report.tables import only_drawn
 from raygen.results import Results
@@ -30,7 +30,7 @@ class Usage(NamedTuple):
     longest: float  # seconds it ran
 
 
-@once
+@once_per_study
 def timeline_table(study: Results) -> pd.DataFrame:
     """One row per attempt: trial, attempt, of, state, node, device, lane, start, stop.
 
