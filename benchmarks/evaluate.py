@@ -145,13 +145,13 @@ def measure(side: str, samples: int, folder: Path, pixels: int) -> dict[str, Any
 
 def raygen(real: Tensor, fake: Tensor, folder: Path, device: torch.device) -> dict[str, Any]:
     from raygen.data import ImageData, Split, fingerprint
-    from raygen.metrics import evaluate, frechet, inception
+    from raygen.metrics import evaluator, frechet, inception
     from raygen.metrics.frechet import Grouped
 
     inception.HASH = hashlib.sha256((folder / inception.FILE).read_bytes()).hexdigest()[:8]
     split = Split(real, torch.zeros(len(real), dtype=torch.int64))
     data = ImageData("noise", ("x",), split, split, fingerprint(split))
-    evaluator = evaluate.Evaluator(("fid",), data, len(fake), device)
+    evaluator = evaluator.Evaluator(("fid",), data, len(fake), device)
     clock = Clock(device)
     extractor = evaluator.extractors["inception"]
     evaluator.extractors["inception"] = extractor._replace(

@@ -31,9 +31,9 @@ from ray.tune.search.optuna import OptunaSearch
 
 from raygen.cluster.connect import RAY_SETTINGS
 from raygen.config import load_space
-from raygen.folders import StudyFolder
 from raygen.journal import read_records
 from raygen.journal.records import End, Report
+from raygen.study_folder import StudyFolder
 from raygen.tune.run import run_study
 
 REPORTS = 6

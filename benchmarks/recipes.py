@@ -20,7 +20,7 @@ from raygen.config import Trial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.failure import why_useless
 from raygen.metrics import METRICS
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.train.loop import fit, make_learner
 
 EMA = {"half_life_kimg": 0.5}

@@ -39,7 +39,7 @@ import torch
 
 from raygen.config import Study, load_space
 from raygen.data import ImageData, load_data
-from raygen.metrics.evaluate import Asset, Evaluator, prepare
+from raygen.metrics.evaluator import Asset, Evaluator, prepare
 from raygen.space import Draw, sample
 from raygen.train.health import JUDGED
 from raygen.train.loop import fit

@@ -27,7 +27,7 @@ from typing import Any
 import ray
 from ray import tune
 
-from raygen.search.job import Assignment
+from raygen.search.assignment import Assignment
 
 SIZES, QUICK_SIZES = (10, 100, 1000), (10, 100)
 AT_ONCE = 100
@@ -155,7 +155,6 @@ def progress(job: Assignment, milestones: tuple[float, ...], index: int) -> dict
 def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     """Run one search and return its figures."""
     from raygen.config import load_space
-    from raygen.folders import StudyFolder
     from raygen.journal import read_records
     from raygen.journal.local import Journal
     from raygen.journal.records import Close, End, Open
@@ -164,6 +163,7 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     from raygen.search.controller import Controller
     from raygen.search.sampler import Sampler
     from raygen.status import status
+    from raygen.study_folder import StudyFolder
     from raygen.tune.run import drive
 
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=at_once))

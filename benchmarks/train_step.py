@@ -35,7 +35,7 @@ from raygen.config import GanTrial, Trial, VaeTrial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
 from raygen.losses.adversarial import ADVERSARIAL
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.train.loop import Learner, make_learner
 from recipes import RECIPES, cpu_name
 

@@ -20,9 +20,8 @@ from pydantic import (
 
 from raygen.compute import Compute
 from raygen.data import DataSpec
-from raygen.data.augment import PolicyName
+from raygen.data.diffaugment import PolicyName
 from raygen.document import Document, Keys, flatten, load_document
-from raygen.explain import checked
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS, too_few
@@ -38,6 +37,7 @@ from raygen.space import (
     settings_of,
 )
 from raygen.spec import Spec, key_of
+from raygen.validation import checked
 
 CHECKED_DRAWS = 50
 IMAGE = 0.001  # kimg: nothing happens more often than once an image

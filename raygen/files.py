@@ -1,11 +1,14 @@
 """The way in which every file is written: it appears whole or not at all, or says why it cannot."""
 
+import json
+import math
 import os
 import stat
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from raygen.errors import InputError, cannot_write
 
@@ -57,6 +60,30 @@ def write_bytes(path: Path, content: bytes | memoryview, flush: bool = False) ->
     """
     with replacing(path, flush) as partial:
         partial.write_bytes(content)
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write a result in one step: the same bytes for the same result, no NaN and no infinity.
+
+    Raises:
+        InputError, StorageError, RaygenError: as `replacing`.
+    """
+    write_text(path, json.dumps(json_values(result), indent=1, sort_keys=True) + "\n")
+
+
+def json_values(value: Any, digits: int | None = None) -> Any:
+    """Numpy and nested values as JSON values; nan and infinity become null."""
+    if isinstance(value, dict):
+        return {str(key): json_values(item, digits) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_values(item, digits) for item in value]
+    if hasattr(value, "tolist"):  # numpy scalar or array
+        return json_values(value.tolist(), digits)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return float(f"{value:.{digits}g}") if digits else value
+    return value if isinstance(value, bool | int | str | None) else str(value)
 
 
 def check_plain(path: Path, option: str = "") -> None:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, NamedTuple
 import click
 
 from raygen.cluster import use_token
-from raygen.commands import loudness, say
 from raygen.errors import RaygenError, our_bug
+from raygen.terminal import loudness, say
 
 if TYPE_CHECKING:  # heavy: imported by the steps that need them
     from raygen.config import Study
-    from raygen.folders import StudyFolder
     from raygen.interrupts import Interrupts
     from raygen.storage import Storage
+    from raygen.study_folder import StudyFolder
     from raygen.tune.run import Outcome
 
 PAGE = (".html", ".htm")  # so that no page takes the place of a journal or a checkpoint

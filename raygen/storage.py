@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from raygen.cache import cache_folder
 from raygen.errors import ClusterError, InputError, first_line
 from raygen.files import write_bytes, write_text
-from raygen.folders import StudyFolder
+from raygen.study_folder import StudyFolder
 from raygen.untrusted import check_name, inside
 
 SCHEMES = ("s3", "gs")

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from raygen.cli import main
-from raygen.commands import GivenUp
 from raygen.errors import StorageError
 from raygen.launch import make_page
+from raygen.terminal import GivenUp
 from report.journals import end, make_info, report, suggest, write_study
 
 REPOSITORY = Path(__file__).parents[1]

@@ -15,7 +15,6 @@ from raygen import __version__
 from raygen.best import better
 from raygen.document import flatten
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
 from raygen.journal import read_records, read_study
 from raygen.results import (
     Results,
@@ -30,6 +29,7 @@ from raygen.results import (
     train_config,
     write_tables,
 )
+from raygen.study_folder import StudyFolder
 
 Record = dict[str, Any]
 

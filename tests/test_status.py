@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
-from raygen.status import status, status_text, why
+from raygen.status import status, status_text, why_text
+from raygen.study_folder import StudyFolder
 from raygen.words import elapsed
 from report.journals import (
     START,
@@ -293,7 +293,7 @@ def test_the_story_of_a_trial_is_told_in_order_with_its_numbers(write: Write) ->
         *at(76, end(1, "stopped", "12 at 2 kimg is above the cut-off 9")),
     )
 
-    assert why(folder, 1).splitlines() == [
+    assert why_text(folder, 1).splitlines() == [
         "    1m00s  suggested by tpe, seed 101",
         "           known by then: 0 ended trials",
         "           width = 48",
@@ -303,9 +303,9 @@ def test_the_story_of_a_trial_is_told_in_order_with_its_numbers(write: Write) ->
         "           in this rung by then: trial 0 9, trial 1 12",
         "    1m16s  ended: stopped: 12 at 2 kimg is above the cut-off 9",
     ]
-    assert "suggested: starting point 1 of the search space" in why(folder, 0)
-    assert "place 1 of 1, too few to cut any" in why(folder, 0)
-    assert "checkpoint kept: last and best" in why(folder, 0)
+    assert "suggested: starting point 1 of the search space" in why_text(folder, 0)
+    assert "place 1 of 1, too few to cut any" in why_text(folder, 0)
+    assert "checkpoint kept: last and best" in why_text(folder, 0)
 
 
 def test_what_the_sampler_knew_is_what_had_ended_and_not_what_came_later(write: Write) -> None:
@@ -313,7 +313,7 @@ def test_what_the_sampler_knew_is_what_had_ended_and_not_what_came_later(write: 
         *trial(0, 5.0), *trial(1, 2.0, "stopped"), *suggest(2, LOSS), report(2, 2, 1.0),
         *suggest(3, LOSS, by="tpe"), *trial(4, 0.5),
     )  # fmt: skip
-    text = why(folder, 3)
+    text = why_text(folder, 3)
 
     assert "known by then: 2 ended trials (1 completed, 1 stopped), the best trial 0 with 5" in text
     assert "0.5" not in text
@@ -326,9 +326,9 @@ def test_a_decision_shows_the_rung_as_it_was_then(write: Write) -> None:
         decide(0, 2, 7.0, None), decide(1, 2, 5.0, 5.0, peers=2), decide(2, 2, 1.0, 1.0, peers=3),
     )  # fmt: skip
 
-    assert "place 1 of 2, cut-off 5" in why(folder, 1)
-    assert "in this rung by then: trial 1 5, trial 0 7\n" in why(folder, 1) + "\n"
-    assert "in this rung by then: trial 2 1, trial 1 5, trial 0 7" in why(folder, 2)
+    assert "place 1 of 2, cut-off 5" in why_text(folder, 1)
+    assert "in this rung by then: trial 1 5, trial 0 7\n" in why_text(folder, 1) + "\n"
+    assert "in this rung by then: trial 2 1, trial 1 5, trial 0 7" in why_text(folder, 2)
 
 
 def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Write) -> None:
@@ -336,7 +336,7 @@ def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Writ
     for number in range(40):
         value = 100.0 - number
         records += [*suggest(number, LOSS), report(number, 2, value), decide(number, 2, value, 9.0)]
-    text = why(write(*records), 39)
+    text = why_text(write(*records), 39)
 
     assert "by then: trial 39 61, trial 38 62, " in text
     assert text.endswith("trial 10 90, and 10 more")
@@ -345,7 +345,7 @@ def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Writ
 def test_a_trial_kept_by_the_noise_band_says_so(write: Write) -> None:
     records = [*suggest(0, LOSS), report(0, 2, 5.5), decide(0, 2, 5.5, 5.0, band=1.0)]
 
-    assert "cut-off 5, noise band 1: worse, but within the band" in why(write(*records), 0)
+    assert "cut-off 5, noise band 1: worse, but within the band" in why_text(write(*records), 0)
 
 
 def test_a_maximised_rung_places_the_highest_first(write: Write) -> None:
@@ -355,8 +355,8 @@ def test_a_maximised_rung_places_the_highest_first(write: Write) -> None:
     records += [decide(0, 2, -9.0, None)]
     folder = write(*records, decide(1, 2, -5.0, -5.0, peers=2), objective=objective)
 
-    assert "place 1 of 2" in why(folder, 1)
-    assert "trial 1 -5, trial 0 -9" in why(folder, 1)
+    assert "place 1 of 2" in why_text(folder, 1)
+    assert "trial 1 -5, trial 0 -9" in why_text(folder, 1)
 
 
 def test_several_objectives_have_a_place_and_no_cut_off(write: Write) -> None:
@@ -365,11 +365,11 @@ def test_several_objectives_have_a_place_and_no_cut_off(write: Write) -> None:
     decision = decide(0, 2, [5.0, 0.25], None, rank=1, kept=2, peers=4)
     folder = write(*suggest(0, LOSS), report(0, 2, 5.0, recall=0.25), decision, objectives=both)
 
-    assert "2 kimg: fd_classifier 5, recall 0.25" in why(folder, 0)
+    assert "2 kimg: fd_classifier 5, recall 0.25" in why_text(folder, 0)
     few = [*suggest(0, LOSS), report(0, 2, 5.0, recall=0.25), decide(0, 2, 5.0, None)]
     few = write(*few, objectives=both, folder="few")
-    assert "rung at 2 kimg: goes on with 5: too few to cut any" in why(few, 0)
-    assert "goes on with 5 / 0.25: place 1 of 4, of which 2 go on" in why(folder, 0)
+    assert "rung at 2 kimg: goes on with 5: too few to cut any" in why_text(few, 0)
+    assert "goes on with 5 / 0.25: place 1 of 4, of which 2 go on" in why_text(folder, 0)
 
 
 def test_a_lost_and_resumed_trial_tells_of_both(write: Write) -> None:
@@ -378,7 +378,7 @@ def test_a_lost_and_resumed_trial_tells_of_both(write: Write) -> None:
         *at(70, end(0, "interrupted", "Ctrl-C"), close("interrupted")),
         *at(900, reopen(make_info()), start(0, 3, 0.0)), *at(990, collect(0)),
     )  # fmt: skip
-    text = why(folder, 0)
+    text = why_text(folder, 0)
 
     assert "lost: the node died; attempt 2 is to go on from 6 kimg, 30 s later" in text
     assert "attempt 2: goes on from 6 kimg on other (cpu)" in text
@@ -392,13 +392,13 @@ def test_a_finalist_and_its_replicates_tell_of_each_other(write: Write) -> None:
         *trial(0, 5.0), *trial(1, 6.0), finals(0, 1), *replicate(2, 0, 8.0),
         race({0: 8.0, 1: 7.0}, {0: 0.2, 1: 0.8}, seeds=1, dropped=[0], settled=True),
     )  # fmt: skip
-    text = why(folder, 0)
+    text = why_text(folder, 0)
 
     assert "a finalist: place 1 of 2 in the search" in text
     assert "trial 2 repeats it with seed 102" in text
     assert "trial 2, which repeats it, ended: completed with 8" in text
     assert "mean 8, the best with probability 0.20, out of the race, the race is over" in text
-    assert "a finalist again: repeats trial 0, seed 102" in why(folder, 2)
+    assert "a finalist again: repeats trial 0, seed 102" in why_text(folder, 2)
 
 
 def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
@@ -410,25 +410,25 @@ def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
     )  # fmt: skip
 
     best = "suggested as the best of an earlier study: trial 5 of newer, seed 100"
-    assert best in why(folder, 0)
-    assert "known by then: 0 ended trials and 1 of earlier studies" in why(folder, 0)
-    assert "suggested at random, as tpe does until it knows 10 trials" in why(folder, 1)
-    assert "suggested, seed 102" in why(folder, 2)
+    assert best in why_text(folder, 0)
+    assert "known by then: 0 ended trials and 1 of earlier studies" in why_text(folder, 0)
+    assert "suggested at random, as tpe does until it knows 10 trials" in why_text(folder, 1)
+    assert "suggested, seed 102" in why_text(folder, 2)
 
 
 def test_a_trial_that_is_not_there_is_named_with_those_that_are(write: Write) -> None:
     with pytest.raises(InputError, match="--why 9: no such trial; there are trials 0 to 1"):
-        why(write(*suggest(0, LOSS), *suggest(1, LOSS)), 9)
+        why_text(write(*suggest(0, LOSS), *suggest(1, LOSS)), 9)
     with pytest.raises(InputError, match="no trial yet"):
-        why(write(folder="empty"), 0)
+        why_text(write(folder="empty"), 0)
 
 
 def test_every_story_is_the_beginning_of_a_later_one(write: Write) -> None:
     records = simulate(10)
     timed = [{**record, "time": START + place} for place, record in enumerate(records)]
     folder = write(*timed)
-    whole = [why(folder, number) for number in range(10)]
+    whole = [why_text(folder, number) for number in range(10)]
 
     for cut in range(30, len(records), 7):
         for number in {r["trial"] for r in records[:cut] if r["kind"] == "suggest"}:
-            assert whole[number].startswith(why(folder, number, at=f"#{cut + 1}"))
+            assert whole[number].startswith(why_text(folder, number, at=f"#{cut + 1}"))

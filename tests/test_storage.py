@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from raygen.errors import ClusterError, InputError
-from raygen.folders import StudyFolder
 from raygen.storage import Storage, fetch, scratch
+from raygen.study_folder import StudyFolder
 
 RECORDS = [b'{"kind":"open","time":1.0,"study":{}}\n', b'{"kind":"close","time":2.0}\n']
 

@@ -24,14 +24,14 @@ from raygen.apply.copying import (
 from raygen.apply.generate import sample_chunks
 from raygen.apply.nearest import Nearest, Space, feature_space, nearest, pixel_space
 from raygen.apply.source import Source, file_hash, find_data, open_source
-from raygen.apply.written import write_json
 from raygen.data import ImageData
 from raygen.data.batches import to_model_range
 from raygen.data.pictures import save_grid
 from raygen.errors import InputError
-from raygen.folders import TrialFolder
+from raygen.files import write_json
 from raygen.metrics.classifier import load_classifier, restore
 from raygen.metrics.model import Autoencoder, Generative
+from raygen.study_folder import TrialFolder
 from raygen.train.checkpoint import load_sampler
 from raygen.train.gan import GanLearner
 

@@ -16,13 +16,13 @@ from torch import Tensor
 from raygen import __version__
 from raygen.apply.generate import sample_chunks
 from raygen.apply.source import Source, find_data, open_source
-from raygen.apply.written import write_json
 from raygen.data import ImageData, Split
 from raygen.data.batches import to_model_range
 from raygen.errors import InputError
+from raygen.files import write_json
 from raygen.metrics.classifier import BATCH, EPOCHS, Classifier, train_classifier
 from raygen.metrics.model import Generative
-from raygen.race import t_quantile
+from raygen.posterior import t_quantile
 
 FRACTIONS = (0.01, 0.1, 1.0)
 ARMS = ("real", "generated", "both")

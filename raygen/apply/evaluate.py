@@ -8,16 +8,16 @@ from typing import Any, NamedTuple
 import torch
 
 from raygen.apply.source import file_hash, find_data, open_source, trial_number
-from raygen.apply.written import write_json
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError, did_you_mean
-from raygen.folders import StudyFolder, TrialFolder, UseFolder
+from raygen.files import write_json
 from raygen.metrics import METRICS, afresh, comparable, too_few
-from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator, require
+from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator, require
 from raygen.metrics.model import Generative
 from raygen.metrics.repeated import Value, repeated
 from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
 from raygen.results import Results, best_model, fresh, load_results
+from raygen.study_folder import StudyFolder, TrialFolder, UseFolder
 
 SAMPLES = 10_000
 

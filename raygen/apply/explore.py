@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from raygen.apply.network import network_of
+from raygen.apply.generator_module import network_of
 from raygen.data.batches import to_model_range
 from raygen.data.decode import to_rgb
 from raygen.document import check_file

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from raygen.apply.card import model_card
-from raygen.apply.network import Pixels, Unlabelled, network_of
+from raygen.apply.generator_module import Pixels, Unlabelled, network_of
 from raygen.apply.source import Source, file_hash, open_source
 from raygen.errors import InputError, RaygenError
 from raygen.files import check_target, write_bytes, write_text
-from raygen.folders import UseFolder
 from raygen.metrics.model import draw_latents
+from raygen.study_folder import UseFolder
 
 MOST_DIFFERENCE = 1 / 255  # one level of a pixel
 CHECKED = (1, 3, 16)  # batch sizes

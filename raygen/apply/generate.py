@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from raygen.apply import explore
+from raygen.apply.image_writer import write_folder, write_gif, write_grid, write_npz
 from raygen.apply.source import find_data, open_source
-from raygen.apply.write import write_folder, write_gif, write_grid, write_npz
 from raygen.errors import InputError
 from raygen.metrics.model import CHUNK, Generative, draw_latents, even, labels_in_shares
 from raygen.train.loop import Learner

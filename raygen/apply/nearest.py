@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from raygen.data.batches import to_model_range
-from raygen.ticks import ticking
+from raygen.progress_bar import ticking
 
 QUERIES, REFERENCES = 2000, 2500  # images compared at once
 

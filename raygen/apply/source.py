@@ -9,8 +9,8 @@ import torch
 from raygen.config import load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError
-from raygen.folders import StudyFolder, TrialFolder, UseFolder
 from raygen.results import Model, best_model, best_trial, failed, fresh, load_results
+from raygen.study_folder import StudyFolder, TrialFolder, UseFolder
 from raygen.train.checkpoint import load_sampler
 from raygen.train.loop import Learner
 

@@ -21,7 +21,7 @@ from ray.exceptions import RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raygen.cluster.files import most_trials
-from raygen.cluster.local import as_a_library, inside_of, on_loopback, rearm_sigterm
+from raygen.cluster.local_cluster import as_a_library, inside_of, on_loopback, rearm_sigterm
 from raygen.config import Resources
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.home import home, protect_token, temporary_folder
@@ -240,8 +240,8 @@ def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
             workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
             raise InputError(
                 f"resources.{key}: a trial wants {wanted:g} {name}{workers}, but the cluster has "
-                f"{available:g}; lower it with --set resources.{key}=…, or set resources.concurrent "
-                "if the cluster grows on demand"
+                f"{available:g}; lower it with --set resources.{key}=…, or set "
+                "resources.concurrent if the cluster grows on demand"
             )
         fits.append(slots // resources.workers)
     return min(fits)

@@ -7,7 +7,7 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from raygen.data.labels import Arrays
+from raygen.data.class_numbers import Arrays
 from raygen.data.read import CIFAR10_CLASSES, hold_out, read_cifar10, read_path
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError

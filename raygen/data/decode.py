@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from raygen.errors import InputError
-from raygen.ticks import ticking
+from raygen.progress_bar import ticking
 
 SIZE = 32
 DEEP = 65_535  # white in 16 bits

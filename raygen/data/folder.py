@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from raygen.data.class_numbers import Arrays
 from raygen.data.decode import decode_all, read_bytes
-from raygen.data.labels import Arrays
 from raygen.data.listing import PICTURES, list_files, subfolders
 from raygen.data.splits import (
     SPLIT_OF,

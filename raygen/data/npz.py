@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from raygen.data.class_numbers import HIGHEST, Arrays, Numbered, with_classes
 from raygen.data.decode import SIZE
-from raygen.data.labels import HIGHEST, Arrays, Numbered, with_classes
 from raygen.data.splits import SPLIT_OF, group_by_split, held_out, split_of, words_of
 from raygen.errors import InputError, first_line
 from raygen.untrusted import one_line

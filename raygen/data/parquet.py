@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from raygen.cache import cached
+from raygen.data.class_numbers import HIGHEST, Arrays, Numbered, joined, with_classes
 from raygen.data.decode import SIZE, decode_all
-from raygen.data.labels import HIGHEST, Arrays, Numbered, joined, with_classes
 from raygen.data.listing import PICTURES, list_files
 from raygen.data.splits import group_by_split, held_out, split_of, split_words, words_of
 from raygen.document import shown

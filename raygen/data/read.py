@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from raygen.data.class_numbers import Arrays
 from raygen.data.folder import read_folder
-from raygen.data.labels import Arrays
 from raygen.data.listing import left_out_note, list_files
 from raygen.data.npz import read_npz
 from raygen.data.parquet import read_parquet

@@ -7,10 +7,10 @@ from typing import Any, NoReturn
 
 from raygen.document import brief, check_file, shown
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
 from raygen.journal.checks import Wrong
 from raygen.journal.order import Order
 from raygen.journal.records import Record, Unknown, parse
+from raygen.study_folder import StudyFolder
 from raygen.untrusted import check_links
 
 MOST_DIGITS = 4300  # that Python reads

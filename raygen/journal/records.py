@@ -69,13 +69,17 @@ _FACTS = optional_fields({
         "trials": whole, "kimg": KIMG, "hours": real_number, "gpu_hours": real_number,
         "total_kimg": real_number, "target": real_number,
     }),
-    "scheduler": optional_fields({"name": text, "grace_kimg": KIMG, "reduction_factor": real_number}),
+    "scheduler": optional_fields({
+        "name": text, "grace_kimg": KIMG, "reduction_factor": real_number,
+    }),
     "sampler": optional_fields({"name": text, "startup_trials": whole}),
     "evaluation": optional_fields({
         "samples": whole, "first_samples": whole, "metrics": list_of(text),
     }),
     "finalists": optional_fields({"count": whole, "seeds": whole, "confidence": real_number}),
-    "resources": optional_fields({"workers": real_number, "cpus": real_number, "gpus": real_number}),
+    "resources": optional_fields({
+        "workers": real_number, "cpus": real_number, "gpus": real_number,
+    }),
     "data": optional_fields({
         "name": text, "fingerprint": text, "classes": list_of(text), "train": whole,
         "test": whole, "source": settings,

@@ -107,21 +107,21 @@ METRICS = {
         "FD-DINOv2 (test)", "dinov2", 1025, _RANK, "test", _UNBIASED,
     ),
     "elbo": Metric(
-        "maximize", VAE, "elbo:ELBO", "ELBO (nats per image)", "ELBO",
+        "maximize", VAE, "bounds:ELBO", "ELBO (nats per image)", "ELBO",
         guess=-3 * 32 * 32 * math.log(256),
     ),
     "bits_per_dim": Metric(
-        "minimize", VAE, "elbo:BITS", "bits per dimension", "bits/dim", guess=8.0
+        "minimize", VAE, "bounds:BITS", "bits per dimension", "bits/dim", guess=8.0
     ),
-    "rate": Metric("minimize", VAE, "elbo:RATE", "rate (KL, bits per dimension)", "rate"),
+    "rate": Metric("minimize", VAE, "bounds:RATE", "rate (KL, bits per dimension)", "rate"),
     "distortion": Metric(
-        "minimize", VAE, "elbo:DISTORTION", "distortion (bits per dimension)", "distortion"
+        "minimize", VAE, "bounds:DISTORTION", "distortion (bits per dimension)", "distortion"
     ),
     "iwae_bits_per_dim": Metric(
-        "minimize", VAE, "elbo:IWAE_BITS", "bits per dimension (importance-weighted)",
+        "minimize", VAE, "bounds:IWAE_BITS", "bits per dimension (importance-weighted)",
         "bits/dim (IW)", guess=8.0,
     ),
-    "active_units": Metric("maximize", VAE, "elbo:ACTIVE_UNITS", "active latents"),
+    "active_units": Metric("maximize", VAE, "bounds:ACTIVE_UNITS", "active latents"),
     "million_parameters": Metric(
         "minimize", BOTH, "size:MILLION_PARAMETERS", "parameters (millions)"
     ),

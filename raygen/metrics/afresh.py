@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from raygen.data import ImageData
 from raygen.metrics import METRICS, too_few
-from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator
+from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator
 from raygen.metrics.extractors import too_few_real
 
 # Of samples, from which on their cost, which grows with the square, is that of the training.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raygen.cache import cached
 from raygen.data import ImageData, Split
 from raygen.data.batches import Batches, to_model_range
-from raygen.ticks import ticking
+from raygen.progress_bar import ticking
 
 WIDTHS = (32, 64, 128, 128)
 FEATURES = sum(WIDTHS)

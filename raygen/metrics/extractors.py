@@ -13,16 +13,13 @@ from raygen.compute import tf32
 from raygen.data import ImageData, Split
 from raygen.data.batches import to_model_range
 from raygen.errors import InputError
-from raygen.metrics import METRICS
-from raygen.metrics import classifier as classifier_module
-from raygen.metrics import dinov2 as dinov2_module
-from raygen.metrics import inception as inception_module
+from raygen.metrics import METRICS, classifier, dinov2, inception
 from raygen.metrics.frechet import symmetric_root
 from raygen.metrics.model import CHUNK
 from raygen.metrics.moments import FeatureMoments, FeatureStats
 from raygen.metrics.protocol import Record
 from raygen.metrics.statistic import Reference, sample_statistic
-from raygen.ticks import ticking
+from raygen.progress_bar import ticking
 
 Asset = dict[str, Any]
 
@@ -73,9 +70,9 @@ def require(metrics: tuple[str, ...]) -> None:
     """
     needed = {METRICS[name].features for name in metrics}
     if "inception" in needed:
-        inception_module.inception_weights()
+        inception.inception_weights()
     if "dinov2" in needed:
-        dinov2_module.dinov2_weights()
+        dinov2.dinov2_weights()
 
 
 @tf32(False)  # the features of real images are made as those of generated ones
@@ -179,58 +176,58 @@ def load_extractor(name: str, asset: Asset, device: torch.device) -> Extractor:
 
 def _prepare_classifier(data: ImageData, device: torch.device) -> Asset:
     """Train raygen's own classifier, or take it from the cache."""
-    entry = classifier_module.load_classifier(data, device)
-    weights = _hash_weights(classifier_module.restore(entry["state"], device))
+    entry = classifier.load_classifier(data, device)
+    weights = _hash_weights(classifier.restore(entry["state"], device))
     return {**entry, "hash": weights}
 
 
 def _build_classifier(asset: Asset, device: torch.device) -> Network:
-    model = classifier_module.restore(asset["state"], device)
+    model = classifier.restore(asset["state"], device)
 
     def features(images: Tensor) -> Tensor:
         return model.features(to_model_range(images))
 
     protocol = {
-        "encoder": f"raygen classifier, {classifier_module.FEATURES} features, standardised",
+        "encoder": f"raygen classifier, {classifier.FEATURES} features, standardised",
         "encoder_hash": asset["hash"],
         "encoder_test_accuracy": round(asset["accuracy"], 4),
         "resize": "none",
     }
-    key = f"fd_classifier-{classifier_module.RECIPE}-{asset['hash']}"
-    return Network(features, classifier_module.FEATURES, key, protocol, standardised=True)
+    key = f"fd_classifier-{classifier.RECIPE}-{asset['hash']}"
+    return Network(features, classifier.FEATURES, key, protocol, standardised=True)
 
 
 def _build_inception(_: Asset, device: torch.device) -> Network:
-    inception = inception_module.load_inception(device)
+    network = inception.load_inception(device)
     protocol = {
         "encoder": "inception-2015-12-05 pool3",
-        "encoder_hash": inception_module.HASH,
+        "encoder_hash": inception.HASH,
         "resize": "tf1 bilinear to 299",
     }
-    features = partial(inception_module.inception_features, inception)
-    key = f"fid-{inception_module.HASH}"
-    head: Tensor = inception.fc.weight  # pyright: ignore
-    return Network(features, inception_module.FEATURES, key, protocol, head)
+    features = partial(inception.inception_features, network)
+    key = f"fid-{inception.HASH}"
+    head: Tensor = network.fc.weight  # pyright: ignore
+    return Network(features, inception.FEATURES, key, protocol, head)
 
 
 def _prepare_dinov2(_: ImageData, __: torch.device) -> Asset:
-    return {"hash": dinov2_module.weights_hash()}
+    return {"hash": dinov2.weights_hash()}
 
 
 def _build_dinov2(asset: Asset, device: torch.device) -> Network:
-    features = partial(dinov2_module.dinov2_features, dinov2_module.load_dinov2(device))
+    features = partial(dinov2.dinov2_features, dinov2.load_dinov2(device))
     protocol = {
         "encoder": "dinov2 vit-l/14, class token",
         "encoder_hash": asset["hash"],
         "resize": "tf1 bilinear to 224",
     }
-    return Network(features, dinov2_module.FEATURES, f"dinov2-{asset['hash']}", protocol)
+    return Network(features, dinov2.FEATURES, f"dinov2-{asset['hash']}", protocol)
 
 
 EXTRACTORS = {
-    "classifier": Kind(classifier_module.FEATURES, _prepare_classifier, _build_classifier),
-    "inception": Kind(inception_module.FEATURES, lambda *_: {}, _build_inception),
-    "dinov2": Kind(dinov2_module.FEATURES, _prepare_dinov2, _build_dinov2),
+    "classifier": Kind(classifier.FEATURES, _prepare_classifier, _build_classifier),
+    "inception": Kind(inception.FEATURES, lambda *_: {}, _build_inception),
+    "dinov2": Kind(dinov2.FEATURES, _prepare_dinov2, _build_dinov2),
 }
 
 

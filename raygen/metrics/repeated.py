@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from raygen.metrics import METRICS, Score, protocol_hash
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import Generative
 
 
@@ -21,7 +21,7 @@ class Value(NamedTuple):
     value: float
     sd: float | None
     spread: float | None
-    each: list[float]
+    draws: list[float]
     protocol: dict[str, Any]
 
     @property
@@ -31,7 +31,7 @@ class Value(NamedTuple):
 
     def content(self) -> dict[str, Any]:
         """Return it as JSON has it."""
-        figures = {"value": self.value, "sd": self.sd, "spread": self.spread, "each": self.each}
+        figures = {"value": self.value, "sd": self.sd, "spread": self.spread, "each": self.draws}
         return {**figures, "hash": self.hash, "protocol": self.protocol}
 
 

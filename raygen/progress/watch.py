@@ -13,7 +13,7 @@ from raygen.untrusted import visible
 EVERY = 2.0  # seconds
 
 
-def watch(study: Path) -> str:
+def watch_status(study: Path) -> str:
     """Show the status on stderr while the study runs; return its last one.
 
     Raises:

@@ -6,6 +6,7 @@ from html import escape
 import pandas as pd
 
 from raygen.report.blocks import scroll
+from raygen.report.embedded_pictures import Picture, real_picture, sample_picture
 from raygen.report.labels import (
     ABSENT,
     STATE_LOOKS,
@@ -17,7 +18,6 @@ from raygen.report.labels import (
     setting,
     short_metric,
 )
-from raygen.report.pictures import Picture, real_picture, sample_picture
 from raygen.report.tables import (
     SearchedSetting,
     at_best,

@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from raygen.race import t_quantile
+from raygen.posterior import t_quantile
 from raygen.report.labels import counted, number
 from raygen.results import Results
 
@@ -55,8 +55,8 @@ def contrast(study: Results, trial: int, other: int) -> Contrast | None:
 def _interval(study: Results, one: list[float], other: list[float]) -> tuple[float, float]:
     """95 % interval of the difference of two means, with one scatter for all finalists.
 
-    As the race and its probabilities have it (raygen.race), so that a page says one thing: three
-    seeds say little about a variance of their own.
+    As the race and its probabilities have it (raygen.posterior), so that a page says one thing:
+    three seeds say little about a variance of their own.
     """
     groups = [
         seed_values(study, trial) for trial in sorted(set(study.replicates["of"].astype(int)))

@@ -8,9 +8,9 @@ import pandas as pd
 from raygen.failure import why_useless
 from raygen.report.charts.importance import EVIDENT, importance_table, settled
 from raygen.report.contrast import Contrast, contrast
-from raygen.report.health import health
+from raygen.report.embedded_pictures import variation
+from raygen.report.health_checks import health
 from raygen.report.labels import counted, number, percent, short_names
-from raygen.report.pictures import variation
 from raygen.report.tables import compute_saved, has_default, judged
 from raygen.results import Model, Results, best_model, failed, fresh, ranked
 

@@ -1,7 +1,6 @@
 """What every page is made in: one file, its style, scripts and data inside, no network."""
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from html import escape
@@ -10,6 +9,7 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
+from raygen.files import json_values
 from raygen.untrusted import visible
 
 # No network, no plug-ins, no frames: the page can only show what it carries.
@@ -44,21 +44,6 @@ def figure_data(figure: Any) -> dict[str, Any]:
     spec = figure.to_plotly_json()
     spec["layout"].pop("template", None)
     return json_values({"data": spec["data"], "layout": spec["layout"]}, DIGITS)
-
-
-def json_values(value: Any, digits: int | None = None) -> Any:
-    """Numpy and nested values as JSON values; nan and infinity become null."""
-    if isinstance(value, dict):
-        return {str(key): json_values(item, digits) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_values(item, digits) for item in value]
-    if hasattr(value, "tolist"):  # numpy scalar or array
-        return json_values(value.tolist(), digits)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return float(f"{value:.{digits}g}") if digits else value
-    return value if isinstance(value, bool | int | str | None) else str(value)
 
 
 def embed(value: Any) -> str:

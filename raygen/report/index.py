@@ -6,7 +6,7 @@ from pathlib import Path
 
 from raygen.errors import InputError, our_bug
 from raygen.files import write_text
-from raygen.folders import StudyFolder
+from raygen.report.embedded_pictures import small_picture
 from raygen.report.frame import document
 from raygen.report.header import badge
 from raygen.report.labels import (
@@ -20,8 +20,7 @@ from raygen.report.labels import (
     short_metric,
 )
 from raygen.report.page import write_report
-from raygen.report.pictures import small_picture
-from raygen.report.standing import (
+from raygen.report.summary import (
     StudyGroup,
     StudySummary,
     best_so_far,
@@ -32,6 +31,7 @@ from raygen.report.standing import (
 )
 from raygen.report.tables import state_counts
 from raygen.results import load_results
+from raygen.study_folder import StudyFolder
 
 WIDTH, HEIGHT = 130, 34  # of a sparkline
 
@@ -170,11 +170,14 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
         f"{best}<small>{escape(short_metric(study.metric))} {sign} <b>{group.letter}</b>, {where}"
         "</small>",
         svg_sparkline(summary),
-        f'<span class="whole">{duration(summary.seconds)}</span><small>{number(summary.kimg)} kimg</small>',
+        f'<span class="whole">{duration(summary.seconds)}</span>'
+        f"<small>{number(summary.kimg)} kimg</small>",
         f'<span class="whole">{when}</span>',
     ]
-    keys = {"study": summary.name, "state": state, "trials": len(study.trials), "value": summary.value,
-            "seconds": summary.seconds, "started": started or 0}  # fmt: skip
+    keys = {
+        "study": summary.name, "state": state, "trials": len(study.trials),
+        "value": summary.value, "seconds": summary.seconds, "started": started or 0,
+    }  # fmt: skip
     attributes = "".join(
         f' data-{key}="{escape(str(value))}"' for key, value in keys.items() if value == value
     )

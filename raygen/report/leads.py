@@ -2,7 +2,7 @@
 
 from raygen.report.findings import Verdict
 from raygen.report.gains import against
-from raygen.report.health import health
+from raygen.report.health_checks import health
 from raygen.report.labels import (
     STATE_LOOKS,
     counted,
@@ -36,57 +36,57 @@ def searched(study: Results) -> str:
     )
 
 
-def verdict_lead(study: Results, judgement: Verdict | None) -> str:
+def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
     state = study.info.get("state")
     if study.trials.empty:
         ended = "" if state == "running" else f" The study is {state}."
         return f"No trial yet: the study was opened, and nothing has started.{ended}"
-    if judgement is None:
+    if verdict is None:
         counts = ", ".join(
             f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
         )
         hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
         return f"Nothing to use: no trial has a value ({counts}); {hint}."
-    if judgement.failed:
-        failed = f"Do not use it: the best trial, {judgement.trial}, {judgement.failed}."
+    if verdict.failed:
+        failed = f"Do not use it: the best trial, {verdict.trial}, {verdict.failed}."
         return f"{failed} {_what_to_change(study)}"
-    text = _configuration(study, judgement)
-    if judgement.default is not None:
-        gained = against(study, judgement.default.value, judgement.default.other, "the default")
-        text += f", {gained} ({judgement.default.basis})"
+    text = _configuration(study, verdict)
+    if verdict.default is not None:
+        gained = against(study, verdict.default.value, verdict.default.other, "the default")
+        text += f", {gained} ({verdict.default.basis})"
     text += "."
-    if judgement.start:
-        text += f" It is starting point {judgement.start} of {study.info['start_trials']}."
-    text += _model(study, judgement)
-    if judgement.provisional:
+    if verdict.start:
+        text += f" It is starting point {verdict.start} of {study.info['start_trials']}."
+    text += _model(study, verdict)
+    if verdict.provisional:
         return f"{text} Provisional: no trial has completed the full budget."
     if state in ("running", "interrupted"):
         return f"{text} The study is {state}; this can still change."
     return text
 
 
-def _configuration(study: Results, judgement: Verdict) -> str:
+def _configuration(study: Results, verdict: Verdict) -> str:
     """What the best settings reach, over seeds if they were trained with several."""
     name = short_metric(study.metric)
-    if len(study.objectives) > 1 and (text := _front(study, judgement)):
+    if len(study.objectives) > 1 and (text := _front(study, verdict)):
         return text
-    if judgement.seeds:
-        seeds = counted(judgement.seeds, "new seed")
-        mean = f"The settings of trial {judgement.trial} reach {name} {number(judgement.value)}"
-        average = "" if judgement.seeds == 1 else " on average"
-        return f"{mean}{average} over {seeds}{interval_words(judgement.low, judgement.high)}"
-    at = f"{number(judgement.value)} at {number(judgement.kimg)} kimg"
-    return f"The settings of trial {judgement.trial} reached {name} {at}, with one seed"
+    if verdict.seeds:
+        seeds = counted(verdict.seeds, "new seed")
+        mean = f"The settings of trial {verdict.trial} reach {name} {number(verdict.value)}"
+        average = "" if verdict.seeds == 1 else " on average"
+        return f"{mean}{average} over {seeds}{interval_words(verdict.low, verdict.high)}"
+    at = f"{number(verdict.value)} at {number(verdict.kimg)} kimg"
+    return f"The settings of trial {verdict.trial} reached {name} {at}, with one seed"
 
 
-def _model(study: Results, judgement: Verdict) -> str:
+def _model(study: Results, verdict: Verdict) -> str:
     """Which checkpoint to use, and what it is worth."""
-    if judgement.model is None:
+    if verdict.model is None:
         return " No checkpoint of it is left."
     name = short_metric(study.metric)
-    text = f" Model to use: {judgement.model.words}, {name} {number(judgement.model.value)} when chosen"
-    measured = judgement.fresh or {}
+    text = f" Model to use: {verdict.model.words}, {name} {number(verdict.model.value)} when chosen"
+    measured = verdict.fresh or {}
     values = {study.metric: "measured afresh", f"{study.metric}_test": "against test images"}
     for metric, said in values.items():
         if metric in measured and measured[metric]["value"] is not None:
@@ -143,7 +143,7 @@ def reproduce(study: Results) -> str:
     )
 
 
-def _front(study: Results, judgement: Verdict) -> str:
+def _front(study: Results, verdict: Verdict) -> str:
     """How the verdict begins with several objectives; "" unless they are really in conflict."""
     front = pareto(study)
     if len(front) < 2:
@@ -153,8 +153,8 @@ def _front(study: Results, judgement: Verdict) -> str:
     metrics = listed(short_metric(objective["metric"]) for objective in study.objectives)
     end = "lowest" if study.minimise else "highest"
     return (
-        f"No single best: trials {listed(named)} trade {metrics} off. Trial {judgement.trial} has the "
-        f"{end} {short_metric(study.metric)}: {number(judgement.value)}"
+        f"No single best: trials {listed(named)} trade {metrics} off. Trial {verdict.trial} has "
+        f"the {end} {short_metric(study.metric)}: {number(verdict.value)}"
     )
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from raygen.errors import our_bug
-from raygen.files import write_text
+from raygen.files import json_values, write_text
 from raygen.report.charts import CHARTS
 from raygen.report.filter_bar import filter_bar
-from raygen.report.frame import document, figure_data, json_values
+from raygen.report.frame import document, figure_data
 from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
 from raygen.report.sections import SECTIONS

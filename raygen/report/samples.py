@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from raygen.report.embedded_pictures import Picture, embed_picture, small_picture, trial_picture
 from raygen.report.labels import ABSENT, counted, duration, listed, number, short_metric
-from raygen.report.pictures import Picture, embed_picture, small_picture, trial_picture
 from raygen.report.tables import leaders
 from raygen.results import Results
 

@@ -22,7 +22,7 @@ from raygen.report.charts.tradeoffs import tradeoffs_section
 from raygen.report.comparison import comparison
 from raygen.report.findings import Verdict, findings, judge_study
 from raygen.report.gains import gain
-from raygen.report.health import health
+from raygen.report.health_checks import health
 from raygen.report.labels import counted, metric_label, number, setting, short_metric
 from raygen.report.samples import samples_section
 from raygen.report.tables import has_default
@@ -46,8 +46,8 @@ class Section(NamedTuple):
 
 def verdict_section(study: Results) -> tuple[str, str]:
     """What to use, how sure that is, and what to do next."""
-    judgement = judge_study(study)
-    lead = leads.verdict_lead(study, judgement)
+    verdict = judge_study(study)
+    lead = leads.verdict_lead(study, verdict)
     notes = "".join(
         f'<li class="finding finding-{kind}">'
         f'<b class="mark" title="{MARKS[kind][1]}">{MARKS[kind][0]}</b>'
@@ -55,7 +55,7 @@ def verdict_section(study: Results) -> tuple[str, str]:
         for kind, text, action in findings(study)
     )
     notes = f'<ul class="findings">{notes}</ul>' if notes else ""
-    if judgement is None:
+    if verdict is None:
         return lead, notes
     folder = shlex.quote(str(study.folder.root))
     commands = (
@@ -63,11 +63,11 @@ def verdict_section(study: Results) -> tuple[str, str]:
         f"raygen evaluate {folder}\n"
         f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
     )
-    config = dump(study.configs[judgement.trial])
-    if judgement.failed:
+    config = dump(study.configs[verdict.trial])
+    if verdict.failed:
         return lead, notes
     return lead, (
-        f'<div class="cards">{_cards(study, judgement)}</div>{notes}'
+        f'<div class="cards">{_cards(study, verdict)}</div>{notes}'
         f'<div class="pair"><div><h3>Best configuration</h3>{code(config)}</div>'
         f"<div><h3>Use it</h3>{code(commands)}</div></div>"
     )
@@ -161,42 +161,42 @@ SECTIONS = [
 ]
 
 
-def _cards(study: Results, judgement: Verdict) -> str:
+def _cards(study: Results, verdict: Verdict) -> str:
     name = short_metric(study.metric)
     cards = []
-    if judgement.model is not None:
-        measured = (judgement.fresh or {}).get(study.metric)
+    if verdict.model is not None:
+        measured = (verdict.fresh or {}).get(study.metric)
         if measured is not None and measured["value"] is not None:
             value = number(float(measured["value"]))
-            cards.append((f"Model: {name} afresh", value, judgement.model.words))
+            cards.append((f"Model: {name} afresh", value, verdict.model.words))
         else:
-            value = number(judgement.model.value)
-            cards.append((f"Model: {name} when chosen", value, judgement.model.words))
+            value = number(verdict.model.value)
+            cards.append((f"Model: {name} when chosen", value, verdict.model.words))
     cards.append(
         (
             f"Settings: {name}",
-            number(judgement.value),
-            f"trial {judgement.trial}{_basis(judgement)}",
+            number(verdict.value),
+            f"trial {verdict.trial}{_basis(verdict)}",
         )
     )
-    if judgement.default is not None:
-        value, default = judgement.default.value, judgement.default.other
-        note = "" if judgement.default_state == "completed" else f", {judgement.default_state}"
+    if verdict.default is not None:
+        value, default = verdict.default.value, verdict.default.other
+        note = "" if verdict.default_state == "completed" else f", {verdict.default_state}"
         basis = (
-            f"{number(value)} against {number(default)} of trial 0{note}; {judgement.default.basis}"
+            f"{number(value)} against {number(default)} of trial 0{note}; {verdict.default.basis}"
         )
         cards.append(("Against the default", gain(study, value, default), basis))
-    elif judgement.trial == 0 and has_default(study):
+    elif verdict.trial == 0 and has_default(study):
         cards.append(("Against the default", "is the default", "no trial beat trial 0"))
-    if judgement.seeds:
+    if verdict.seeds:
         cards.append(
-            ("New seeds against the search", gain(study, judgement.value, judgement.single),
-             f"one seed, the best of many: {number(judgement.single)}")
+            ("New seeds against the search", gain(study, verdict.value, verdict.single),
+             f"one seed, the best of many: {number(verdict.single)}")
         )  # fmt: skip
-    if not math.isnan(judgement.median):
+    if not math.isnan(verdict.median):
         cards.append(
-            ("Against the median", gain(study, judgement.value, judgement.median),
-             f"completed trials: {number(judgement.median)}")
+            ("Against the median", gain(study, verdict.value, verdict.median),
+             f"completed trials: {number(verdict.median)}")
         )  # fmt: skip
     return "".join(
         f'<div class="card"><span>{escape(title)}</span><strong>{escape(value)}</strong>'
@@ -205,13 +205,13 @@ def _cards(study: Results, judgement: Verdict) -> str:
     )
 
 
-def _basis(judgement: Verdict) -> str:
+def _basis(verdict: Verdict) -> str:
     """What the best value rests on."""
-    if not judgement.seeds:
-        return f" at {number(judgement.kimg)} kimg, one seed"
-    text = f", mean of {counted(judgement.seeds, 'other seed')}"
-    if not math.isnan(judgement.low):
-        text += f", 95 %: {number(judgement.low)} to {number(judgement.high)}"
+    if not verdict.seeds:
+        return f" at {number(verdict.kimg)} kimg, one seed"
+    text = f", mean of {counted(verdict.seeds, 'other seed')}"
+    if not math.isnan(verdict.low):
+        text += f", 95 %: {number(verdict.low)} to {number(verdict.high)}"
     return text
 
 

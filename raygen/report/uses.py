@@ -8,11 +8,11 @@ import shlex
 from html import escape
 from typing import Any
 
-from raygen.folders import UseFolder
 from raygen.report.blocks import scroll
+from raygen.report.embedded_pictures import embed_picture
 from raygen.report.labels import counted, percent
-from raygen.report.pictures import embed_picture
 from raygen.results import Results
+from raygen.study_folder import UseFolder
 
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
 SPACES = ("pixels", "features")

@@ -14,11 +14,11 @@ from raygen.report.blocks import chart, html_table
 from raygen.report.comparison import picture_html
 from raygen.report.contrast import unpaired
 from raygen.report.drawing import BEST, axis_title, layout, python_values, time_unit
+from raygen.report.embedded_pictures import sample_picture
 from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
 from raygen.report.labels import ABSENT, counted, duration, number, setting, short_metric
-from raygen.report.pictures import sample_picture
-from raygen.report.standing import StudySummary, best_so_far, groups, summarize, warnings
+from raygen.report.summary import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.results import Results, load_results
 
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
@@ -139,7 +139,7 @@ def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> 
         if level[name] == level[second]:
             return f"{name} and {second} are level: {metric} {number(level[name])}, {basis}."
         return f"{name} is ahead: {values}; {basis}, so the order may be chance."
-    low, high = unpaired(best.each, other.each)
+    low, high = unpaired(best.seed_values, other.seed_values)
     if low > 0 or high < 0:
         better = gain(first, level[name], level[second])
         span = f"95 % interval of the difference {number(low)} to {number(high)}"

@@ -8,7 +8,6 @@ from typing import Any
 import pandas as pd
 
 from raygen.document import flatten
-from raygen.folders import StudyFolder
 from raygen.journal.read import read_study
 from raygen.journal.records import (
     Checkpoint,
@@ -42,6 +41,7 @@ from raygen.results.study import (
     Results,
     objectives_of,
 )
+from raygen.study_folder import StudyFolder
 
 # What a journal adds to a study's facts, and so outlives the facts of a session.
 GATHERED = (

@@ -9,7 +9,7 @@ import pandas as pd
 from raygen.errors import InputError
 from raygen.failure import why_useless
 from raygen.metrics import METRICS
-from raygen.race import posterior
+from raygen.posterior import posterior
 from raygen.results.study import Results
 
 FINALIST_COLUMNS = [

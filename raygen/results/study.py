@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from raygen.folders import StudyFolder
+from raygen.study_folder import StudyFolder
 
 TRIAL_COLUMNS = [
     "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",

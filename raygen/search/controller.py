@@ -35,8 +35,8 @@ from raygen.journal.records import (
 from raygen.journal.trials import Trials, TrialState, cost
 from raygen.metrics import METRICS, protocol_hash
 from raygen.notices import Alive, Notify
+from raygen.search.assignment import Assignment
 from raygen.search.finalists import Race
-from raygen.search.job import Assignment
 from raygen.search.pareto import nondominated_order
 from raygen.search.prune import collectable
 from raygen.search.sampler import Sampler

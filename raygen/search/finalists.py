@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from raygen.config import Finalists
 from raygen.journal.records import Round
-from raygen.race import posterior
+from raygen.posterior import posterior
 
 # Without two values of each nothing is known of their spread, so the first two rounds run at once.
 FIRST_ROUNDS = 2

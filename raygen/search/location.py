@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
 from raygen.storage import JOURNAL, Storage, is_uri, scratch
+from raygen.study_folder import StudyFolder
 from raygen.untrusted import check_links, check_name
 
 

@@ -9,10 +9,10 @@ from raygen import __version__
 from raygen.config import Study
 from raygen.data import ImageData
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
 from raygen.journal import read_records
 from raygen.journal.records import SCHEMA, Open
 from raygen.metrics import METRICS
+from raygen.study_folder import StudyFolder
 
 
 def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 
-from raygen.folders import StudyFolder
 from raygen.journal import Record, read_study
 from raygen.journal.records import OfTrial, Reopen, Retry, Start
 from raygen.results import (
@@ -24,6 +23,7 @@ from raygen.results import (
     ranked,
 )
 from raygen.status.moment import until
+from raygen.study_folder import StudyFolder
 
 SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
 

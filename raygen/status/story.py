@@ -7,7 +7,6 @@ from typing import Any
 from raygen.best import better
 from raygen.document import flatten
 from raygen.errors import InputError
-from raygen.folders import StudyFolder
 from raygen.journal import Record, read_study
 from raygen.journal.records import (
     Checkpoint,
@@ -29,13 +28,14 @@ from raygen.journal.records import (
 from raygen.journal.trials import Trials
 from raygen.results import Results, fold, ranked
 from raygen.status.moment import until
-from raygen.status.text import five_digits, measured, state_counts
+from raygen.status.text import five_digits, measured, states_text
+from raygen.study_folder import StudyFolder
 from raygen.words import elapsed
 
 MOST = 30  # trials of a rung that are named, the best first
 
 
-def why(path: Path, trial: int, at: str | None = None) -> str:
+def why_text(path: Path, trial: int, at: str | None = None) -> str:
     """The story of one trial, a line for each thing that happened to it, with the elapsed time.
 
     Each line is told from the records up to it, and so from nothing that came later.
@@ -213,7 +213,7 @@ def _known(study: Results) -> str:
     ended = study.trials[study.trials["state"] != "running"]
     text = f"known by then: {len(ended)} ended trial{'' if len(ended) == 1 else 's'}"
     if len(ended):
-        text += f" ({state_counts(ended['state'].value_counts().to_dict())})"
+        text += f" ({states_text(ended['state'].value_counts().to_dict())})"
     if taught := sum(source["told"] for source in study.info.get("warm", {}).values()):
         text += f" and {taught} of earlier studies"
     order = ranked(study._replace(trials=ended))

@@ -12,7 +12,7 @@ def status_text(facts: Mapping[str, Any]) -> str:
     session = f", session {facts['sessions']}" if facts["sessions"] > 1 else ""
     reason = f": {facts['reason']}" if facts["reason"] else ""
     rows = [(facts["study"], [f"{facts['state']}, {elapsed(facts['seconds'])}{session}{reason}"])]
-    rows.append(("trials", [state_counts(facts["trials"]) or "none yet"]))
+    rows.append(("trials", [states_text(facts["trials"]) or "none yet"]))
     word = "running" if facts["state"] == "running" else "unfinished"
     rows.append((word, [_running_line(trial) for trial in facts["running"]]))
     if facts["best"]:
@@ -63,7 +63,8 @@ def _best_line(metric: str, best: Mapping[str, Any]) -> str:
             f"({five_digits(best['value'])} in the search)"
         )
     early = "" if best["state"] == "completed" else f" ({best['state']})"
-    return f"{metric} {five_digits(best['value'])} by trial {best['trial']} at {best['kimg']:g} kimg{early}"
+    value, place = five_digits(best["value"]), f"at {best['kimg']:g} kimg"
+    return f"{metric} {value} by trial {best['trial']} {place}{early}"
 
 
 def _model_line(metric: str, model: Mapping[str, Any]) -> str:
@@ -96,7 +97,7 @@ def measured(values: Mapping[str, Mapping[str, Any]]) -> str:
     return f"{', '.join(parts)} over {draws} draw{'s' if draws > 1 else ''} of samples"
 
 
-def state_counts(states: Mapping[Any, int]) -> str:
+def states_text(states: Mapping[Any, int]) -> str:
     """How many trials are in each state."""
     return ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in states.items())
 

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from raygen.compute import Compute, tf32
 from raygen.config import GanTrial
-from raygen.data.augment import Policy
 from raygen.data.batches import Batches, to_pixels
+from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES
 from raygen.seeds import numbered

@@ -15,7 +15,7 @@ from raygen.data.batches import Batches
 from raygen.distributed import agree
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS, Score, protocol_hash
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.train.gan import GanLearner
 from raygen.train.health import Health

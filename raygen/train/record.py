@@ -4,7 +4,7 @@ from typing import Any
 
 from raygen.config import Trial
 from raygen.data.pictures import save_grid
-from raygen.folders import TrialFolder
+from raygen.study_folder import TrialFolder
 from raygen.train.checkpoint import checkpoint, save
 from raygen.train.loop import Progress
 

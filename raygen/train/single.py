@@ -8,8 +8,8 @@ import torch
 from raygen.config import TrainJob, with_extra
 from raygen.data import load_data
 from raygen.errors import InputError
-from raygen.folders import TrialFolder
-from raygen.metrics.evaluate import Evaluator, require
+from raygen.metrics.evaluator import Evaluator, require
+from raygen.study_folder import TrialFolder
 from raygen.train.checkpoint import load_full
 from raygen.train.loop import Progress, fit
 from raygen.train.record import record

@@ -24,14 +24,13 @@ from raygen.data.pictures import save_grid
 from raygen.document import dump
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError, cannot_write
 from raygen.files import write_bytes, write_text
-from raygen.folders import StudyFolder
 from raygen.interrupts import Interrupts
 from raygen.journal import read_records
 from raygen.journal.bucket import RecordStore, RemoteJournal, records_at
 from raygen.journal.local import Journal
 from raygen.journal.records import Close, Open, Record, Reopen, Warm
 from raygen.metrics import afresh
-from raygen.metrics.evaluate import prepare, require, too_few_real
+from raygen.metrics.evaluator import prepare, require, too_few_real
 from raygen.notices import Earlier, Machines, Notice, Notify, Phase
 from raygen.results import fold, write_tables
 from raygen.search.controller import Controller
@@ -40,6 +39,7 @@ from raygen.search.study_record import check_same, describe
 from raygen.search.tensorboard import Curves
 from raygen.search.warm_start import lessons
 from raygen.storage import JOURNAL, Storage
+from raygen.study_folder import StudyFolder
 from raygen.tune.remeasure import measure_chosen
 from raygen.tune.trainables import DdpTrial, TrialActor
 from raygen.tune.worker import Shared

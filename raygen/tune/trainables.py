@@ -20,7 +20,7 @@ from ray.util.placement_group import remove_placement_group
 
 from raygen.config import Resources
 from raygen.distributed import rank
-from raygen.folders import StudyFolder
+from raygen.study_folder import StudyFolder
 from raygen.tune.interface import OverRaysNetwork
 from raygen.tune.mailbox import Mailbox
 from raygen.tune.worker import (

@@ -23,10 +23,10 @@ from raygen.config import Evaluation, Resources, Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
-from raygen.folders import StudyFolder, TrialFolder
-from raygen.metrics.evaluate import Evaluator
-from raygen.search.job import Assignment
+from raygen.metrics.evaluator import Evaluator
+from raygen.search.assignment import Assignment
 from raygen.storage import Storage, scratch
+from raygen.study_folder import StudyFolder, TrialFolder
 from raygen.train.checkpoint import checkpoint_between, load_full, save
 from raygen.train.loop import Position, Progress, fit
 from raygen.train.record import record

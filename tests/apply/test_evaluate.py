@@ -19,7 +19,7 @@ from raygen.config import Ema, GanTrial, Trial, VaeTrial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.metrics import METRICS, Score, classifier, inception, protocol_hash
 from raygen.metrics.classifier import train_classifier
-from raygen.metrics.evaluate import SAMPLE_SEED, Evaluator
+from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
 from raygen.train.checkpoint import checkpoint, save

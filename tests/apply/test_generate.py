@@ -12,7 +12,7 @@ from PIL import Image
 from apply.models import shapes, write_checkpoint
 from data.test_read import write_parquet
 from raygen.apply.generate import sample_chunks
-from raygen.apply.write import write_folder, write_npz
+from raygen.apply.image_writer import write_folder, write_npz
 from raygen.cli import main
 from raygen.data import DataSpec, load_data
 from raygen.data.pictures import tile
@@ -60,7 +60,7 @@ def test_shards_are_the_archive_in_pieces(gan: Path, tmp_path: Path) -> None:
 def test_many_images_lie_in_folders_of_equal_size_by_number(
     gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raygen.apply.write.PER_FOLDER", 4)
+    monkeypatch.setattr("raygen.apply.image_writer.PER_FOLDER", 4)
     model, _ = load_sampler(gan, torch.device("cpu"))
     images = next(iter(sample_chunks(model, 10, seed=0)))[0]
 

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from raygen.errors import ClusterError
-from raygen.folders import StudyFolder
 from raygen.journal.records import Checkpoint, End, Report, Start
 from raygen.journal.records import Record as JournalRecord
 from raygen.notices import Machines, Notice, Phase
@@ -18,6 +17,7 @@ from raygen.results import load_results
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch
+from raygen.study_folder import StudyFolder
 from raygen.tune.run import drive, run_study
 from search.studies import make_study, written
 from tune.test_faults import make, measured

@@ -25,8 +25,8 @@ from torchvision.datasets.folder import default_loader
 
 from data.loading import load, refusal
 from raygen.data import CIFAR10_CLASSES, DataSpec, load_data
+from raygen.data.class_numbers import Arrays
 from raygen.data.decode import decode
-from raygen.data.labels import Arrays
 from raygen.data.read import hold_out
 from raygen.errors import InputError
 from raygen.metrics.stored import open_images

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from raygen.config import Study
-from raygen.folders import StudyFolder
 from raygen.journal import read_records
 from raygen.journal.records import Close, Open, Reopen
 from raygen.progress.board import Board
 from raygen.results import load_results, ranked
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
-from raygen.status import status, why
+from raygen.status import status, why_text
+from raygen.study_folder import StudyFolder
 from search.studies import Memory, event, make_study
 
 FACTS = {
@@ -133,7 +133,7 @@ def test_every_reader_says_the_same_of_a_journal(tmp_path: Path, seed: int) -> N
         assert (row["kimg"], row["seconds"]) == (trial.kimg, trial.seconds)
         if not trial.unfinished:
             assert row["state"] == trial.state == board.trials[number].state
-        story = [line for line in why(folder.root, number).splitlines() if "kimg:" in line]
+        story = [line for line in why_text(folder.root, number).splitlines() if "kimg:" in line]
         leads = [line for line in story if line.endswith("its best so far")]
         assert bool(leads) >= (values is not None)
         if values:

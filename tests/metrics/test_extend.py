@@ -14,7 +14,7 @@ from torch import Tensor
 from raygen import metrics
 from raygen.data import ImageData, Split, fingerprint
 from raygen.metrics import BOTH, METRICS, Metric, extractors, too_few
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import Generative
 from raygen.metrics.statistic import (
     Examined,

@@ -17,7 +17,7 @@ from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.metrics import extractors, inception
 from raygen.metrics.dinov2 import dinov2_features
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.extractors import real_order
 from raygen.metrics.frechet import FeatureMoments, frechet_distance
 from raygen.metrics.inception import inception_features, inception_weights, load_inception

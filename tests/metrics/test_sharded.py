@@ -17,7 +17,7 @@ from raygen.distributed import rank
 from raygen.metrics import METRICS, classifier, kernel
 from raygen.metrics import mind as mind_module
 from raygen.metrics.classifier import train_classifier
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.kernel import kernel_distance
 from raygen.metrics.mind import mind
 from raygen.models.conv_vae import ConvVae

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raygen.folders import StudyFolder
 from raygen.results import load_results
+from raygen.study_folder import StudyFolder
 
 Record = dict[str, Any]
 START = 1_795_370_000.0

@@ -12,7 +12,7 @@ from raygen.report.charts.budget import (
     rung_pairs,
     rung_savings,
 )
-from raygen.report.health import health as checks
+from raygen.report.health_checks import health as checks
 from raygen.results import Results, judgement, rung_agreement
 from report.journals import end, report, suggest
 

@@ -12,10 +12,10 @@ from raygen.data.pictures import save_grid
 from raygen.report import leads
 from raygen.report.charts.importance import EVIDENT, importance_sentence, importance_table
 from raygen.report.contrast import unpaired
+from raygen.report.embedded_pictures import variation
 from raygen.report.findings import findings, judge_study
 from raygen.report.gains import gain
-from raygen.report.health import health
-from raygen.report.pictures import variation
+from raygen.report.health_checks import health
 from raygen.results import Results, best_model
 from raygen.train.health import spread
 from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest

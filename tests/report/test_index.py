@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from raygen.cli import main
 from raygen.errors import InputError
 from raygen.report.index import write_index
-from raygen.report.standing import StudySummary, best_so_far, groups, summarize, warnings
+from raygen.report.summary import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.report.versus import write_versus
 from raygen.results import Results, load_results
 from report.journals import end, finals, make_info, paint, replicate, report, suggest, write_study

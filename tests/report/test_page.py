@@ -11,8 +11,9 @@ import pytest
 import yaml
 
 from raygen.errors import InputError
+from raygen.files import json_values
 from raygen.report.charts import CHARTS
-from raygen.report.frame import embed, json_values
+from raygen.report.frame import embed
 from raygen.report.page import page_data, render_page, write_report
 from raygen.report.sections import SECTIONS
 from raygen.results import Results, best_trial, load_results

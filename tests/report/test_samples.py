@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from raygen.report.pictures import small_picture
+from raygen.report.embedded_pictures import small_picture
 from raygen.report.samples import STEPS, checkpoints, samples_section
 from raygen.results import Results
 from report.journals import end, paint, report, suggest

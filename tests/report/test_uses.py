@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from raygen.folders import UseFolder
 from raygen.report.page import render_page
 from raygen.report.uses import audit_section, augment_section
 from raygen.results import Results
+from raygen.study_folder import UseFolder
 from report.journals import end, paint, report, suggest
 
 Make = Callable[..., Results]

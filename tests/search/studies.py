@@ -8,8 +8,8 @@ from typing import Any
 
 from raygen.config import Study, load_space
 from raygen.journal.records import Record, Suggest, as_json, stamped
+from raygen.search.assignment import Assignment
 from raygen.search.controller import Controller
-from raygen.search.job import Assignment
 from raygen.search.sampler import Sampler
 
 SPACE = """

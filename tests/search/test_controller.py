@@ -10,12 +10,12 @@ import pytest
 
 from raygen.config import Study
 from raygen.errors import RaygenError
-from raygen.folders import StudyFolder
 from raygen.journal.records import Close, Decide, MetricProtocol, Open, Reopen, parse
 from raygen.results import best_model, fold, ranked
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.search.verify import verify
+from raygen.study_folder import StudyFolder
 from search.studies import Memory, event, make_controller, make_study, run
 
 

@@ -15,9 +15,9 @@ import torch
 from raygen.config import Ema, Trial, parse_trial
 from raygen.data import ImageData
 from raygen.errors import InputError
-from raygen.folders import TrialFolder
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
+from raygen.study_folder import TrialFolder
 from raygen.train.checkpoint import checkpoint, load, load_full, load_sampler, save
 from raygen.train.loop import Progress, fit, make_learner
 from raygen.train.record import record

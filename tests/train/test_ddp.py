@@ -26,7 +26,7 @@ from raygen.distributed import agree, rank
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics.classifier import FEATURES, Classifier
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.frechet import FeatureMoments
 from raygen.models.biggan import Biggan
 from raygen.models.conv_vae import ConvVae

@@ -8,7 +8,7 @@ import torch
 
 from raygen.config import Trial
 from raygen.data import ImageData
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.train.health import DIVERSITY, YOUNG, Health, spread
 from raygen.train.loop import fit
 

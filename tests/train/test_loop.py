@@ -12,7 +12,7 @@ from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.metrics import Score
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.train.loop import CHECK_EVERY, GRID, Progress, fit, make_learner
 
 pytestmark = pytest.mark.usefixtures("patience")

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from raygen.config import Trial
 from raygen.data import ImageData
-from raygen.folders import TrialFolder
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
+from raygen.study_folder import TrialFolder
 from raygen.train.checkpoint import checkpoint, load, load_full, save
 from raygen.train.loop import fit
 from raygen.train.record import record
@@ -28,7 +28,7 @@ import sys
 from pathlib import Path
 import torch
 from conftest import TRIALS, PixelDistance, be_patient, make_data
-from raygen.folders import TrialFolder
+from raygen.study_folder import TrialFolder
 from raygen.train.checkpoint import load_full
 from raygen.train.loop import fit
 from raygen.train.record import record

@@ -7,9 +7,9 @@ import torch
 
 from raygen.config import Trial
 from raygen.data import ImageData
-from raygen.folders import TrialFolder
-from raygen.metrics.evaluate import Evaluator
+from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
+from raygen.study_folder import TrialFolder
 from raygen.train.loop import fit, make_learner
 from raygen.train.record import record
 from raygen.train.vae import VaeLearner

@@ -166,7 +166,7 @@ import json, sys
 from pathlib import Path
 import ray
 from raygen.config import load_space
-from raygen.folders import StudyFolder
+from raygen.study_folder import StudyFolder
 from raygen.journal.records import Report, Start
 from raygen.cluster.connect import RAY_SETTINGS
 from raygen.tune.run import run_study

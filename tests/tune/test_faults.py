@@ -15,16 +15,16 @@ from raygen.cluster.connect import kill
 from raygen.config import Study, load_space
 from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
-from raygen.folders import StudyFolder
 from raygen.journal.local import Journal
 from raygen.journal.records import Record as JournalRecord
 from raygen.journal.records import Report, Start
-from raygen.metrics.elbo import test_elbo as bound_of
-from raygen.metrics.evaluate import SAMPLE_SEED
+from raygen.metrics.bounds import test_elbo as bound_of
+from raygen.metrics.evaluator import SAMPLE_SEED
 from raygen.notices import Notice, Notify
 from raygen.results import Results, best_model, full_measurements
 from raygen.results import load_results as load_results
 from raygen.search.verify import verify
+from raygen.study_folder import StudyFolder
 from raygen.train.checkpoint import load_sampler
 from raygen.train.vae import VaeLearner
 from raygen.tune import run as search_module

@@ -10,11 +10,11 @@ from raygen.cluster.connect import concurrency
 from raygen.config import Resources, Study, load_space, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError
-from raygen.folders import StudyFolder, TrialFolder
 from raygen.journal.records import Record, Suggest
 from raygen.notices import Notice
 from raygen.results import Results, train_config
 from raygen.results import load_results as load_results
+from raygen.study_folder import StudyFolder, TrialFolder
 from raygen.train.single import train
 from raygen.tune.run import Outcome, run_study
 from search.studies import written

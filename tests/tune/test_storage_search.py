@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from raygen.cli import main
-from raygen.folders import StudyFolder
 from raygen.storage import Storage, fetch
+from raygen.study_folder import StudyFolder
 from raygen.tune.run import Outcome, run_study
 from search.studies import written
 from tune.test_faults import make, measured

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygen.report import surrogate
+from raygen.report import response_surface
 from raygen.report.blocks import chart, note
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import BEST, SINGLE, axis_title, layout, python_values, safe
@@ -29,21 +29,21 @@ def ablation_table(study: Results) -> pd.DataFrame:
     Settings of a branch change together with the choice of it. Empty without a default, if the
     default is the best, or without a surrogate that can be trusted.
     """
-    pair, model = surrogate.ends(study), surrogate.fit_surface(study)
+    pair, model = response_surface.ends(study), response_surface.fit_surface(study)
     if pair is None or model is None or not model.trusted:
         return pd.DataFrame(columns=COLUMNS)
-    here, goal = (surrogate.example(study, trial) for trial in pair)
+    here, goal = (response_surface.example(study, trial) for trial in pair)
     left = [
         g for g in _groups(study, [p.name for p in model.parameters]) if _differs(here, goal, g)
     ]
-    value = float(model.predict(surrogate.encode(model.parameters, here))[0])
+    value = float(model.predict(response_surface.encode(model.parameters, here))[0])
     rows = [(0, "default", "", "", value, 0.0)]
     while left:
         reached = {}
         for place, group in enumerate(left):
             trial = here.copy()
             trial[group] = goal[group]
-            encoded = surrogate.encode(model.parameters, trial)
+            encoded = response_surface.encode(model.parameters, trial)
             reached[place] = float(model.predict(encoded)[0])
         sign = 1 if study.minimise else -1
         place = min(reached, key=lambda at: sign * reached[at])
@@ -90,10 +90,10 @@ def ablation_figure(table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
 
 def ablation_sentence(study: Results) -> tuple[str, bool]:
     """Which changes from the default brought the gain, and whether there is a chart to draw."""
-    model = surrogate.fit_surface(study)
+    model = response_surface.fit_surface(study)
     if model is None:
-        return f"An ablation needs {surrogate.NEEDED} completed or stopped trials.", False
-    if surrogate.ends(study) is None:
+        return f"An ablation needs {response_surface.NEEDED} completed or stopped trials.", False
+    if response_surface.ends(study) is None:
         return "No way to take apart: no default was tried, or it is the best.", False
     if not model.trusted:
         return f"No ablation: {model.doubt}.", False

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from raygen.report import surrogate
+from raygen.report import response_surface
 from raygen.report.blocks import chart, note
 from raygen.report.charts.chart import Chart
 from raygen.report.charts.importance import by_importance
@@ -52,7 +52,7 @@ def surfaces(study: Results) -> list[dict[str, Any]]:
 
     The expectation is averaged over the other settings as the trials have them (Friedman 2001).
     """
-    model = surrogate.fit_surface(study)
+    model = response_surface.fit_surface(study)
     chosen = _pairs(study)
     short = short_names(dict.fromkeys(parameter.name for pair in chosen for parameter in pair))
     rows = []
@@ -100,7 +100,7 @@ def contours_sentence(study: Results) -> tuple[str, bool]:
     """Whether there is a surface and of what, and whether there is a chart to draw."""
     if contours_table(study).empty:
         return "No two settings varied in at least half of the trials.", False
-    model = surrogate.fit_surface(study)
+    model = response_surface.fit_surface(study)
     if model is None or not model.trusted:
         why = "too few trials" if model is None else model.doubt
         return f"Two settings at a time; no surface between the trials ({why}).", True
@@ -169,14 +169,14 @@ def _levels(parameter: SearchedSetting) -> list[float]:
 
 
 def _averaged(
-    model: surrogate.ResponseSurface | None, first: SearchedSetting, second: SearchedSetting
+    model: response_surface.ResponseSurface | None, first: SearchedSetting, second: SearchedSetting
 ) -> np.ndarray | None:
     if model is None or not model.trusted:
         return None
     names = [parameter.name for parameter in model.parameters]
     across, along = names.index(first.name), names.index(second.name)
-    rows = np.linspace(0, len(model.known) - 1, min(AVERAGED, len(model.known))).astype(int)
-    base = model.known[rows]
+    rows = np.linspace(0, len(model.points) - 1, min(AVERAGED, len(model.points))).astype(int)
+    base = model.points[rows]
     values = []
     for up in _levels(second):
         for at in _levels(first):

@@ -270,8 +270,8 @@ def protocols(study: Results) -> HealthCheck | None:
     return HealthCheck(
         "Protocol",
         "warn",
-        f"Values were measured under {len(records)} protocols ({names}) and are not comparable across "
-        "them.",
+        f"Values were measured under {len(records)} protocols ({names}) and are not comparable "
+        "across them.",
         "Re-evaluate the finalists under one protocol.",
     )
 

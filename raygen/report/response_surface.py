@@ -38,7 +38,7 @@ class ResponseSurface(NamedTuple):
     """A fitted process; positions are those of `encode`."""
 
     parameters: list[SearchedSetting]
-    known: np.ndarray  # (n, d) positions of the trials
+    points: np.ndarray  # (n, d) positions of the trials
     relevance: np.ndarray  # (d,) weight of each setting in a distance
     length: float
     weights: np.ndarray  # (n,)
@@ -73,7 +73,7 @@ class ResponseSurface(NamedTuple):
 
     def predict(self, positions: np.ndarray) -> np.ndarray:
         """Positions (m, d) -> values of the objective (m,)."""
-        kernel = _kernel(_distances(positions, self.known, self.parameters), self.relevance,
+        kernel = _kernel(_distances(positions, self.points, self.parameters), self.relevance,
                          self.length)  # fmt: skip
         warped = self.mean + self.sd * (kernel @ self.weights)
         return np.exp(warped) if self.log else warped

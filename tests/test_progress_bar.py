@@ -5,8 +5,7 @@ import sys
 import pytest
 
 from raygen import bars
-from raygen.bars import Bars
-from raygen.ticks import heard_by, ticking
+from raygen.progress_bar import Bars, heard_by, ticking
 
 
 def test_a_listener_hears_of_every_part_and_of_no_work_outside() -> None:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from raygen.race import posterior, t_quantile
+from raygen.posterior import posterior, t_quantile
 
 # Any table of the two-sided 95 % point of Student's t.
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 10: 2.228, 30: 2.042, 120: 1.980}

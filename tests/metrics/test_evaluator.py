@@ -14,8 +14,8 @@ from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.metrics import comparable, protocol_hash
-from raygen.metrics.elbo import bits_per_dim
-from raygen.metrics.evaluate import Evaluator, prepare, too_few_real
+from raygen.metrics.bounds import bits_per_dim
+from raygen.metrics.evaluator import Evaluator, prepare, too_few_real
 from raygen.metrics.model import labels_in_shares
 from raygen.models.conv_vae import ConvVae
 from raygen.train.vae import VaeLearner

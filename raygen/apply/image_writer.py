@@ -11,7 +11,7 @@ from torch import Tensor
 from raygen.data.pictures import save_grid, tile
 from raygen.files import replacing
 from raygen.metrics.model import CHUNK
-from raygen.ticks import ticking
+from raygen.progress_bar import ticking
 
 PER_FOLDER = 10_000
 FRAME_MS = 80

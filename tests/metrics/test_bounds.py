@@ -11,8 +11,8 @@ from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.losses.elbo import ElboLoss, gaussian_kl, log_importance
-from raygen.metrics import elbo as bounds
-from raygen.metrics.evaluate import IMPORTANCE_SAMPLES, Evaluator
+from raygen.metrics import bounds
+from raygen.metrics.evaluator import IMPORTANCE_SAMPLES, Evaluator
 from raygen.models.conv_vae import ConvVae
 from raygen.models.ladder_vae import LadderVae
 from raygen.train.vae import VaeLearner

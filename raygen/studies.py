@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from raygen.errors import InputError, our_bug
-from raygen.folders import StudyFolder
 from raygen.status import status
+from raygen.study_folder import StudyFolder
 from raygen.words import elapsed
 
 COLUMNS = ("study", "state", "family", "trials", "objective", "best", "took", "started")

@@ -9,7 +9,7 @@ import pytest
 
 from raygen.report.charts.ablation import ablation_table
 from raygen.report.charts.contours import contours_table, surfaces
-from raygen.report.surrogate import NEEDED, encode, fit_surface
+from raygen.report.response_surface import NEEDED, encode, fit_surface
 from raygen.results import Results, load_results
 from report.journals import end, report, suggest, write_demo
 

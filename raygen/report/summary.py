@@ -21,7 +21,7 @@ class StudySummary(NamedTuple):
     value: float  # mean over other seeds, else what the trial got
     sd: float
     seeds: int
-    each: list[float]  # of those seeds
+    seed_values: list[float]
     single: float  # the best value of any completed trial: one seed, the best of many
     default: float
     seconds: float  # of training, all trials and replicates
@@ -38,21 +38,21 @@ class StudyGroup(NamedTuple):
 
 def summarize(study: Results) -> StudySummary:
     """Read off one study."""
-    judgement = judge_study(study)
+    verdict = judge_study(study)
     spent = [float(study.trials[c].sum() + study.replicates[c].sum()) for c in ("seconds", "kimg")]
     default = float("nan")
     if has_default(study):
         default = float(study.trials.set_index("trial").loc[0, "value"])  # pyright: ignore[reportArgumentType]
     name = str(study.info.get("name", study.folder.root.name))
     nan = float("nan")
-    if judgement is None:
+    if verdict is None:
         return StudySummary(study, name, None, nan, nan, 0, [], nan, default, *spent)
-    values = seed_values(study, judgement.trial)
+    values = seed_values(study, verdict.trial)
     sd = statistics.stdev(values) if len(values) > 1 else nan
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
     done = study.trials["value"].dropna().astype(float) if done.empty else done
     single = float(done.min() if study.minimise else done.max())
-    best, value, seeds = judgement.trial, judgement.value, judgement.seeds
+    best, value, seeds = verdict.trial, verdict.value, verdict.seeds
     return StudySummary(study, name, best, value, sd, seeds, values, single, default, *spent)
 
 

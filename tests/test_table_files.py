@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from raygen.cli import main
 from raygen.results import load_results
-from raygen.tables import TABLES
+from raygen.table_files import TABLES
 from report.journals import end, make_info, report, suggest, write_study
 
 

@@ -6,7 +6,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
-from raygen.data.augment import AUGMENTS, Policy, PolicyName, color, cutout, translation
+from raygen.data.diffaugment import AUGMENTS, Policy, PolicyName, color, cutout, translation
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from raygen.compute import tf32
 from raygen.data import ImageData
 from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics import METRICS
-from raygen.metrics.elbo import IMPORTANCE_SAMPLES
+from raygen.metrics.bounds import IMPORTANCE_SAMPLES
 from raygen.metrics.extractors import (
     Asset,
     Extractor,
@@ -35,7 +35,7 @@ from raygen.metrics.statistic import (
     model_statistic,
     sample_statistic,
 )
-from raygen.ticks import ticking
+from raygen.progress_bar import ticking
 
 LEAST_UNSEEN = 100  # test images, for a bound that did not choose the model
 SAMPLE_SEED = 20_140_610  # the same latents in every evaluation of every trial

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from raygen.report.findings import MOST, findings
-from raygen.report.health import health
+from raygen.report.health_checks import health
 from raygen.report.page import render_page
 from raygen.results import Results
 from report.journals import close, end, finals, replicate, report, suggest

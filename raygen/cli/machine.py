@@ -1,0 +1,82 @@
+"""What raygen needs around it: a checked machine, a folder to begin in, a shell that completes."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from raygen.cli.group import command
+from raygen.cli.options import JSON, PLAIN_HTTP, SEND_KEYS, answer
+from raygen.cluster import use_token
+from raygen.errors import RaygenError
+from raygen.terminal import say, tell
+
+
+@command("doctor")
+@click.option("--cluster", metavar="FILE", help="Look at every node of that cluster.")
+@click.option("--address", help="Look at every node of that Ray cluster.")
+@click.option("--storage", metavar="DIR_OR_URI", help="Also read and write there from every node.")
+@PLAIN_HTTP
+@SEND_KEYS
+@JSON
+def doctor_command(
+    cluster: str | None,
+    address: str | None,
+    storage: str | None,
+    plain_http: str | None,
+    send_keys: bool,
+    as_json: bool,
+) -> None:
+    """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
+    from raygen.doctor import check_table, local_checks
+
+    use_token()
+    if cluster is not None:
+        from raygen.cluster.commands import look
+
+        sys.exit(look(cluster, storage, as_json, plain_http, send_keys))
+    if address is not None:
+        from raygen.cluster.nodes import cluster_checks
+
+        checks = cluster_checks(address, storage)
+    else:
+        from raygen.cluster.nodes import running_here
+
+        checks = local_checks(storage or "runs")
+        checks += [check for check in (running_here(),) if check is not None]
+    answer(as_json, check_table(checks), checks=[check._asdict() for check in checks])
+    if any(check.state == "fail" for check in checks):
+        sys.exit(RaygenError.exit_code)
+
+
+@command("init")
+@click.argument("folder", type=click.Path(path_type=Path))
+@JSON
+def init_command(folder: Path, as_json: bool) -> None:
+    """Begin a project: the shipped search spaces in a new folder, e.g.: raygen init my-project"""
+    from raygen.project_folder import start
+
+    files = [str(file) for file in start(folder)]
+    if not as_json:
+        for file in files:
+            tell(file)
+    command_line = f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml"
+    answer(as_json, command_line, folder=str(folder), files=files)
+
+
+@command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_command(shell: str) -> None:
+    """Print what completes commands and options in a shell.
+
+    E.g., in ~/.bashrc: eval "$(raygen completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None  # one of click's own three
+    say(
+        kind(
+            click.get_current_context().find_root().command, {}, "raygen", "_RAYGEN_COMPLETE"
+        ).source()
+    )

@@ -1,0 +1,291 @@
+"""A model, from its training to its use: train, generate, evaluate, augment, audit, export."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from raygen.cli.group import StudyPath, command
+from raygen.cli.options import DATA, EXISTING, JSON, SETTING, TRIAL, answer
+from raygen.errors import InputError, RaygenError
+from raygen.terminal import say, tell
+from raygen.untrusted import visible
+
+
+@command("train")
+@click.option("--config", required=True, type=click.Path(path_type=Path), help="What to train.")
+@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/train-<file name>.")
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder.")
+@SETTING
+@JSON
+def train_command(
+    config: Path, out: Path | None, resume: bool, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Train one configuration without Ray, e.g.: raygen train --config best.yaml"""
+    from raygen.compute import best_device
+    from raygen.config import load_train_job
+    from raygen.progress import milestone_line
+    from raygen.study_folder import TrialFolder
+    from raygen.train import single
+
+    job = load_train_job(config, settings)
+    folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
+    device = best_device()
+    scores: dict[str, float | None] = {}
+    for progress in single.train(job, folder, device, resume, tell):
+        metrics: dict[str, float | None] = {
+            name: score.value for name, score in progress.scores.items()
+        }
+        speed, seconds = progress.images_per_second, progress.seconds
+        tell(milestone_line(progress.kimg, metrics, speed, seconds))
+        if progress.diverged is not None:
+            raise RaygenError(f"diverged at {progress.kimg:g} kimg: {progress.diverged}")
+        scores = metrics
+    best = str(folder.best)
+    answer(as_json, best, checkpoint=best, **scores)
+
+
+@command("generate")
+@click.argument("source", type=EXISTING)
+@TRIAL
+@click.option("--out", default="samples.png", type=click.Path(path_type=Path), show_default=True)
+@click.option("--count", type=click.IntRange(1), help="Default: 64; 1 with --tile, 4 for a .gif.")
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
+@click.option("--class", "label", help="Of a conditional model: images of this class only.")
+@click.option(
+    "--truncation",
+    type=click.FloatRange(0, min_open=True),
+    help="Latents within +- this (GAN), or times this (VAE): below 1 truer, less varied.",
+)
+@click.option("--interpolate", type=click.IntRange(2), help="Frames from one latent to the next.")
+@click.option("--like", type=click.Path(path_type=Path), help="A picture to draw more like.")
+@click.option(
+    "--spread",
+    default=0.5,
+    type=click.FloatRange(0, 1),
+    show_default=True,
+    help="Around --like: 0 the same, 1 anything.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(2, 64),
+    help="A texture: a mosaic of one picture, mirrored so that its borders meet.",
+)
+@click.option("--shard", type=click.IntRange(1), help="Images in one .npz of several.")
+@click.option("--data", metavar="PATH", help="The real images, to check --class; if not known.")
+@JSON
+def generate_command(
+    source: Path,
+    trial: int | None,
+    out: Path,
+    count: int | None,
+    seed: int,
+    label: str | None,
+    truncation: float | None,
+    interpolate: int | None,
+    like: Path | None,
+    spread: float,
+    tile: int | None,
+    shard: int | None,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Draw images from noise: a grid (.png), an .npz, a folder, or a loop (.gif).
+
+    E.g.: raygen generate runs/quickstart --count 100 --out images/
+    """
+    from raygen.apply.generate import Ways, generate
+    from raygen.compute import best_device
+
+    device = best_device()
+    ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
+    number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
+    source = chosen_source(source, trial)
+    written = generate(source, out, number, seed, device, label, ways)
+    answer(as_json, written, out=str(written))
+
+
+@command("evaluate")
+@click.argument("sources", nargs=-1, required=True, type=StudyPath(weights=True))
+@click.option(
+    "--metrics", metavar="A,B", help="E.g. fid,fid_test,kid; default: as at the end of the search."
+)
+@click.option(
+    "--samples", type=click.IntRange(1), help="Default: 10000, all stored images, or the search's."
+)
+@click.option(
+    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of the samples; repeatable."
+)
+@click.option("--data", metavar="PATH", help="The real images; default: those of the study.")
+@JSON
+def evaluate_command(
+    sources: tuple[Path, ...],
+    metrics: str | None,
+    samples: int | None,
+    seeds: tuple[int, ...],
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Measure studies, checkpoints, folders of images or .npz files.
+
+    Of a study the model to use, without --metrics as at the end of its search.
+
+    E.g.: raygen evaluate runs/quickstart --metrics fd_classifier_test,recall_classifier
+    """
+    from raygen.apply.evaluate import evaluate, evaluation_table
+    from raygen.compute import best_device
+
+    device = best_device()
+    names = None if metrics is None else [name.strip() for name in metrics.split(",")]
+    for source in sources:
+        _say_which(source)
+    evaluations = evaluate(sources, names, samples, seeds or None, data, device, tell)
+    contents = [evaluated.content() for evaluated in evaluations]
+    answer(as_json, evaluation_table(evaluations), evaluations=contents)
+
+
+@command("augment")
+@click.argument("source", type=EXISTING)
+@TRIAL
+@click.option("--samples", type=click.IntRange(10), help="Default: as many as training images.")
+@click.option("--steps", type=click.IntRange(1), help="Of each classifier; default: 5 epochs.")
+@click.option("--seeds", default=3, type=click.IntRange(1), show_default=True)
+@DATA
+@JSON
+def augment_command(
+    source: Path,
+    trial: int | None,
+    samples: int | None,
+    steps: int | None,
+    seeds: int,
+    data: str | None,
+    as_json: bool,
+) -> None:
+    """Measure whether generated data helps a classifier, with 1, 10 and 100 % of the labels.
+
+    E.g.: raygen augment runs/quickstart --seeds 3
+    """
+    from raygen.apply.augment import Settings, augment
+    from raygen.apply.terminal_text import augment_table
+    from raygen.compute import best_device
+
+    device = best_device()
+    source = chosen_source(source, trial)
+    result = augment(source, data, Settings(samples, steps, seeds), device, tell)
+    say(json.dumps(result) if as_json else augment_table(result))
+
+
+@command("audit")
+@click.argument("source", type=EXISTING)
+@TRIAL
+@click.option("--samples", default=2000, type=click.IntRange(100), show_default=True)
+@DATA
+@JSON
+def audit_command(
+    source: Path, trial: int | None, samples: int, data: str | None, as_json: bool
+) -> None:
+    """Test whether generated images are copies of training images.
+
+    E.g.: raygen audit runs/quickstart --samples 2000
+    """
+    from raygen.apply.audit import audit
+    from raygen.apply.terminal_text import audit_table
+    from raygen.compute import best_device
+
+    device = best_device()
+    result = audit(chosen_source(source, trial), data, samples, device, tell)
+    say(json.dumps(result) if as_json else audit_table(result))
+
+
+@command("export")
+@click.argument("source", type=EXISTING)
+@TRIAL
+@click.option(
+    "-f",
+    "--format",
+    "form",
+    type=click.Choice(["onnx", "pt2", "csv", "json", "parquet"]),
+    help="Default: what --out ends in, else onnx.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Default: model.onnx; stdout (tables)."
+)
+@click.option("--uint8", is_flag=True, help="Images as 0 to 255 instead of 0.0 to 1.0.")
+@click.option(
+    "--table",
+    default="trials",
+    type=click.Choice(["trials", "history", "rungs", "replicates", "finalists", "full"]),
+    show_default=True,
+    help="Of a study, for csv, json and parquet.",
+)
+@JSON
+def export_command(
+    source: Path,
+    trial: int | None,
+    form: str | None,
+    out: Path | None,
+    uint8: bool,
+    table: str,
+    as_json: bool,
+) -> None:
+    r"""Write the generator (ONNX or torch.export, checked, with a model card), or a study's tables.
+
+    \b
+    E.g.: raygen export runs/quickstart --out model.onnx
+          raygen export runs/quickstart -f csv --table history > history.csv
+    """
+    ending = out.suffix.removeprefix(".") if out else ""
+    form = form or (ending if ending in ("csv", "json", "parquet") else None)
+    if form in ("csv", "json", "parquet"):
+        if trial is not None or uint8:
+            raise click.UsageError(f"--trial and --uint8 are of a model, not of a table as {form}")
+        if out is not None and ending != form:
+            raise click.UsageError(f"-f {form}: {out} ends otherwise")
+        _export_table(source, table, form, out)
+        return
+    if table != "trials":
+        raise click.UsageError("--table goes with -f csv, json or parquet")
+    from raygen.apply.export import export
+
+    done = export(chosen_source(source, trial), out or Path(f"model.{form or 'onnx'}"), uint8)
+    if not as_json:
+        tell(f"largest difference of a pixel: {done.difference:.3g} of 1")
+    path, card = str(done.path), str(done.card)
+    answer(as_json, path, file=path, card=card, difference=done.difference)
+
+
+def _export_table(source: Path, table: str, form: str, out: Path | None) -> None:
+    from raygen.results import load_results
+    from raygen.table_files import table_text, write_table
+
+    study = load_results(source)
+    if out is None:
+        text = table_text(study, table, form)
+        # Data for a program, byte for byte; for a terminal what can be seen.
+        click.echo(visible(text) if sys.stdout.isatty() else text, nl=False)
+    else:
+        write_table(study, table, form, out)
+        say(out)
+
+
+def chosen_source(source: Path, trial: int | None) -> Path:
+    """Say which model of a study is used, and return its source: the study, or a run's folder."""
+    from raygen.study_folder import StudyFolder
+
+    if trial is None:
+        _say_which(source)
+        return source
+    if not StudyFolder(source).journal.is_file():
+        raise InputError(f"--trial {trial}: {source} is no study")
+    folder = StudyFolder(source).trial(trial)
+    if not folder.best.is_file():
+        raise InputError(f"--trial {trial}: {folder.best} is not there (deleted, or never trained)")
+    return folder.root
+
+
+def _say_which(source: Path) -> None:
+    from raygen.apply.source import words
+
+    if text := words(source):
+        tell(text)

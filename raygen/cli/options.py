@@ -1,0 +1,35 @@
+"""Arguments and options that several commands take, and how each of them answers."""
+
+import json
+from typing import Any
+
+import click
+
+from raygen.cli.group import StudyPath
+from raygen.terminal import say
+
+EXISTING = StudyPath(weights=True, exists=True)
+STUDY = StudyPath()
+SETTING = click.option(
+    "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
+)
+TRIAL = click.option(
+    "--trial", type=click.IntRange(0), help="Of a study: another run than that of the model to use."
+)
+DATA = click.option("--data", metavar="PATH", help="The images it learnt from, if not known.")
+PLAIN_HTTP = click.option(
+    "--plain-http",
+    metavar="HOST",
+    help="With --cluster http://HOST: send Ray's token there in clear text.",
+)
+SEND_KEYS = click.option(
+    "--send-keys",
+    is_flag=True,
+    help="With --cluster: send this machine's keys of the storage, for a cluster without its own.",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def answer(as_json: bool, text: object, **content: Any) -> None:
+    """Print the result of a command: as text, or with --json as one object."""
+    say(json.dumps({"schema": 1, **content}) if as_json else text)

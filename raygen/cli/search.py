@@ -1,0 +1,271 @@
+"""A search, from its file to its page: tune, status, ls, report, replay, best, validate."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from raygen.cli.group import command
+from raygen.cli.options import (
+    JSON,
+    PLAIN_HTTP,
+    SEND_KEYS,
+    SETTING,
+    STUDY,
+    answer,
+)
+from raygen.cluster import use_token
+from raygen.errors import InputError
+from raygen.interrupts import Interrupted, Interrupts
+from raygen.terminal import lasting_output, say
+
+
+def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
+    """Give a command its Interrupts, exit with the code that it returns, and outlast its output."""
+
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        with lasting_output(), Interrupts() as interrupts:
+            try:
+                code = command(interrupts, **given)
+            except Interrupted as error:
+                say(f"{error}: ended before the search began", err=True)
+                code = error.exit_code
+            sys.exit(code)
+
+    return run
+
+
+@command("tune")
+@click.option("--space", required=True, type=click.Path(path_type=Path), help="The search space.")
+@click.option("--name", help="Name of the study; default: that of the file.")
+@click.option(
+    "--storage",
+    default="runs",
+    metavar="DIR_OR_URI",
+    show_default=True,
+    help="Where studies are kept: a folder that every node sees, s3://BUCKET/… or gs://BUCKET/….",
+)
+@SETTING
+@click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
+@click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
+@click.option("--time", "limit", metavar="8h", help="Wall time: 90s, 45m, 8h or 2d.")
+@click.option(
+    "--resume",
+    type=click.Choice(["auto", "never", "must"]),
+    default="auto",
+    show_default=True,
+    help="Go on with the study of that name: if there is one, never, or there must be one.",
+)
+@click.option(
+    "--warm-start",
+    multiple=True,
+    metavar="STUDY",
+    type=click.Path(path_type=Path),
+    help="An earlier study to learn from; may be given several times.",
+)
+@click.option(
+    "--journal",
+    metavar="s3://BUCKET/PREFIX",
+    help="Keep the journal there, too: any machine goes on.",
+)
+@click.option(
+    "--address", help="Ray cluster; default: RAY_ADDRESS, the one of this machine, or a new one."
+)
+@click.option(
+    "--cluster",
+    metavar="FILE",
+    help="Run it as a job of that cluster (a file of ray up, or http://…), and follow it.",
+)
+@click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
+@PLAIN_HTTP
+@SEND_KEYS
+@click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
+@click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
+@JSON
+@ends_in_order
+def tune_command(interrupts: Interrupts, **options: Any) -> int:
+    """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
+    from raygen.launch import Launch, launch
+
+    return launch(Launch(**options), interrupts)
+
+
+@command("validate")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@JSON
+def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
+    """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
+    from raygen.cluster.files import check_cluster, describes_cluster
+    from raygen.config import load_space, load_train_job
+    from raygen.document import load_document
+
+    mistakes: dict[str, str | None] = {}
+    for file in files:
+        mistakes[str(file)] = None
+        try:
+            data = load_document(file).data
+            if describes_cluster(data):
+                check_cluster(file)
+            else:
+                _ = load_train_job(file) if "trial" in data else load_space(file)
+            if not as_json:
+                say(f"{file}: ok")
+        except InputError as error:
+            mistakes[str(file)] = str(error)
+    if as_json:
+        rows = [
+            {"file": file, "mistakes": said.splitlines() if said else []}
+            for file, said in mistakes.items()
+        ]
+        say(json.dumps({"schema": 1, "files": rows}))
+    if texts := [said for said in mistakes.values() if said]:
+        raise InputError("\n".join(texts))
+
+
+@command("status")
+@click.argument("study", type=STUDY, required=False)
+@click.option("--cluster", metavar="FILE", help="The searches that run there, or STUDY's.")
+@PLAIN_HTTP
+@click.option("--follow", is_flag=True, help="With --cluster: show what it says until it ends.")
+@click.option("--stop", "end", is_flag=True, help="With --cluster: end it in order.")
+@click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
+@click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
+@click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
+@click.option("--watch", is_flag=True, help="Look again every two seconds, until it has ended.")
+@JSON
+def status_command(
+    study: Path | None,
+    cluster: str | None,
+    plain_http: str | None,
+    follow: bool,
+    end: bool,
+    at: str | None,
+    why: int | None,
+    check: bool,
+    watch: bool,
+    as_json: bool,
+) -> None:
+    """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
+    if cluster is not None:
+        use_token()
+        from raygen.cluster.commands import end_search, follow_search, list_searches
+
+        act = end_search if end else follow_search if follow else list_searches
+        sys.exit(act(cluster, study.name if study else None, plain_http))
+    if study is None:
+        raise click.UsageError("give a STUDY, or --cluster")
+    if watch and (at is not None or why is not None or check):
+        raise click.UsageError("--watch shows the present: not with --at, --why or --check")
+    from raygen.status import status, status_text, why_text
+
+    if check:
+        _check(study, as_json)
+    elif why is not None:
+        say(why_text(study, why, at))
+    elif watch:
+        from raygen.progress.watch import watch_status
+        from raygen.study_folder import StudyFolder
+
+        if StudyFolder(study).origin.exists():
+            raise click.UsageError("--watch is for a folder; see --cluster FILE --follow")
+        say(watch_status(study))
+    else:
+        facts = status(study, at)
+        say(json.dumps(facts) if as_json else status_text(facts))
+
+
+def _check(study: Path, as_json: bool) -> None:
+    from raygen.config import load_space
+    from raygen.journal import read_study
+    from raygen.search.verify import verify
+    from raygen.study_folder import StudyFolder
+
+    verified = verify(load_space(StudyFolder(study).space), read_study(study, strict=True))
+    text = f"{verified.suggestions} suggestions and {verified.decisions} decisions"
+    say(json.dumps(verified._asdict()) if as_json else f"{text} come out as written")
+
+
+@command("ls")
+@click.argument("folder", default="runs", type=click.Path(path_type=Path))
+@JSON
+def ls_command(folder: Path, as_json: bool) -> None:
+    """List the studies below a folder (default: runs), e.g.: raygen ls"""
+    from raygen.studies import listing_text, studies
+
+    rows = studies(folder)
+    answer(as_json, listing_text(rows), studies=rows)
+
+
+@command("report")
+@click.argument("studies", nargs=-1, type=STUDY)
+@click.option("--index", type=click.Path(path_type=Path), help="One page over the studies in it.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
+@JSON
+def report_command(
+    studies: tuple[Path, ...], index: Path | None, output: Path | None, as_json: bool
+) -> None:
+    """Build the HTML report of a study, compare several, or list all of a folder.
+
+    E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
+    """
+    from raygen.files import check_target
+    from raygen.launch import PAGE
+    from raygen.report.index import write_index
+    from raygen.report.page import write_report
+    from raygen.report.versus import write_versus
+
+    if output is not None:
+        check_target(output, "--output", PAGE)
+    if (index is None) == (not studies):
+        raise click.UsageError("give a study, two or more to compare, or --index FOLDER")
+    if index is not None:
+        page = write_index(index, output)
+    elif len(studies) == 1:
+        page = write_report(studies[0], output)
+    else:
+        page = write_versus(list(studies), output)
+    answer(as_json, page, report=str(page))
+
+
+@command("replay")
+@click.argument("study", type=STUDY)
+@click.option("--repeats", default=30, type=click.IntRange(2), show_default=True)
+@JSON
+def replay_command(study: Path, repeats: int, as_json: bool) -> None:
+    """Compare schedulers and samplers on a study's own curves, e.g.: raygen replay runs/gan"""
+    from raygen.replay import compare
+
+    table = compare(study, repeats)
+    say(table.to_json(orient="records") if as_json else table.to_string(index=False))
+
+
+@command("best")
+@click.argument("study", type=STUDY)
+@click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
+@JSON
+def best_command(study: Path, trial: int | None, as_json: bool) -> None:
+    """Print the winning configuration, e.g.: raygen best runs/quickstart > best.yaml"""
+    from raygen.document import dump
+    from raygen.results import best_trial, load_results, train_config
+
+    results = load_results(study)
+    number = best_trial(results) if trial is None else trial
+    repeated = results.replicates.set_index("trial")["of"].to_dict()
+    if number in repeated:
+        of = repeated[number]
+        raise InputError(
+            f"--trial {number}: repeats trial {of} with another seed; see --trial {of}"
+        )
+    if number not in results.configs:
+        raise InputError(f"--trial {number}: {study} has no such trial")
+    config = train_config(results, number)
+    comments = (
+        f"# trial {number} of {study}: raygen train --config THIS_FILE\n"
+        "# what was judged are its settings; another seed gives another model\n"
+    )
+    answer(as_json, comments + dump(config).rstrip(), trial=number, config=config)
