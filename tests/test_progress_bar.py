@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from raygen import bars
+from raygen import progress_bar
 from raygen.progress_bar import Bars, heard_by, ticking
 
 
@@ -30,14 +30,14 @@ def test_a_bar_comes_after_a_moment_on_a_terminal_only_and_goes_when_the_work_is
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     clock = [0.0]
-    monkeypatch.setattr(bars.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress_bar.time, "monotonic", lambda: clock[0])
     for terminal in (False, True):
         monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
         shown = Bars()
         shown("work", 0, 100)
         shown("work", 1, 100)
         assert not shown.bars
-        clock[0] += bars.DELAY + 0.1
+        clock[0] += progress_bar.DELAY + 0.1
         shown("work", 2, 100)
         assert bool(shown.bars) == terminal
         shown("work", 100, 100)

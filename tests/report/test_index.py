@@ -184,7 +184,7 @@ def test_a_study_that_breaks_the_index_is_told_of_and_hides_no_other(
             raise KeyError("value")
         return summarize(study)
 
-    monkeypatch.setattr("raygen.report.index.standing", some)
+    monkeypatch.setattr("raygen.report.index.summarize", some)
     html = write_index(runs).read_text(encoding="utf-8")
 
     assert "KeyError" in html
