@@ -63,88 +63,106 @@ def fold(folder: StudyFolder, records: Iterable[Record]) -> Results:
     """Turn journal records into the study's facts and tables."""
     info: dict[str, Any] = {}
     trials = Trials([], minimise=True)  # until the study is opened
-    history: list[dict[str, Any]] = []
-    rungs: dict[tuple[int, float], dict[str, Any]] = {}
-    checkpoints: dict[tuple[int, str], dict[str, Any]] = {}
-    runs: list[dict[str, Any]] = []
-    under_way: dict[int, dict[str, Any]] = {}  # the attempt of each trial that has not ended
-    now = math.nan
+    tables = _Tables()
     for record in records:
-        time = now if record.time is None else record.time
         if isinstance(record, OfTrial):
             trials.apply(record)
-        match record:
-            case Open() | Reopen():
-                info = _opened(info, record)
-                objective = objectives_of(info)[0]
-                trials.objectives = [entry["metric"] for entry in objectives_of(info)]
-                trials.minimise = objective["direction"] == "minimize"
-                for run in under_way.values():  # the session before died with them
-                    run.update(state="interrupted", stop=now)
-                under_way = {}
-            case Warm():
-                counts = info.setdefault("warm", {}).setdefault(
-                    record.study, {"told": 0, "points": 0}
-                )
-                counts["points" if record.values is None else "told"] += 1
-            case MetricProtocol():
-                info["protocols"][record.hash] = record.record
-            case Start():
-                runs.append(_attempted(record, trials[record.trial].of))
-                under_way[record.trial] = runs[-1]
-            case Report():
-                history.append(_reported(record))
-                _measured(info, record.protocols)
-            case Decide():
-                rungs[record.trial, record.kimg] = _decided(record)
-            case Checkpoint():
-                key = record.trial, record.role
-                row = {"collected": False, "bytes": math.nan}
-                checkpoints[key] = {"trial": key[0], "role": key[1], "kimg": record.kimg, **row}
-            case Collect():
-                key = record.trial, record.role
-                row = {"trial": key[0], "role": key[1], "kimg": math.nan}
-                gone = {"collected": True, "bytes": record.bytes}
-                checkpoints[key] = row | checkpoints.get(key, {}) | gone
-            case Retry():
-                info["retries_used"] += 1
-                under_way.pop(record.trial, {}).update(state="lost", stop=time)
-            case End():
-                under_way.pop(record.trial, {}).update(state=record.state, stop=time)
-            case Finals():
-                info["finals"] = record.trials
-            case Final():
-                measured = {"values": record.values, "protocols": record.protocols}
-                info.setdefault("full", {})[str(record.trial)] = measured
-            case Round():
-                info["race"] = _round(record)
-            case Close():
-                ended = {"state": record.state, "finished": record.time}
-                info.update(ended, reason=record.reason)
-                info["sessions"][-1].update(ended, seconds=record.seconds)
-            case _:
-                pass
+        elif isinstance(record, Open | Reopen):
+            info = _opened(info, record)
+            trials.objectives = [entry["metric"] for entry in objectives_of(info)]
+            trials.minimise = objectives_of(info)[0]["direction"] == "minimize"
+        tables.apply(record, trials)
+        _note(info, record)
         _tick(info["sessions"][-1], record)
-        now = time
-    for run in under_way.values():
-        run.update(stop=now)
+    tables.interrupt_runs(None)
     info["seconds"] = sum(session["seconds"] for session in info["sessions"])
-    searched, replicates = trials.searched, trials.replicates
+    searched, replicates = _in_order(trials.searched), _in_order(trials.replicates)
     repeated = {trial.number for trial in replicates}
-    history = [row for row in history if row["trial"] not in repeated]
-    replicate_rows = [{**_row(trial), "of": trial.of} for trial in _in_order(replicates)]
+    replicate_rows = [{**_row(trial), "of": trial.of} for trial in replicates]
+    history = [row for row in tables.history if row["trial"] not in repeated]
+    rungs = [row for row in tables.rungs.values() if row["trial"] not in repeated]
     return Results(
         folder,
         info,
-        _frame([_row(trial) for trial in _in_order(searched)], TRIAL_COLUMNS),
+        _frame([_row(trial) for trial in searched], TRIAL_COLUMNS),
         _frame(history, HISTORY_COLUMNS),
-        _frame([row for row in rungs.values() if row["trial"] not in repeated], RUNG_COLUMNS),
+        _frame(rungs, RUNG_COLUMNS),
         {trial.number: trial.config for trial in searched},
         _frame(replicate_rows, REPLICATE_COLUMNS)[REPLICATE_COLUMNS],
-        _values(info, _in_order(searched)),
-        _frame(list(checkpoints.values()), CHECKPOINT_COLUMNS),
-        _frame(runs, RUN_COLUMNS),
+        _values(info, searched),
+        _frame(list(tables.checkpoints.values()), CHECKPOINT_COLUMNS),
+        _frame(tables.runs, RUN_COLUMNS),
     )
+
+
+class _Tables:
+    """Rows of the tables that are not one row a trial."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.rungs: dict[tuple[int, float], dict[str, Any]] = {}
+        self.checkpoints: dict[tuple[int, str], dict[str, Any]] = {}
+        self.runs: list[dict[str, Any]] = []
+        self.under_way: dict[int, dict[str, Any]] = {}  # attempts that have not ended
+        self.now = math.nan
+
+    def apply(self, record: Record, trials: Trials) -> None:
+        """Add what a record says; `trials` have applied it."""
+        time = self.now if record.time is None else record.time
+        match record:
+            case Open() | Reopen():
+                self.interrupt_runs("interrupted")  # the session before died with them
+            case Start():
+                self.runs.append(_attempted(record, trials[record.trial].of))
+                self.under_way[record.trial] = self.runs[-1]
+            case Report():
+                self.history.append(_reported(record))
+            case Decide():
+                self.rungs[record.trial, record.kimg] = _decided(record)
+            case Checkpoint() | Collect():
+                key = record.trial, record.role
+                self.checkpoints[key] = _kept_or_collected(record, self.checkpoints.get(key))
+            case Retry():
+                self.under_way.pop(record.trial, {}).update(state="lost", stop=time)
+            case End():
+                self.under_way.pop(record.trial, {}).update(state=record.state, stop=time)
+            case _:
+                pass
+        self.now = time
+
+    def interrupt_runs(self, state: str | None) -> None:
+        """Let the attempts that have not ended stop at the last record."""
+        for run in self.under_way.values():
+            run.update(stop=self.now, **({"state": state} if state else {}))
+        self.under_way = {}
+
+
+def _note(info: dict[str, Any], record: Record) -> None:
+    """Add to a study's facts what a record says of the study."""
+    match record:
+        case Warm():
+            warm = info.setdefault("warm", {})
+            counts = warm.setdefault(record.study, {"told": 0, "points": 0})
+            counts["points" if record.values is None else "told"] += 1
+        case MetricProtocol():
+            info["protocols"][record.hash] = record.record
+        case Report():
+            _measured(info, record.protocols)
+        case Retry():
+            info["retries_used"] += 1
+        case Finals():
+            info["finals"] = record.trials
+        case Final():
+            measured = {"values": record.values, "protocols": record.protocols}
+            info.setdefault("full", {})[str(record.trial)] = measured
+        case Round():
+            info["race"] = _round(record)
+        case Close():
+            ended = {"state": record.state, "finished": record.time}
+            info.update(ended, reason=record.reason)
+            info["sessions"][-1].update(ended, seconds=record.seconds)
+        case _:
+            pass
 
 
 def _opened(info: dict[str, Any], record: Open | Reopen) -> dict[str, Any]:
@@ -217,6 +235,16 @@ def _reported(record: Report) -> dict[str, Any]:
     metrics = {metric: _or_nan(value) for metric, value in record.metrics.items()}
     errors = {k + ERROR: value for k, value in record.sd.items() if value is not None}
     return {**fixed, **metrics, **errors}
+
+
+def _kept_or_collected(
+    record: Checkpoint | Collect, before: dict[str, Any] | None
+) -> dict[str, Any]:
+    """A row of `checkpoints`."""
+    row = {"trial": record.trial, "role": record.role, "kimg": math.nan}
+    if isinstance(record, Checkpoint):
+        return {**row, "kimg": record.kimg, "collected": False, "bytes": math.nan}
+    return {**row, **(before or {}), "collected": True, "bytes": record.bytes}
 
 
 def _round(record: Round) -> dict[str, Any]:
