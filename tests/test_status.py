@@ -174,22 +174,14 @@ def test_the_grace_advice_is_the_one_of_the_report(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "folder", "command"),
-    [
-        ({"command": "raygen tune --space a/b.yaml", "space_file": "a/b.yaml"}, "b",
-         "raygen tune --space a/b.yaml --resume must"),
-        ({"command": "raygen tune --space a/b.yaml", "space_file": "a/b.yaml"}, "b-2",
-         "raygen tune --space a/b.yaml --name b-2 --resume must"),
-        ({"command": "raygen tune --space b.yaml --name x --resume never"}, "x",
-         "raygen tune --space b.yaml --name x --resume must"),
-        ({"command": "raygen tune", "resume_command": "what it says"}, "x", "what it says"),
-        ({"command": None}, "x", None),
-    ],
-)  # fmt: skip
-def test_the_command_goes_on_with_this_study(
-    write: Write, facts: Record, folder: str, command: str | None
+    ("state", "command"), [("interrupted", "raygen tune … --resume must"), ("finished", None)]
+)
+def test_the_command_that_the_study_recorded_resumes_it(
+    write: Write, state: str, command: str | None
 ) -> None:
-    assert status(write(close("interrupted"), folder=folder, **facts))["command"] == command
+    recorded = "raygen tune … --resume must"
+
+    assert status(write(close(state), resume_command=recorded))["command"] == command
 
 
 def test_the_result_is_plain_json(write: Write) -> None:

@@ -123,7 +123,7 @@ def _compare(study: Results, values: Sequence[Value], tell: Callable[[str], None
     measured = {} if model is None else fresh(study, model) or {}
     for value in values:
         digest = measured.get(value.metric, {}).get("protocol")
-        record = (study.info.get("protocols") or {}).get(digest)
+        record = study.info["protocols"].get(digest)
         theirs = comparable(record or {})
         ours = comparable(value.protocol)
         keys = sorted(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))

@@ -50,15 +50,28 @@ STATES = (
     "interrupted",
     "running",
 )
+GROUPS = (
+    "budget", "scheduler", "sampler", "evaluation", "finalists", "resources", "data",
+    "environment", "directions", "protocols", "protocol_of", "settings",
+)  # fmt: skip
+LISTS = ("rungs", "milestones", "parameters")
 ROLES = ("best", "last")  # of a checkpoint
 
 _ENDS = tuple(state for state in STATES if state != "running")
 _METRIC = fields({"metric": text, "direction": one_of("minimize", "maximize")})
 _PARAMETER = fields(
-    {"name": text, "kind": text},
-    {"low": or_none(real_number), "high": or_none(real_number), "log": or_none(flag),
-     "choices": or_none(list_of(scalar)), "condition": or_none(table_of(scalar))},
-)  # fmt: skip
+    {"name": text, "kind": one_of("float", "int", "choice")},
+    {"log": or_none(flag), "condition": or_none(table_of(scalar))},
+)
+_RANGE = fields({"low": real_number, "high": real_number})
+_CHOICES = fields({"choices": list_of(scalar)})
+
+
+def _parameter(value: Any) -> None:
+    _PARAMETER(value)
+    (_CHOICES if value["kind"] == "choice" else _RANGE)(value)
+
+
 _PROTOCOL = optional_fields({"metric": text, "samples": whole})
 # What a study records of itself: raygen.search.study_record writes it.
 _FACTS = optional_fields({
@@ -85,7 +98,7 @@ _FACTS = optional_fields({
         "test": whole, "source": settings,
     }),
     "rungs": list_of(KIMG), "milestones": list_of(KIMG), "retries": whole,
-    "parameters": list_of(_PARAMETER), "start_trials": whole, "settings": settings,
+    "parameters": list_of(_parameter), "start_trials": whole, "settings": settings,
     "compute": settings, "recovery": settings, "checkpoints": settings,
     "environment": table_of(scalar),
 })  # fmt: skip
@@ -124,14 +137,18 @@ def _by_trial(value: Mapping[str, Any]) -> dict[int, Any]:
     return {int(trial): inside for trial, inside in value.items()}
 
 
-def _with_objectives(study: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts of a study; an early raygen had one objective, and no list of them."""
-    return {**study, "objectives": study.get("objectives") or [study["objective"]]}
+def _complete(study: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts of a study, with all groups that readers look into: they ask for none in vain.
+
+    An early raygen had one objective, and no list of them.
+    """
+    empty = {group: {} for group in GROUPS} | {items: [] for items in LISTS}
+    return {**empty, **study, "objectives": study.get("objectives") or [study["objective"]]}
 
 
 TrialNumber = Annotated[int, whole]
 Kimg = Annotated[float, KIMG]
-Facts = Annotated[dict[str, Any], _study, _with_objectives]
+Facts = Annotated[dict[str, Any], _study, _complete]
 ByTrial = Annotated[dict[int, float | None], table_of(or_none(real_number), trial_name), _by_trial]
 
 

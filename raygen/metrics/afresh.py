@@ -28,12 +28,10 @@ class Plan(NamedTuple):
 
 def plan_afresh(info: Mapping[str, Any], data: ImageData) -> Plan:
     """Read from what a study records of itself how its models are measured afresh."""
-    finalists = info.get("finalists") or {}
+    finalists = info["finalists"]
     selected_by = int(info["evaluation"]["samples"])
     samples = int(finalists.get("samples") or selected_by)
-    objectives = [
-        objective["metric"] for objective in info.get("objectives") or [info["objective"]]
-    ]
+    objectives = [objective["metric"] for objective in info["objectives"]]
     seeds = range(SAMPLE_SEED + 1, SAMPLE_SEED + 1 + int(finalists.get("sample_seeds") or 3))
     metrics = fresh_metrics(objectives, finalists.get("metrics") or (), samples, data)
     return Plan(metrics, samples, tuple(seeds), selected_by)

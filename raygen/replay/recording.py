@@ -115,7 +115,7 @@ def record_study(folder: Path) -> Recording:
     study_results = results.load_results(folder)
     records = read_records(study_results.folder.journal)
     params = {r.trial: r.params for r in records if isinstance(r, Suggest)}
-    if not study_results.info.get("milestones"):
+    if not study_results.info["milestones"]:
         raise InputError(f"{study_results.folder.journal}:1: the study does not say its milestones")
     milestones = tuple(float(kimg) for kimg in study_results.info["milestones"])
     ended = study_results.trials[study_results.trials["state"].isin(["completed", "diverged"])]

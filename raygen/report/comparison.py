@@ -116,7 +116,7 @@ def _metric_rows(
     study: Results, trials: list[int], rows: pd.DataFrame, reports: dict[int, pd.Series]
 ) -> list[str]:
     directions = {objective["metric"]: objective["direction"] for objective in study.objectives}
-    directions |= study.info.get("directions") or {}
+    directions |= study.info["directions"]
     names = [study.metric, *(name for name in study.metrics if name != study.metric)]
     made = [_group("Result at the best checkpoint", len(trials))]
     for name in names:

@@ -44,7 +44,7 @@ def badge(state: str) -> str:
 def _facts(study: Results) -> list[tuple[str, str]]:
     info = study.info
     direction = info["objective"]["direction"]
-    data = info.get("data") or {}
+    data = info["data"]
     started = info.get("started")
     when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M} UTC" if started else ""
     classes = data.get("classes") or []
@@ -83,10 +83,10 @@ def _facts(study: Results) -> list[tuple[str, str]]:
 
 
 def _protocol_note(study: Results) -> str:
-    key = (study.info.get("protocol_of") or {}).get(study.metric)
+    key = study.info["protocol_of"].get(study.metric)
     if not key:
         return ""
-    record = (study.info.get("protocols") or {}).get(key) or {}
+    record = study.info["protocols"].get(key) or {}
     words = f", {number(record['samples'])} samples" if "samples" in record else ""
     if "encoder" in record:
         words += f", encoder {record['encoder']}"
@@ -122,7 +122,7 @@ def _resumed(info: dict[str, Any]) -> str:
 
 
 def _chips(study: Results) -> str:
-    total = (study.info.get("budget") or {}).get("trials")
+    total = study.info["budget"].get("trials")
     counts = state_counts(study)
     states = " ".join(
         f'<span class="state state-{state}"><i>{STATE_LOOKS[str(state)].glyph}</i> {count} '
@@ -136,7 +136,7 @@ def _chips(study: Results) -> str:
 
 
 def _machine(info: dict[str, Any]) -> str:
-    env, resources = info.get("environment") or {}, info.get("resources") or {}
+    env, resources = info["environment"], info["resources"]
     parts = [str(env["device"])] if env.get("device") else []
     if resources.get("workers"):
         parts.append(counted(int(resources["workers"]), "worker") + " per trial")

@@ -61,7 +61,7 @@ def health(study: Results) -> list[HealthCheck]:
 
 def complete(study: Results) -> HealthCheck | None:
     """Whether the search is over."""
-    state, asked = study.info["state"], (study.info.get("budget") or {}).get("trials")
+    state, asked = study.info["state"], study.info["budget"].get("trials")
     done = f"{len(study.trials)}" + (f" of {number(asked)}" if asked else "")
     if state == "finished":
         return HealthCheck("Finished", "pass", f"The study is finished, with {done} trials.")
@@ -197,7 +197,7 @@ def seeds(study: Results) -> HealthCheck | None:
 def samples(study: Results) -> HealthCheck | None:
     """Whether the metric is exact enough to tell the best from the next."""
     order = ranked(study)
-    count = (study.info.get("evaluation") or {}).get("samples")
+    count = study.info["evaluation"].get("samples")
     if order.empty or not count:
         return None
     name = short_metric(study.metric)
@@ -255,7 +255,7 @@ def protocols(study: Results) -> HealthCheck | None:
     apart = {*full} - {*study.info.get("protocols_of", {}).get(study.metric, [])}
     records = {
         key: record
-        for key, record in (study.info.get("protocols") or {}).items()
+        for key, record in study.info["protocols"].items()
         if record.get("metric") == study.metric and key not in apart
     }
     if not records:
@@ -304,7 +304,7 @@ def _flattery(study: Results) -> HealthCheck:
     if math.isnan(sure) or len(rows) == 1:
         return HealthCheck("Seeds", "pass", f"{text}.")
     text += f"; trial {int(best['trial'])} is the best of them with probability {percent(sure)}."
-    confidence = (study.info.get("finalists") or {}).get("confidence", 0.95)
+    confidence = study.info["finalists"].get("confidence", 0.95)
     if sure >= confidence:
         return HealthCheck("Seeds", "pass", text)
     return HealthCheck(

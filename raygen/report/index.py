@@ -146,7 +146,7 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
     page = pages.get(study.folder.root)
     name = escape(summary.name)
     link = f'<a href="{escape(page)}">{name}</a>' if page else name
-    data = (info.get("data") or {}).get("name", "")
+    data = info["data"].get("name", "")
     family = {"gan": "GAN", "vae": "VAE"}.get(str(info.get("family")), "model")
     states = " ".join(
         f'<span class="state state-{state}"><i>{STATE_LOOKS[str(state)].glyph}</i>{count} '

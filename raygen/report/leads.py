@@ -24,7 +24,7 @@ def searched(study: Results) -> str:
     """What was searched, on which data, for what."""
     info = study.info
     family = FAMILIES.get(str(info.get("family")), "model")
-    data = (info.get("data") or {}).get("name")
+    data = info["data"].get("name")
     aim = "lowest" if study.minimise else "highest"
     settings = counted(len(searched_settings(study)), "setting")
     where = f" on {data}" if data else ""
@@ -134,12 +134,9 @@ def trials(study: Results) -> str:
 
 def reproduce(study: Results) -> str:
     """What repeats and what does not."""
-    seed = study.info.get("seed")
-    if seed is None:
-        return "The study recorded no seed: it can be run again, not repeated."
     return (
-        f"Seed {seed} repeats every trial bit for bit on the same device type with one worker; "
-        "other hardware gives close, not equal, numbers."
+        f"Seed {study.info['seed']} repeats every trial bit for bit on the same device type with "
+        "one worker; other hardware gives close, not equal, numbers."
     )
 
 

@@ -102,21 +102,21 @@ def trials_section(study: Results) -> tuple[str, str]:
 def reproduce_section(study: Results) -> tuple[str, str]:
     """Everything needed to run this study again."""
     info = study.info
-    data = info.get("data") or {}
+    data = info["data"]
     facts = {
         "seed": info.get("seed"),
         "data": data.get("name"),
         "data fingerprint": data.get("fingerprint"),
         "space file": info.get("space_file"),
         "space hash": info.get("space_hash"),
-        "sampler": (info.get("sampler") or {}).get("name"),
+        "sampler": info["sampler"].get("name"),
         "scheduler": _pairs(info.get("scheduler")),
         "budget": _pairs(info.get("budget")),
         "resources": _pairs(info.get("resources")),
         "earlier studies": _taught(info.get("warm") or {}),
         "changed on resuming": _changes(info["sessions"]),
         "raygen": info.get("raygen"),
-        **(info.get("environment") or {}),
+        **info["environment"],
     }
     rows = "".join(
         f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
@@ -133,7 +133,7 @@ def reproduce_section(study: Results) -> tuple[str, str]:
     parts = [
         command,
         f'<dl class="facts">{rows}</dl>',
-        _protocols(info.get("protocols") or {}),
+        _protocols(info["protocols"]),
         f"<details><summary>Search space (YAML)</summary>{code(text)}</details>" if text else "",
         f'<p class="controls needs-js">Download {downloads}</p>',
     ]

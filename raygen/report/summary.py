@@ -58,9 +58,9 @@ def summarize(study: Results) -> StudySummary:
 
 def meaning(study: Results) -> tuple[str, ...]:
     """Metric, protocol and data: values of studies that agree in all three compare."""
-    protocol = (study.info.get("protocol_of") or {}).get(study.metric)
+    protocol = study.info["protocol_of"].get(study.metric)
     many = (study.info.get("protocols_of") or {}).get(study.metric, [])
-    data = study.info.get("data") or {}
+    data = study.info["data"]
     return (
         study.metric,
         "+".join(sorted(many)) if many else str(protocol or "unknown"),

@@ -60,14 +60,8 @@ class AxisScale(NamedTuple):
 
 @once_per_study
 def searched_settings(study: Results) -> list[SearchedSetting]:
-    """Every searched setting, in the order of the space.
-
-    A study that recorded no parameter list shows every setting that varies instead.
-    """
-    declared = study.info.get("parameters")
-    if declared:
-        return [_declared(item, study.trials) for item in declared]
-    return [_inferred(name, study.trials[name]) for name in study.settings]
+    """Every searched setting, in the order of the space."""
+    return [_searched(item) for item in study.info["parameters"]]
 
 
 @once_per_study
@@ -184,7 +178,7 @@ def only_drawn(
 
 def compute_saved(study: Results) -> pd.Series:
     """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
-    full = (study.info.get("budget") or {}).get("kimg") or max(study.info.get("rungs") or [0])
+    full = study.info["budget"].get("kimg") or max(study.info["rungs"] or [0])
     settled = study.trials[study.trials["state"].isin(["completed", "stopped"])]
     return pd.Series({"kimg": float(settled["kimg"].sum()), "kimg_full": full * len(settled)})
 
@@ -231,7 +225,7 @@ def _at_rungs(study: Results, scale: AxisScale) -> pd.DataFrame:
     """Warped value by trial (index) and rung in kimg (columns); nan where not reached."""
     table = reports(study)
     table = table[table["value"].notna()].astype({"kimg": float, "value": float})
-    rungs = [float(rung) for rung in study.info.get("rungs") or []]
+    rungs = [float(rung) for rung in study.info["rungs"]]
     seen = table["kimg"].unique()
     near = {kimg: rung for kimg in seen for rung in rungs if np.isclose(kimg, rung)}
     table = table.assign(kimg=table["kimg"].map(near), value=table["value"].map(scale.warp))
@@ -239,20 +233,7 @@ def _at_rungs(study: Results, scale: AxisScale) -> pd.DataFrame:
     return table.pivot_table(index="trial", columns="kimg", values="value", aggfunc="last")
 
 
-def _declared(item: dict[str, Any], trials: pd.DataFrame) -> SearchedSetting:
-    choices = tuple(setting(choice) for choice in item.get("choices") or ())
-    low, high = item.get("low"), item.get("high")
-    if item["kind"] != "choice" and (low is None or high is None):
-        name = item["name"]
-        return _inferred(name, trials[name] if name in trials else pd.Series(dtype=object))
-    return SearchedSetting(item["name"], item["kind"], low, high, bool(item.get("log")), choices)
-
-
-def _inferred(name: str, column: pd.Series) -> SearchedSetting:
-    present = column.dropna()
-    if len(present) and all(setting(v) not in ("true", "false") for v in present):
-        numbers = pd.to_numeric(present, errors="coerce")
-        if numbers.notna().all():
-            low, high = float(numbers.min()), float(numbers.max())
-            return SearchedSetting(name, "float", low, high, low > 0 and high / low > WIDE)
-    return SearchedSetting(name, "choice", choices=tuple(sorted({setting(v) for v in present})))
+def _searched(parameter: dict[str, Any]) -> SearchedSetting:
+    choices = tuple(setting(choice) for choice in parameter.get("choices") or ())
+    low, high, log = (parameter.get(key) for key in ("low", "high", "log"))
+    return SearchedSetting(parameter["name"], parameter["kind"], low, high, bool(log), choices)

@@ -6,8 +6,24 @@ Read from augment.json and audit.json in the study folder; numbers only, so no t
 import json
 import shlex
 from html import escape
+from itertools import product
+from pathlib import Path
 from typing import Any
 
+from raygen.errors import first_line
+from raygen.journal.checks import (
+    Check,
+    Wrong,
+    fields,
+    flag,
+    list_of,
+    one_of,
+    or_none,
+    real_number,
+    settings,
+    text,
+    whole,
+)  # fmt: skip
 from raygen.report.blocks import scroll
 from raygen.report.embedded_pictures import embed_picture
 from raygen.report.labels import counted, percent
@@ -17,27 +33,69 @@ from raygen.study_folder import UseFolder
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
 SPACES = ("pixels", "features")
 
+# What the page shows of the files that `raygen augment` and `raygen audit` write.
+_SHARE = or_none(real_number)
+_LIMITS: dict[str, Check] = {"low": _SHARE, "high": _SHARE}
+_MODEL = fields({"trial": or_none(whole), "checkpoint": text, "checkpoint_hash": text})
+_ARM = fields({"fraction": real_number, "arm": text, "mean": real_number, **_LIMITS})
+
+
+def _arms(value: Any) -> None:
+    list_of(_ARM, least=1)(value)
+    arms = {(arm["fraction"], arm["arm"]) for arm in value}
+    for fraction, name in product({fraction for fraction, _ in arms}, (*ARMS, "gain")):
+        if (fraction, name) not in arms:
+            raise Wrong({}, f"must have {name} for {_fraction(fraction)} of the labels")
+
+
+AUGMENT = fields({
+    "kind": one_of("augment"),
+    "model": _MODEL,
+    "settings": fields({"seeds": whole, "steps": whole, "batch": whole, "samples": whole}),
+    "labels": one_of("conditional", "pseudo"),
+    "arms": _arms,
+    "gan_train": fields({"mean": real_number}),
+    "classes": list_of(fields({"class": text, "gan_test": _SHARE, **dict.fromkeys(ARMS, _SHARE)})),
+})  # fmt: skip
+_TESTS = fields({
+    "near_duplicates": fields({"rate": real_number, "p": real_number, **_LIMITS}),
+    "nearer_to_train": fields({"share": real_number, "p": real_number, **_LIMITS}),
+    "authentic": fields({"share": real_number, "held_out": real_number, **_LIMITS}),
+    "copying": fields(dict.fromkeys(("c_t", "c_t_p", "z", "p"), real_number)),
+    "exact_copies": whole,
+})  # fmt: skip
+AUDIT = fields({
+    "kind": one_of("audit"),
+    "model": _MODEL,
+    "settings": fields({"samples": whole, "held_out": whole, "flip": flag}),
+    "tests": fields(dict.fromkeys(SPACES, _TESTS)),
+    "membership": or_none(fields({"by": text, "auc": real_number, **_LIMITS})),
+    "membership_of": settings,
+    "data": fields({"train": whole}),
+    "encoder_test_accuracy": real_number,
+})  # fmt: skip
+
 
 def augment_section(study: Results) -> tuple[str, str]:
     """Whether generated images help to train a classifier."""
-    outcome = _read(study, "augment")
+    try:
+        outcome = _read(UseFolder(study.folder.root).augment, AUGMENT)
+    except Wrong as wrong:
+        return f"augment.json is not readable: {wrong}.", ""
     if outcome is None:
         return _missing(study, "augment", "Whether generated images help a classifier")
-    try:
-        return _augment_lead(outcome), _augment_tables(outcome)
-    except (KeyError, TypeError, ValueError, IndexError):
-        return f"{UseFolder(study.folder.root).augment.name} is not readable.", ""
+    return _augment_lead(outcome), _augment_tables(outcome)
 
 
 def audit_section(study: Results) -> tuple[str, str]:
     """Whether generated images are copies of training images."""
-    outcome = _read(study, "audit")
+    try:
+        outcome = _read(UseFolder(study.folder.root).audit, AUDIT)
+    except Wrong as wrong:
+        return f"audit.json is not readable: {wrong}.", ""
     if outcome is None:
         return _missing(study, "audit", "Whether generated images copy training images")
-    try:
-        return _audit_lead(outcome), _audit_table(outcome) + _pairs(study)
-    except (KeyError, TypeError, ValueError, IndexError):
-        return f"{UseFolder(study.folder.root).audit.name} is not readable.", ""
+    return _audit_lead(outcome), _audit_table(outcome) + _pairs(study)
 
 
 def _augment_lead(outcome: dict[str, Any]) -> str:
@@ -189,16 +247,20 @@ def _missing(study: Results, command: str, what: str) -> tuple[str, str]:
     return f"{what} was not tested; raygen {command} {folder} does.", ""
 
 
-def _read(study: Results, kind: str) -> dict[str, Any] | None:
-    """The result, or None without one; an empty one if it cannot be read."""
-    path = UseFolder(study.folder.root).root / f"{kind}.json"
+def _read(path: Path, content_of: Check) -> dict[str, Any] | None:
+    """The result, or None without one.
+
+    Raises:
+        Wrong: what the page shows of it is not there, or is something else.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) and content.get("kind") == kind else {}
+    except (OSError, ValueError) as error:
+        raise Wrong({}, first_line(error)) from error
+    content_of(content)
+    return content
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

@@ -191,15 +191,11 @@ def _facts(summaries: list[StudySummary], names: list[str]) -> str:
         "state": lambda summary: str(summary.study.info["state"]),
         "metric": lambda summary: short_metric(summary.study.metric),
         "protocol": lambda summary: str(
-            (summary.study.info.get("protocol_of") or {}).get(summary.study.metric, ABSENT)
+            summary.study.info["protocol_of"].get(summary.study.metric, ABSENT)
         ),
-        "data": lambda summary: str((summary.study.info.get("data") or {}).get("name", ABSENT)),
-        "sampler": lambda summary: str(
-            (summary.study.info.get("sampler") or {}).get("name", ABSENT)
-        ),
-        "scheduler": lambda summary: str(
-            (summary.study.info.get("scheduler") or {}).get("name", ABSENT)
-        ),
+        "data": lambda summary: str(summary.study.info["data"].get("name", ABSENT)),
+        "sampler": lambda summary: str(summary.study.info["sampler"].get("name", ABSENT)),
+        "scheduler": lambda summary: str(summary.study.info["scheduler"].get("name", ABSENT)),
         "trials": lambda summary: str(len(summary.study.trials)),
         "completed": lambda summary: str(int((summary.study.trials["state"] == "completed").sum())),
         "training time": lambda summary: duration(summary.seconds),

@@ -195,7 +195,7 @@ def full_measurements(study: Results) -> pd.DataFrame:
     `value` is the mean and `sd` the standard deviation over `seeds` draws of `samples` each;
     `protocol` the short hash of how.
     """
-    protocols = study.info.get("protocols") or {}
+    protocols = study.info["protocols"]
     rows = []
     for trial, result in study.info.get("full", {}).items():
         for metric, value in result["values"].items():

@@ -80,7 +80,7 @@ def best_until(study: Results) -> pd.DataFrame:
     table = table.replace([math.inf, -math.inf], math.nan).dropna()
     reached = study.history.groupby("trial")["kimg"].max().astype(float)
     columns, start = {}, 0.0
-    for kimg in study.info.get("rungs") or []:
+    for kimg in study.info["rungs"]:
         seen = table[(table["kimg"] > start) & (table["kimg"] <= kimg * (1 + 1e-9))]
         if study.grows:
             start = kimg * (1 + 1e-9)  # measured with fewer samples up to here
@@ -104,7 +104,7 @@ def grace_advice(study: Results) -> Advice | None:
     if len(study.objectives) > 1 or table.empty or math.isnan(table["rho"].iloc[0]):
         return None
     kimg, trials, rho = table.iloc[0]
-    cuts = (study.info.get("scheduler") or {}).get("name") != "none"
+    cuts = study.info["scheduler"].get("name") != "none"
     trusted = table.loc[table["rho"] >= LONG, "kimg"]
     return Advice(
         float(kimg),

@@ -55,7 +55,7 @@ class Results(NamedTuple):
     @property
     def grows(self) -> bool:
         """Whether trials are measured with more samples from rung to rung."""
-        return bool((self.info.get("evaluation") or {}).get("first_samples"))
+        return bool(self.info["evaluation"].get("first_samples"))
 
     @property
     def metrics(self) -> list[str]:

@@ -104,14 +104,14 @@ def _comparable(study: Study, data: ImageData, assets: Mapping[str, Any], old: R
     metrics = [objective["metric"] for objective in info["objectives"]]
     for metric in metrics:
         ours = assets.get(METRICS[metric].features or "", {}).get("hash")
-        protocol = info.get("protocols", {}).get(info.get("protocol_of", {}).get(metric), {})
+        protocol = info["protocols"].get(info["protocol_of"].get(metric), {})
         if ours is not None and protocol.get("encoder_hash") != ours:
             return False  # another machine trained another classifier
-    budget, evaluation = info.get("budget") or {}, info.get("evaluation") or {}
+    budget, evaluation = info["budget"], info["evaluation"]
     return (
         metrics == list(spec.objectives)
         and budget.get("kimg") == spec.budget.kimg
-        and (info.get("data") or {}).get("fingerprint") == data.fingerprint
+        and info["data"].get("fingerprint") == data.fingerprint
         and evaluation.get("samples") == spec.evaluation.samples
         and evaluation.get("first_samples") == spec.evaluation.first_samples
     )

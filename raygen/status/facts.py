@@ -1,7 +1,6 @@
 """How a study stands or stood, as plain values."""
 
 import fcntl
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -75,7 +74,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
             for row in finalists(study).to_dict("records")
         ],
         "advice": advice and {"text": advice.text, "action": advice.action},
-        "command": _command(study) if goes_on else None,
+        "command": info.get("resume_command") if goes_on else None,
     }
 
 
@@ -111,7 +110,7 @@ def _running(study: Results, records: Sequence[Record], moment: float) -> list[d
             heard[record.trial] = record.time or 0.0
         if isinstance(record, Start | Retry):
             attempt[record.trial] = record.attempt
-    full = (study.info.get("budget") or {}).get("kimg")
+    full = study.info["budget"].get("kimg")
     nodes = dict(zip(study.trials["trial"], study.trials["node"], strict=True))
     return [
         {
@@ -157,8 +156,8 @@ def _model(study: Results) -> dict[str, Any] | None:
 
 
 def _budget(study: Results, seconds: float, training: float) -> dict[str, dict[str, float | None]]:
-    limits = study.info.get("budget") or {}
-    resources = study.info.get("resources") or {}
+    limits = study.info["budget"]
+    resources = study.info["resources"]
     trained, shown = (
         float(study.trials[name].sum() + study.replicates[name].sum())
         for name in ("seconds", "kimg")
@@ -177,17 +176,3 @@ def _budget(study: Results, seconds: float, training: float) -> dict[str, dict[s
         for name, amount in used.items()
         if limits.get(name) is not None
     }
-
-
-def _command(study: Results) -> str | None:
-    """What to type to go on."""
-    if study.info.get("resume_command"):
-        return study.info["resume_command"]
-    command = study.info.get("command")
-    if not command:
-        return None
-    command = re.sub(r"\s--resume[=\s]\S+", "", command)
-    name, space = study.folder.root.resolve().name, study.info.get("space_file")
-    if not re.search(r"\s--name[=\s]", command) and (not space or Path(space).stem != name):
-        command += f" --name {name}"
-    return f"{command} --resume must"

@@ -187,7 +187,7 @@ class Story:
 
 def _origin(record: Suggest, before: Sequence[Record], study: Results) -> str:
     """Who suggested a trial."""
-    sampler = study.info.get("sampler") or {}
+    sampler = study.info["sampler"]
     match record.by:
         case "finalist":
             return f"a finalist again: repeats trial {record.of}"

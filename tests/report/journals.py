@@ -29,6 +29,13 @@ PARAMETERS = [
 EMPTY = {"low": None, "high": None, "log": False, "choices": None, "condition": {}}
 
 
+def searched(name: str, *choices: Any, low: float | None = None, high: float = 0.0) -> Record:
+    """A searched setting as a study records it: choices, or a range of whole numbers."""
+    if low is None:
+        return {**EMPTY, "name": name, "kind": "choice", "choices": list(choices)}
+    return {**EMPTY, "name": name, "kind": "int", "low": low, "high": high}
+
+
 def make_info(**changes: Any) -> Record:
     """study.json of a small GAN study, with changes at the top level."""
     info = {

@@ -13,7 +13,7 @@ from raygen.report.page import write_report
 from raygen.report.versus import write_versus
 from raygen.results import Results, best_trial, load_results
 from report.chromium import CHROMIUM, DRIVER, Browser, chromium
-from report.journals import close, end, finals, replicate, report, suggest, write_demo
+from report.journals import close, end, finals, replicate, report, searched, suggest, write_demo
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium or no chromedriver on PATH"
@@ -450,7 +450,8 @@ def test_hostile_text_stays_text(
     for trial in range(3):
         records += suggest(trial, {"loss": {"name": evil}, "width": trial})
         records += [report(trial, 16, 5.0 - trial), end(trial, "failed", evil)]
-    study = make_study(records, folder="evil", name=evil, parameters=[])
+    parameters = [searched("loss.name", evil), searched("width", low=0, high=2)]
+    study = make_study(records, folder="evil", name=evil, parameters=parameters)
     browser.size(1280, 13000)
     browser.open(write_report(study.folder.root, tmp_path / "evil.html"))
     browser.wait("document.querySelectorAll('.plot .main-svg').length >= 3")

@@ -14,7 +14,7 @@ from raygen.report.charts.finalists import finalists_table
 from raygen.report.charts.parallel import ABSENT_POSITION, axes_table, lines_table
 from raygen.report.labels import STATE_LOOKS
 from raygen.results import Results, load_results
-from report.journals import end, finals, replicate, report, suggest
+from report.journals import end, finals, replicate, report, searched, suggest
 
 Make = Callable[..., Results]
 
@@ -88,7 +88,7 @@ def test_the_best_value_is_at_the_top_and_no_value_below_the_axis(make_study: Ma
     for trial, value in enumerate([4.0, 2.0, 3.0]):
         records += [*suggest(trial, {"width": 16 + trial}), report(trial, 16, value), end(trial)]
     records += [*suggest(3, {"width": 60}), end(3, "failed", "boom")]
-    study = make_study(records, parameters=[])
+    study = make_study(records, parameters=[searched("width", low=16, high=60)])
     table = lines_table(study, axes_table(study))
     objective = table[table["axis"] == 1].set_index("trial")
 
@@ -101,7 +101,8 @@ def test_an_absent_setting_has_its_own_level(make_study: Make) -> None:
     records = []
     for trial, loss in enumerate([{"name": "hinge"}, {"name": "wgan", "weight": 10.0}]):
         records += [*suggest(trial, {"loss": loss}), report(trial, 16, 1.0 + trial), end(trial)]
-    study = make_study(records, parameters=[])
+    declared = [searched("loss.name", "hinge", "wgan"), searched("loss.weight", low=1, high=10)]
+    study = make_study(records, parameters=declared)
     table = lines_table(study, axes_table(study))
     weight = axes_table(study).set_index("name")["axis"]["loss.weight"]
     row = table[(table["axis"] == weight) & (table["trial"] == 0)].iloc[0]
@@ -183,7 +184,7 @@ def test_each_further_objective_has_its_own_row(make_study: Make) -> None:
 def test_text_from_a_study_cannot_become_markup(make_study: Make) -> None:
     records = [*suggest(0, {"a": "<b>x</b>"}), report(0, 16, 1.0), end(0, "failed", "<a href=x>")]
     records += [*suggest(1, {"a": "y"}), report(1, 16, 2.0), end(1)]
-    study = make_study(records, parameters=[])
+    study = make_study(records, parameters=[searched("a", "<b>x</b>", "y")])
 
     for figure in (curves.CHART.draw(study), parallel.CHART.draw(study)):
         shown = [note.text for note in figure.layout.annotations]

@@ -13,7 +13,7 @@ from raygen.report.drawing import marks
 from raygen.report.page import page_data, render_page
 from raygen.report.sections import SECTIONS, Section
 from raygen.results import Results
-from report.journals import end, report, suggest
+from report.journals import end, report, searched, suggest
 
 Make = Callable[..., Results]
 
@@ -40,7 +40,7 @@ def study(make_study: Make) -> Results:
     records = []
     for trial, (width, value) in enumerate([(16, 5.0), (32, 4.0)]):
         records += [*suggest(trial, {"width": width}), report(trial, 16, value), end(trial)]
-    return make_study(records, parameters=[])
+    return make_study(records, parameters=[searched("width", 16, 32)])
 
 
 def test_one_line_in_the_list_of_charts_puts_its_figure_into_the_page(

@@ -29,6 +29,7 @@ from report.journals import (
     replicate,
     report,
     retry,
+    searched,
     simulate,
     start,
     suggest,
@@ -176,7 +177,8 @@ def test_hostile_text_is_escaped_everywhere(make_study: Make) -> None:
     evil = "</script><script>alert(1)</script>\"'<img src=x onerror=alert(1)>"
     records = [*suggest(0, {evil: evil}), report(0, 16, 1.0), end(0, "failed", evil)]
     records += [*suggest(1, {evil: "y"}), report(1, 16, 2.0), end(1)]
-    study = make_study(records, name=evil, parameters=[], command=evil, space_hash=evil)
+    parameters = [searched(evil, evil, "y")]
+    study = make_study(records, name=evil, parameters=parameters, command=evil, space_hash=evil)
     outline = Outline(render_page(study))
 
     assert len(outline.all("script")) == 3

@@ -136,7 +136,7 @@ def _groups(study: Results, names: list[str]) -> list[list[str]]:
     """Settings that change together: a choice, and what exists only in one of its branches."""
     parents = {
         item["name"]: next(iter(item.get("condition") or {}), None)
-        for item in study.info.get("parameters") or []
+        for item in study.info["parameters"]
     }
     groups: dict[str, list[str]] = {}
     for name in names:

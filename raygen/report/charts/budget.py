@@ -51,7 +51,7 @@ def rung_pairs(study: Results) -> pd.DataFrame:
 
 def rung_savings(study: Results) -> pd.DataFrame:
     """One row per rung below the full budget: kimg, stopped there, saved (kimg not trained)."""
-    rungs = [float(rung) for rung in study.info.get("rungs") or []]
+    rungs = [float(rung) for rung in study.info["rungs"]]
     stopped = study.trials.loc[study.trials["state"] == "stopped", "kimg"].astype(float)
     rows = []
     for rung in rungs[:-1]:

@@ -70,7 +70,7 @@ def curves_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | 
             trace.update(legendrank=900 + place)
             figure.add_trace(trace)
     figure.add_trace(selected("lines+markers"))
-    for milestone in info.get("rungs") or []:
+    for milestone in info["rungs"]:
         line = {"dash": "dash", "width": 1.2, "color": REST}
         figure.add_vline(milestone, line=line, layer="below", name="rung")
     layout(figure, "images shown (thousands, kimg)", axis_title(metric, info), scale, height=420)
@@ -104,7 +104,7 @@ def curves_section(study: Results) -> tuple[str, str]:
         "Dashed lines are the rungs; a sign at the end of a curve says how the trial ended, and "
         "its hover why. Cut-offs are in the reasons of the table."
     )
-    evaluation = study.info.get("evaluation") or {}
+    evaluation = study.info["evaluation"]
     if evaluation.get("first_samples"):
         legend += (
             f" The values on a curve are measured from {evaluation['first_samples']} to "
