@@ -122,11 +122,11 @@ def test_the_time_of_a_study_that_runs_goes_on(write: Write) -> None:
 
 
 def test_sessions_and_retries_are_told(write: Write) -> None:
-    info = make_info(retries=3)
+    info = make_info(recovery={"retries": 3})
     folder = write(
         *suggest(0, LOSS), *at(10, retry(0, 2, 6.0)), *at(40, start(0, 2, 6.0)),
         *at(50, close("interrupted", 50.0)), *at(90, reopen({**info, "started": START + 90})),
-        *at(95, start(0, 3, 6.0)), *at(100, close(seconds=10.0)), retries=3,
+        *at(95, start(0, 3, 6.0)), *at(100, close(seconds=10.0)), recovery={"retries": 3},
     )  # fmt: skip
     found = status(folder)
 

@@ -4,9 +4,8 @@ import os
 
 import torch
 
-from raygen.cluster.connect import concurrency
+from raygen.cluster.connect import trials_that_fit
 from raygen.config import StudySpec
-from raygen.errors import InputError
 
 
 def fits(spec: StudySpec, address: str | None) -> str:
@@ -16,8 +15,7 @@ def fits(spec: StudySpec, address: str | None) -> str:
         return f"as many as fit on the cluster at {address}, which was not asked"
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     machine = f"this machine ({cpus} CPU, {gpus} GPU)"
-    try:
-        fit = concurrency(spec.resources, {"CPU": float(cpus), "GPU": float(gpus)})
-    except InputError as error:
-        return f"none on {machine}: {error}"
+    fit, shortage = trials_that_fit(spec.resources, {"CPU": float(cpus), "GPU": float(gpus)})
+    if shortage:
+        return f"none on {machine}: {shortage}"
     return f"{min(fit, spec.budget.trials)} on {machine}"

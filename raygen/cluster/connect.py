@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import ray
@@ -168,7 +168,7 @@ def started_here() -> str | None:
     return address
 
 
-class Room:
+class TrialSlots:
     """How many trials may run or wait for a place: as many as fit, also when nodes come and go."""
 
     EVERY = 5.0  # seconds between two looks at the cluster
@@ -180,31 +180,22 @@ class Room:
             InputError: not even one trial fits, and the cluster does not grow.
         """
         self.resources, self.grows_to = resources, growth(resources)
-        try:
-            self.size = concurrency(resources, ray.cluster_resources())
-        except InputError:
-            if not self.grows_to:
-                raise
-            self.size = 0
-        self.elsewhere = not self._fits_now()
-        self.size, self.looked = max(self.size, self.grows_to), time.monotonic()
+        cluster = ray.cluster_resources()
+        fit, shortage = trials_that_fit(resources, cluster)
+        if shortage and not self.grows_to:
+            raise InputError(shortage)
+        counted = resources.model_copy(update={"concurrent": None})
+        self.elsewhere = trials_that_fit(counted, cluster).trials == 0
+        self.size = max(fit, self.grows_to)
+        self.looked = time.monotonic()
 
     def __call__(self) -> int:
         if self.resources.concurrent is None and time.monotonic() - self.looked > self.EVERY:
             self.looked = time.monotonic()
-            with suppress(InputError):  # nodes are gone: as many wait for others
-                fits = concurrency(self.resources, ray.cluster_resources())
-                self.size = max(fits, self.grows_to)
+            fit, _ = trials_that_fit(self.resources, ray.cluster_resources())
+            if fit:  # or nodes are gone: as many wait for others
+                self.size = max(fit, self.grows_to)
         return self.size
-
-    def _fits_now(self) -> bool:
-        try:
-            concurrency(
-                self.resources.model_copy(update={"concurrent": None}), ray.cluster_resources()
-            )
-        except InputError:
-            return False
-        return True
 
 
 def growth(resources: Resources) -> int:
@@ -218,15 +209,17 @@ def growth(resources: Resources) -> int:
     return most_trials(yaml.safe_load(launched.read_text(encoding="utf-8")), resources)
 
 
-def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
-    """Return how many trials fit at once.
+class Fit(NamedTuple):
+    """How many trials fit at once, and why not even one does ("" if one does)."""
 
-    Raises:
-        InputError: not even one does, now or (unless `concurrent` is set, for a cluster that
-            grows on demand) ever.
-    """
+    trials: int
+    shortage: str
+
+
+def trials_that_fit(resources: Resources, cluster: Mapping[str, float]) -> Fit:
+    """Count the trials that fit on machines with these resources; `concurrent` says it itself."""
     if resources.concurrent is not None:
-        return resources.concurrent
+        return Fit(resources.concurrent, "")
     fits = []
     for name, key in (("CPU", "cpus"), ("GPU", "gpus")):
         wanted, available = getattr(resources, key), cluster.get(name, 0.0)
@@ -238,13 +231,14 @@ def concurrency(resources: Resources, cluster: Mapping[str, float]) -> int:
             slots = int(available / wanted + 1e-9)
         if slots < resources.workers:
             workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
-            raise InputError(
+            return Fit(
+                0,
                 f"resources.{key}: a trial wants {wanted:g} {name}{workers}, but the cluster has "
                 f"{available:g}; lower it with --set resources.{key}=…, or set "
-                "resources.concurrent if the cluster grows on demand"
+                "resources.concurrent if the cluster grows on demand",
             )
         fits.append(slots // resources.workers)
-    return min(fits)
+    return Fit(min(fits), "")
 
 
 def check_storage(place: str, elsewhere: bool) -> None:

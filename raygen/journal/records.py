@@ -53,6 +53,7 @@ STATES = (
 GROUPS = (
     "budget", "scheduler", "sampler", "evaluation", "finalists", "resources", "data",
     "environment", "directions", "protocols", "protocol_of", "settings",
+    "recovery",
 )  # fmt: skip
 LISTS = ("rungs", "milestones", "parameters")
 ROLES = ("best", "last")  # of a checkpoint
@@ -97,9 +98,9 @@ _FACTS = optional_fields({
         "name": text, "fingerprint": text, "classes": list_of(text), "train": whole,
         "test": whole, "source": settings,
     }),
-    "rungs": list_of(KIMG), "milestones": list_of(KIMG), "retries": whole,
+    "rungs": list_of(KIMG), "milestones": list_of(KIMG),
     "parameters": list_of(_parameter), "start_trials": whole, "settings": settings,
-    "compute": settings, "recovery": settings, "checkpoints": settings,
+    "compute": settings, "recovery": optional_fields({"retries": whole}), "checkpoints": settings,
     "environment": table_of(scalar),
 })  # fmt: skip
 _STUDY = fields(

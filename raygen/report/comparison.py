@@ -159,7 +159,7 @@ def _metric(report: pd.Series, name: str) -> str:
     if report.get(name) is None:
         return ABSENT
     error = float(report.get(name + ERROR) or math.nan)
-    return number(float(report[name])) + (f" ± {number(error, 2)}" if error == error else "")
+    return number(float(report[name])) + (f" ± {number(error, 2)}" if not math.isnan(error) else "")
 
 
 def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list[str]:
@@ -186,7 +186,7 @@ def _setting(value: object, parameter: SearchedSetting | None) -> str:
     if parameter is None or parameter.kind == "choice":
         return f"<span>{text}</span>"
     unit = parameter.unit(value)
-    if unit != unit:  # absent
+    if math.isnan(unit):  # absent
         return f"<span>{text}</span>"
     span = f"{setting(parameter.low)} to {setting(parameter.high)}"
     span += " (log)" if parameter.log else ""

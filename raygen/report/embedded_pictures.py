@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ def sample_picture(study: Results, trial: int, kimg: float) -> Picture | None:
     grids = study.folder.trial(trial).all_samples()
     if not grids:
         return None
-    nearest = min(grids, key=lambda at: abs(at - kimg)) if kimg == kimg else max(grids)
+    nearest = min(grids, key=lambda at: abs(at - kimg)) if not math.isnan(kimg) else max(grids)
     return embed_picture(grids[nearest], nearest)
 
 
@@ -43,7 +44,7 @@ def trial_picture(study: Results, trial: int, name: str, kimg: float) -> Picture
     paths = study.folder.trial(trial).all_pictures(name)
     if not paths:
         return None
-    nearest = min(paths, key=lambda at: abs(at - kimg)) if kimg == kimg else max(paths)
+    nearest = min(paths, key=lambda at: abs(at - kimg)) if not math.isnan(kimg) else max(paths)
     return embed_picture(paths[nearest], nearest)
 
 
@@ -56,7 +57,7 @@ def variation(study: Results, trial: int, kimg: float) -> float | None:
     grids = study.folder.trial(trial).all_samples()
     if not grids:
         return None
-    nearest = min(grids, key=lambda at: abs(at - kimg)) if kimg == kimg else max(grids)
+    nearest = min(grids, key=lambda at: abs(at - kimg)) if not math.isnan(kimg) else max(grids)
     drawn, real = _spread(grids[nearest]), _spread(study.folder.real)
     return drawn / real if drawn is not None and real else None
 

@@ -1,5 +1,6 @@
 """One page over all studies of a folder: pictures, best so far, cost, and what compares."""
 
+import math
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
@@ -179,7 +180,9 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
         "value": summary.value, "seconds": summary.seconds, "started": started or 0,
     }  # fmt: skip
     attributes = "".join(
-        f' data-{key}="{escape(str(value))}"' for key, value in keys.items() if value == value
+        f' data-{key}="{escape(str(value))}"'
+        for key, value in keys.items()
+        if value is not None and str(value) != "nan"
     )
     body = "".join(f"<td>{cell}</td>" for cell in cells[1:])
     return f'<tr{attributes}><th scope="row">{cells[0]}</th>{body}</tr>'
@@ -192,7 +195,7 @@ def _thumbnail(summary: StudySummary) -> str:
     if not grids:
         return ABSENT
     at = float(summary.study.trials.set_index("trial")["best_kimg"].to_dict()[summary.best])
-    kimg = min(grids, key=lambda summary: abs(summary - at)) if at == at else max(grids)
+    kimg = min(grids, key=lambda kimg: abs(kimg - at)) if not math.isnan(at) else max(grids)
     picture = small_picture(grids[kimg], kimg, 4)
     if picture is None:
         return ABSENT

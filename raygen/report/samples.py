@@ -45,7 +45,7 @@ def checkpoints(study: Results, trial: int, most: int = STEPS) -> pd.DataFrame:
     times = list(paths)
     if not times:
         return pd.DataFrame(columns=["kimg", "path", "value", "best"])
-    at_best = min(times, key=lambda kimg: abs(kimg - best)) if best == best else None
+    at_best = min(times, key=lambda kimg: abs(kimg - best)) if not math.isnan(best) else None
     kept = {times[0], times[-1], *([at_best] if at_best is not None else [])}
     for step in range(most):  # from both ends inwards, as far as there is room
         near = times[round(step * (len(times) - 1) / max(1, most - 1))]

@@ -144,7 +144,7 @@ def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> 
         better = gain(first, level[name], level[second])
         span = f"95 % interval of the difference {number(low)} to {number(high)}"
         return f"{name} found the better configuration: {values}, {better} ({span})."
-    if low == low:
+    if not math.isnan(low):
         span = f"the 95 % interval of their difference is {number(low)} to {number(high)}"
         return f"{name} and {second} cannot be told apart: {values}; {span}."
     return f"{name} is ahead: {values}; too few seeds to say whether that is chance."

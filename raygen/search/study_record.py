@@ -39,7 +39,6 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
         "seed": spec.seed,
         "finalists": spec.finalists.model_dump(),
         "recovery": spec.recovery.model_dump(),
-        "retries": spec.recovery.retries,
         "checkpoints": spec.checkpoints.model_dump(),
         "settings": study.settings(),
         "resources": spec.resources.model_dump(),
@@ -67,8 +66,6 @@ def check_same(study: Study, folder: StudyFolder, info: dict[str, Any]) -> None:
     first = records[0]
     assert isinstance(first, Open)  # read_records makes sure
     old = first.study
-    if "settings" not in old:
-        raise InputError(f"{folder.root}: this study was made by a raygen that could not go on")
     before, now = old["settings"], json.loads(json.dumps(info["settings"]))
     lines = []
     for key in sorted({*before, *now}):

@@ -68,7 +68,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "model": _model(study),
         "front": pareto(study) if len(study.objectives) > 1 else None,
         "budget": _budget(study, seconds, training),
-        "retries": {"used": info["retries_used"], "in_a_row": info.get("retries")},
+        "retries": {"used": info["retries_used"], "in_a_row": info["recovery"].get("retries")},
         "finalists": [
             {key: None if pd.isna(value) else value for key, value in row.items()}
             for row in finalists(study).to_dict("records")

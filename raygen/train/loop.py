@@ -118,12 +118,14 @@ def fit(
         stretch = resume["loop"].get("stretch")
     started = time.monotonic()
 
+    def state(images: int) -> dict[str, Any]:
+        seconds = earlier + time.monotonic() - started
+        return {"images": images, "seconds": seconds, "health": health.state_dict()}
+
     def beat(images: int, stretch: dict[str, Any]) -> bool:
         if pulse is None:
             return False
-        seconds = earlier + time.monotonic() - started
-        state = {"images": images, "seconds": seconds, "health": health.state_dict()}
-        return pulse(Position(images, learner, {**state, "stretch": stretch}))
+        return pulse(Position(images, learner, {**state(images), "stretch": stretch}))
 
     for kimg in milestones:
         if images >= kimg * 1000:
@@ -133,30 +135,40 @@ def fit(
             return
         images, stretch = trained.images, None
         evaluating = time.monotonic()
-        diverged, scores, pictures, best = trained.diverged, {}, {}, False
         samples = learner.sample(*draw_latents(learner, GRID_SEED, 0, GRID)).cpu()
+        diverged, scores, pictures, best = trained.diverged, {}, {}, False
+        last = kimg == milestones[-1]
         if diverged is None:
             scores = evaluator(learner, samples_at(kimg)) if samples_at else evaluator(learner)
-            health.measured_by(protocol_hash(scores[objective].protocol))
             before = health.best
-            steps = images // learner.images_per_step
-            value = scores[objective].value
-            diverged = health.evaluation(value, samples, steps, trained.losses)
-            if kimg == milestones[-1] and math.isfinite(value):
-                diverged = None  # nothing is left to save: it has trained to the end
+            diverged = _diagnose(health, scores[objective], samples, learner, trained, last)
             best = health.best != before
             pictures = views(learner, data.test.images)
-        now = time.monotonic()
-        seconds = earlier + now - started
-        state = {"images": images, "seconds": seconds, "health": health.state_dict()}
+        reached = state(images)
         speed = trained.added / max(trained.seconds, 1e-9)
         yield Progress(
-            kimg, seconds, now - evaluating, speed, scores, trained.losses, samples, pictures,
-            health.variation if scores else None, diverged, best, kimg == milestones[-1],
-            learner, state,
+            kimg, reached["seconds"], time.monotonic() - evaluating, speed, scores,
+            trained.losses, samples, pictures, health.variation if scores else None, diverged,
+            best, last, learner, reached,
         )  # fmt: skip
         if diverged is not None:
             return
+
+
+def _diagnose(
+    health: Health,
+    score: Score,
+    samples: Tensor,
+    learner: Learner,
+    trained: "_Stretch",
+    last: bool,
+) -> str | None:
+    """Why training ends at this milestone; None: it does not."""
+    health.measured_by(protocol_hash(score.protocol))
+    steps = trained.images // learner.images_per_step
+    diverged = health.evaluation(score.value, samples, steps, trained.losses)
+    # With a value at the last milestone nothing is left to save: it has trained to the end.
+    return None if last and math.isfinite(score.value) else diverged
 
 
 def _health(trial: Trial, objective: str, data: ImageData) -> Health:

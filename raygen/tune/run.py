@@ -17,7 +17,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raygen.cluster.connect import SAY_SECONDS, Room, check_storage, connected, kill, waiting
+from raygen.cluster.connect import SAY_SECONDS, TrialSlots, check_storage, connected, kill, waiting
 from raygen.config import Resources, Study
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
@@ -110,18 +110,18 @@ def run_study(
     if folder.journal.exists():
         check_same(study, folder, info)
     with connected(address, notify):
-        room = Room(study.spec.resources)
-        notify(Machines(_machines(room)))
-        _make_folder(folder.root, storage, room.elsewhere)
+        slots = TrialSlots(study.spec.resources)
+        notify(Machines(_machines(slots)))
+        _make_folder(folder.root, storage, slots.elsewhere)
         notify(Phase(f"preparing {', '.join(study.spec.metrics)}"))
         plan = afresh.plan_afresh(info, data)
         assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets, warm_start))
-        shared = _shared(study, data, assets, folder, room(), storage)
+        shared = _shared(study, data, assets, folder, slots(), storage)
         with _journal(folder.journal, bucket) as journal:
             session = _Session(study, folder, journal, storage, notify, started)
             session.open(info, taught, data)
-            outcome = session.search(shared, room, plan, interrupts or Interrupts())
+            outcome = session.search(shared, slots, plan, interrupts or Interrupts())
     write_tables(fold(folder, read_records(folder.journal)))
     if storage is not None:
         _send_home(storage, folder)
@@ -142,10 +142,10 @@ def _load(study: Study, notify: Notify) -> ImageData:
     return data
 
 
-def _machines(room: Room) -> str:
+def _machines(slots: TrialSlots) -> str:
     resources = ray.cluster_resources()
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
-    return f"{cpus:g} CPU, {gpus:g} GPU: {room()} at once"
+    return f"{cpus:g} CPU, {gpus:g} GPU: {slots()} at once"
 
 
 class _Session:
@@ -197,7 +197,7 @@ class _Session:
                 self.controller.warm(lesson)
 
     def search(
-        self, shared: Shared, room: Room, plan: afresh.Plan, interrupts: Interrupts
+        self, shared: Shared, slots: TrialSlots, plan: afresh.Plan, interrupts: Interrupts
     ) -> Outcome:
         """Run all trials, measure what was chosen, and close the study."""
         controller = self.controller
@@ -207,7 +207,7 @@ class _Session:
 
         try:
             with interrupts.ended_by(end):
-                drive(controller, *_trainable(shared), room, self.folder.root)
+                drive(controller, *_trainable(shared), slots, self.folder.root)
                 measure_chosen(controller, shared, plan)
             for trial in controller.running:
                 controller.end(trial.number, "interrupted", "the search ended before it")
@@ -291,16 +291,16 @@ class _Searcher(_Stateless, Searcher):
     """Tune's searcher: passes on what the controller suggests."""
 
     def __init__(
-        self, controller: Controller, places: dict[str, "_Attempt"], room: Callable[[], int]
+        self, controller: Controller, places: dict[str, "_Attempt"], slots: Callable[[], int]
     ) -> None:
         super().__init__()
-        self.controller, self.places, self.room = controller, places, room
+        self.controller, self.places, self.slots = controller, places, slots
         self.live: set[str] = set()  # until their processes are free for others
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.controller.done:
             return Searcher.FINISHED
-        if len(self.live) >= self.room():
+        if len(self.live) >= self.slots():
             return None
         job = self.controller.suggest()
         if job is None:  # not now: a trial may be lost and come again, or a race go on
@@ -437,7 +437,7 @@ def drive(
     controller: Controller,
     trainable: Any,
     bundle: dict[str, float],
-    room: Callable[[], int],
+    slots: Callable[[], int],
     root: Path,
 ) -> None:
     """Run Tune until the controller has no more trials to run."""
@@ -448,7 +448,7 @@ def drive(
     tuner = tune.Tuner(
         tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(controller, places, room),
+            search_alg=_Searcher(controller, places, slots),
             scheduler=scheduler,
             num_samples=-1,
             max_concurrent_trials=MOST_AT_ONCE,

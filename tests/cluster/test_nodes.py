@@ -155,7 +155,7 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
 ) -> None:
     from ray import tune
 
-    from raygen.cluster.connect import Room
+    from raygen.cluster.connect import TrialSlots
     from raygen.journal.local import Journal
     from scale import Sleeper
 
@@ -183,10 +183,10 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
     with Journal(tmp_path / "journal.jsonl") as journal:
         sampler = Sampler(study, "test", None)
         controller = Controller(study, journal, sampler, hear)
-        room = Room(study.spec.resources)
-        room.EVERY = 0.5
+        slots = TrialSlots(study.spec.resources)
+        slots.EVERY = 0.5
         sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones)
-        drive(controller, sleeper, {"CPU": 1, "GPU": 0.5}, room, tmp_path)
+        drive(controller, sleeper, {"CPU": 1, "GPU": 0.5}, slots, tmp_path)
 
     ended = controller.ended()
     assert ended == {"completed": 6}

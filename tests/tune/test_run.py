@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from raygen.cluster.connect import concurrency
+from raygen.cluster.connect import trials_that_fit
 from raygen.config import Resources, Study, load_space, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError
@@ -169,9 +169,11 @@ def test_more_gpus_than_exist_are_refused_before_anything_is_written(
 def test_concurrency_is_what_fits(
     resources: dict[str, Any], cluster_has: dict[str, float], expected: int
 ) -> None:
-    assert concurrency(Resources.model_validate(resources), cluster_has) == expected
+    assert trials_that_fit(Resources.model_validate(resources), cluster_has).trials == expected
 
 
 def test_a_group_of_workers_that_does_not_fit_is_refused() -> None:
-    with pytest.raises(InputError, match="for each of 2 workers"):
-        concurrency(Resources(workers=2, cpus=2), {"CPU": 3})
+    fit = trials_that_fit(Resources(workers=2, cpus=2), {"CPU": 3})
+
+    assert fit.trials == 0
+    assert "for each of 2 workers" in fit.shortage
