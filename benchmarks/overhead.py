@@ -30,7 +30,7 @@ from ray.tune.search import ConcurrencyLimiter
 from ray.tune.search.optuna import OptunaSearch
 
 from raygen.cluster.connect import RAY_SETTINGS
-from raygen.config import load_space
+from raygen.config_file import load_space
 from raygen.journal import read_records
 from raygen.journal.records import End, Report
 from raygen.study_folder import StudyFolder

@@ -37,7 +37,8 @@ import optuna
 import pandas as pd
 import torch
 
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.data import ImageData, load_data
 from raygen.metrics.evaluator import Asset, Evaluator, prepare
 from raygen.space import Draw, sample

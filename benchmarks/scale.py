@@ -115,7 +115,7 @@ class Timed:
 
 def simulate(trials: int, root: Path) -> float:
     """Let the controller decide for trials that report at once, without Ray: reports a second."""
-    from raygen.config import load_space
+    from raygen.config_file import load_space
     from raygen.journal.local import Journal
     from raygen.search.controller import Controller
     from raygen.search.sampler import Sampler
@@ -154,7 +154,7 @@ def progress(job: Assignment, milestones: tuple[float, ...], index: int) -> dict
 
 def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     """Run one search and return its figures."""
-    from raygen.config import load_space
+    from raygen.config_file import load_space
     from raygen.journal import read_records
     from raygen.journal.local import Journal
     from raygen.journal.records import Close, End, Open

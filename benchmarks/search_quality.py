@@ -43,7 +43,8 @@ from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search.optuna import OptunaSearch
 
 import raygen.search.sampler
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.metrics import METRICS
 from raygen.replay import (
     WORKERS,

@@ -60,7 +60,7 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     Raises:
         RaygenError: the search ended by it; what was reported is saved.
     """
-    from raygen.config import load_space
+    from raygen.config_file import load_space
     from raygen.files import check_target
     from raygen.report.page import page_path
 

@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import (
-    GanTrial,
-    StudySpec,
-    VaeTrial,
-    load_space,
-    load_train_job,
-    parse_trial,
-    with_extra,
-)
+from raygen.config import GanTrial, StudySpec, VaeTrial, parse_trial, with_extra
+from raygen.config_file import load_space, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError, RaygenError
 from raygen.metrics import METRICS

@@ -9,7 +9,7 @@ import click
 import pytest
 
 from raygen.cli import main
-from raygen.config import load_space
+from raygen.config_file import load_space
 from report.journals import write_demo
 
 ROOT = Path(__file__).parents[1]

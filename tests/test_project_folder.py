@@ -6,7 +6,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from raygen.cli import main
-from raygen.config import load_space
+from raygen.config_file import load_space
 
 
 def test_a_project_begins_with_every_shipped_space_and_each_is_valid(

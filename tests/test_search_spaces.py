@@ -7,7 +7,8 @@ import optuna
 import pytest
 import torch
 
-from raygen.config import GanTrial, Study, load_space
+from raygen.config import GanTrial, Study
+from raygen.config_file import load_space
 from raygen.document import dump, load_document
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.space import sample

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from raygen.config import load_space
+from raygen.config_file import load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.errors import InputError
 from raygen.results import Model, best_model, best_trial, failed, fresh, load_results

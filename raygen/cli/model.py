@@ -24,7 +24,7 @@ def train_command(
 ) -> None:
     """Train one configuration without Ray, e.g.: raygen train --config best.yaml"""
     from raygen.compute import best_device
-    from raygen.config import load_train_job
+    from raygen.config_file import load_train_job
     from raygen.progress import milestone_line
     from raygen.study_folder import TrialFolder
     from raygen.train import single

@@ -101,7 +101,7 @@ def tune_command(interrupts: Interrupts, **options: Any) -> int:
 def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
     """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
     from raygen.cluster.files import check_cluster, describes_cluster
-    from raygen.config import load_space, load_train_job
+    from raygen.config_file import load_space, load_train_job
     from raygen.document import load_document
 
     mistakes: dict[str, str | None] = {}
@@ -180,7 +180,7 @@ def status_command(
 
 
 def _check(study: Path, as_json: bool) -> None:
-    from raygen.config import load_space
+    from raygen.config_file import load_space
     from raygen.journal import read_study
     from raygen.search.verify import verify
     from raygen.study_folder import StudyFolder

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from raygen import results
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.errors import InputError
 from raygen.journal import read_records
 from raygen.journal.records import Suggest

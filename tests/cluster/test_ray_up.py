@@ -18,7 +18,7 @@ import object_store
 from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
-from raygen.config import load_space
+from raygen.config_file import load_space
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 

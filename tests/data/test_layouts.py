@@ -20,7 +20,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from data.loading import load, refusal
-from raygen.config import load_space, load_train_job
+from raygen.config_file import load_space, load_train_job
 from raygen.data import DataSpec, ImageData
 from raygen.data.listing import PICTURES
 from raygen.errors import InputError

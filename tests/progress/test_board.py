@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.journal.records import End, Record, Report, Retry, Start, Suggest
 from raygen.notices import Alive, Machines, Notice
 from raygen.progress.board import Board

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.errors import InputError
 from raygen.journal.records import (
     Close,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from raygen.config import load_space
+from raygen.config_file import load_space
 from raygen.errors import InputError
 from raygen.journal.records import End, Report, Suggest, as_json
 from raygen.replay import (

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.journal.records import Record, Suggest, as_json, stamped
 from raygen.search.assignment import Assignment
 from raygen.search.controller import Controller

@@ -18,7 +18,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
 from raygen.config import SamplerSpec as SamplerSpec
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.errors import InputError
 from raygen.search.sampler import Sampler, from_unit, make_sampler
 from raygen.seeds import derive

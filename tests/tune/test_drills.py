@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from drills import SPACE, kill_often, outcome, read, start
-from raygen.config import load_space
+from raygen.config_file import load_space
 from raygen.search.verify import verify
 from tune.test_faults import free_cpus
 
@@ -165,7 +165,7 @@ COMMON = (
 import json, sys
 from pathlib import Path
 import ray
-from raygen.config import load_space
+from raygen.config_file import load_space
 from raygen.study_folder import StudyFolder
 from raygen.journal.records import Report, Start
 from raygen.cluster.connect import RAY_SETTINGS

@@ -12,7 +12,8 @@ import torch
 
 from raygen.apply.evaluate import evaluate
 from raygen.cluster.connect import kill
-from raygen.config import Study, load_space
+from raygen.config import Study
+from raygen.config_file import load_space
 from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
 from raygen.journal.local import Journal

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from raygen.cluster.connect import trials_that_fit
-from raygen.config import Resources, Study, load_space, load_train_job
+from raygen.config import Resources, Study
+from raygen.config_file import load_space, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError
 from raygen.journal.records import Record, Suggest

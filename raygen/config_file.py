@@ -1,0 +1,197 @@
+"""A search space or a training configuration, read from its file and checked as a whole."""
+
+import math
+import random
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from raygen.config import TRIALS, Job, Study, StudySpec, TrainJob
+from raygen.document import Document, Keys, load_document
+from raygen.metrics import METRICS, too_few
+from raygen.space import (
+    Draw,
+    Group,
+    assign,
+    parameters,
+    parse_space,
+    sample,
+    settings_of,
+)
+from raygen.validation import checked
+
+CHECKED_DRAWS = 50
+MOST_MILESTONES = 10_000
+
+
+def load_space(file: Path, overrides: Sequence[str] = ()) -> Study:
+    """Read and check a search space file.
+
+    Raises:
+        InputError: one line per mistake, each with file, line, column, value, rule and, for a
+            misspelt name, the nearest one.
+    """
+    document = load_document(file, overrides)
+    _refuse_empty_path(document)
+    raw = dict(document.data)
+    ours = ("space", "start")
+    settings = {key: value for key, value in raw.items() if key not in ours}
+    spec = checked(StudySpec, settings, document, extra_names=ours)
+    if "space" not in raw:
+        document.fail((), "needs a space: the settings to search")
+    space = parse_space(document, ("space",))
+    _check_study(spec, document)
+    if spec.sampler.name == "gp" and any(p.condition for p in parameters(space)):
+        document.fail(("sampler", "name"), "a Gaussian process cannot search a space with one_of")
+    starts = raw.get("start") or []
+    if not isinstance(starts, list):
+        document.fail(("start",), "must be a list of starting points")
+    # The space first: a starting point is only judged against a space that is sound itself.
+    _check_draws(spec, space, (), document)
+    start = tuple(assign(space, document, ("start", index)) for index in range(len(starts)))
+    if overrides and starts:
+        # What --set left of them: the study's own file must be read without the --set.
+        raw["start"] = [settings_of(space, point) for point in start]
+    _check_draws(spec, space, start, document)
+    return Study(spec, space, start, raw)
+
+
+def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
+    """Read and check a configuration for `raygen train`.
+
+    Raises:
+        InputError: as load_space.
+    """
+    document = load_document(file, overrides)
+    _refuse_empty_path(document)
+    raw = dict(document.data)
+    family, trial = raw.get("family"), raw.get("trial")
+    if isinstance(trial, dict) and isinstance(family, str) and family in TRIALS:
+        if trial.get("family", family) != family:
+            document.fail(("trial", "family"), f"is not the family of the job, {family}")
+        raw["trial"] = {"family": family, **trial}
+    job = checked(TrainJob, raw, document)
+    _check_metrics(job, document)
+    _check_milestones(job.evaluation.every_kimg, job.kimg, document)
+    return job
+
+
+def _refuse_empty_path(document: Document) -> None:
+    """An unset variable in `--set data.path=$PICTURES` must not fall back to other images."""
+    at = ("data", "path")
+    value = document.get(at)
+    empty = isinstance(value, str) and not value.strip()
+    if empty or document.mark(at).rstrip() == "--set data.path=":
+        document.fail(at, "must not be empty; give a path, or null for data.source")
+
+
+def _check_milestones(every: float | None, budget: float, document: Document) -> None:
+    """An evaluation costs seconds, and each is a row of every table."""
+    if every is not None and budget / every > MOST_MILESTONES:
+        document.fail(
+            ("evaluation", "every_kimg"),
+            f"makes {budget / every:,.0f} milestones of {budget:g} kimg, at most "
+            f"{MOST_MILESTONES:,} are evaluated",
+        )
+
+
+def _check_study(spec: StudySpec, document: Document) -> None:
+    _check_metrics(spec, document)
+    _check_milestones(spec.evaluation.every_kimg, spec.budget.kimg, document)
+    grace = spec.scheduler.grace_kimg
+    if grace is not None and grace > spec.budget.kimg:
+        document.fail(
+            ("scheduler", "grace_kimg"),
+            f"the first rung lies beyond the budget of {spec.budget.kimg:g} kimg",
+        )
+    if spec.scheduler.name == "median" and spec.trade_off:
+        document.fail(("scheduler", "name"), "a median of several objectives does not exist")
+    if spec.resources.gpus > 1 and spec.resources.gpus != int(spec.resources.gpus):
+        document.fail(("resources", "gpus"), "must be a whole number or a fraction of one GPU")
+
+
+def _check_metrics(job: Job, document: Document) -> None:
+    places: list[tuple[str, Keys]] = [(job.objective, ("objective",))]
+    places += [(m, ("evaluation", "metrics", i)) for i, m in enumerate(job.evaluation.metrics)]
+    if isinstance(job, StudySpec):
+        places += [(m, ("trade_off", i)) for i, m in enumerate(job.trade_off)]
+        final = [(m, ("finalists", "metrics", i)) for i, m in enumerate(job.finalists.metrics)]
+        places += final
+        for name in job.final_metrics:
+            problem = too_few(name, job.finalists.samples or 0)
+            if problem is not None:
+                document.fail(("finalists", "samples"), problem)
+        for index, name in enumerate(job.trade_off):
+            if name in job.objectives[: index + 1]:
+                document.fail(("trade_off", index), f"{name} is an objective already")
+    for name, at in places:
+        metric = METRICS[name]
+        if job.family not in metric.families:
+            choices = ", ".join(key for key, m in METRICS.items() if job.family in m.families)
+            document.fail(at, f"a {job.family} has no {name}; choose from {choices}")
+        key = "first_samples" if job.evaluation.first_samples else "samples"
+        problem = too_few(name, job.evaluation.fewest)
+        if problem is not None and name in job.metrics:
+            document.fail(("evaluation", key), problem)
+
+
+def _check_draws(
+    spec: StudySpec, space: Group, start: tuple[dict[str, Any], ...], document: Document
+) -> None:
+    """Build many samples as trials, so that no draw of the search can be an invalid one.
+
+    Every end of every range, every choice and every starting point is drawn, the rest at random.
+    """
+    fixed: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
+    for parameter in parameters(space):
+        fixed += [{parameter.name: end} for end in parameter.ends()]
+    for seed, values in enumerate([*fixed, *start]):
+        draw = sample(space, _Random(seed, values))
+        config = {"family": spec.family, **draw.config}
+        trial = checked(TRIALS[spec.family], config, document, partial(_place, draw))
+        parts = spec.resources.workers * trial.accumulate
+        if trial.batch_size % parts:
+            at = draw.where.get(("batch_size",), ("resources", "workers"))
+            micro = f" x accumulate {trial.accumulate}" if trial.accumulate > 1 else ""
+            document.fail(
+                at,
+                f"a batch of {trial.batch_size} does not divide by {spec.resources.workers} "
+                f"workers{micro}",
+            )
+
+
+def _place(draw: Draw, at: Keys) -> Keys:
+    """Where a setting of a draw stands in the file, or the nearest group around it."""
+    near = at
+    while near and near not in draw.where:
+        near = near[:-1]
+    return (*draw.where[near], *at[len(near) :]) if near else ("space", *at)
+
+
+class _Random:
+    """Draws at random, but some parameters as told: a Suggest for checks."""
+
+    def __init__(self, seed: int, fixed: dict[str, Any] | None = None) -> None:
+        self.random, self.fixed = random.Random(seed), fixed or {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        if name in self.fixed:
+            return self.fixed[name]
+        if log:
+            return min(high, math.exp(self.random.uniform(math.log(low), math.log(high))))
+        if step:
+            return low + step * self.random.randint(0, int((high - low) / step))
+        return self.random.uniform(low, high)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        if name in self.fixed:
+            return self.fixed[name]
+        return low + step * self.random.randint(0, (high - low) // step)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.fixed[name] if name in self.fixed else self.random.choice(list(choices))
