@@ -18,7 +18,8 @@ from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch
 from raygen.study_folder import StudyFolder
-from raygen.tune.run import drive, run_study
+from raygen.tune.run import run_study
+from raygen.tune.tuner import drive
 from search.studies import make_study, written
 from tune.test_faults import make, measured
 
