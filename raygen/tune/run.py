@@ -85,12 +85,12 @@ def run_study(
     storage: Storage | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
-    """Search, or go on with the search in the folder, and leave a study that opens without Ray.
+    """Search, or resume the search in the folder, and leave a study that opens without Ray.
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
     `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
-    journal is kept, too; `storage` is where all of the study is kept, and `folder` then a new one
-    that holds what this process needs of it; `interrupts` hears the signals that end it in order.
+    journal is kept as well; `storage` is where all of the study is kept, and `folder` then a new one
+    that holds what this process needs of it; `interrupts` handles the signals that stop it.
 
     Raises:
         InputError: the data, the weights or the resources are not there, or the study in the
@@ -173,13 +173,15 @@ class _Session:
         self.controller = Controller(study, journal, sampler, announce, self._delete)
 
     def open(self, info: dict[str, Any], taught: Sequence[Warm], data: ImageData) -> None:
-        """Write the first record, or go on after those of earlier sessions.
+        """Write the first record, or continue after those of earlier sessions.
 
         Raises:
             InputError: the study in the folder searched something else.
         """
         if not self.journal.locked:
-            warning = "its file system has no locks: make sure that no other raygen runs this study"
+            warning = (
+                "its file system has no file locks: make sure that no other raygen runs this study"
+            )
             self.notify(Phase(f"{self.folder.root}: {warning}"))
         records = read_records(self.folder.journal, strict=True)
         if records:
@@ -226,7 +228,7 @@ class _Session:
         return self.journal.append(Close(state=state, seconds=seconds, reason=reason))
 
     def _reopen(self, records: list[Record], info: dict[str, Any]) -> None:
-        """Replay the records, and write that the study goes on, and with what changes."""
+        """Replay the records, and write that the study is resumed, and with what changes."""
         old = next(r.study for r in reversed(records) if isinstance(r, Open | Reopen))
         free = ("budget", "resources", "recovery", "checkpoints", "finalists")
         changed = {key: [old.get(key), info[key]] for key in free if old.get(key) != info[key]}
@@ -315,7 +317,7 @@ class _Searcher(_Stateless, Searcher):
         self.live.discard(trial_id)
         place = self.places.pop(trial_id, None)
         if place is not None:  # it did not end by its own word: its process is gone
-            reason = "its process ended without a word" if error else "Tune ended it"
+            reason = "its process ended without an error message" if error else "Tune ended it"
             self.controller.lost(place.number, reason)
 
     def save(self, checkpoint_path: str) -> None:
@@ -374,7 +376,7 @@ class _Scheduler(_Stateless, FIFOScheduler):
 
 
 class _Watchdog(_Stateless, tune.Callback):
-    """Looks at the clock when nobody reports: budgets run out, trials hang, or cannot be placed."""
+    """Checks the clock when no trial reports: budgets run out, trials hang or cannot be placed."""
 
     def __init__(
         self,
@@ -401,10 +403,10 @@ class _Watchdog(_Stateless, tune.Callback):
                 del self.places[trial_id]
                 kill(place.node_id, place.pid)  # before it is tried again from what it saved
                 minutes = self.controller.spec.recovery.hang_minutes
-                self.controller.lost(place.number, f"it did not advance for {minutes:g} minutes")
+                self.controller.lost(place.number, f"it made no progress for {minutes:g} minutes")
 
     def _tell_of_waiting(self) -> None:
-        """Say now and then that trials wait for a place and none runs, for how long, for what."""
+        """Report now and then that trials wait while none runs, how long, and for what."""
         now = time.monotonic()
         if not self.places or any(place.pid for place in self.places.values()):
             self.idle_since = now
@@ -416,8 +418,8 @@ class _Watchdog(_Stateless, tune.Callback):
                 for key in ("CPU", "GPU")
                 if key in total
             )
-            text = f"waiting for {self.wanted}: {free_now or 'no node is there'}"
-            waited = f"({now - self.idle_since:.0f} s; Ctrl-C ends)"
+            text = f"waiting for {self.wanted}: {free_now or 'there is no node'}"
+            waited = f"({now - self.idle_since:.0f} s; Ctrl-C to stop)"
             self.controller.notify(Phase(f"{text} {waited}"))
 
 
@@ -512,7 +514,7 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
         while not ray.wait([made], timeout=1.0)[0]:  # a signal is heard between two looks
             if hours is not None and time.monotonic() - began > hours * 3600:
                 ray.cancel(made, force=True)
-                raise RaygenError(f"the budget of {hours:g} hours was spent on waiting for a GPU")
+                raise RaygenError(f"the budget of {hours:g} hours was spent waiting for a GPU")
     assets: dict[str, Any] = ray.get(made)  # pyright: ignore
     return {name: {k: _to_cpu(v) for k, v in asset.items()} for name, asset in assets.items()}
 
