@@ -223,7 +223,7 @@ def test_only_a_plain_file_is_ever_replaced(tmp_path: Path, kind: str) -> None:
             target = Path("/dev/full")
     before = os.lstat(target)
 
-    with pytest.raises(InputError, match="give the name of a file"):
+    with pytest.raises(InputError, match="give a file name"):
         write_text(target, "theirs")
     result = run("tune", "--space", "search_spaces/quickstart.yaml", "--report", target)
 
@@ -238,7 +238,7 @@ def test_a_page_that_could_not_be_written_is_refused_before_the_search(tmp_path:
     plain = tmp_path / "plain"
     plain.write_text("")
 
-    with pytest.raises(InputError, match="is no folder"):
+    with pytest.raises(InputError, match="is not a folder"):
         check_target(plain / "page.html", "--report")
     result = run("tune", "--space", "search_spaces/quickstart.yaml",
                  "--report", plain / "page.html")  # fmt: skip

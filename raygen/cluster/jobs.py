@@ -165,8 +165,8 @@ def follow(remote: Remote, job: str, show: Callable[[str], None]) -> int:
             if failures > 10:
                 again = attach(remote, None)
                 raise ClusterError(
-                    f"{remote.name}: connection lost; the search continues, follow it with: {again} "
-                    f"({_reason(str(error))})"
+                    f"{remote.name}: connection lost, the search continues; follow it with: {again}"
+                    f" ({_reason(str(error))})"
                 ) from error
             time.sleep(3)
             continue

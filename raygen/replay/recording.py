@@ -117,7 +117,9 @@ def record_study(folder: Path) -> Recording:
     records = read_records(study_results.folder.journal)
     params = {r.trial: r.params for r in records if isinstance(r, Suggest)}
     if not study_results.info.get("milestones"):
-        raise InputError(f"{study_results.folder.journal}:1: the study does not say its milestones")
+        raise InputError(
+            f"{study_results.folder.journal}:1: the study does not record its milestones"
+        )
     milestones = tuple(float(kimg) for kimg in study_results.info["milestones"])
     ended = study_results.trials[study_results.trials["state"].isin(["completed", "diverged"])]
     curves = [

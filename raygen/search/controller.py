@@ -48,6 +48,7 @@ from raygen.words import kimg_text
 LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
 # Trials in a row that failed by their own fault: then it is the program or the data, not bad luck.
 MOST_FAILURES = 5
+BUDGET_WORDS = {"hours": "hours", "gpu_hours": "GPU hours", "total_kimg": "total kimg"}
 
 
 class Log(Protocol):
@@ -169,7 +170,7 @@ class Controller:
         used = self.used() if limits else {}
         for key, limit in limits.items():
             if used[key] >= limit:
-                words = key.replace("_", " ")
+                words = BUDGET_WORDS[key].removesuffix("s" if limit == 1 else "")
                 self.close("finished", f"the budget of {limit:g} {words} is spent")
 
     def used(self) -> dict[str, float]:

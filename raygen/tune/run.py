@@ -89,7 +89,7 @@ def run_study(
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
     `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
-    journal is kept as well; `storage` is where all of the study is kept, and `folder` then a new one
+    journal is also kept; `storage` is where all of the study is kept, and `folder` then a new one
     that holds what this process needs of it; `interrupts` handles the signals that stop it.
 
     Raises:

@@ -208,7 +208,7 @@ def test_sources_that_were_trained_on_other_images_are_not_compared(
     message = refusal(gan, second, "--metrics", "fd_classifier", "--samples", COUNT)
 
     assert message.startswith(f"fd_classifier of {gan} (")
-    assert "do not compare: " in message
+    assert "are not comparable: " in message
     assert "data_hash" in message
     assert not (second / "evaluation.json").exists()
 

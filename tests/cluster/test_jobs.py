@@ -86,7 +86,7 @@ def test_the_shipped_file_is_not_sent_anywhere_before_it_is_filled_in() -> None:
     result = tune("--cluster", str(FOLDER / "local.yaml"), "--storage", "s3://bucket/runs")
 
     assert result.exit_code == 2
-    assert all("is still to be filled in" in line for line in result.stderr.splitlines())
+    assert all("must still be filled in" in line for line in result.stderr.splitlines())
 
 
 def test_two_jobs_of_equal_content_get_a_folder_each(monkeypatch: pytest.MonkeyPatch) -> None:

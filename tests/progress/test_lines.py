@@ -175,7 +175,7 @@ def test_going_on_knows_what_an_earlier_session_found(
 
     text = shown(study, [Earlier(earlier), report(2, 40.0)], capsys)
 
-    assert "going on: 1 of 10 trials have ended" in text
+    assert "resuming: 1 of 10 trials have ended" in text
     assert "best so far" not in text
     assert len(text.splitlines()) == 2
 
@@ -190,10 +190,10 @@ def test_the_race_of_the_finalists_decides_the_last_line(
 
     text = shown(study, [*records, race, CLOSE], capsys)
 
-    assert "finalists, again with other seeds: trials 0, 1" in text
+    assert "retraining the finalists with new seeds: trials 0, 1" in text
     assert "trial   2  completed, again trial 1" in text
     assert "trial 1 41.5 (best with 90%)" in text
-    assert text.splitlines()[-1].endswith("best fd_classifier 41.5 over its new seeds by trial 1")
+    assert text.splitlines()[-1].endswith("best fd_classifier 41.5 over new seeds by trial 1")
 
 
 @pytest.mark.parametrize(

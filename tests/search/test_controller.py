@@ -183,7 +183,7 @@ def test_a_missing_objective_is_the_trials_own_failure(study: Study) -> None:
 
     assert controller.reported(number, {**event(1, 80.0, 9), "metrics": {"elbo": 1.0}})
 
-    assert journal.lines[-1]["reason"] == "it reported no fd_classifier"
+    assert journal.lines[-1]["reason"] == "it reported no value of fd_classifier"
 
 
 def test_a_value_counts_beside_those_of_equal_samples_only(study: Study) -> None:
@@ -368,4 +368,4 @@ def test_a_search_whose_trials_all_failed_has_failed(study: Study) -> None:
     controller, _, number = start(study)
     controller.end(number, "failed", "KeyError: 'x'")
 
-    assert controller.outcome()[:2] == ("failed", "no trial was trained to its end")
+    assert controller.outcome()[:2] == ("failed", "no trial completed its training")

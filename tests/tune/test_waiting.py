@@ -132,7 +132,7 @@ def test_a_terminal_that_closes_saves_the_search_and_makes_its_page(tmp_path: Pa
 
     assert search.end() == 128 + signal.SIGHUP
     assert (tmp_path / "reports" / "space.html").is_file()
-    assert "go on with: raygen tune" in search.said
+    assert "resume with: raygen tune" in search.said
 
 
 def test_a_search_in_hostile_surroundings_ends_in_its_page(tmp_path: Path) -> None:
