@@ -436,7 +436,7 @@ def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: W
     records += run(8, 3.0, of=1, state="diverged")
     table = finalists(load_results(write(*records))).set_index("trial")
 
-    # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5 %.
+    # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5%.
     half = 2.776 * math.sqrt(2.5 / 3)
     assert table.loc[0, ["single", "seeds", "mean", "sd"]].tolist() == [1.0, 3, 10.0, 1.0]
     assert table.loc[0, "low"] == pytest.approx(10 - half, abs=1e-3)

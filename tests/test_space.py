@@ -252,7 +252,7 @@ def test_both_ends_of_a_range_are_admitted_and_nothing_beyond_them(tmp_path: Pat
 def test_a_log_range_is_drawn_evenly_in_the_logarithm(tmp_path: Path) -> None:
     below = [d.config["lr"] < 1e-3 for d in draws(space_of(tmp_path), 400)]
 
-    # Half of 400 within five standard deviations; evenly on the linear scale it were 9 %.
+    # Half of 400 within five standard deviations; evenly on the linear scale it would be 9%.
     assert abs(sum(below) - 200) < 50
 
 
