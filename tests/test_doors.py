@@ -144,7 +144,7 @@ def test_a_link_out_of_a_study_is_refused_and_its_target_neither_shown_nor_chang
 
     assert "hunter2" not in result.output
     assert secret.read_text() == "password: hunter2"
-    assert "is a link out of the study" in result.output
+    assert ", outside the study: remove it" in result.output
     if command != "ls":
         assert result.exit_code == 2
 

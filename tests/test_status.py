@@ -132,7 +132,7 @@ def test_sessions_and_retries_are_told(write: Write) -> None:
 
     assert (found["sessions"], found["seconds"]) == (2, 60)
     assert found["retries"] == {"used": 1, "in_a_row": 3}
-    assert "1, of one trial at most 3 in a row" in status_text(found)
+    assert "1, at most 3 in a row for one trial" in status_text(found)
     assert "session 2" in status_text(found)
 
 
@@ -338,7 +338,7 @@ def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Writ
         records += [*suggest(number, LOSS), report(number, 2, value), decide(number, 2, value, 9.0)]
     text = why_text(write(*records), 39)
 
-    assert "by then: trial 39 61, trial 38 62, " in text
+    assert "so far: trial 39 61, trial 38 62, " in text
     assert text.endswith("trial 10 90, and 10 more")
 
 
@@ -395,10 +395,10 @@ def test_a_finalist_and_its_replicates_tell_of_each_other(write: Write) -> None:
     text = why_text(folder, 0)
 
     assert "a finalist: place 1 of 2 in the search" in text
-    assert "trial 2 repeats it with seed 102" in text
-    assert "trial 2, which repeats it, ended: completed with 8" in text
+    assert "retrained as trial 2 with seed 102" in text
+    assert "its replicate, trial 2, ended: completed with 8" in text
     assert "mean 8, the best with probability 0.20, out of the race, the race is over" in text
-    assert "a finalist again: repeats trial 0, seed 102" in why_text(folder, 2)
+    assert "a replicate of finalist 0, seed 102" in why_text(folder, 2)
 
 
 def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
@@ -412,7 +412,7 @@ def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
     best = "suggested as the best of an earlier study: trial 5 of newer, seed 100"
     assert best in why_text(folder, 0)
     assert "known so far: 0 ended trials and 1 of earlier studies" in why_text(folder, 0)
-    assert "suggested at random, as tpe does until it knows 10 trials" in why_text(folder, 1)
+    assert "random suggestion (tpe starts after 10 trials)" in why_text(folder, 1)
     assert "suggested, seed 102" in why_text(folder, 2)
 
 

@@ -183,7 +183,7 @@ def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model
     text = leads.verdict_lead(study, broken)
 
     assert text.startswith(
-        "Do not use it: the best trial, 0, draws one image: its samples vary 1.0%"
+        "Do not use the best trial: trial 0 draws one image: its samples vary 1.0%"
     )
     assert "lower the range of" in text
     (check,) = (check for check in health(study) if check.name == "Collapse")
