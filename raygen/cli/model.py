@@ -279,13 +279,13 @@ def export_command(
     table: str,
     as_json: bool,
 ) -> None:
-    r"""Export the generator, or the tables of a study.
+    """Export the generator, or the tables of a study.
 
     The generator is written as ONNX or torch.export, checked, with a model card.
 
-    \b
     E.g.: raygen export runs/quickstart --out model.onnx
-          raygen export runs/quickstart -f csv --table history > history.csv
+
+    Or: raygen export runs/quickstart -f csv --table history > history.csv
     """
     ending = out.suffix.removeprefix(".") if out else ""
     form = form or (ending if ending in ("csv", "json", "parquet") else None)

@@ -80,7 +80,7 @@ def progress_sentence(study: Results) -> tuple[str, bool]:
     steps = since_first[since_first["best"] != since_first["best"].shift()]
     last, total = steps.iloc[-1], table["compute"].iloc[-1]
     share = last["compute"] / total if total else 1.0
-    before = counted(len(steps) - 1, "improvement")
+    before = counted(len(steps) - 1, "earlier improvement")
     text = (
         f"The best result came from trial {int(last['trial'])}, after {percent(share)} of the "
         f"training time and {before}. {unseen(study)}"

@@ -105,10 +105,9 @@ def slices_sentence(study: Results) -> tuple[str, bool]:
             where = f"The {len(best)} best trials all {first_choice}"
     else:
         numbers = best.dropna().astype(float)
-        span = ABSENT
-        if len(numbers):
-            span = f"{setting(numbers.min())} and {setting(numbers.max())}"
-        where = f"The {len(best)} best trials have {short} between {span}"
+        ends = [setting(numbers.min()), setting(numbers.max())] if len(numbers) else [ABSENT]
+        span = f"= {ends[0]}" if len(set(ends)) == 1 else f"between {ends[0]} and {ends[1]}"
+        where = f"The {len(best)} best trials have {short} {span}"
     shown = f"; the first {TOP} of {len(chosen)} settings shown" if len(chosen) > TOP else ""
     return f"{where}{shown}.", True
 
