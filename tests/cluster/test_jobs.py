@@ -72,7 +72,7 @@ def test_two_places_for_one_journal_are_refused() -> None:
     result = tune("--storage", "s3://bucket/runs", "--journal", "s3://bucket/journal")
 
     assert result.exit_code == 2
-    assert "keeps the journal already" in one_line(result)
+    assert "already keeps the journal" in one_line(result)
 
 
 def test_status_wants_a_study_or_a_cluster() -> None:
@@ -129,8 +129,8 @@ def test_a_signal_to_who_follows_a_search_leaves_it_alone(
 
     assert result.exit_code == code
     again = "raygen status gan --cluster c.yaml"
-    assert f"follow it with: {again} --follow\nend it with: {again} --stop" in result.stderr
-    assert "before the search began" not in result.stderr
+    assert f"follow it with: {again} --follow\nstop it with: {again} --stop" in result.stderr
+    assert "before the search started" not in result.stderr
 
 
 def test_what_a_node_is_asked_does_not_wait_for_ray_tune() -> None:

@@ -118,7 +118,7 @@ def test_a_journal_that_was_tampered_with_is_found_out(study: Study) -> None:
     )
     journal[at] = replace(decided, cutoff=(decided.cutoff or 0.0) + 1)
 
-    with pytest.raises(RaygenError, match=r"journal\.jsonl:\d+: this decision now comes out"):
+    with pytest.raises(RaygenError, match=r"journal\.jsonl:\d+: this decision is now Decide"):
         verify(study, journal)
 
 
@@ -219,7 +219,7 @@ def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
     ("setting", "reason"),
     [
         ("budget.total_kimg=10", "the budget of 10 total kimg is spent"),
-        ("budget.target=100", "trial 0 reached 80, the target is 100"),
+        ("budget.target=100", "trial 0 reached 80 (target 100)"),
         ("budget.hours=1e-9", "the budget of 1e-09 hours is spent"),
     ],
 )

@@ -118,7 +118,7 @@ def test_a_signal_while_ray_starts_ends_it_with_its_own_code(tmp_path: Path, nam
     search.process.send_signal(number)
 
     assert search.end(60) == 128 + number, search.said
-    assert f"{name}: ended before the search began" in search.said
+    assert f"{name}: stopped before the search started" in search.said
     deadline = time.monotonic() + 120
     while search.left():
         assert time.monotonic() < deadline, search.left()
