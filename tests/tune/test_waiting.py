@@ -99,7 +99,7 @@ def test_a_search_whose_trials_find_no_place_says_so_and_can_be_ended(
 ) -> None:
     limit = ("--time", "30s") if how == "--time" else ()
     search = Search(tmp_path, "--address", held, *limit, RAY_AUTH_MODE="disabled")
-    search.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C ends\)")
+    search.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C to stop\)")
 
     if how != "--time":
         search.process.send_signal(getattr(signal, how))
