@@ -335,7 +335,7 @@ def fidelity(recording: Recording) -> dict[str, float]:
 def show(family: str, metric: str, found: dict[str, Any]) -> None:
     """Print one family as a table."""
     parts = "".join(f"{f'{part:.0%}':>9}" for part in CHECKPOINTS)
-    heads = f"{'quartiles':>17}{'to target':>11}{'vs ray_optuna [95 %]':>25}{'diverged':>10}"
+    heads = f"{'quartiles':>17}{'to target':>11}{'vs ray_optuna [95%]':>25}{'diverged':>10}"
     print(
         f"\n{family}: {metric}, target {found['target']:.4g}, after x of {COMPUTE} full trainings"
     )
@@ -354,7 +354,7 @@ def show(family: str, metric: str, found: dict[str, Any]) -> None:
         mean, low, high = (100 * each["difference"][key] for key in ("mean", "low", "high"))
         print(
             f"{name:<24}{values}{spread:>17}{reach:>11}"
-            f"{f'{mean:+.2f} % [{low:+.2f}, {high:+.2f}]':>25}{each['diverged_share']:>10.1%}"
+            f"{f'{mean:+.2f}% [{low:+.2f}, {high:+.2f}]':>25}{each['diverged_share']:>10.1%}"
             f"{each['trials']:>8.0f}{each['completed']:>6.0f}"
         )
 

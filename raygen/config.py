@@ -167,7 +167,7 @@ class SchedulerSpec(Spec):
     """Who is stopped early: `asha` (Li et al. 2020), `median` (Golovin et al. 2017) or none.
 
     The first rung is at `grace_kimg`: by default the highest power of the reduction factor below
-    the budget that leaves it at 10 % or more of it. A trial is not cut while it is within `noise`
+    the budget that leaves it at 10% or more of it. A trial is not cut while it is within `noise`
     standard errors of the cut-off, where the metric knows its error.
     """
 

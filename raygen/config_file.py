@@ -69,7 +69,7 @@ def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
     family, trial = raw.get("family"), raw.get("trial")
     if isinstance(trial, dict) and isinstance(family, str) and family in TRIALS:
         if trial.get("family", family) != family:
-            document.fail(("trial", "family"), f"is not the family of the job, {family}")
+            document.fail(("trial", "family"), f"is not the family of the job ({family})")
         raw["trial"] = {"family": family, **trial}
     job = checked(TrainJob, raw, document)
     _check_metrics(job, document)
@@ -106,7 +106,7 @@ def _check_study(spec: StudySpec, document: Document) -> None:
             f"the first rung lies beyond the budget of {spec.budget.kimg:g} kimg",
         )
     if spec.scheduler.name == "median" and spec.trade_off:
-        document.fail(("scheduler", "name"), "a median of several objectives does not exist")
+        document.fail(("scheduler", "name"), "there is no median of several objectives")
     if spec.resources.gpus > 1 and spec.resources.gpus != int(spec.resources.gpus):
         document.fail(("resources", "gpus"), "must be a whole number or a fraction of one GPU")
 
@@ -124,7 +124,7 @@ def _check_metrics(job: Job, document: Document) -> None:
                 document.fail(("finalists", "samples"), problem)
         for index, name in enumerate(job.trade_off):
             if name in job.objectives[: index + 1]:
-                document.fail(("trade_off", index), f"{name} is an objective already")
+                document.fail(("trade_off", index), f"{name} is already an objective")
     for name, at in places:
         metric = METRICS[name]
         if job.family not in metric.families:

@@ -1,4 +1,4 @@
-"""What this machine has for raygen: each check is a fact, and says what to do where it is wrong."""
+"""What this machine offers raygen: each check is a fact, with advice where something is wrong."""
 
 import fcntl
 import os
@@ -37,7 +37,7 @@ class Check(NamedTuple):
 
 
 def local_checks(storage: str = "runs") -> list[Check]:
-    """Look at this machine; nothing is downloaded, and nothing stays changed.
+    """Check this machine; nothing is downloaded or changed.
 
     Raises:
         InputError: the storage is a URI that is none of s3:// and gs://.
@@ -125,7 +125,7 @@ def _devices() -> Iterator[Check]:
         took = f"CUDA {torch.version.cuda}, first sum in {time.monotonic() - started:.1f} s"
         yield Check("torch on the gpu", state, took)
     elif versions:
-        advice = "reinstall torch with CUDA, or see CUDA_VISIBLE_DEVICES"
+        advice = "reinstall torch with CUDA, or check CUDA_VISIBLE_DEVICES"
         yield Check("torch on the gpu", "fail", "torch sees no GPU", advice)
     yield Check("cpus", "ok", f"{len(os.sched_getaffinity(0))} of {os.cpu_count()}")
 
@@ -134,10 +134,14 @@ def _room(storage: str) -> Iterator[Check]:
     if is_uri(storage):
         yield _probed(Storage(storage))
     else:
-        advice = "see checkpoints.gigabytes, or --storage elsewhere"
+        advice = "set checkpoints.gigabytes, or choose another --storage"
         yield gigabytes("studies", Path(storage), ROOM, advice)
         locks = _locks(Path(storage))
-        advice = "" if locks else "run one search of a study at a time: nothing here stops a second"
+        advice = (
+            ""
+            if locks
+            else "never run two searches of one study at a time: file locks do not work here"
+        )
         yield Check("locks", "ok" if locks else "warn", "yes" if locks else "none", advice)
     yield gigabytes("cache", cache_folder(), ROOM / 2, "set RAYGEN_CACHE to a larger disk")
     yield gigabytes("/dev/shm", Path("/dev/shm"), SHARED, "docker run --shm-size=8g")
@@ -150,11 +154,9 @@ def _ray() -> Iterator[Check]:
     """What Ray needs of this machine before it starts."""
     folder = home()
     advice = (
-        "" if folder else "set HOME to a folder that you can write: settings and caches go there"
+        "" if folder else "set HOME to a folder that you can write to: settings and caches go there"
     )
-    yield Check(
-        "home", "ok" if folder else "warn", str(folder or "none that can be written"), advice
-    )
+    yield Check("home", "ok" if folder else "warn", str(folder or "none is writable"), advice)
     try:
         place = temporary_folder() or os.environ["RAY_TMPDIR"]
         yield Check("ray's files", "ok", place)
@@ -191,11 +193,11 @@ def _files() -> Iterator[Check]:
     archive = Path("data") / "cifar-10-python.tar.gz"
     pickled = Path("data") / "cifar-10-batches-py"
     path = next((path for path in (archive, pickled) if path.exists()), None)
-    advice = "" if path else "downloaded at first use; or put it there, or set data.path"
+    advice = "" if path else "downloaded at first use; or put it there yourself, or set data.path"
     yield Check("cifar10", "ok" if path else "warn", str(path or "not in data/"), advice)
     weights = cache_folder() / FILE
     if weights.exists():
         yield Check("inception weights", "ok", str(weights))
     else:
-        advice = f"downloaded at first use of fid; or put {FILE} there"
+        advice = f"downloaded at first use of fid; or put {FILE} there yourself"
         yield Check("inception weights", "warn", f"not in {weights.parent}", advice)

@@ -30,7 +30,7 @@ TRUE, FALSE = {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
 MOST_BYTES, MOST_VALUES, MOST_DEPTH = 1_000_000, 20_000, 50
 LONGEST = 120  # characters of a value, a name or an override that a message repeats
 # A text that cannot be written, as a file or as the name of a file.
-NO_TEXT = "no text: it has a null byte or half of a surrogate pair"
+NO_TEXT = "not text: it has a null byte or half of a surrogate pair"
 UNWRITABLE = re.compile(r"[\x00\ud800-\udfff]")
 
 
@@ -88,7 +88,7 @@ class Document:
         if not equals or not name.strip():
             raise InputError(f"{where}: must be a.b.c=value")
         if UNWRITABLE.search(name):
-            raise InputError(f"{where}: no setting has such a name")
+            raise InputError(f"{where}: no setting can have this name")
         names = name.strip().split(".")
         if len(names) > MOST_DEPTH:
             raise InputError(f"{where}: is nested more than {MOST_DEPTH} deep")
@@ -150,7 +150,7 @@ def read_bounded(file: Path, most: int) -> bytes:
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error
     if len(content) > most:
-        raise InputError(f"{file}: is larger than {most:,} bytes: not a file of settings")
+        raise InputError(f"{file}: is larger than {most:,} bytes: not a settings file")
     return content
 
 
@@ -276,10 +276,10 @@ class _Builder:
         self.values += 1
         if self.values > MOST_VALUES:
             raise InputError(
-                f"{where}: more than {MOST_VALUES:,} values, those of aliases included"
+                f"{where}: more than {MOST_VALUES:,} values, including those of aliases"
             )
         if len(at) > MOST_DEPTH:  # deeper than what was composed: an alias inside of its own value
-            raise InputError(f"{where}: not valid settings: a value holds itself")
+            raise InputError(f"{where}: not valid settings: a value contains itself")
         self.marks.setdefault(at, where)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*at, i)) for i, item in enumerate(node.value)]
@@ -307,7 +307,7 @@ class _Builder:
                 raise InputError(f"{here}: {shown(key)}: {NO_TEXT}")
             if key in mapping:
                 first = self.marks[*at, key]
-                raise InputError(f"{here}: {spoken((*at, key))}: stands twice, first at {first}")
+                raise InputError(f"{here}: {spoken((*at, key))}: appears twice, first at {first}")
             self.marks[*at, key] = here
             mapping[key] = self.build(value_node, (*at, key))
         return mapping

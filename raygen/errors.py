@@ -50,7 +50,7 @@ def first_line(error: BaseException) -> str:
 
 
 def our_bug(error: BaseException) -> str:
-    """What a user is shown of an exception that nobody foresaw, where work goes on without it."""
+    """What a user sees of an unexpected exception, where work continues without it."""
     return f"{type(error).__name__}: {str(error)[:300]} (please report this)"
 
 

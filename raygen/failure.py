@@ -8,9 +8,9 @@ DIVERSITY = 0.05
 
 
 def is_one_image(variation: float | None, family: str) -> bool:
-    """Whether samples have collapsed that vary by this share of what real ones do.
+    """Whether samples that vary by this share of real images have collapsed.
 
-    None or nan, where that is not known, says nothing.
+    None or nan means unknown.
     """
     if variation is None or math.isnan(variation):
         return False
@@ -24,17 +24,17 @@ def why_useless(
     guess: float | None = None,
     minimise: bool = True,
 ) -> str:
-    """Why a model drew nothing of use, whatever its objective says; "" if it did.
+    """Why a model's samples are unusable, whatever its objective says; "" if they are usable.
 
     `variation` is that of its samples as a share of that of real images; `value` its objective, and
-    `guess` that of a model that finds all pictures as likely. Unknown ones (None, nan) say nothing.
+    `guess` that of a model that finds all pictures equally likely. None and nan mean unknown.
     """
     if variation is not None and is_one_image(variation, family):
-        return f"draws one image: its samples vary {variation:.1%} as real ones do"
+        return f"draws one image: its samples vary {variation:.1%} as much as real ones"
     if (
         guess is not None
         and not math.isnan(value)
         and (value >= guess if minimise else value <= guess)
     ):
-        return f"is no better than knowing nothing ({guess:g})"
+        return f"is no better than a model that knows nothing ({guess:g})"
     return ""

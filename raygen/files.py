@@ -1,4 +1,4 @@
-"""The way in which every file is written: it appears whole or not at all, or says why it cannot."""
+"""How every file is written: it appears whole or not at all, with a reason if it cannot."""
 
 import json
 import math
@@ -100,7 +100,7 @@ def check_plain(path: Path, option: str = "") -> None:
         return
     kind = "a link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "a device"
     named = f"{option} {path}".strip()
-    raise InputError(f"{named}: is {kind}; give the name of a file")
+    raise InputError(f"{named}: is {kind}; give a file name")
 
 
 def check_target(path: Path, option: str, endings: tuple[str, ...] = ()) -> None:
@@ -115,7 +115,7 @@ def check_target(path: Path, option: str, endings: tuple[str, ...] = ()) -> None
     check_plain(path, option)
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
-        raise InputError(f"{option} {path}: {folder} is no folder")
+        raise InputError(f"{option} {path}: {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise InputError(f"{option} {path}: {folder} cannot be written")
 

@@ -1,8 +1,8 @@
 """SIGINT, SIGTERM and SIGHUP (a closed terminal) from a command's first second to its last.
 
-The first ends a search in order: its trials save, its page is made. Before there is a search to end
-it is an exception. The second ends at once; nothing that was reported is lost by that, for the
-journal is on the disk.
+The first stops a search gracefully: its trials save, its page is made. Before there is a search to
+stop, it is an exception. The second quits immediately; nothing that was reported is lost, since the
+journal is on disk.
 """
 
 import os
@@ -26,7 +26,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """Hears the signals of this process; a context, at whose end others hear them again."""
+    """Handles the signals of this process; leaving the context restores the old handlers."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -57,12 +57,12 @@ class Interrupts:
     def _hear(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
         if self.received is not None:
-            _say(f"{name} again: ended at once")
+            _say(f"{name} again: quitting now")
             os._exit(128 + number)
         self.received = number
         if self._end is None:
             raise Interrupted(number)
-        _say(f"{name}: saving and ending; once more ends at once")
+        _say(f"{name}: saving and stopping; again to quit now")
         self._end(name)
 
 

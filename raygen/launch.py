@@ -1,4 +1,4 @@
-"""`raygen tune`, step by step: the study, where it lies, the search, and its page."""
+"""`raygen tune`, step by step: the study, its place, the search, and the page."""
 
 import json
 import shlex
@@ -65,7 +65,7 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     from raygen.report.page import page_path
 
     if options.cluster is None and (options.detach or options.send_keys or options.plain_http):
-        raise click.UsageError("--detach, --send-keys and --plain-http go with --cluster")
+        raise click.UsageError("--detach, --send-keys and --plain-http need --cluster")
     study = load_space(options.space, options.overrides)
     use_token()
     if options.cluster is not None and not options.dry_run:
@@ -125,7 +125,7 @@ def _print_plan(options: Launch, study: "Study", place: Path | str) -> None:
 
 
 def resume_command(options: Launch, folder: "StudyFolder", storage: "Storage | None") -> str:
-    """What to type to resume the study."""
+    """The command that resumes the study."""
     # The space in a folder holds the overrides; of one on object storage the folder is temporary.
     words = ["raygen", "tune", "--space", str(options.space if storage else folder.space)]
     words += [f"--set={setting}" for setting in options.overrides] if storage else []
@@ -156,12 +156,12 @@ def _search(
             )  # fmt: skip
     except RaygenError:
         if folder.journal.exists():
-            say(f"what was reported is saved; go on with: {resume}", err=True)
+            say(f"everything reported so far is saved; resume with: {resume}", err=True)
         raise
 
 
 def make_page(study: Path, page: Path) -> int:
-    """Write the page of a study that is complete; a page that fails costs it nothing.
+    """Write the page of a complete study; a failure here does not affect the study.
 
     Returns 0, or the exit code of a page that could not be written.
     """
@@ -176,12 +176,12 @@ def make_page(study: Path, page: Path) -> int:
     else:
         return 0
     again = shlex.join(["raygen", "report", str(study)])
-    say(f"no page: {reason}\nthe study is complete; try again with: {again}", err=True)
+    say(f"no report: {reason}\nthe study is complete; try again with: {again}", err=True)
     return code
 
 
 def _conclude(outcome: "Outcome", folder: "StudyFolder", resume: str) -> None:
-    """Say on stderr what follows from how the search ended."""
+    """Print on stderr how the search ended and what to do next."""
     from raygen.results import grace_advice, load_results
 
     advice = grace_advice(load_results(folder.root))
@@ -190,4 +190,4 @@ def _conclude(outcome: "Outcome", folder: "StudyFolder", resume: str) -> None:
     if outcome.reason:
         say(f"{outcome.state}: {outcome.reason}", err=True)
     if outcome.state != "finished":
-        say(f"go on with: {resume}", err=True)
+        say(f"resume with: {resume}", err=True)

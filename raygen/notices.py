@@ -1,4 +1,4 @@
-"""What a search tells its terminal and nobody else: it is in no journal."""
+"""Notices of a search that are only for the terminal and not in the journal."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class Machines(NamedTuple):
 
 
 class Earlier(NamedTuple):
-    """What earlier sessions wrote, before this one goes on."""
+    """What earlier sessions wrote, before this one continues."""
 
     records: list[Record]
 

@@ -22,7 +22,7 @@ class Posterior(NamedTuple):
 
     mean: dict[int, float]
     sd: dict[int, float]  # scatter of its own values, nan for a single one
-    low: dict[int, float]  # 95 % interval of the mean
+    low: dict[int, float]  # 95% interval of the mean
     high: dict[int, float]
     best: dict[int, float]  # probability that its mean is the best of all; 0 without a value
 

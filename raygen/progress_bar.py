@@ -1,6 +1,6 @@
 """A bar with an estimate for work that takes longer than a moment, on a terminal only.
 
-Long work says how far it is (`ticking`); whether anybody shows it is decided by who listens.
+Long work reports its progress (`ticking`); listeners decide whether it is shown.
 """
 
 import sys

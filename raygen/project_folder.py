@@ -1,4 +1,4 @@
-"""A folder to begin in: the shipped search spaces, and a page that says what to type."""
+"""A project folder: the bundled search spaces, and a README with the first commands."""
 
 from pathlib import Path
 
@@ -13,9 +13,9 @@ raygen tune --space search_spaces/vae.yaml
 raygen ls
 ```
 
-Line 1 of each search space is the command that runs it; `--dry-run` shows what it would do. Your
-own pictures: `--set data.path=FOLDER` (class folders of 32x32 images, Parquet, or .npz). Studies
-land in `runs/`, pages in `reports/`.
+Line 1 of each search space is the command that runs it; `--dry-run` shows what it would do. For
+your own images: `--set data.path=FOLDER` (class folders of 32x32 images, Parquet, or .npz). Studies
+are written to `runs/`, reports to `reports/`.
 """
 IGNORED = "/runs/\n/reports/\n/data/\n"
 
@@ -28,7 +28,7 @@ def start(folder: Path) -> list[Path]:
         RaygenError: it cannot be written.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: exists already; choose an empty or a new folder")
+        raise InputError(f"{folder}: already exists; choose an empty or a new folder")
     texts = {
         f"search_spaces/{file.name}": file.read_text(encoding="utf-8")
         for file in sorted(shipped_spaces().glob("*.yaml"))

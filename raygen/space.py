@@ -208,7 +208,7 @@ def _parse_group(
         elif not kinds:
             children[key] = _parse_group(document, where, child, f"{branch}{key}.", condition)
         elif len(kinds) > 1:
-            document.fail(where, f"has both {kinds[0]} and {kinds[1]}: one of them")
+            document.fail(where, f"has both {kinds[0]} and {kinds[1]}; choose one")
         else:
             _check_options(document, where, kinds[0], value)
             children[key] = _PARSERS[kinds[0]](document, where, child, f"{branch}{key}", condition)
@@ -249,7 +249,7 @@ def _parse_range(
         if isinstance(step, bool) or not isinstance(step, number) or not 0 < step < math.inf:
             document.fail((*at, "step"), f"must be a positive {kind}")
         if log:
-            document.fail((*at, "step"), "a log range has no step")
+            document.fail((*at, "step"), "a log range cannot have a step")
         high = _last_step(low, high, step)
     return Parameter(name, dotted(setting), kind, at, condition, low, high, log, step)
 
@@ -278,7 +278,7 @@ def _parse_choice(
         if choice is not None and not isinstance(choice, bool | int | float | str):
             document.fail((*at, "choice", index), "a choice must be a plain value; use one_of")
         if choice in choices[:index]:
-            document.fail((*at, "choice", index), "stands here twice")
+            document.fail((*at, "choice", index), "appears twice here")
     setting_name = dotted(setting)
     return Parameter(name, setting_name, "choice", at, condition, choices=tuple(choices))
 
@@ -297,7 +297,7 @@ def _parse_branches(
         if inside is not None and not isinstance(inside, Mapping):
             document.fail(where, "a branch is a mapping of settings ({} for none)")
         if inside and "name" in inside:
-            document.fail((*where, "name"), "the branch itself is the name")
+            document.fail((*where, "name"), "the branch itself is already the name")
         groups[option] = _parse_group(
             document, where, setting, f"{name}.{option}.", {**condition, chosen: option}
         )
@@ -363,7 +363,7 @@ def _assign_group(group: Group, document: Document, at: Keys, point: dict[str, A
                 if parameter.admits(value):
                     point[parameter.name] = value
                 elif not document.overridden(parameter.where):
-                    document.fail(where, f"is outside of the space: {parameter.rule()}")
+                    document.fail(where, f"is outside the space: {parameter.rule()}")
             case Group() as inside:
                 _need_mapping(document, where, value)
                 _assign_group(inside, document, where, point)

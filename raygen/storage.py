@@ -1,4 +1,4 @@
-"""What a study keeps where every node can reach it: a folder, or objects under a URI.
+"""Where a study is kept so that every node can reach it: a folder, or objects under a URI.
 
 s3:// (S3, or MinIO through AWS_ENDPOINT_URL) and gs:// go through pyarrow, which Ray brings. An
 object appears whole or not at all, and nothing here changes a part of one.

@@ -1,4 +1,4 @@
-"""Every study below a folder, in one table: what it is, how it stands, what its best is."""
+"""Every study in a folder, in one table: what it is, its progress and its best."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -20,7 +20,9 @@ def studies(root: Path) -> list[dict[str, Any]]:
         InputError: the folder does not exist.
     """
     if not root.is_dir():
-        raise InputError(f"{root}: no such folder; studies are in runs/ unless --storage said else")
+        raise InputError(
+            f"{root}: no such folder; studies are in runs/ unless --storage says otherwise"
+        )
     rows = []
     for journal in sorted(root.rglob(StudyFolder(root).journal.name)):
         folder = journal.parent

@@ -23,14 +23,14 @@ def table_text(study: Results, name: str, form: str) -> str:
     """One of the tables as CSV, or as a JSON array of rows (null where nothing is known).
 
     Raises:
-        InputError: Parquet is no text.
+        InputError: Parquet is not text.
     """
     table: pd.DataFrame = TABLES[name](study)
     if form == "csv":
         return table.to_csv(index=False)
     if form == "json":
         return table.to_json(orient="records", indent=1) + "\n"
-    raise InputError("-f parquet: is no text; say where to with --out trials.parquet")
+    raise InputError("-f parquet: is not text; choose a file with --out trials.parquet")
 
 
 def write_table(study: Results, name: str, form: str, out: Path) -> None:

@@ -27,10 +27,10 @@ def inside(root: Path, name: str, source: str) -> Path:
     """
     parts = name.split("/")
     if not all(map(_plain_part, parts)):
-        raise InputError(f"{source}: '{visible(name)}' is no name of a file in it: refused")
+        raise InputError(f"{source}: '{visible(name)}' is not a valid file name in it: refused")
     path = root.joinpath(*parts)
     if not path.resolve().is_relative_to(root.resolve()):
-        raise InputError(f"{source}: '{visible(name)}' leads out of {root}: refused")
+        raise InputError(f"{source}: '{visible(name)}' points outside {root}: refused")
     return path
 
 
@@ -49,7 +49,7 @@ def check_name(name: str, option: str) -> str:
         )
     if not _plain_part(name) or name.startswith((".", "-")):
         raise InputError(
-            f"{given}: must not be empty, begin with . or -, or hold \\ or control signs"
+            f"{given}: must not be empty, begin with . or -, or contain \\ or control characters"
         )
     if len(name.encode()) > LONGEST:
         raise InputError(f"{given[:40]}…: has {len(name.encode())} bytes, at most {LONGEST} fit")
@@ -68,7 +68,7 @@ def check_links(root: Path) -> None:
     for entry in _entries(root):
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(bound):
             target = visible(os.readlink(entry.path))
-            raise InputError(f"{entry.path}: is a link out of the study, to {target}: remove it")
+            raise InputError(f"{entry.path}: is a link to {target}, outside the study: remove it")
 
 
 def visible(text: str) -> str:

@@ -61,7 +61,7 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
         hint = did_you_mean(str(at[-1]), names)
         rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
     elif mistake["type"] == "missing":
-        said, rule = "", "is needed and not there"
+        said, rule = "", "is required"
     elif isinstance(value, dict) and mistake["type"].endswith("_type"):
         hint = did_you_mean(str(next(iter(value), "")), ("float", "int", "choice", "one_of"))
         rule += f", or a parameter such as {{float: [low, high]}}{hint}"

@@ -1,4 +1,4 @@
-"""Durations as a user writes and reads them: 90s, 1h30m, 2d."""
+"""Numbers as a user writes and reads them: durations (90s, 1h30m, 2d) and kimg."""
 
 import math
 import re
@@ -9,8 +9,18 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 PART = r"(\d+(?:\.\d+)?)([smhd])"
 
 
+def counted(n: int, noun: str) -> str:
+    """1 trial, 3 trials."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
+def kimg_text(kimg: float) -> str:
+    """Return kimg as a person would say it: 24, 0.222, 2.67, 133.3, 1333."""
+    return f"{kimg:.3g}" if kimg < 100 else f"{kimg:.4g}" if kimg < 1000 else f"{kimg:.0f}"
+
+
 def seconds_in(text: str) -> float | None:
-    """Return the seconds in "90s", "45m", "1h30m", "1.5h" or "2d"; None if it is no duration."""
+    """Return the seconds in "90s", "45m", "1h30m", "1.5h" or "2d"; None if it is not a duration."""
     if not re.fullmatch(f"(?:{PART})+", text):
         return None
     seconds = sum(float(number) * UNITS[unit] for number, unit in re.findall(PART, text))
@@ -18,14 +28,14 @@ def seconds_in(text: str) -> float | None:
 
 
 def parse_duration(text: str) -> float:
-    """Return the seconds in what `--time` was given.
+    """Return the seconds in the value of `--time`.
 
     Raises:
-        InputError: it is no duration.
+        InputError: it is not a duration.
     """
     seconds = seconds_in(text)
     if seconds is None:
-        raise InputError(f"--time {text}: is not a time such as 90s, 45m, 1h30m, 8h or 2d")
+        raise InputError(f"--time {text}: is not a duration such as 90s, 45m, 1h30m, 8h or 2d")
     return seconds
 
 

@@ -167,7 +167,7 @@ def test_a_name_that_is_taken_is_refused_and_a_default_name_is_made_free(space: 
     (storage / "space").mkdir(parents=True)
 
     refused(
-        raygen("tune", "--space", space, "--storage", storage, "--name", "space"), "exists already"
+        raygen("tune", "--space", space, "--storage", storage, "--name", "space"), "already exists"
     )
     plan = raygen("tune", "--space", space, "--storage", storage, "--dry-run").stdout
     assert str(storage / "space-2") in plan
@@ -176,7 +176,7 @@ def test_a_name_that_is_taken_is_refused_and_a_default_name_is_made_free(space: 
 def test_resume_says_whether_an_existing_study_goes_on(space: Path) -> None:
     storage = space.parent / "runs"
     command = ("tune", "--space", space, "--storage", storage, "--dry-run", "--resume")
-    refused(raygen(*command, "must"), "no study to go on with")
+    refused(raygen(*command, "must"), "no study to resume")
     (storage / "space").mkdir(parents=True)
     (storage / "space" / "journal.jsonl").touch()
 
@@ -241,7 +241,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_train_prints_its_milestones_on_stderr_and_refuses_a_folder_in_use(trained: Path) -> None:
     again = raygen("train", "--config", trained / "config.yaml", "--out", trained / "out")
 
-    refused(again, "--resume goes on with it")
+    refused(again, "use --resume to continue it")
 
 
 def test_train_refuses_to_go_on_with_another_configuration(trained: Path) -> None:
@@ -333,7 +333,7 @@ def test_a_page_that_fails_costs_a_finished_search_nothing_but_itself(
 
     assert make_page(tmp_path / "gan", tmp_path / "x.html") == code
     printed = capsys.readouterr().err
-    assert "no page: " in printed
+    assert "no report: " in printed
     assert f"the study is complete; try again with: raygen report {tmp_path / 'gan'}" in printed
 
 

@@ -97,7 +97,7 @@ def test_the_memory_layout_changes_no_more_than_the_order_of_sums(name: str, spl
 
 @pytest.mark.parametrize("name", TRIALS)
 def test_bfloat16_changes_the_first_losses_by_its_rounding(name: str, split: Split) -> None:
-    """bfloat16 keeps 8 bits: 0.4 % a product, averaged over a batch and a layer's inputs."""
+    """bfloat16 keeps 8 bits: 0.4% a product, averaged over a batch and a layer's inputs."""
     plain = losses(name, split, Compute(precision="float32"), 1)
 
     rounded = losses(name, split, Compute(precision="bfloat16"), 1)

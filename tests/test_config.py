@@ -132,7 +132,7 @@ def test_a_mistake_gives_one_line_with_its_place_its_value_and_the_way_out(
     tmp_path: Path, old: str, new: str, path: str, said: str
 ) -> None:
     text = edited(GAN, old, new)
-    lines = [line for line in refusal(tmp_path, text) if "is needed and not there" not in line]
+    lines = [line for line in refusal(tmp_path, text) if "is required" not in line]
 
     assert len(lines) == 1
     where, name, rest = lines[0].split(": ", 2)
@@ -172,7 +172,7 @@ def test_every_mistake_in_one_configuration_is_reported_at_once(tmp_path: Path) 
 def test_a_setting_that_is_needed_and_missing_is_named(tmp_path: Path) -> None:
     text = "".join(x for x in GAN.splitlines(keepends=True) if not x.startswith("budget"))
 
-    assert refusal(tmp_path, text) == ["study.yaml:1:1: budget: is needed and not there"]
+    assert refusal(tmp_path, text) == ["study.yaml:1:1: budget: is required"]
 
 
 def test_a_study_without_a_space_is_refused(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from raygen.posterior import posterior, t_quantile
 
-# Any table of the two-sided 95 % point of Student's t.
+# Any table of the two-sided 95% point of Student's t.
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 10: 2.228, 30: 2.042, 120: 1.980}
 NOISE = 0.01  # of a probability estimated from 20,000 draws: three standard errors
 

@@ -436,7 +436,7 @@ def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: W
     records += run(8, 3.0, of=1, state="diverged")
     table = finalists(load_results(write(*records))).set_index("trial")
 
-    # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5 %.
+    # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5%.
     half = 2.776 * math.sqrt(2.5 / 3)
     assert table.loc[0, ["single", "seeds", "mean", "sd"]].tolist() == [1.0, 3, 10.0, 1.0]
     assert table.loc[0, "low"] == pytest.approx(10 - half, abs=1e-3)
@@ -813,9 +813,9 @@ def test_a_field_of_a_newer_raygen_is_left_alone(write: Write) -> None:
     [
         ("[" * 100_000, "is nested too deeply"),
         ('{"a":' * 100_000, "is nested too deeply"),
-        ('{"kind": "end", "kind": "end"}', "'kind' stands twice"),
-        ('{"kind": "end", "time": NaN}', "NaN is no number of JSON"),
-        ('{"kind": "end", "time": -Infinity}', "-Infinity is no number of JSON"),
+        ('{"kind": "end", "kind": "end"}', "'kind' appears twice"),
+        ('{"kind": "end", "time": NaN}', "NaN is not a JSON number"),
+        ('{"kind": "end", "time": -Infinity}', "-Infinity is not a JSON number"),
         ('{"kind": "end", "time": ' + "9" * 5000 + "}", "a number of more than 4,300 digits"),
         ('{"kind": "end", "reason": "\\ud800"}', "a text has half of a surrogate pair"),
         (
@@ -869,7 +869,7 @@ def test_a_pipe_as_a_journal_is_refused_at_once(tmp_path: Path) -> None:
 
 
 def test_a_study_that_does_not_say_how_it_trained_gives_no_configuration(study: Results) -> None:
-    with pytest.raises(InputError, match=r"journal\.jsonl:1: the study does not say its family"):
+    with pytest.raises(InputError, match=r"journal\.jsonl:1: the study does not record its family"):
         train_config(study, 0)
 
 

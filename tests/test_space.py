@@ -191,7 +191,7 @@ def test_branches_inside_of_a_branch_carry_both_conditions(tmp_path: Path) -> No
         ("lr: {float: [1, 2], step: -1}", "2:23: space.lr.step: -1", "positive"),
         ("n: {int: [1, 9], step: 0.5}", "2:20: space.n.step: 0.5", "positive int"),
         ("n: {int: [1, 9], step: true}", "2:20: space.n.step: True", "positive int"),
-        ("lr: {float: [1, 2], log: true, step: 0.1}", "2:34: space.lr.step", "has no step"),
+        ("lr: {float: [1, 2], log: true, step: 0.1}", "2:34: space.lr.step", "cannot have a step"),
         ("c: {choice: []}", "2:7: space.c.choice", "at least one"),
         ("c: {choice: word}", "2:7: space.c.choice: 'word'", "needs a list"),
         ("c: {choice: [a, b, a]}", "2:22: space.c.choice.2: 'a'", "twice"),
@@ -200,7 +200,7 @@ def test_branches_inside_of_a_branch_carry_both_conditions(tmp_path: Path) -> No
         ("c: {one_of: [a, b]}", "2:7: space.c.one_of", "needs a mapping"),
         ("c: {one_of: {}}", "2:7: space.c.one_of", "needs a mapping"),
         ("c: {one_of: {a: 3}}", "2:16: space.c.one_of.a: 3", "a branch is a mapping"),
-        ("c: {one_of: {a: {name: b}}}", "2:20: space.c.one_of.a.name: 'b'", "is the name"),
+        ("c: {one_of: {a: {name: b}}}", "2:20: space.c.one_of.a.name: 'b'", "is already the name"),
         ("c: {one_of: {a: {d: {int: [2, 1]}}}}", "2:24: space.c.one_of.a.d.int", "above high"),
     ],
 )
@@ -252,7 +252,7 @@ def test_both_ends_of_a_range_are_admitted_and_nothing_beyond_them(tmp_path: Pat
 def test_a_log_range_is_drawn_evenly_in_the_logarithm(tmp_path: Path) -> None:
     below = [d.config["lr"] < 1e-3 for d in draws(space_of(tmp_path), 400)]
 
-    # Half of 400 within five standard deviations; evenly on the linear scale it were 9 %.
+    # Half of 400 within five standard deviations; evenly on the linear scale it would be 9%.
     assert abs(sum(below) - 200) < 50
 
 
@@ -345,7 +345,7 @@ def test_a_starting_point_may_repeat_a_fixed_value(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("point", "path", "said"),
     [
-        ("{lr: 1.0}", "start.0.lr: 1.0", "outside of the space: float from 0.0001 to 0.01"),
+        ("{lr: 1.0}", "start.0.lr: 1.0", "outside the space: float from 0.0001 to 0.01"),
         ("{width: 48}", "start.0.width: 48", "int from 32 to 128 in steps of 32"),
         ("{batch: 32}", "start.0.batch: 32", "one of 64, 128"),
         ("{widht: 64}", "start.0.widht: 64", "not in the space; did you mean 'width'?"),

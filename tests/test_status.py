@@ -132,7 +132,7 @@ def test_sessions_and_retries_are_told(write: Write) -> None:
 
     assert (found["sessions"], found["seconds"]) == (2, 60)
     assert found["retries"] == {"used": 1, "in_a_row": 3}
-    assert "1, of one trial at most 3 in a row" in status_text(found)
+    assert "1, at most 3 in a row for one trial" in status_text(found)
     assert "session 2" in status_text(found)
 
 
@@ -144,7 +144,7 @@ def test_finalists_are_shown_with_the_replicated_mean_of_the_best(write: Write) 
 
     assert [each["trial"] for each in found["finalists"]] == [1, 0]
     assert found["best"]["mean"] == 7.25
-    assert "fd_classifier 7.25 by trial 1, mean of 2 other seeds (6 in the search)" in status_text(
+    assert "fd_classifier 7.25 by trial 1, mean over 2 new seeds (6 in the search)" in status_text(
         found
     )
 
@@ -287,16 +287,16 @@ def test_the_story_of_a_trial_is_told_in_order_with_its_numbers(write: Write) ->
 
     assert why_text(folder, 1).splitlines() == [
         "    1m00s  suggested by tpe, seed 101",
-        "           known by then: 0 ended trials",
+        "           known so far: 0 ended trials",
         "           width = 48",
         "    1m00s  starts on host (cpu)",
         "    1m15s  2 kimg: fd_classifier 12 ± 0.5, its best so far",
         "    1m15s  rung at 2 kimg: stopped with 12: place 2 of 2, cut-off 9, noise band 0.75",
-        "           in this rung by then: trial 0 9, trial 1 12",
+        "           at this rung so far: trial 0 9, trial 1 12",
         "    1m16s  ended: stopped: 12 at 2 kimg is above the cut-off 9",
     ]
     assert "suggested: starting point 1 of the search space" in why_text(folder, 0)
-    assert "place 1 of 1, too few to cut any" in why_text(folder, 0)
+    assert "place 1 of 1, too few to stop any" in why_text(folder, 0)
     assert "checkpoint kept: last and best" in why_text(folder, 0)
 
 
@@ -307,7 +307,7 @@ def test_what_the_sampler_knew_is_what_had_ended_and_not_what_came_later(write: 
     )  # fmt: skip
     text = why_text(folder, 3)
 
-    assert "known by then: 2 ended trials (1 completed, 1 stopped), the best trial 0 with 5" in text
+    assert "known so far: 2 ended trials (1 completed, 1 stopped), the best trial 0 with 5" in text
     assert "0.5" not in text
 
 
@@ -319,8 +319,8 @@ def test_a_decision_shows_the_rung_as_it_was_then(write: Write) -> None:
     )  # fmt: skip
 
     assert "place 1 of 2, cut-off 5" in why_text(folder, 1)
-    assert "in this rung by then: trial 1 5, trial 0 7\n" in why_text(folder, 1) + "\n"
-    assert "in this rung by then: trial 2 1, trial 1 5, trial 0 7" in why_text(folder, 2)
+    assert "at this rung so far: trial 1 5, trial 0 7\n" in why_text(folder, 1) + "\n"
+    assert "at this rung so far: trial 2 1, trial 1 5, trial 0 7" in why_text(folder, 2)
 
 
 def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Write) -> None:
@@ -330,7 +330,7 @@ def test_of_a_crowded_rung_the_best_are_named_and_the_others_counted(write: Writ
         records += [*suggest(number, LOSS), report(number, 2, value), decide(number, 2, value, 9.0)]
     text = why_text(write(*records), 39)
 
-    assert "by then: trial 39 61, trial 38 62, " in text
+    assert "so far: trial 39 61, trial 38 62, " in text
     assert text.endswith("trial 10 90, and 10 more")
 
 
@@ -360,8 +360,8 @@ def test_several_objectives_have_a_place_and_no_cut_off(write: Write) -> None:
     assert "2 kimg: fd_classifier 5, recall 0.25" in why_text(folder, 0)
     few = [*suggest(0, LOSS), report(0, 2, 5.0, recall=0.25), decide(0, 2, 5.0, None)]
     few = write(*few, objectives=both, folder="few")
-    assert "rung at 2 kimg: goes on with 5: too few to cut any" in why_text(few, 0)
-    assert "goes on with 5 / 0.25: place 1 of 4, of which 2 go on" in why_text(folder, 0)
+    assert "rung at 2 kimg: continues with 5: too few to stop any" in why_text(few, 0)
+    assert "continues with 5 / 0.25: place 1 of 4, 2 of which continue" in why_text(folder, 0)
 
 
 def test_a_lost_and_resumed_trial_tells_of_both(write: Write) -> None:
@@ -372,10 +372,10 @@ def test_a_lost_and_resumed_trial_tells_of_both(write: Write) -> None:
     )  # fmt: skip
     text = why_text(folder, 0)
 
-    assert "lost: the node died; attempt 2 is to go on from 6 kimg, 30 s later" in text
-    assert "attempt 2: goes on from 6 kimg on other (cpu)" in text
+    assert "lost: the node died; attempt 2 will resume from 6 kimg in 30 s" in text
+    assert "attempt 2: resumes from 6 kimg on other (cpu)" in text
     assert "   15m00s  the study was resumed" in text
-    assert "attempt 3: begins anew on host" in text
+    assert "attempt 3: restarts on host" in text
     assert "checkpoint deleted to save space: last (2.0 MB)" in text
 
 
@@ -387,10 +387,10 @@ def test_a_finalist_and_its_replicates_tell_of_each_other(write: Write) -> None:
     text = why_text(folder, 0)
 
     assert "a finalist: place 1 of 2 in the search" in text
-    assert "trial 2 repeats it with seed 102" in text
-    assert "trial 2, which repeats it, ended: completed with 8" in text
+    assert "retrained as trial 2 with seed 102" in text
+    assert "its replicate, trial 2, ended: completed with 8" in text
     assert "mean 8, the best with probability 0.20, out of the race, the race is over" in text
-    assert "a finalist again: repeats trial 0, seed 102" in why_text(folder, 2)
+    assert "a replicate of finalist 0, seed 102" in why_text(folder, 2)
 
 
 def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
@@ -403,8 +403,8 @@ def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
 
     best = "suggested as the best of an earlier study: trial 5 of newer, seed 100"
     assert best in why_text(folder, 0)
-    assert "known by then: 0 ended trials and 1 of earlier studies" in why_text(folder, 0)
-    assert "suggested at random, as tpe does until it knows 10 trials" in why_text(folder, 1)
+    assert "known so far: 0 ended trials and 1 of earlier studies" in why_text(folder, 0)
+    assert "random suggestion (tpe starts after 10 trials)" in why_text(folder, 1)
     assert "suggested, seed 102" in why_text(folder, 2)
 
 

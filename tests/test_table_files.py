@@ -54,7 +54,7 @@ def test_every_table_comes_in_every_form_with_the_same_cells(
 
 def test_parquet_on_stdout_and_what_is_no_study_are_refused(study: Path, tmp_path: Path) -> None:
     assert run(study, "-f", "parquet") == (
-        2, "", "error: -f parquet: is no text; say where to with --out trials.parquet\n",
+        2, "", "error: -f parquet: is not text; choose a file with --out trials.parquet\n",
     )  # fmt: skip
     code, text, error = run(tmp_path, "-f", "csv")
     assert (code, text) == (2, "")

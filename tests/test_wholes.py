@@ -111,7 +111,7 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     assert f"using trials/{model.run:04d}/best.pt" in said
     assert (project.folder / "few.png").is_file()
     checked = project.run("status", study, "--check").stdout
-    assert "come out as written" in checked
+    assert "are reproduced exactly" in checked
     if file.name in EVERY_COMMAND:
         use(project, study)
 

@@ -1,6 +1,6 @@
-"""Does a model show its training images? Several tests of copying, each with what it expects.
+"""Does a model copy its training images? Several tests, each with its expected value.
 
-No test of them proves absence: each says how often something was seen, in how many images.
+None of them proves absence: each says how often something was seen, in how many images.
 """
 
 from collections.abc import Callable
@@ -43,7 +43,7 @@ CHUNK = 250
 
 
 class Membership(NamedTuple):
-    """A score that may be higher for images that the model learnt from, and its name."""
+    """A score that may be higher for images the model was trained on, and its name."""
 
     by: str
     score: Callable[[Tensor, Tensor], Tensor]  # uint8 images and labels -> (n,), on the CPU
@@ -113,7 +113,7 @@ def measure_copying(
     if len(data.test.labels) < LEAST:
         raise InputError(
             f"{data.name}: {len(data.test.labels)} held-out images, but an audit needs {LEAST} "
-            "or more to know how near to the training images a new one lies"
+            "or more to know how near new images lie to the training images"
         )
     device = model.device
     counts = torch.bincount(data.train.labels, minlength=len(data.classes))
@@ -222,12 +222,12 @@ def membership(
     if "discriminator" not in content["learner"] and last.is_file():
         path, content = last, load_sampler(last, device)[1]
     if "discriminator" not in content["learner"]:
-        return None, {"why_not": "no checkpoint with the discriminator"}
+        return None, {"why_not": "no checkpoint contains the discriminator"}
     if (
         content["trial"] != source_model.content["trial"]
         or content["seed"] != source_model.content["seed"]
     ):
-        return None, {"why_not": f"{last.name} is of another training"}
+        return None, {"why_not": f"{last.name} is from another training run"}
     network = source_model.learner.discriminator
     network.load_state_dict(content["learner"]["discriminator"])
     network.eval()

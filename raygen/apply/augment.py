@@ -74,9 +74,9 @@ def measure_gain(
     settings: Settings,
     tell: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Train every classifier, and tell of each. Seeds also choose which real labels there are.
+    """Train every classifier, and report each. Seeds also choose which real labels are used.
 
-    Of a model without classes the images are labelled by the classifier of the real part
+    Images of a model without classes are labelled by the classifier of the real part
     ("pseudo"), so it has no GAN-test.
 
     Raises:
@@ -166,7 +166,7 @@ def _summary(
 
 
 def mean_interval(values: Sequence[float]) -> dict[str, Any]:
-    """Values, their mean, and its 95 % interval by Student's t; None with a single value."""
+    """Values, their mean, and its 95% t interval; None with a single value."""
     n = len(values)
     mean = sum(values) / n
     low = high = None
@@ -232,7 +232,7 @@ def _mixed(one: Split, other: Split) -> Split:
 
 def _check_classes(data: ImageData) -> None:
     if len(data.classes) < 2:
-        raise InputError(f"{data.name}: has one class only, so there is nothing to classify")
+        raise InputError(f"{data.name}: has only one class, so there is nothing to classify")
     counts = torch.bincount(data.train.labels, minlength=len(data.classes)).tolist()
     for name, count in zip(data.classes, counts, strict=True):
         if not count:

@@ -1,4 +1,4 @@
-"""A model card: what a model is, what it was measured to do, and what nobody knows of it."""
+"""A model card: what a model is, how it was measured, and what is unknown about it."""
 
 import json
 from pathlib import Path
@@ -18,14 +18,14 @@ def model_card(
 ) -> str:
     """Markdown, after Mitchell et al. 2019, "Model Cards for Model Reporting".
 
-    What the checkpoint says of itself is text in it: no markup, and nothing that cannot be seen.
+    Text from the checkpoint is escaped: no markup, and no invisible characters.
     """
     data = content["data"]
     classes = ", ".join(f"{number} {name}" for number, name in enumerate(data["classes"]))
     labels = f"- `labels`: int64 (n,): {classes}\n" if facts["conditional"] else ""
     card = f"""# {file.name}
 
-A {facts["architecture"]} ({facts["family"].upper()}) that draws 32x32 colour images, trained by
+A {facts["architecture"]} ({facts["family"].upper()}) that generates 32x32 colour images, trained by
 raygen on {data["name"]}.
 
 ## Use
@@ -33,8 +33,8 @@ raygen on {data["name"]}.
 - `latents`: float32 (n, {interface["latent_dim"]}), standard normal
 {labels}- `images`: {interface["pixels"]}, (n, 3, 32, 32), red, green, blue
 
-The file was checked against its checkpoint: the largest difference of a pixel is
-{interface["difference"]:.2g} of 1.
+The file was checked against its checkpoint: the largest pixel difference is
+{interface["difference"]:.2g} (range 0 to 1).
 
 ## Training
 
@@ -50,7 +50,7 @@ The file was checked against its checkpoint: the largest difference of a pixel i
 ## Measurements
 
 {_metrics(content)}
-One training seed. Values compare only with those of the same protocol.
+One training seed. Values are comparable only with those of the same protocol.
 
 ## Copies of training images
 
@@ -58,18 +58,18 @@ One training seed. Values compare only with those of the same protocol.
 
 ## Intended use and limits
 
-Made for experiments, games, textures and teaching at 32x32. Not for identifying anybody, for
-passing generated images off as photographs, or for decisions about people. It knows only what is
-in its training data, with that data's gaps and its licence; rare classes are drawn worst. A
-generated image can resemble a training image: what was tested of that stands above.
+Made for experiments, games, textures and teaching at 32x32. Not for identifying people, passing
+generated images off as photographs, or making decisions about people. It knows only its training
+data, with that data's gaps and licence; rare classes are drawn worst. A generated image can
+resemble a training image: see the tests above.
 """
     return visible(card).replace("<script", "&lt;script").replace("<img", "&lt;img")
 
 
 def audit_text(audit: dict[str, Any] | None) -> str:
-    """What an audit tested, in sentences, and what not."""
+    """What an audit tested and what it did not, in sentences."""
     if audit is None:
-        return "Not tested. `raygen audit` does."
+        return "Not tested. To test it, run `raygen audit`."
     lines = []
     for name, tests in audit["tests"].items():
         near, authentic = tests["near_duplicates"], tests["authentic"]

@@ -20,7 +20,7 @@ class Shift(NamedTuple):
 
 
 def near_duplicates(generated: Tensor, held_out: Tensor) -> dict[str, Any]:
-    """Share of distances (n,) below the 1 % quantile of those of held-out images (m,).
+    """Share of distances (n,) below the 1% quantile of those of held-out images (m,).
 
     p is that of a share as high by chance: it knows that the quantile, too, comes from a sample.
     """
@@ -61,7 +61,7 @@ def fewer(share: float, n: int, other: float, m: int) -> float:
 
 
 def wilson(count: int, n: int) -> tuple[float, float]:
-    """The 95 % interval of a share. Wilson 1927."""
+    """The 95% interval of a share. Wilson 1927."""
     share, square = count / n, Z95**2
     middle = (share + square / (2 * n)) / (1 + square / n)
     half = Z95 / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))

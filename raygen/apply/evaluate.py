@@ -99,7 +99,9 @@ def _as_at_the_end(
     tell: Callable[[str], None],
 ) -> Evaluated:
     if source.is_file() or not StudyFolder(source).journal.exists():
-        raise InputError(f"{source}: is no study, so say what to measure, e.g. --metrics fid,kid")
+        raise InputError(
+            f"{source}: is not a study, so choose what to measure, e.g. --metrics fid,kid"
+        )
     model = _open(source, data, device)
     _tell_of(model, tell)
     study = load_results(source)
@@ -118,7 +120,7 @@ def _as_at_the_end(
 
 
 def _compare(study: Results, values: Sequence[Value], tell: Callable[[str], None]) -> None:
-    """Say where a value does not compare with that of the search, and why: another encoder, say."""
+    """Report where a value is not comparable with that of the search, and why."""
     model = best_model(study)
     measured = {} if model is None else fresh(study, model) or {}
     for value in values:
@@ -129,7 +131,10 @@ def _compare(study: Results, values: Sequence[Value], tell: Callable[[str], None
         keys = sorted(key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key))
         if record is not None and keys:
             both = ", ".join(f"{key} {ours.get(key)} and {theirs.get(key)}" for key in keys)
-            tell(f"{value.metric}: does not compare with the search's, measured otherwise: {both}")
+            tell(
+                f"{value.metric}: not comparable with the search's value, measured differently: "
+                f"{both}"
+            )
 
 
 def _tell_of(source: _Source, tell: Callable[[str], None]) -> None:
@@ -173,7 +178,7 @@ def _open(source: Path, data: str | None, device: torch.device) -> _Source:
         return _open_model(source, data, device)
     store = open_images(source)
     if data is None:
-        raise InputError(f"{source}: images alone; add --data PATH to say which they imitate")
+        raise InputError(f"{source}: only images; add --data PATH for the real images they imitate")
     spec = DataSpec(source=data) if data in ("shapes", "cifar10") else DataSpec(path=data)
     return _Source(str(source), None, store, load_data(spec), None, {})
 
@@ -202,14 +207,14 @@ def _count(source: _Source, samples: int | None) -> int:
 def _check(source: _Source, names: Sequence[str], samples: int) -> None:
     if source.store is not None and samples > len(source.store):
         raise InputError(
-            f"{source.name}: has {len(source.store)} images, not the {samples} of --samples"
+            f"{source.name}: has {len(source.store)} images, fewer than --samples {samples}"
         )
     for name in names:
         if source.store is not None and METRICS[name].features is None:
-            raise InputError(f"--metrics {name}: is of a model, but {source.name} holds images")
+            raise InputError(f"--metrics {name}: needs a model, but {source.name} holds images")
         family = source.facts.get("family")
         if family is not None and family not in METRICS[name].families:
-            raise InputError(f"--metrics {name}: {source.name} is a {family}, which has none")
+            raise InputError(f"--metrics {name}: not available for {source.name}, a {family}")
         problem = too_few(name, samples)
         if problem is not None:
             raise InputError(f"--samples {samples}: {problem}")
@@ -240,7 +245,7 @@ def _refuse_mixture(one: Evaluated, other: Evaluated) -> None:
         differences = ", ".join(f"{key} {ours.get(key)} and {others.get(key)}" for key in keys)
         raise InputError(
             f"{value.metric} of {one.source} ({value.hash}) and of {other.source} ({theirs.hash}) "
-            f"do not compare: {differences}"
+            f"are not comparable: {differences}"
         )
 
 

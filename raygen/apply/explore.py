@@ -92,7 +92,7 @@ def read_square(path: Path) -> Tensor:
     """Any picture -> uint8 (1, 3, 32, 32): the square in its middle, made smaller or larger.
 
     Raises:
-        InputError: missing, or no picture.
+        InputError: missing, or not a picture.
     """
     check_file(path)
     try:

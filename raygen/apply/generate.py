@@ -135,10 +135,10 @@ def _chunks(learner: Learner, count: int, seed: int, label: int | None, ways: Wa
 def _check(output: Path, ways: Ways) -> None:
     if output.suffix not in (".png", ".npz", ".gif", ""):
         raise InputError(
-            f"{output}: must end in .png (a grid), .npz, .gif (a loop), or nothing (a folder)"
+            f"{output}: must end in .png (a grid), .npz, .gif (a loop), or no ending (a folder)"
         )
     if ways.shard is not None and output.suffix != ".npz":
-        raise InputError(f"--shard: {output} is no .npz")
+        raise InputError(f"--shard: {output} is not an .npz")
     if ways.like is not None and ways.interpolate:
         raise InputError("--like and --interpolate: choose one")
 

@@ -1,4 +1,4 @@
-"""What a command works on: a checkpoint, where its results go, and the images it learnt from."""
+"""What a command works on: a checkpoint, where its results go, and its training images."""
 
 import hashlib
 from pathlib import Path
@@ -59,7 +59,7 @@ def _find(source: Path) -> tuple[Path, Model | None]:
         model = best_model(study)
         if model is None:
             best_trial(study)  # says so if there is no value yet
-            raise InputError(f"{source}: no checkpoint of a trial with a value is left")
+            raise InputError(f"{source}: no trial with a value has a checkpoint left")
         return study.folder.trial(model.run).best, model
     if TrialFolder(source).best.exists():
         return TrialFolder(source).best, None
@@ -67,7 +67,7 @@ def _find(source: Path) -> tuple[Path, Model | None]:
 
 
 def words(source: Path) -> str | None:
-    """Which model of a study a command uses, and what it was measured to be; None for others.
+    """Which model of a study a command uses, and its measured value; None for other sources.
 
     Raises:
         InputError: the study is damaged.
@@ -78,10 +78,10 @@ def words(source: Path) -> str | None:
     model = best_model(study)
     if model is None:
         return None
-    text = f"using {model.words}: {study.metric} {model.value:.5g} when it was chosen"
+    text = f"using {model.words}: {study.metric} {model.value:.5g} when chosen"
     measured = (fresh(study, model) or {}).get(study.metric)
     if measured is not None and measured["value"] is not None:
-        text += f", {measured['value']:.5g} measured afresh"
+        text += f", {measured['value']:.5g} on new samples"
     reason = failed(study).get(model.run)
     return f"{text}; do not use it: it {reason}" if reason else text
 
@@ -97,8 +97,8 @@ def open_source(source: Path, device: torch.device) -> Source:
     learner, content = load_sampler(checkpoint, device)
     if model is not None and content["seed"] != model.seed:
         raise InputError(
-            f"{checkpoint}: is of another training: its seed is {content['seed']}, that of the "
-            f"model to use {model.seed}"
+            f"{checkpoint}: is from another training run: its seed is {content['seed']}, but that "
+            f"of the model to use is {model.seed}"
         )
     folder = checkpoint.parent if source.is_file() else source
     return Source(learner, content, checkpoint, UseFolder(folder))
@@ -156,5 +156,5 @@ def _data_spec(checkpoint: Path, wanted: dict[str, Any], given: str | None) -> D
         return DataSpec(source="shapes")
     raise InputError(
         f"{checkpoint}: does not say where its {wanted['train']} training images "
-        f"({wanted['name']}) lie; add --data PATH"
+        f"({wanted['name']}) are; add --data PATH"
     )

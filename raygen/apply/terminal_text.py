@@ -1,18 +1,20 @@
-"""What the terminal shows of a result: a few lines that say what they mean."""
+"""Results as text for the terminal: a few lines that explain themselves."""
 
 from typing import Any
+
+from raygen.words import counted
 
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
 
 
 def augment_table(outcome: dict[str, Any]) -> str:
-    """Accuracy on real test images by what the classifier learnt from."""
+    """Accuracy on real test images by what the classifier was trained on."""
     settings, kind = outcome["settings"], outcome["labels"]
     rows = {(arm["fraction"], arm["arm"]): arm for arm in outcome["arms"]}
     fractions = sorted({fraction for fraction, _ in rows})
     lines = [
-        f"test accuracy, mean of {settings['seeds']} seeds [95 %], {settings['steps']} steps each, "
-        f"{settings['samples']} generated images; labels: {kind}",
+        f"test accuracy, mean over {counted(settings['seeds'], 'seed')} [95%], "
+        f"{settings['steps']} steps each, {settings['samples']} generated images; labels: {kind}",
         f"{'real labels':<13}" + "".join(f"{name:<24}" for name in ARMS.values()) + "gain",
     ]
     for fraction in fractions:
@@ -26,14 +28,14 @@ def augment_table(outcome: dict[str, Any]) -> str:
     )
     worst = sorted(outcome["classes"], key=_loss)[-3:][::-1]
     said = ", ".join(f"{row['class']} {_loss(row):+.1%}" for row in worst)
-    lines.append(f"lost most by learning from generated images alone: {said}")
+    lines.append(f"largest losses with generated images alone: {said}")
     return "\n".join(lines)
 
 
 def audit_table(outcome: dict[str, Any]) -> str:
     """Each test with what it expects of a model that copies nothing."""
     settings = outcome["settings"]
-    mirrored = ", mirror images count, too" if settings["flip"] else ""
+    mirrored = ", mirror images included" if settings["flip"] else ""
     lines = [
         f"{settings['samples']} generated and {settings['held_out']} held-out images against "
         f"{outcome['data']['train']} training images{mirrored}",
@@ -65,8 +67,8 @@ def audit_table(outcome: dict[str, Any]) -> str:
     else:
         lines.append(f"membership: not tested, {outcome['membership_of']['why_not']}")
     lines.append(
-        "Blurred or simple images lie near to everything: read near duplicates, authenticity and "
-        "C_T beside 'nearer to training than held-out'. Not tested: parts of images, other samples."
+        "Blurred or simple images are near everything: read near duplicates, authenticity and C_T "
+        "beside 'nearer to training than held-out'. Not tested: parts of images, other samples."
     )
     return "\n".join(lines)
 
@@ -79,7 +81,7 @@ def _interval(estimate: dict[str, Any], sign: bool = False) -> str:
 
 
 def _tested(estimate: dict[str, Any]) -> str:
-    """A share, its interval, and how likely one as telling is by chance."""
+    """A share, its interval, and its p value."""
     share = estimate["rate"] if "rate" in estimate else estimate["share"]
     return f"{share:.1%} [{estimate['low']:.1%}, {estimate['high']:.1%}] p {estimate['p']:.2g}"
 

@@ -36,8 +36,8 @@ COMMANDS = (
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
-@click.option("-q", "--quiet", is_flag=True, help="No progress.")
-@click.option("-v", "--verbose", is_flag=True, help="More progress.")
+@click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
+@click.option("-v", "--verbose", is_flag=True, help="Print more progress.")
 @click.option("--debug", is_flag=True, help="Print a traceback with every error.")
 @click.pass_context
 def main(ctx: click.Context, quiet: bool, verbose: bool, debug: bool) -> None:

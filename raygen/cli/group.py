@@ -1,4 +1,4 @@
-"""What all commands share: one-line errors with exit codes, and options for how loud they are."""
+"""What all commands share: one-line errors with exit codes, and verbosity options."""
 
 import errno
 import functools
@@ -17,7 +17,7 @@ NO_SUCH_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
 class StudyPath(click.Path):
-    """A path, or the URI of a study on object storage, which is fetched."""
+    """A path, or the URI of a study on object storage, which is downloaded."""
 
     def __init__(self, weights: bool = False, exists: bool = False) -> None:
         super().__init__(exists=exists, path_type=Path)
@@ -37,15 +37,15 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params += [
-            click.Option(["-q", "--quiet"], is_flag=True, help="No progress."),
-            click.Option(["-v", "--verbose"], is_flag=True, help="More progress."),
+            click.Option(["-q", "--quiet"], is_flag=True, help="Print no progress."),
+            click.Option(["-v", "--verbose"], is_flag=True, help="Print more progress."),
             click.Option(["--debug"], is_flag=True, help="Print a traceback with every error."),
         ]
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run it, its long work heard."""
+        """Run it with a progress bar for long work."""
         chosen = Loudness(*(ctx.params.pop(name) for name in Loudness._fields))
-        # Between the name of the program and that of the command counts, too.
+        # Options between the program and the command count as well.
         before = ctx.meta.get(LOUDNESS, Loudness())
         both = zip(chosen, before, strict=True)
         ctx.meta[LOUDNESS] = said = Loudness(*(given or other for given, other in both))
@@ -68,12 +68,14 @@ class CommandGroup(click.Group):
     """Prints a RaygenError as one line and exits with its code; suggests misspelt commands."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse what no file can be called and no file can hold, wherever it stands."""
+        """Reject arguments that no file could have as its name."""
         for word in args:
             if "\0" in word:
-                raise click.UsageError(f"{word[:LONGEST]!r}: an argument has no null byte", ctx)
+                raise click.UsageError(
+                    f"{word[:LONGEST]!r}: an argument cannot contain a null byte", ctx
+                )
             if any("\ud800" <= sign <= "\udfff" for sign in word):
-                raise click.UsageError(f"{word[:LONGEST]!r}: an argument is UTF-8 text", ctx)
+                raise click.UsageError(f"{word[:LONGEST]!r}: an argument must be UTF-8 text", ctx)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -107,5 +109,5 @@ class CommandGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands:
             hint = did_you_mean(args[0], self.commands)
-            raise click.UsageError(f"no command {args[0]!r}{hint}", ctx)
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -1,4 +1,4 @@
-"""What raygen needs around it: a checked machine, a folder to begin in, a shell that completes."""
+"""What surrounds a search: doctor, init and shell completion."""
 
 import sys
 from pathlib import Path
@@ -13,9 +13,11 @@ from raygen.terminal import say, tell
 
 
 @command("doctor")
-@click.option("--cluster", metavar="FILE", help="Look at every node of that cluster.")
-@click.option("--address", help="Look at every node of that Ray cluster.")
-@click.option("--storage", metavar="DIR_OR_URI", help="Also read and write there from every node.")
+@click.option("--cluster", metavar="FILE", help="Check every node of this cluster.")
+@click.option("--address", help="Check every node of the Ray cluster at this address.")
+@click.option(
+    "--storage", metavar="DIR_OR_URI", help="Also check that every node can read and write there."
+)
 @PLAIN_HTTP
 @SEND_KEYS
 @JSON
@@ -27,7 +29,10 @@ def doctor_command(
     send_keys: bool,
     as_json: bool,
 ) -> None:
-    """Check this machine, or every node of a cluster, e.g.: raygen doctor"""
+    """Check this machine, or every node of a cluster.
+
+    E.g.: raygen doctor
+    """
     from raygen.doctor import check_table, local_checks
 
     use_token()
@@ -53,7 +58,10 @@ def doctor_command(
 @click.argument("folder", type=click.Path(path_type=Path))
 @JSON
 def init_command(folder: Path, as_json: bool) -> None:
-    """Begin a project: the shipped search spaces in a new folder, e.g.: raygen init my-project"""
+    """Create a project folder with the bundled search spaces.
+
+    E.g.: raygen init my-project
+    """
     from raygen.project_folder import start
 
     files = [str(file) for file in start(folder)]
@@ -67,7 +75,7 @@ def init_command(folder: Path, as_json: bool) -> None:
 @command("completion")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion_command(shell: str) -> None:
-    """Print what completes commands and options in a shell.
+    """Print a script for shell completion.
 
     E.g., in ~/.bashrc: eval "$(raygen completion bash)"
     """

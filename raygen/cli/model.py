@@ -14,20 +14,30 @@ from raygen.untrusted import visible
 
 
 @command("train")
-@click.option("--config", required=True, type=click.Path(path_type=Path), help="What to train.")
-@click.option("--out", type=click.Path(path_type=Path), help="Default: runs/train-<file name>.")
-@click.option("--resume", is_flag=True, help="Go on from the last checkpoint in the folder.")
+@click.option(
+    "--config", required=True, type=click.Path(path_type=Path), help="Configuration file (YAML)."
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder for the result; default: runs/train-<file name>.",
+)
+@click.option("--resume", is_flag=True, help="Resume from the last checkpoint in the folder.")
 @SETTING
 @JSON
 def train_command(
     config: Path, out: Path | None, resume: bool, settings: tuple[str, ...], as_json: bool
 ) -> None:
-    """Train one configuration without Ray, e.g.: raygen train --config best.yaml"""
+    """Train one configuration without Ray.
+
+    E.g.: raygen train --config best.yaml
+    """
     from raygen.compute import best_device
     from raygen.config_file import load_train_job
     from raygen.progress import milestone_line
     from raygen.study_folder import TrialFolder
     from raygen.train import single
+    from raygen.words import kimg_text
 
     job = load_train_job(config, settings)
     folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
@@ -40,7 +50,7 @@ def train_command(
         speed, seconds = progress.images_per_second, progress.seconds
         tell(milestone_line(progress.kimg, metrics, speed, seconds))
         if progress.diverged is not None:
-            raise RaygenError(f"diverged at {progress.kimg:g} kimg: {progress.diverged}")
+            raise RaygenError(f"diverged at {kimg_text(progress.kimg)} kimg: {progress.diverged}")
         scores = metrics
     best = str(folder.best)
     answer(as_json, best, checkpoint=best, **scores)
@@ -49,31 +59,51 @@ def train_command(
 @command("generate")
 @click.argument("source", type=EXISTING)
 @TRIAL
-@click.option("--out", default="samples.png", type=click.Path(path_type=Path), show_default=True)
-@click.option("--count", type=click.IntRange(1), help="Default: 64; 1 with --tile, 4 for a .gif.")
-@click.option("--seed", default=0, type=click.IntRange(0), show_default=True)
-@click.option("--class", "label", help="Of a conditional model: images of this class only.")
+@click.option(
+    "--out",
+    default="samples.png",
+    type=click.Path(path_type=Path),
+    show_default=True,
+    help="A .png grid, .npz, .gif loop, or a folder.",
+)
+@click.option(
+    "--count",
+    type=click.IntRange(1),
+    help="Number of images; default: 64, 1 with --tile, 4 for a .gif.",
+)
+@click.option("--seed", default=0, type=click.IntRange(0), show_default=True, help="Sampling seed.")
+@click.option("--class", "label", help="Only images of this class (conditional models).")
 @click.option(
     "--truncation",
     type=click.FloatRange(0, min_open=True),
-    help="Latents within +- this (GAN), or times this (VAE): below 1 truer, less varied.",
+    help="Truncate latents at +- this (GAN) or scale them by it (VAE): lower is less varied.",
 )
-@click.option("--interpolate", type=click.IntRange(2), help="Frames from one latent to the next.")
-@click.option("--like", type=click.Path(path_type=Path), help="A picture to draw more like.")
+@click.option(
+    "--interpolate", type=click.IntRange(2), help="Number of frames from one latent to the next."
+)
+@click.option(
+    "--like", type=click.Path(path_type=Path), help="Draw images similar to this picture."
+)
 @click.option(
     "--spread",
     default=0.5,
     type=click.FloatRange(0, 1),
     show_default=True,
-    help="Around --like: 0 the same, 1 anything.",
+    help="Distance from --like: 0 is the same image, 1 is unrestricted.",
 )
 @click.option(
     "--tile",
     type=click.IntRange(2, 64),
-    help="A texture: a mosaic of one picture, mirrored so that its borders meet.",
+    help="Draw a texture: tile each picture this many times, mirrored so that borders match.",
 )
-@click.option("--shard", type=click.IntRange(1), help="Images in one .npz of several.")
-@click.option("--data", metavar="PATH", help="The real images, to check --class; if not known.")
+@click.option(
+    "--shard", type=click.IntRange(1), help="Split an .npz into files of this many images."
+)
+@click.option(
+    "--data",
+    metavar="PATH",
+    help="Training images, to check --class, if the checkpoint does not name them.",
+)
 @JSON
 def generate_command(
     source: Path,
@@ -91,7 +121,7 @@ def generate_command(
     data: str | None,
     as_json: bool,
 ) -> None:
-    """Draw images from noise: a grid (.png), an .npz, a folder, or a loop (.gif).
+    """Generate images: a grid (.png), an .npz, a folder or a .gif.
 
     E.g.: raygen generate runs/quickstart --count 100 --out images/
     """
@@ -109,15 +139,19 @@ def generate_command(
 @command("evaluate")
 @click.argument("sources", nargs=-1, required=True, type=StudyPath(weights=True))
 @click.option(
-    "--metrics", metavar="A,B", help="E.g. fid,fid_test,kid; default: as at the end of the search."
+    "--metrics", metavar="A,B", help="E.g. fid,fid_test,kid; default: those of the study."
 )
 @click.option(
-    "--samples", type=click.IntRange(1), help="Default: 10000, all stored images, or the search's."
+    "--samples", type=click.IntRange(1), help="Default: the study's, all stored images, or 10000."
 )
 @click.option(
-    "--seed", "seeds", multiple=True, type=click.IntRange(0), help="Of the samples; repeatable."
+    "--seed",
+    "seeds",
+    multiple=True,
+    type=click.IntRange(0),
+    help="Sampling seed (repeat for several).",
 )
-@click.option("--data", metavar="PATH", help="The real images; default: those of the study.")
+@click.option("--data", metavar="PATH", help="Real images to compare with; default: the study's.")
 @JSON
 def evaluate_command(
     sources: tuple[Path, ...],
@@ -129,7 +163,7 @@ def evaluate_command(
 ) -> None:
     """Measure studies, checkpoints, folders of images or .npz files.
 
-    Of a study the model to use, without --metrics as at the end of its search.
+    For a study, this measures the model to use; without --metrics, as at the end of its search.
 
     E.g.: raygen evaluate runs/quickstart --metrics fd_classifier_test,recall_classifier
     """
@@ -148,9 +182,17 @@ def evaluate_command(
 @command("augment")
 @click.argument("source", type=EXISTING)
 @TRIAL
-@click.option("--samples", type=click.IntRange(10), help="Default: as many as training images.")
-@click.option("--steps", type=click.IntRange(1), help="Of each classifier; default: 5 epochs.")
-@click.option("--seeds", default=3, type=click.IntRange(1), show_default=True)
+@click.option(
+    "--samples",
+    type=click.IntRange(10),
+    help="Generated images; default: as many as training images.",
+)
+@click.option(
+    "--steps", type=click.IntRange(1), help="Training steps of each classifier; default: 5 epochs."
+)
+@click.option(
+    "--seeds", default=3, type=click.IntRange(1), show_default=True, help="Number of seeds."
+)
 @DATA
 @JSON
 def augment_command(
@@ -162,7 +204,9 @@ def augment_command(
     data: str | None,
     as_json: bool,
 ) -> None:
-    """Measure whether generated data helps a classifier, with 1, 10 and 100 % of the labels.
+    """Test whether generated images help train a classifier.
+
+    Classifiers are trained with 1%, 10% and 100% of the real labels.
 
     E.g.: raygen augment runs/quickstart --seeds 3
     """
@@ -179,7 +223,13 @@ def augment_command(
 @command("audit")
 @click.argument("source", type=EXISTING)
 @TRIAL
-@click.option("--samples", default=2000, type=click.IntRange(100), show_default=True)
+@click.option(
+    "--samples",
+    default=2000,
+    type=click.IntRange(100),
+    show_default=True,
+    help="Number of generated images.",
+)
 @DATA
 @JSON
 def audit_command(
@@ -206,18 +256,18 @@ def audit_command(
     "--format",
     "form",
     type=click.Choice(["onnx", "pt2", "csv", "json", "parquet"]),
-    help="Default: what --out ends in, else onnx.",
+    help="Default: from the ending of --out, else onnx.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Default: model.onnx; stdout (tables)."
+    "--out", type=click.Path(path_type=Path), help="Default: model.onnx, or stdout for tables."
 )
-@click.option("--uint8", is_flag=True, help="Images as 0 to 255 instead of 0.0 to 1.0.")
+@click.option("--uint8", is_flag=True, help="Write images as 0 to 255 instead of 0.0 to 1.0.")
 @click.option(
     "--table",
     default="trials",
     type=click.Choice(["trials", "history", "rungs", "replicates", "finalists", "full"]),
     show_default=True,
-    help="Of a study, for csv, json and parquet.",
+    help="Table of a study, for csv, json and parquet.",
 )
 @JSON
 def export_command(
@@ -229,28 +279,30 @@ def export_command(
     table: str,
     as_json: bool,
 ) -> None:
-    r"""Write the generator (ONNX or torch.export, checked, with a model card), or a study's tables.
+    """Export the generator, or the tables of a study.
 
-    \b
+    The generator is written as ONNX or torch.export, checked, with a model card.
+
     E.g.: raygen export runs/quickstart --out model.onnx
-          raygen export runs/quickstart -f csv --table history > history.csv
+
+    Or: raygen export runs/quickstart -f csv --table history > history.csv
     """
     ending = out.suffix.removeprefix(".") if out else ""
     form = form or (ending if ending in ("csv", "json", "parquet") else None)
     if form in ("csv", "json", "parquet"):
         if trial is not None or uint8:
-            raise click.UsageError(f"--trial and --uint8 are of a model, not of a table as {form}")
+            raise click.UsageError(f"--trial and --uint8 apply to models, not to tables ({form})")
         if out is not None and ending != form:
-            raise click.UsageError(f"-f {form}: {out} ends otherwise")
+            raise click.UsageError(f"-f {form}: {out} has another ending")
         _export_table(source, table, form, out)
         return
     if table != "trials":
-        raise click.UsageError("--table goes with -f csv, json or parquet")
+        raise click.UsageError("--table needs -f csv, json or parquet")
     from raygen.apply.export import export
 
     done = export(chosen_source(source, trial), out or Path(f"model.{form or 'onnx'}"), uint8)
     if not as_json:
-        tell(f"largest difference of a pixel: {done.difference:.3g} of 1")
+        tell(f"largest pixel difference: {done.difference:.3g} (range 0 to 1)")
     path, card = str(done.path), str(done.card)
     answer(as_json, path, file=path, card=card, difference=done.difference)
 
@@ -262,7 +314,7 @@ def _export_table(source: Path, table: str, form: str, out: Path | None) -> None
     study = load_results(source)
     if out is None:
         text = table_text(study, table, form)
-        # Data for a program, byte for byte; for a terminal what can be seen.
+        # Byte for byte for a program; made visible for a terminal.
         click.echo(visible(text) if sys.stdout.isatty() else text, nl=False)
     else:
         write_table(study, table, form, out)
@@ -277,10 +329,12 @@ def chosen_source(source: Path, trial: int | None) -> Path:
         _say_which(source)
         return source
     if not StudyFolder(source).journal.is_file():
-        raise InputError(f"--trial {trial}: {source} is no study")
+        raise InputError(f"--trial {trial}: {source} is not a study")
     folder = StudyFolder(source).trial(trial)
     if not folder.best.is_file():
-        raise InputError(f"--trial {trial}: {folder.best} is not there (deleted, or never trained)")
+        raise InputError(
+            f"--trial {trial}: {folder.best} does not exist (deleted or never written)"
+        )
     return folder.root
 
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and how each of them answers."""
+"""Arguments and options that several commands share, and how they print a result."""
 
 import json
 from typing import Any
@@ -14,9 +14,13 @@ SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
 TRIAL = click.option(
-    "--trial", type=click.IntRange(0), help="Of a study: another run than that of the model to use."
+    "--trial",
+    type=click.IntRange(0),
+    help="Use the checkpoint of this trial of a study instead of the best.",
 )
-DATA = click.option("--data", metavar="PATH", help="The images it learnt from, if not known.")
+DATA = click.option(
+    "--data", metavar="PATH", help="Training images, if the checkpoint does not name them."
+)
 PLAIN_HTTP = click.option(
     "--plain-http",
     metavar="HOST",
@@ -25,7 +29,7 @@ PLAIN_HTTP = click.option(
 SEND_KEYS = click.option(
     "--send-keys",
     is_flag=True,
-    help="With --cluster: send this machine's keys of the storage, for a cluster without its own.",
+    help="With --cluster: send this machine's storage keys to a cluster without its own.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 

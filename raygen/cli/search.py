@@ -1,4 +1,4 @@
-"""A search, from its file to its page: tune, status, ls, report, replay, best, validate."""
+"""Searches, from the file to the page: tune, status, ls, report, replay, best, validate."""
 
 import functools
 import json
@@ -33,7 +33,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
             try:
                 code = command(interrupts, **given)
             except Interrupted as error:
-                say(f"{error}: ended before the search began", err=True)
+                say(f"{error}: stopped before the search started", err=True)
                 code = error.exit_code
             sys.exit(code)
 
@@ -41,8 +41,10 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 
 
 @command("tune")
-@click.option("--space", required=True, type=click.Path(path_type=Path), help="The search space.")
-@click.option("--name", help="Name of the study; default: that of the file.")
+@click.option(
+    "--space", required=True, type=click.Path(path_type=Path), help="Search space (YAML)."
+)
+@click.option("--name", help="Name of the study; default: the name of the file.")
 @click.option(
     "--storage",
     default="runs",
@@ -53,43 +55,52 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 @SETTING
 @click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
 @click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
-@click.option("--time", "limit", metavar="8h", help="Wall time: 90s, 45m, 8h or 2d.")
+@click.option("--time", "limit", metavar="8h", help="Limit of wall time: 90s, 45m, 8h or 2d.")
 @click.option(
     "--resume",
     type=click.Choice(["auto", "never", "must"]),
     default="auto",
     show_default=True,
-    help="Go on with the study of that name: if there is one, never, or there must be one.",
+    help="Resume an existing study: auto = if it exists, never = start anew, must = fail if none.",
 )
 @click.option(
     "--warm-start",
     multiple=True,
     metavar="STUDY",
     type=click.Path(path_type=Path),
-    help="An earlier study to learn from; may be given several times.",
+    help="An earlier study to learn from (repeat for several).",
 )
 @click.option(
     "--journal",
     metavar="s3://BUCKET/PREFIX",
-    help="Keep the journal there, too: any machine goes on.",
+    help="Also keep the journal there, so that any machine can resume.",
 )
 @click.option(
-    "--address", help="Ray cluster; default: RAY_ADDRESS, the one of this machine, or a new one."
+    "--address",
+    help="Ray cluster; default: RAY_ADDRESS, one running on this machine, or a new one.",
 )
 @click.option(
     "--cluster",
     metavar="FILE",
-    help="Run it as a job of that cluster (a file of ray up, or http://…), and follow it.",
+    help="Run as a job of this cluster (a ray up file, or http://…), and follow it.",
 )
-@click.option("--detach", is_flag=True, help="With --cluster: start it and do not follow it.")
+@click.option("--detach", is_flag=True, help="With --cluster: start the job without following it.")
 @PLAIN_HTTP
 @SEND_KEYS
-@click.option("--report", "page", type=click.Path(path_type=Path), help="Where the page goes.")
-@click.option("--dry-run", is_flag=True, help="Print what would run, and start nothing.")
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path),
+    help="Path of the HTML report; default: reports/NAME.html.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what would run without starting it.")
 @JSON
 @ends_in_order
 def tune_command(interrupts: Interrupts, **options: Any) -> int:
-    """Search, e.g.: raygen tune --space search_spaces/quickstart.yaml"""
+    """Search for the best configuration.
+
+    E.g.: raygen tune --space search_spaces/quickstart.yaml
+    """
     from raygen.launch import Launch, launch
 
     return launch(Launch(**options), interrupts)
@@ -99,7 +110,10 @@ def tune_command(interrupts: Interrupts, **options: Any) -> int:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @JSON
 def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
-    """Check spaces, configurations and cluster files, e.g.: raygen validate search_spaces/*.yaml"""
+    """Check search spaces, configurations and cluster files.
+
+    E.g.: raygen validate search_spaces/*.yaml
+    """
     from raygen.cluster.files import check_cluster, describes_cluster
     from raygen.config_file import load_space, load_train_job
     from raygen.document import load_document
@@ -129,14 +143,24 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
 
 @command("status")
 @click.argument("study", type=STUDY, required=False)
-@click.option("--cluster", metavar="FILE", help="The searches that run there, or STUDY's.")
+@click.option(
+    "--cluster", metavar="FILE", help="List the searches of this cluster, or those of STUDY."
+)
 @PLAIN_HTTP
-@click.option("--follow", is_flag=True, help="With --cluster: show what it says until it ends.")
-@click.option("--stop", "end", is_flag=True, help="With --cluster: end it in order.")
-@click.option("--at", help="As of then: 2026-11-22T20:10, 1h30m after the start, or record #120.")
-@click.option("--why", type=click.IntRange(0), metavar="TRIAL", help="Tell the story of a trial.")
-@click.option("--check", is_flag=True, help="Make every suggestion and decision again.")
-@click.option("--watch", is_flag=True, help="Look again every two seconds, until it has ended.")
+@click.option("--follow", is_flag=True, help="With --cluster: show its output until it ends.")
+@click.option("--stop", "end", is_flag=True, help="With --cluster: stop it gracefully.")
+@click.option(
+    "--at",
+    help="State at an earlier time: 2026-11-22T20:10, 1h30m after the start, or record #120.",
+)
+@click.option(
+    "--why",
+    type=click.IntRange(0),
+    metavar="TRIAL",
+    help="Explain what happened to a trial, and why.",
+)
+@click.option("--check", is_flag=True, help="Recompute every suggestion and decision.")
+@click.option("--watch", is_flag=True, help="Refresh every two seconds until the study ends.")
 @JSON
 def status_command(
     study: Path | None,
@@ -150,7 +174,10 @@ def status_command(
     watch: bool,
     as_json: bool,
 ) -> None:
-    """Tell how a study stands, e.g.: raygen status runs/quickstart --why 3"""
+    """Show the progress of a study.
+
+    E.g.: raygen status runs/quickstart --why 3
+    """
     if cluster is not None:
         use_token()
         from raygen.cluster.commands import end_search, follow_search, list_searches
@@ -160,7 +187,7 @@ def status_command(
     if study is None:
         raise click.UsageError("give a STUDY, or --cluster")
     if watch and (at is not None or why is not None or check):
-        raise click.UsageError("--watch shows the present: not with --at, --why or --check")
+        raise click.UsageError("--watch cannot be combined with --at, --why or --check")
     from raygen.status import status, status_text, why_text
 
     if check:
@@ -172,7 +199,9 @@ def status_command(
         from raygen.study_folder import StudyFolder
 
         if StudyFolder(study).origin.exists():
-            raise click.UsageError("--watch is for a folder; see --cluster FILE --follow")
+            raise click.UsageError(
+                "--watch needs a local folder; for a cluster use --cluster FILE --follow"
+            )
         say(watch_status(study))
     else:
         facts = status(study, at)
@@ -187,14 +216,17 @@ def _check(study: Path, as_json: bool) -> None:
 
     verified = verify(load_space(StudyFolder(study).space), read_study(study, strict=True))
     text = f"{verified.suggestions} suggestions and {verified.decisions} decisions"
-    say(json.dumps(verified._asdict()) if as_json else f"{text} come out as written")
+    say(json.dumps(verified._asdict()) if as_json else f"{text} are reproduced exactly")
 
 
 @command("ls")
 @click.argument("folder", default="runs", type=click.Path(path_type=Path))
 @JSON
 def ls_command(folder: Path, as_json: bool) -> None:
-    """List the studies below a folder (default: runs), e.g.: raygen ls"""
+    """List the studies in a folder (default: runs).
+
+    E.g.: raygen ls
+    """
     from raygen.studies import listing_text, studies
 
     rows = studies(folder)
@@ -203,13 +235,17 @@ def ls_command(folder: Path, as_json: bool) -> None:
 
 @command("report")
 @click.argument("studies", nargs=-1, type=STUDY)
-@click.option("--index", type=click.Path(path_type=Path), help="One page over the studies in it.")
+@click.option(
+    "--index",
+    type=click.Path(path_type=Path),
+    help="Build one page about all studies in this folder.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
 @JSON
 def report_command(
     studies: tuple[Path, ...], index: Path | None, output: Path | None, as_json: bool
 ) -> None:
-    """Build the HTML report of a study, compare several, or list all of a folder.
+    """Build the HTML report of a study, or compare several.
 
     E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
     """
@@ -234,10 +270,19 @@ def report_command(
 
 @command("replay")
 @click.argument("study", type=STUDY)
-@click.option("--repeats", default=30, type=click.IntRange(2), show_default=True)
+@click.option(
+    "--repeats",
+    default=30,
+    type=click.IntRange(2),
+    show_default=True,
+    help="Simulated searches per variant.",
+)
 @JSON
 def replay_command(study: Path, repeats: int, as_json: bool) -> None:
-    """Compare schedulers and samplers on a study's own curves, e.g.: raygen replay runs/gan"""
+    """Compare schedulers and samplers on a study's own curves.
+
+    E.g.: raygen replay runs/gan
+    """
     from raygen.replay import compare
 
     table = compare(study, repeats)
@@ -246,10 +291,13 @@ def replay_command(study: Path, repeats: int, as_json: bool) -> None:
 
 @command("best")
 @click.argument("study", type=STUDY)
-@click.option("--trial", type=click.IntRange(0), help="Another trial than the best.")
+@click.option("--trial", type=click.IntRange(0), help="Print this trial instead of the best.")
 @JSON
 def best_command(study: Path, trial: int | None, as_json: bool) -> None:
-    """Print the winning configuration, e.g.: raygen best runs/quickstart > best.yaml"""
+    """Print the winning configuration as YAML.
+
+    E.g.: raygen best runs/quickstart > best.yaml
+    """
     from raygen.document import dump
     from raygen.results import best_trial, load_results, train_config
 
@@ -259,13 +307,13 @@ def best_command(study: Path, trial: int | None, as_json: bool) -> None:
     if number in repeated:
         of = repeated[number]
         raise InputError(
-            f"--trial {number}: repeats trial {of} with another seed; see --trial {of}"
+            f"--trial {number}: repeats trial {of} with another seed; use --trial {of}"
         )
     if number not in results.configs:
         raise InputError(f"--trial {number}: {study} has no such trial")
     config = train_config(results, number)
     comments = (
         f"# trial {number} of {study}: raygen train --config THIS_FILE\n"
-        "# what was judged are its settings; another seed gives another model\n"
+        "# the settings are what was compared; another seed gives another model\n"
     )
     answer(as_json, comments + dump(config).rstrip(), trial=number, config=config)

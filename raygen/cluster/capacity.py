@@ -1,4 +1,4 @@
-"""How many trials would run at once, told without starting anything."""
+"""How many trials would run at once, without starting anything."""
 
 import os
 
@@ -9,10 +9,10 @@ from raygen.config import StudySpec
 
 
 def fits(spec: StudySpec, address: str | None) -> str:
-    """Say how many trials fit on this machine; a cluster is not asked, for nothing is started."""
+    """Return how many trials fit on this machine; a cluster is not queried."""
     address = address or os.environ.get("RAY_ADDRESS")
     if address and address != "local":
-        return f"as many as fit on the cluster at {address}, which was not asked"
+        return f"as many as fit on the cluster at {address} (not queried)"
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     machine = f"this machine ({cpus} CPU, {gpus} GPU)"
     fit, shortage = trials_that_fit(spec.resources, {"CPU": float(cpus), "GPU": float(gpus)})

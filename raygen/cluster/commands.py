@@ -20,7 +20,7 @@ SAVED = (0, 3, 143)  # exit codes of a search that wrote its report
 
 
 def show(text: str) -> None:
-    """Print what a job says; its colours are given up with everything else that commands."""
+    """Print a job's output without its colours and other control sequences."""
     click.echo(visible(text), nl=False, err=True)
 
 
@@ -36,7 +36,7 @@ def search(
     send_keys: bool = False,
     journal: str | None = None,
 ) -> int:
-    """Run a search as a job and follow it, unless told not to.
+    """Run a search as a job and, unless detached, follow it.
 
     `send_keys`: with this machine's keys of the storage, also where the cluster has its own.
 
@@ -67,7 +67,10 @@ def search(
             code = jobs.follow(remote, job, show)
         except Interrupted as error:
             end = again.replace("--follow", "--stop")
-            click.echo(f"\nleft alone; follow it with: {again}\nend it with: {end}", err=True)
+            click.echo(
+                f"\nthe search keeps running; follow it with: {again}\nstop it with: {end}",
+                err=True,
+            )
             return 0 if error.number == signal.SIGINT else error.exit_code
         _bring_home(remote, name, code)
         return code
@@ -92,7 +95,7 @@ def follow_search(cluster: str, name: str | None, plain_http: str | None = None)
 
 
 def end_search(cluster: str, name: str | None, plain_http: str | None = None) -> int:
-    """End the latest search, or that of a study, in order."""
+    """Stop the latest search, or that of a study, gracefully."""
     with jobs.reach(cluster, plain_http) as remote:
         job = jobs.stop(remote, jobs.find(remote, name))
         click.echo(visible(jobs.job_line(job)), err=True)
@@ -103,7 +106,7 @@ def end_search(cluster: str, name: str | None, plain_http: str | None = None) ->
 def look(
     cluster: str, storage: str | None, as_json: bool, plain_http: str | None, send_keys: bool
 ) -> int:
-    """Run raygen doctor on the head, which asks every node."""
+    """Run raygen doctor on the head, which checks every node."""
     words = ["raygen", "doctor", "--address", "auto", *(["--json"] if as_json else [])]
     words += ["--storage", storage] if storage else []
     with jobs.reach(cluster, plain_http) as remote:

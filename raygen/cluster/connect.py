@@ -111,7 +111,7 @@ def _start(address: str, folder: str, notify: Notify) -> None:
     # among them, and bare Exceptions for a node that died as it started.
     except Exception as error:
         reason = " ".join(str(error).split())[:REASON] or type(error).__name__
-        hint = "" if here else "; a Ray of its own for this search: --address local"
+        hint = "" if here else "; to start a separate Ray for this search: --address local"
         raise ClusterError(f"Ray {where} cannot be reached: {reason}{hint}{logs}") from error
 
 
@@ -129,17 +129,17 @@ def _ask(address: str) -> None:
             connection.settimeout(ANSWER_SECONDS)
             connection.sendall(HTTP2_HELLO)
             if not connection.recv(1):
-                raise ConnectionError("it hung up")
+                raise ConnectionError("it closed the connection")
     except (OSError, OverflowError) as error:
         raise ClusterError(
-            f"Ray at {address} cannot be reached: {error or 'no answer'}; see RAY_ADDRESS and "
+            f"Ray at {address} cannot be reached: {error or 'no answer'}; check RAY_ADDRESS and "
             "--address, or start one for this search with --address local"
         ) from error
 
 
 @contextmanager
 def waiting(notify: Notify, text: str) -> Iterator[None]:
-    """Say every 20 seconds that something is waited for, and for how long by now."""
+    """Report every 20 seconds what is being waited for, and for how long."""
     over, began = threading.Event(), time.monotonic()
 
     def remind() -> None:
@@ -233,7 +233,7 @@ def trials_that_fit(resources: Resources, cluster: Mapping[str, float]) -> Fit:
             workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
             return Fit(
                 0,
-                f"resources.{key}: a trial wants {wanted:g} {name}{workers}, but the cluster has "
+                f"resources.{key}: a trial needs {wanted:g} {name}{workers}, but the cluster has "
                 f"{available:g}; lower it with --set resources.{key}=…, or set "
                 "resources.concurrent if the cluster grows on demand",
             )
@@ -253,7 +253,7 @@ def check_storage(place: str, elsewhere: bool) -> None:
     if not is_uri(place) and len(nodes) < 2:
         if elsewhere and not on_network(Path(place)):
             raise ClusterError(
-                f"{place}: is on a disk of this machine, and trials run on others{SHARED}"
+                f"{place}: is on a disk of this machine, but trials run on other machines{SHARED}"
             )
         return
     token = f".probe-{uuid.uuid4().hex[:12]}"
@@ -271,7 +271,7 @@ def check_storage(place: str, elsewhere: bool) -> None:
                 raise ClusterError(f"node {address} does not answer: {reason}") from error
             written = f"{token}-{node['NodeID']}"
             if problem is None and storage.read(written) != token.encode():
-                problem = "what it writes there is not seen from here"
+                problem = "what it writes there cannot be seen from here"
             if problem is not None:
                 hint = "" if is_uri(place) else SHARED
                 raise ClusterError(f"{place}: not usable from node {address}: {problem}{hint}")
@@ -305,7 +305,7 @@ def _probe(storage: Storage, token: str) -> str | None:
     probe = f"{token}-{ray.get_runtime_context().get_node_id()}"
     try:
         if storage.read(token) != token.encode():
-            return "it does not see what the search wrote there"
+            return "it cannot see what the search wrote there"
         storage.write(probe, token.encode())
     except RaygenError as error:
         return str(error)

@@ -1,4 +1,4 @@
-"""A search as a job of a cluster far away: submitted, followed, left alone, stopped, brought home.
+"""A search as a job of a remote cluster: submitted, followed, detached, stopped, copied back.
 
 The driver runs on the head, so it outlives this machine; what goes back and forth passes through
 the SSH connection of Ray's launcher, and no port is opened.
@@ -98,13 +98,13 @@ def submit(remote: Remote, name: str, command: list[str], space: Path, keys: dic
     environment variables with which it reaches its storage.
 
     Raises:
-        RaygenError: a search of that name runs already.
+        RaygenError: a search of that name is already running.
         ClusterError: the job cannot be started.
     """
     running = [job for job in searches(remote) if job.status not in ENDED and study_of(job) == name]
     if running:
         raise RaygenError(
-            f"{remote.name}: {name} runs already; follow it with: {attach(remote, name)}"
+            f"{remote.name}: {name} is already running; follow it with: {attach(remote, name)}"
         )
     job = f"{PREFIX}{name}-{int(time.time())}"
     line = (
@@ -144,15 +144,15 @@ def find(remote: Remote, name: str | None) -> JobDetails:
     """
     matching = [job for job in searches(remote) if name in (None, study_of(job))]
     if not matching:
-        raise InputError(f"{remote.name}: no search{f' named {name}' if name else ''} was started")
+        raise InputError(f"{remote.name}: no search{f' named {name}' if name else ''} found")
     return matching[0]
 
 
 def follow(remote: Remote, job: str, show: Callable[[str], None]) -> int:
-    """Show what a job says until it ends; return its exit code.
+    """Show a job's output until it ends; return its exit code.
 
     Raises:
-        ClusterError: the connection is lost for good; the job goes on.
+        ClusterError: the connection is lost for good; the job keeps running.
     """
     shown = failures = 0
     while True:
@@ -165,8 +165,8 @@ def follow(remote: Remote, job: str, show: Callable[[str], None]) -> int:
             if failures > 10:
                 again = attach(remote, None)
                 raise ClusterError(
-                    f"{remote.name}: connection lost, and the search goes on; see it with: {again} "
-                    f"({_reason(str(error))})"
+                    f"{remote.name}: connection lost, the search continues; follow it with: {again}"
+                    f" ({_reason(str(error))})"
                 ) from error
             time.sleep(3)
             continue
@@ -176,7 +176,7 @@ def follow(remote: Remote, job: str, show: Callable[[str], None]) -> int:
 
 
 def stop(remote: Remote, job: JobDetails) -> JobDetails:
-    """End a search in order: its trials save, its report is written, and it can go on.
+    """Stop a search gracefully: its trials save, its report is written, and it can be resumed.
 
     Raises:
         ClusterError: it did not end.
@@ -207,7 +207,9 @@ def bring_home(remote: Remote, name: str) -> Path:
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
     if done.returncode or not path.exists():
-        raise ClusterError(f"{remote.name}: the report stays there: {_reason(done.stderr)}")
+        raise ClusterError(
+            f"{remote.name}: the report could not be copied from there: {_reason(done.stderr)}"
+        )
     return path
 
 
@@ -268,9 +270,9 @@ async def _tail(remote: Remote, job: str, shown: int, show: Callable[[str], None
 def keys_for(remote: Remote, asked: bool, *places: str) -> dict[str, str]:
     """Return the keys that a job needs to reach its storage: what is sent, and nothing else.
 
-    Machines of one's own, which `ray up` reaches through SSH, get this machine's. Nodes of a cloud
-    have rights of their own, and who is behind an address is known to the user only: those get them
-    if `asked` (--send-keys).
+    The user's own machines, which `ray up` reaches through SSH, get this machine's. Cloud nodes
+    have rights of their own, and only the user knows who is behind an address: those get them if
+    `asked` (--send-keys).
     """
     ours = remote.launched is not None and remote.launched["provider"]["type"] == "local"
     return access_of(*places) if ours or asked else {}
@@ -286,12 +288,12 @@ def _check_address(address: str, plain_http: str | None) -> None:
         parts = urlsplit(address)
         host = parts.hostname
     except ValueError as error:
-        raise InputError(f"--cluster {address}: is no address ({error})") from error
+        raise InputError(f"--cluster {address}: is not an address ({error})") from error
     if not host:
         raise InputError(f"--cluster {address}: names no host")
     if parts.username or parts.password:
         raise InputError(
-            f"--cluster {host}: must hold no password: Ray's token is sent as a header"
+            f"--cluster {host}: must not contain a password: Ray's token is sent as a header"
         )
     if parts.scheme == "https" or _is_loopback(host) or host == plain_http:
         return
@@ -353,6 +355,6 @@ def _ray() -> str:
 
 
 def _reason(text: str) -> str:
-    """The last line that says something; Ray's launcher ends an error with its cause."""
+    """The last line that is not empty; Ray's launcher ends an error with its cause."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "it cannot be reached"

@@ -1,4 +1,4 @@
-"""The Ray that a search starts for itself: on loopback, behind a token, in a folder of its user's.
+"""The Ray that a search starts for itself: on loopback, behind a token, in a private folder.
 
 By itself Ray listens on every interface, leaves its token readable to everybody, and writes the
 environment of its workers to a log under /tmp/ray that everybody can read, too.

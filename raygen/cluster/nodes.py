@@ -72,16 +72,16 @@ def running_here() -> Check | None:
         metadata = gcs.internal_kv_get(CLUSTER_METADATA_KEY, KV_NAMESPACE_CLUSTER, timeout=5)
         theirs = str(json.loads(metadata or b"{}").get("ray_version", "unknown"))
     except (RayError, RuntimeError, ValueError) as error:
-        text = f"{address} does not say its version: {first_line(error)}"
-        return Check("ray that runs here", "warn", text)
+        text = f"{address} does not report its version: {first_line(error)}"
+        return Check("ray running here", "warn", text)
     if theirs == version("ray"):
-        return Check("ray that runs here", "ok", f"{theirs} at {address}")
+        return Check("ray running here", "ok", f"{theirs} at {address}")
     advice = "search with --address local, or stop it with: ray stop"
-    return Check("ray that runs here", "fail", f"{theirs}, not {version('ray')}", advice)
+    return Check("ray running here", "fail", f"{theirs}, not {version('ray')}", advice)
 
 
 def facts() -> dict[str, Any]:
-    """What a node says of itself."""
+    """What a node reports about itself."""
     cache = cache_folder()
     cache.mkdir(parents=True, exist_ok=True)
     return {
@@ -102,7 +102,7 @@ def judge(
     heard: float,
     resources: Mapping[str, float],
 ) -> list[Check]:
-    """Turn what a node said into checks; it answered between `sent` and `heard`."""
+    """Turn a node's report into checks; it answered between `sent` and `heard`."""
     other = {k: v for k, v in node["versions"].items() if driver[k] != v}
     words = ", ".join(f"{k} {v}" for k, v in node["versions"].items())
     differs = ", ".join(f"{k} {driver[k]}" for k in other)
@@ -111,7 +111,7 @@ def judge(
             f"{name} versions",
             "fail" if other else "ok",
             words,
-            f"the driver has {differs}: make them equal" if other else "",
+            f"the driver has {differs}: install the same versions" if other else "",
         )
     ]
     if resources.get("GPU") or node["gpus"]:

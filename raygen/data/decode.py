@@ -80,7 +80,7 @@ def to_rgb(picture: Image.Image, kind: str | None, where: str) -> Image.Image:
     if picture.mode in ("I", "F"):
         numbers = "whole numbers" if picture.mode == "I" else "floating-point numbers"
         raise InputError(
-            f"{where}: pixels are 32-bit {numbers}, whose black and white nobody knows; "
+            f"{where}: pixels are 32-bit {numbers} without a known black and white; "
             "save it with 8 or 16 bits"
         )
     if picture.mode == "P" and "transparency" in picture.info:

@@ -62,7 +62,7 @@ class Unconditional:
         """
         name = f"{number:08d}.json"
         if self.storage.read(name) not in (None, line):
-            raise RaygenError(f"{self.uri}: another raygen goes on with this study")
+            raise RaygenError(f"{self.uri}: another raygen is already running this study")
         self.storage.write(name, line)
 
 
@@ -123,7 +123,9 @@ class Bucket:
                 raise ClusterError(f"{self.uri}: cannot be written: {error}") from error
             # Its own line is there if an answer was lost and the request repeated.
             if self._get(key) != line:
-                raise RaygenError(f"{self.uri}: another raygen goes on with this study") from error
+                raise RaygenError(
+                    f"{self.uri}: another raygen is already running this study"
+                ) from error
 
     def _get(self, key: str) -> bytes:
         return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()

@@ -63,7 +63,7 @@ class SpectralNorm(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         weight = self.layer.weight
         matrix = weight.flatten(1)
-        # In bfloat16 the singular value would be known to 1 %, and jump from step to step.
+        # In bfloat16 the singular value would be known to 1%, and jump from step to step.
         with torch.autocast(input.device.type, enabled=False):
             with torch.no_grad():
                 right = F.normalize(matrix.mT @ self.vector, dim=0)

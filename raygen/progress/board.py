@@ -1,4 +1,4 @@
-"""How a running search stands: a function of the records so far."""
+"""The state of a running search: a function of the records so far."""
 
 import math
 from collections import Counter
@@ -54,7 +54,7 @@ class Board:
 
     @property
     def ended(self) -> int:
-        """Trials of the search that have ended; an interrupted one goes on with the study."""
+        """Trials of the search that have ended; an interrupted one continues with the study."""
         return sum(count for state, count in self.states.items() if state != "interrupted")
 
     def hear(self, record: Record | Notice, now: float) -> bool:
@@ -98,7 +98,7 @@ class Board:
     def best(self) -> tuple[int, float] | None:
         """Return the trial that leads, and its value; None before the first value.
 
-        As in the report: by the mean over other seeds once there is one, else among the completed
+        As in the report: by the mean over new seeds once there is one, else among the completed
         trials that did not draw one image, else among those measured with the most samples.
         """
         pick = min if self.minimise else max

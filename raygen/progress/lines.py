@@ -1,6 +1,6 @@
-"""A search on the terminal: a live table, and above it (or instead of it) one calm line a change.
+"""A search on the terminal: a live table, and above it (or instead of it) one line per change.
 
-All on stderr. Without a terminal a line of counts comes every few seconds, and nothing moves.
+All on stderr. Without a terminal, a line of counts is printed every few seconds instead.
 """
 
 import math
@@ -27,13 +27,14 @@ from raygen.notices import Earlier, Notice, Phase
 from raygen.progress.board import Board
 from raygen.progress.live import counts, left, live_table
 from raygen.untrusted import visible
+from raygen.words import counted, kimg_text
 
 EVERY = 10.0  # seconds between two lines of counts
 Loudness = Literal["quiet", "normal", "verbose"]  # verbose: every milestone and every end
 
 
 class StudyProgress:
-    """Shows journal records as they are written; a context, at whose end the table is gone."""
+    """Shows journal records as they are written; leaving the context removes the table."""
 
     def __init__(self, study: Study, loudness: Loudness = "normal") -> None:
         quiet = loudness == "quiet"
@@ -50,12 +51,12 @@ class StudyProgress:
         self._hide()
 
     def __call__(self, record: Record | Notice) -> None:
-        """Show one journal record, or what a search tells its terminal only."""
+        """Show one journal record, or a notice that is only for the terminal."""
         now = time.monotonic()
         if isinstance(record, Earlier):
             self.board.recall(record.records, now)
             trials = self.board.spec.budget.trials
-            self._say(f"going on: {self.board.ended} of {trials} trials have ended", "dim")
+            self._say(f"resuming: {self.board.ended} of {trials} trials have ended", "dim")
             return
         news = self.board.hear(record, now)
         match record:
@@ -63,12 +64,13 @@ class StudyProgress:
                 self._say(record.text, "dim")
             case Open() | Reopen():
                 spec = self.board.spec
-                rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
-                self._say(f"{spec.budget.trials} trials, rungs at {rungs} kimg", "dim")
+                rungs = ", ".join(map(kimg_text, spec.rungs))
+                self._say(f"{counted(spec.budget.trials, 'trial')}, rungs at {rungs} kimg", "dim")
                 self._show()
             case Finals():
                 numbers = ", ".join(str(number) for number in record.trials)
-                self._say(f"finalists, again with other seeds: trials {numbers}", "bold")
+                which = "trial" if len(record.trials) == 1 else "trials"
+                self._say(f"retraining the finalists with new seeds: {which} {numbers}", "bold")
             case Round():
                 self._race(record)
             case Final():
@@ -80,14 +82,14 @@ class StudyProgress:
                 if not replicate and (news or self.verbose):
                     self._milestone(record, news)
             case Retry():
-                text = f"lost, tried again in {record.wait:g} s: {record.reason}"
+                text = f"lost, retrying in {record.wait:g} s: {record.reason}"
                 self._say(f"trial {record.trial:>3}  {text}", "yellow")
             case End():
                 self._end(record)
             case Close():
                 self._close()
             case _:
-                pass  # the other records follow from these, or are for the report
+                pass  # the other records follow from these or are only for the report
         if self.live is None and now - self.counted > EVERY and self.board.running:
             self.counted = now
             best, estimate = self.board.best(), left(self.board)
@@ -124,7 +126,7 @@ class StudyProgress:
             f"trial {number} {_value(mean)} (best with {_share(record.best.get(number))})"
             for number, mean in record.means.items()
         ]
-        self._say(f"after {record.seeds} more seeds: {', '.join(shares)}", "bold")
+        self._say(f"after {counted(record.seeds, 'new seed')}: {', '.join(shares)}", "bold")
 
     def _end(self, record: End) -> None:
         number, state = record.trial, record.state
@@ -133,7 +135,7 @@ class StudyProgress:
             return
         finalist = self.board.trials[number].of
         if finalist is not None:
-            self._say(f"trial {number:>3}  {state}, again trial {finalist}", "dim")
+            self._say(f"trial {number:>3}  {state}, replicate of trial {finalist}", "dim")
         else:
             done = f"{self.board.ended}/{self.board.spec.budget.trials}"
             reason = f": {record.reason}" if record.reason else ""
@@ -143,10 +145,10 @@ class StudyProgress:
     def _close(self) -> None:
         self._hide()
         if self.board.states:
-            self._say(f"trials {counts(self.board)}", "dim")
+            self._say(f"trials: {counts(self.board)}", "dim")
         best = self.board.best()
         if best is not None:
-            over = " over its new seeds" if self.board.means else ""
+            over = " over new seeds" if self.board.means else ""
             text = f"best {self.board.metric} {best[1]:.5g}{over} by trial {best[0]}"
             if self.board.drew_one_image(self.board.trials[best[0]]):
                 text += "; it draws one image: do not use it"
@@ -163,7 +165,7 @@ def milestone_line(
 ) -> str:
     """Return one milestone in words."""
     values = [f"{name} {_value(value)}" for name, value in metrics.items()]
-    return f"{kimg:>6g} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
+    return f"{kimg_text(kimg):>6} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
 
 
 def _value(value: float | None) -> str:
@@ -171,4 +173,4 @@ def _value(value: float | None) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "an unknown chance" if value is None else f"{value:.0%}"
+    return "unknown probability" if value is None else f"{value:.0%}"

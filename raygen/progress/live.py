@@ -1,4 +1,4 @@
-"""The table of a running search: what leads, what runs, what has ended, and how long it takes."""
+"""The table of a running search: the best, running and ended trials, and the time left."""
 
 import math
 import time
@@ -34,7 +34,7 @@ def live_table(board: Board) -> RenderableType:
 
 
 def block_sparkline(values: list[float], minimise: bool) -> str:
-    """One block a value, the tallest the best."""
+    """One block per value; the tallest is the best."""
     if len(values) < 2:
         return ""
     low, high = min(values), max(values)
@@ -52,11 +52,11 @@ def counts(board: Board) -> str:
         parts.append(": " + ", ".join(counts) + (f" ({reasons})" if reasons else ""))
     again = sum(row.of is not None for row in board.running.values())
     running = f"; {len(board.running)} running" if board.running else ""
-    return "".join(parts) + running + (f", {again} of them finalists again" if again else "")
+    return "".join(parts) + running + (f", {again} of them replicates" if again else "")
 
 
 def left(board: Board) -> str:
-    """How long it takes from here, by trend and by budget; "" while nothing is known."""
+    """The time left, by trend and by budget; "" while unknown."""
     trend, budget = board.left(), board.budget_left()
     estimates = [] if trend is None else [f"about {short_time(trend)} left by trend"]
     estimates += [] if budget is None else [f"{short_time(budget)} by budget"]
@@ -77,7 +77,7 @@ def _best(board: Board) -> Text | None:
     if best is None:
         return None
     trial, value = best
-    kind = " over its new seeds" if board.means else ""
+    kind = " over new seeds" if board.means else ""
     text = Text(f"best    {value:.5g}", style="green")
     text.append(f"  trial {trial}{kind}  {block_sparkline(board.trend, board.minimise)}")
     settings = flatten(board.trials[trial].config)
@@ -113,7 +113,7 @@ def _row(board: Board, running: Running, now: float) -> tuple[str, ...]:
     done = round(8 * min(running.kimg / full, 1.0))
     speed = "" if math.isnan(running.speed) else f"{running.speed:,.0f}"
     value = "" if running.value is None else f"{running.value:.5g}"
-    name = str(running.trial) if running.of is None else f"{running.trial} (again {running.of})"
+    name = str(running.trial) if running.of is None else f"{running.trial} (of {running.of})"
     return (
         name,
         f"{running.rung}/{len(board.spec.rungs)}",

@@ -7,17 +7,21 @@ from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.metrics import METRICS
 from raygen.storage import is_uri
+from raygen.words import counted, kimg_text
 
 MOST_CLASSES = 12  # that are named
 
 
 def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | None = None) -> str:
-    """Return what would run: the space, the rungs, the cost at worst; `fits`: how many at once.
+    """Return what would run: the space, the rungs, the worst-case cost; `fits`: how many at once.
 
     `data`: the images, if they were read.
     """
     spec = study.spec
-    rungs = ", ".join(f"{kimg:g}" for kimg in spec.rungs)
+    rungs = ", ".join(map(kimg_text, spec.rungs))
+    known = min(len(study.start), spec.budget.trials)
+    start = f", the first {known} from known settings" if known > 1 else ""
+    start = ", the first from known settings" if known == 1 else start
     searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
     most = spec.budget.trials * spec.budget.kimg
     return (
@@ -25,12 +29,12 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"family     {spec.family}\n"
         f"{_read(data)}"
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
-        f"trials     {spec.budget.trials}, the first {len(study.start)} from known settings\n"
+        f"trials     {spec.budget.trials}{start}\n"
         f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
-        f"at most    {most:g} kimg, if nothing is stopped{_limits(spec)}\n"
+        f"at most    {most:g} kimg if nothing is stopped{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
-        f"each trial {spec.resources.workers} worker(s) x {spec.resources.cpus:g} CPU, "
+        f"each trial {counted(spec.resources.workers, 'worker')} x {spec.resources.cpus:g} CPU, "
         f"{spec.resources.gpus:g} GPU\n"
         f"at once    {fits}\n"
         f"{_free(folder)}"
@@ -43,7 +47,8 @@ def _read(data: ImageData | None) -> str:
     if data is None:
         return ""
     train, test = len(data.train.labels), len(data.test.labels)
-    counts = f"{train} training and {test} test images, {len(data.classes)} classes"
+    classes = "1 class" if len(data.classes) == 1 else f"{len(data.classes)} classes"
+    counts = f"{train} training and {test} test images, {classes}"
     named = ", ".join(data.classes[:MOST_CLASSES])
     if len(data.classes) > MOST_CLASSES:
         named += ", …"
@@ -55,7 +60,7 @@ def _read(data: ImageData | None) -> str:
 
 
 def _free(folder: Path | str) -> str:
-    """A line on the room on the disk of a local folder."""
+    """A line on the free disk space of a local folder."""
     if is_uri(str(folder)):
         return ""
     return f"disk       {free_at(Path(folder))[0]:.0f} GB free\n"
@@ -72,14 +77,16 @@ def _finalists(spec: StudySpec) -> str:
         return "none"
     most = chosen.count * chosen.seeds * spec.budget.kimg
     full = (
-        f"; then {', '.join(spec.final_metrics)} of {chosen.samples} samples from "
-        f"{chosen.sample_seeds} seeds"
+        f"; then {', '.join(spec.final_metrics)} on {chosen.samples} samples from "
+        f"{counted(chosen.sample_seeds, 'seed')}"
     )
-    again = f"the best {chosen.count} again with up to {chosen.seeds} seeds, at most {most:g} kimg"
+    best = "the best" if chosen.count == 1 else f"the best {chosen.count}"
+    seeds = counted(chosen.seeds, "new seed")
+    again = f"{best} retrained with up to {seeds}, at most {most:g} kimg"
     return again + full if chosen.samples else again
 
 
 def _limits(spec: StudySpec) -> str:
-    """The budgets beside that of trials, in words."""
+    """The other budgets, in words."""
     limits = {k: v for k, v in spec.budget.model_dump().items() if k not in ("trials", "kimg")}
     return "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in limits.items() if v is not None)

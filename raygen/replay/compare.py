@@ -18,7 +18,7 @@ DIFFERENCE = ("difference", "difference_low", "difference_high")
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval."""
+    """A mean and its 95% interval."""
 
     mean: float
     low: float
@@ -70,7 +70,7 @@ def compare(
     One row per variant, the study's own settings first. `value` is the median over the repeats of
     the noise-free objective of the recommended configuration, `low` and `high` its quartiles;
     `difference` the mean relative difference to the study's own settings and `difference_low` to
-    `difference_high` its 95 % interval (where the objective is minimised, below 0 is better);
+    `difference_high` its 95% interval (where the objective is minimised, below 0 is better);
     `trials` and `completed` are medians, `diverged_share` the mean share of compute. `notify` hears
     the name of each variant before it is replayed.
 

@@ -14,6 +14,7 @@ from raygen.errors import InputError
 from raygen.journal import read_records
 from raygen.journal.records import Suggest
 from raygen.train.health import JUDGED
+from raygen.words import counted
 
 Array = np.ndarray
 Params = Mapping[str, Any]
@@ -117,7 +118,9 @@ def record_study(folder: Path) -> Recording:
     records = read_records(study_results.folder.journal)
     params = {r.trial: r.params for r in records if isinstance(r, Suggest)}
     if not study_results.info["milestones"]:
-        raise InputError(f"{study_results.folder.journal}:1: the study does not say its milestones")
+        raise InputError(
+            f"{study_results.folder.journal}:1: the study does not record its milestones"
+        )
     milestones = tuple(float(kimg) for kimg in study_results.info["milestones"])
     ended = study_results.trials[study_results.trials["state"].isin(["completed", "diverged"])]
     curves = [
@@ -127,8 +130,8 @@ def record_study(folder: Path) -> Recording:
     complete = sum(not curve.diverged for curve in kept)
     if complete < LEAST_CURVES:
         raise InputError(
-            f"{folder}: only {complete} trials have complete curves, and a replay needs "
-            f"{LEAST_CURVES}: a search with --set scheduler.name=none records them"
+            f"{folder}: {counted(complete, 'complete curve')}, but a replay needs {LEAST_CURVES}: "
+            "a search with --set scheduler.name=none records them"
         )
     again = study_results.replicates[study_results.replicates["state"] == "completed"]
     values = [group["value"].dropna().to_numpy(float) for _, group in again.groupby("of")]

@@ -1,4 +1,4 @@
-"""The learning curve of any configuration, foretold from recorded ones."""
+"""The learning curve of any configuration, predicted from recorded ones."""
 
 import math
 from collections.abc import Iterator, Sequence

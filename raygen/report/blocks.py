@@ -4,7 +4,7 @@ from html import escape
 
 
 def scroll(label: str, html: str, kind: str = "") -> str:
-    """What may be wider than the screen: scrolls by itself, with the keyboard, too."""
+    """What may be wider than the screen: scrolls by itself, also with the keyboard."""
     return (
         f'<div class="scroll{kind}" tabindex="0" role="group" aria-label="{escape(label)}">'
         f"{html}</div>"

@@ -246,7 +246,7 @@ const showHover = (name, event) => {
   const box = byId("hover");
   const lines = describe(point.customdata);
   if (name === "curves") lines.splice(2, 0, `at ${number(point.x)} kimg: ${number(point.y)}`);
-  if (name === "finalists") lines.splice(2, 0, `here: ${number(point.x)}`);
+  if (name === "finalists") lines.splice(2, 0, `this run: ${number(point.x)}`);
   box.replaceChildren(...lines.map((line, at) => {
     const part = document.createElement(at ? "div" : "b");
     part.textContent = line;

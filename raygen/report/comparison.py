@@ -46,7 +46,7 @@ def comparison(study: Results) -> tuple[str, str]:
     ]
     toggle = (
         '<label class="toggle needs-js"><input type="checkbox" id="all-settings"> '
-        "show settings that are equal, too</label>"
+        "show identical settings</label>"
     )
     table = f'<table class="compare" id="compare">{"".join(body)}</table>'
     table = scroll("best configurations", table)
@@ -76,7 +76,7 @@ def _lead(study: Results) -> str:
         return "Only one trial has a value so far."
     lead = f"The best {len(best)} trials differ in {sum(same.values())} of {len(same)} settings"
     if not agreed:
-        return lead + "; no searched setting is the same in all of them."
+        return lead + "; they share no searched setting."
     row = study.trials.set_index("trial").loc[best[0]]
     facts = [f"{name} = {setting(row[name])}" for name in agreed[:4]]
     more = f" and {len(agreed) - 4} more" if len(agreed) > 4 else ""
@@ -125,14 +125,14 @@ def _metric_rows(
         cells = "".join(f"<td{strong}>{_metric(reports[trial], name)}</td>" for trial in trials)
         made.append(f'<tr><th scope="row" title="{escape(name)}">{escape(label)}</th>{cells}</tr>')
     facts = {
-        "at kimg": [number(value) for value in rows["best_kimg"]],
+        "best at kimg": [number(value) for value in rows["best_kimg"]],
         "trained kimg": [number(value) for value in rows["kimg"]],
         "training time": [duration(value) for value in rows["seconds"]],
         "images per second": [_metric(reports[trial], "images_per_second") for trial in trials],
     }
     means, gone = judged(study), _deleted(study)
     if means.keys() & set(trials):
-        facts = {"mean of other seeds": [_mean(means.get(trial)) for trial in trials], **facts}
+        facts = {"mean over new seeds": [_mean(means.get(trial)) for trial in trials], **facts}
     if gone.keys() & set(trials):
         facts["deleted"] = [listed(gone.get(trial, [ABSENT])) for trial in trials]
     made += [_plain_row(name, values) for name, values in facts.items()]
@@ -177,7 +177,7 @@ def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list
         kind = "" if differs[name] else ' class="same"'
         made.append(f'<tr{kind}><th scope="row"><code>{_broken(name)}</code></th>{cells}</tr>')
     if not any(differs.values()):
-        made.append(_plain_row("all equal", [""] * len(trials)))
+        made.append(_plain_row("all identical", [""] * len(trials)))
     return made
 
 

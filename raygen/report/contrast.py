@@ -11,7 +11,7 @@ from raygen.results import Results
 class Contrast(NamedTuple):
     """Two values that compare: means over `seeds` trainings each, or (0) those of the search.
 
-    `low` to `high` is the 95 % interval of their difference; nan if unknown.
+    `low` to `high` is the 95% interval of their difference; nan if unknown.
     """
 
     value: float
@@ -22,12 +22,12 @@ class Contrast(NamedTuple):
 
     @property
     def certain(self) -> bool:
-        """Whether the interval of the difference leaves 0 out."""
+        """Whether the interval of the difference excludes 0."""
         return self.low > 0 or self.high < 0
 
     @property
     def basis(self) -> str:
-        """What the difference rests on, in words."""
+        """What the difference is based on, in words."""
         if not self.seeds:
             return "one seed each"
         text = f"{counted(self.seeds, 'seed')} each"
@@ -35,7 +35,7 @@ class Contrast(NamedTuple):
             return text
         sure = "" if self.certain else ", so it may be chance"
         span = f"{number(self.low)} to {number(self.high)}"
-        return f"{text}; 95 % interval of the difference {span}{sure}"
+        return f"{text}; 95% interval of the difference {span}{sure}"
 
 
 def contrast(study: Results, trial: int, other: int) -> Contrast | None:
@@ -53,9 +53,9 @@ def contrast(study: Results, trial: int, other: int) -> Contrast | None:
 
 
 def _interval(study: Results, one: list[float], other: list[float]) -> tuple[float, float]:
-    """95 % interval of the difference of two means, with one scatter for all finalists.
+    """95% interval of the difference of two means, with a pooled SD for all finalists.
 
-    As the race and its probabilities have it (raygen.posterior), so that a page says one thing:
+    The race and its probabilities use the same model (raygen.posterior), so the page is consistent:
     three seeds say little about a variance of their own.
     """
     groups = [
@@ -72,7 +72,7 @@ def _interval(study: Results, one: list[float], other: list[float]) -> tuple[flo
 
 
 def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
-    """95 % interval of the difference of two means, without equal variances (Welch 1947)."""
+    """95% interval of the difference of two means, without equal variances (Welch 1947)."""
     if min(len(one), len(other)) < 2:
         return math.nan, math.nan
     means = _mean(one), _mean(other)
@@ -86,13 +86,13 @@ def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
     spread = sum(
         error**2 / (len(values) - 1) for error, values in zip(errors, (one, other), strict=True)
     )
-    # Rounded down: the interval is rather too wide than too narrow.
+    # Rounded down: better too wide an interval than too narrow a one.
     half = t_quantile(max(1, int(total**2 / spread))) * math.sqrt(total)
     return means[0] - means[1] - half, means[0] - means[1] + half
 
 
 def seed_values(study: Results, trial: int) -> list[float]:
-    """Values of a trial's trainings with other seeds that completed."""
+    """Values of a trial's completed replicates."""
     table = study.replicates
     done = table[(table["of"] == trial) & (table["state"] == "completed") & table["value"].notna()]
     return done["value"].astype(float).tolist()

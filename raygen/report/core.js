@@ -91,7 +91,7 @@ const refilter = () => {
   if (byId("bar")) {
     byId("shown").textContent = `${grouped(passing.size)} of ${grouped(facts.size)} trials shown`;
     byId("clear-all").hidden = !filtered() && !state.boxes.size && !state.brushes.size;
-    byId("best-share-text").textContent = state.top < 100 ? `${state.top} %` : "all";
+    byId("best-share-text").textContent = state.top < 100 ? `${state.top}%` : "all";
   }
   for (const part of all("main [data-trial]:not(tr)")) {
     part.classList.toggle("filtered", !passing.has(Number(part.dataset.trial)));

@@ -1,8 +1,8 @@
 """What all charts share: colours, marks of states, the selected trial, axes.
 
-Colours are the light scheme and stand alone in a notebook. On the page every trace says its role in
-`meta`, and the page paints roles from the CSS variables of the current scheme. Every point carries
-its trial in `customdata`: that is what links the charts.
+Colours are those of the light scheme, so figures work in a notebook. On the page every trace names
+its role in `meta`, and the page paints roles from the CSS variables of the current scheme. Every
+point carries its trial in `customdata`: that is what links the charts.
 """
 
 import math

@@ -21,12 +21,12 @@ def filter_bar(study: Results) -> str:
         f'<span class="chips">{chips}</span>'
         '<label class="top">best <input type="range" id="best-share" min="1" max="100" value="100">'
         '<output id="best-share-text">all</output></label>'
-        '<input type="search" id="filter" placeholder="text in any column" '
-        'aria-label="filter by text in any column">'
+        '<input type="search" id="filter" placeholder="search trials" '
+        'aria-label="search trials in every column">'
         '<button type="button" id="clear-all" hidden>clear all</button>'
         '<span class="end"><button type="button" class="toggle-button" id="drag-zoom" '
-        'aria-pressed="false" title="otherwise dragging in a chart filters">drag zooms</button>'
-        '<button type="button" data-download="csv" title="the trials shown">CSV</button>'
-        '<button type="button" data-download="json" title="trials and reports shown">JSON</button>'
+        'aria-pressed="false" title="when off, dragging in a chart filters">drag to zoom</button>'
+        '<button type="button" data-download="csv" title="download the trials shown">CSV</button>'
+        '<button type="button" data-download="json" title="the same with reports">JSON</button>'
         "</span></div>"
     )

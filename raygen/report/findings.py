@@ -1,4 +1,4 @@
-"""What a study says, in sentences: the verdict, and the findings that matter most."""
+"""A study in sentences: the verdict, and the findings that matter most."""
 
 import math
 from typing import Any, NamedTuple
@@ -20,8 +20,8 @@ MOST = 5  # findings below the verdict
 class Verdict(NamedTuple):
     """The best trial and how it compares; nan where there is nothing to compare with.
 
-    `value` is the mean over `seeds` other seeds, `low` to `high` its 95 % interval; without any,
-    what the trial itself got, and the interval is nan.
+    `value` is the mean over `seeds` new seeds, `low` to `high` its 95% interval; without new seeds
+    it is the trial's own value, and the interval is nan.
     """
 
     trial: int
@@ -38,7 +38,7 @@ class Verdict(NamedTuple):
     failed: str  # why it must not be used; "" if it may
     start: int  # which of the given starting points it is, from 1; 0 for none
     model: Model | None  # the checkpoint to use
-    fresh: dict[str, dict[str, Any]] | None  # what that was measured to be afterwards
+    fresh: dict[str, dict[str, Any]] | None  # its values on new samples
 
 
 class Finding(NamedTuple):
@@ -85,7 +85,7 @@ def judge_study(study: Results) -> Verdict | None:
 
 
 def _seen_to_fail(study: Results, best: pd.Series) -> str:
-    """Why the pictures of a trial say that it failed, where its journal says nothing of them."""
+    """Why a trial failed, judged by its pictures where its journal does not say."""
     if pd.notna(best["variation"]):
         return ""
     share = variation(study, int(best["trial"]), float(best["best_kimg"]))
@@ -118,13 +118,12 @@ def _what_matters(study: Results) -> Finding | None:
             "note", f"No setting stands out yet ({counted(len(settled(study)), 'trial')})."
         )
     text = (
-        f"{short[first['name']]} matters most: {percent(first['share'])} of the explained "
-        f"difference between good and other trials ("
-        f"likely {percent(first['low'])} to {percent(first['high'])})"
+        f"{short[first['name']]} matters most: importance {percent(first['share'])} "
+        f"(90% interval {percent(first['low'])} to {percent(first['high'])})"
     )
     second = table.iloc[1] if len(table) > 1 else None
     if second is not None and second["low"] >= EVIDENT:
-        text += f", then {short[second['name']]} with {percent(second['share'])}"
+        text += f", followed by {short[second['name']]} with {percent(second['share'])}"
     return Finding("note", text + ".")
 
 
@@ -136,8 +135,8 @@ def _stopping(study: Results) -> Finding | None:
     saved = 1 - bill["kimg"] / bill["kimg_full"]
     return Finding(
         "good",
-        f"Early stopping cut {counted(stopped, 'trial')} and saved {percent(saved)} of the images: "
-        f"{number(bill['kimg'])} instead of {number(bill['kimg_full'])} kimg.",
+        f"Early stopping ended {counted(stopped, 'trial')} and saved {percent(saved)} of the "
+        f"training: {number(bill['kimg'])} instead of {number(bill['kimg_full'])} kimg.",
     )
 
 
@@ -147,4 +146,4 @@ def _space(study: Results) -> Finding | None:
         return None
     freed = float(gone["bytes"].sum()) / 1e6
     count = counted(len(gone), "checkpoint")
-    return Finding("note", f"{count} of ended trials deleted to save space: {number(freed)} MB.")
+    return Finding("note", f"{count} of ended trials deleted to save {number(freed)} MB.")

@@ -1,4 +1,4 @@
-"""What every page is made in: one file, its style, scripts and data inside, no network."""
+"""The frame of every page: one file with its style, scripts and data inside, no network."""
 
 import json
 import re

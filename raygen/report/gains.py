@@ -5,7 +5,7 @@ from raygen.results import Results
 
 
 def gain(study: Results, value: float, other: float) -> str:
-    """How much better `value` is than `other`: "73 % lower", "45.2 higher", "5 % worse"."""
+    """How much better `value` is than `other`: "73% lower", "45.2 higher", "5% worse"."""
     difference = other - value if study.minimise else value - other
     if difference == 0:
         return "no difference"
@@ -18,6 +18,6 @@ def gain(study: Results, value: float, other: float) -> str:
 
 
 def against(study: Results, value: float, other: float, name: str) -> str:
-    """The gain with what it is measured against: "73 % lower than the default"."""
+    """The gain with what it is measured against: "73% lower than the default"."""
     words = gain(study, value, other)
     return f"{words} {'from' if words == 'no difference' else 'than'} {name}"

@@ -106,7 +106,7 @@ def _spent(study: Results, name: str) -> float:
 
 def _repeats(study: Results) -> str:
     again = study.replicates["kimg"].sum()
-    return f", {number(float(again))} of it by finalists with other seeds" if again else ""
+    return f", {number(float(again))} of it for finalists with new seeds" if again else ""
 
 
 def _reason(info: dict[str, Any]) -> str:
@@ -114,11 +114,12 @@ def _reason(info: dict[str, Any]) -> str:
 
 
 def _resumed(info: dict[str, Any]) -> str:
-    """That a study was resumed, and how its earlier sessions had ended."""
+    """Whether a study was resumed, and how its earlier sessions ended."""
     before = [session["state"] for session in info["sessions"][:-1]]
     if not before:
         return ""
-    return f"; resumed {counted(len(before), 'time')} ({escape(', '.join(before))} before)"
+    ended = escape(", ".join(before))
+    return f"; resumed {counted(len(before), 'time')} (earlier sessions: {ended})"
 
 
 def _chips(study: Results) -> str:
@@ -131,7 +132,7 @@ def _chips(study: Results) -> str:
     )
     asked = f" of {number(total)}" if total and total != len(study.trials) else ""
     retries = study.info["retries_used"]
-    again = f"<br>lost and tried again: {counted(retries, 'time')}" if retries else ""
+    again = f"<br>lost and retried: {counted(retries, 'time')}" if retries else ""
     return f"{len(study.trials)}{asked}<small>{states}{again}</small>"
 
 

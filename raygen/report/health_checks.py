@@ -1,4 +1,4 @@
-"""Should a reader believe it? One check a line: PASS, WARN, or open, and what to do about it."""
+"""Can the result be trusted? One check per line: PASS, WARN or OPEN, and what to do about it."""
 
 import math
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from raygen.metrics import METRICS
 from raygen.report.charts.progress import progress_table
-from raygen.report.gains import against
+from raygen.report.gains import gain
 from raygen.report.labels import (
     STATE_LOOKS,
     counted,
@@ -34,11 +34,11 @@ EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
 DROPPED = 0.01  # recall or coverage below which a model leaves out nearly all kinds of images
 BROKEN = 0.1  # share of trials without a usable result from which it is a warning
 ABOUT_THE_WINNER = ("Search range", "Still improving", "Seeds", "Sample count", "Mode dropping")
-WORSE = "They rank behind the others; lower learning rates or another loss would avoid them."
+WORSE = "They rank last; lower learning rates or another loss should avoid them."
 
 
 class HealthCheck(NamedTuple):
-    """One question; `state` is pass, warn or open (cannot be said), `action` what to do next."""
+    """One question; `state` is pass, warn or open (undecided), `action` what to do next."""
 
     name: str
     state: str
@@ -48,13 +48,13 @@ class HealthCheck(NamedTuple):
 
 @once_per_study
 def health(study: Results) -> list[HealthCheck]:
-    """Every check in the order of the page; none of a study without trials."""
+    """Every check in the order of the page; none for a study without trials."""
     if study.trials.empty:
         return []
     checks = [result for check in CHECKS if (result := check(study))]
     order = ranked(study)
     if len(order) and int(order.iloc[0]["trial"]) in failed(study):
-        # Where nothing is of use, there is no winner to widen a range or train again for.
+        # If nothing is usable, there is no winner to widen a range or to retrain for.
         return [check for check in checks if check.name not in ABOUT_THE_WINNER]
     return checks
 
@@ -64,15 +64,15 @@ def complete(study: Results) -> HealthCheck | None:
     state, asked = study.info["state"], study.info["budget"].get("trials")
     done = f"{len(study.trials)}" + (f" of {number(asked)}" if asked else "")
     if state == "finished":
-        return HealthCheck("Finished", "pass", f"The study is finished, with {done} trials.")
+        return HealthCheck("Finished", "pass", f"The study finished with {done} trials.")
     again = study.info.get("resume_command")
-    action = f"Go on with: {again}" if again and state != "running" else ""
-    text = f"The study is {state}, with {done} trials: everything here can still change."
+    action = f"Resume with: {again}" if again and state != "running" else ""
+    text = f"The study is {state} with {done} trials: every result can still change."
     return HealthCheck("Finished", "warn", text, action)
 
 
 def at_the_edge(study: Results) -> HealthCheck | None:
-    """Whether the best lies where the search could not go on."""
+    """Whether the best lies at a bound of the search."""
     order = ranked(study)
     if order.empty:
         return None
@@ -102,7 +102,7 @@ def at_the_edge(study: Results) -> HealthCheck | None:
         "Search range",
         "warn",
         f"The best trial sits at the edge of the search: {listed(ends)}.",
-        f"Widen {'this range' if len(ends) == 1 else 'these ranges'} and search on.",
+        f"Widen {'this range' if len(ends) == 1 else 'these ranges'} and search again.",
     )
 
 
@@ -111,39 +111,39 @@ def improving(study: Results) -> HealthCheck | None:
     table = progress_table(study)
     measured = table[table["best"].notna()]
     if len(measured) < 8:
-        return HealthCheck("Still improving", "open", "Too few trials to say.")
+        return HealthCheck("Still improving", "open", "Too few trials to tell.")
     last = measured[measured["best"] != measured["best"].shift()].iloc[-1]["trial"]
     since = int((table["trial"] > last).sum())
     if since < 0.2 * len(table):
         return HealthCheck(
             "Still improving",
             "warn",
-            f"The search was still improving: its best so far came with trial {int(last)} of "
+            f"The search was still improving: its best result came from trial {int(last)} of "
             f"{len(table)}.",
-            "More trials may well pay.",
+            "More trials will probably help.",
         )
     return HealthCheck(
-        "Still improving", "pass", f"The last {counted(since, 'trial')} brought no better result."
+        "Still improving", "pass", f"The last {counted(since, 'trial')} brought no improvement."
     )
 
 
 def early(study: Results) -> HealthCheck | None:
-    """Whether trials were cut on values that mean something."""
+    """Whether trials were stopped on values that mean something."""
     advice, name = grace_advice(study), "Rung correlation"
     if advice is None:
         if not (study.trials["state"] == "stopped").any():
             return None
-        return HealthCheck(name, "open", "Too few completed trials to say whether cuts were fair.")
+        return HealthCheck(name, "open", "Too few completed trials to judge early stopping.")
     said = judgement(advice.rho, advice.trials)
     if advice.short:
         text = f"The grace period is too short ({said}): {advice.text}"
         return HealthCheck(name, "warn", text, advice.action)
     state = "pass" if said == "good" else "open"
-    return HealthCheck(name, state, f"What early values say of final ones is {said}: {advice.text}")
+    return HealthCheck(name, state, f"Early values as a guide to final ones: {said}; {advice.text}")
 
 
 def failures(study: Results) -> HealthCheck | None:
-    """Trials that ended without a usable result for other reasons than their settings' losses."""
+    """Trials that ended without a usable result for reasons other than divergence."""
     bad = _counts(study, ["out_of_memory", "failed", "lost"])
     if not bad:
         return HealthCheck("Failures", "pass", "No trial failed, ran out of memory or was lost.")
@@ -152,7 +152,7 @@ def failures(study: Results) -> HealthCheck | None:
 
 
 def collapse(study: Results) -> HealthCheck | None:
-    """Trials that diverged or collapsed, in the search and among the finalists' other seeds."""
+    """Trials that diverged or collapsed, in the search and among the finalists' replicates."""
     bad = _counts(study, ["diverged"])
     again = int((study.replicates["state"] == "diverged").sum())
     text = _broken(study, bad) if bad else "No trial diverged or collapsed."
@@ -162,15 +162,15 @@ def collapse(study: Results) -> HealthCheck | None:
     if quiet:
         first = f"trial {quiet[0]} {useless[quiet[0]]}"
         text = f"{text} " if bad else ""
-        text += f"{counted(len(quiet), 'other trial' if bad else 'trial')} drew nothing of use: "
+        text += f"{counted(len(quiet), 'other trial' if bad else 'trial')} drew nothing usable: "
         more = f", and {len(quiet) - 1} more" if len(quiet) > 1 else ""
         return HealthCheck("Collapse", "warn", f"{text}{first}{more}.", WORSE)
     if again:
         return HealthCheck(
             "Collapse",
             "warn",
-            f"{text} {again} of {len(study.replicates)} runs of finalists with other seeds did.",
-            "Prefer a finalist that never did; the table of finalists has their shares.",
+            f"{text} {again} of {len(study.replicates)} runs of finalists with new seeds diverged.",
+            "Prefer a finalist that never diverged; see the finalists table.",
         )
     share = sum(bad.values()) / len(study.trials)
     return HealthCheck("Collapse", "warn" if share > BROKEN else "pass", text)
@@ -184,13 +184,13 @@ def seeds(study: Results) -> HealthCheck | None:
         return None
     rows = study.trials[study.settings].map(setting)
     if study.settings and rows.duplicated().any():
-        text = "Some configurations were trained more than once; compare them."
+        text = "Some configurations were trained more than once: compare them."
         return HealthCheck("Seeds", "open", text)
     return HealthCheck(
         "Seeds",
         "warn",
-        "Every configuration was trained with one seed: small differences may be luck.",
-        "Train the best few again with other seeds (--set finalists.count=3).",
+        "Every configuration was trained with one seed: small differences may be chance.",
+        "Retrain the best few with new seeds (--set finalists.count=3).",
     )
 
 
@@ -209,7 +209,7 @@ def samples(study: Results) -> HealthCheck | None:
             "Sample count",
             "warn",
             f"{text} is biased upwards, so it is not comparable with published numbers.",
-            f"raygen evaluate … --samples {enough} measures the winner again.",
+            f"Measure the winner again with raygen evaluate … --samples {enough}.",
         )
     best = order.iloc[0]
     error = at_best(study, int(best["trial"])).get(study.metric + ERROR)
@@ -218,11 +218,12 @@ def samples(study: Results) -> HealthCheck | None:
     rest = order[(order["state"] == best["state"]) & (order["trial"] != best["trial"])]
     near = int(((rest["value"].astype(float) - best["value"]).abs() < 2 * float(error)).sum())
     if float(error) == 0:
-        text += " has a standard error of 0 at the best trial: all its samples are the same."
+        text += " has a standard error of 0 at the best trial: all its samples are identical."
         return HealthCheck("Sample count", "warn", text)
     text += f" has a standard error of {number(float(error), 2)} at the best trial"
     if near and not judged(study):
-        text += f"; {counted(near, 'other trial')} within two of it cannot be told from it."
+        lie = "lies" if near == 1 else "lie"
+        text += f"; {counted(near, 'other trial')} {lie} within two standard errors."
         return HealthCheck("Sample count", "warn", text, "Evaluate the best with more samples.")
     return HealthCheck("Sample count", "pass", f"{text}.")
 
@@ -239,17 +240,17 @@ def dropped(study: Results) -> HealthCheck | None:
     ]  # fmt: skip
     if not low:
         return None
-    text = f"The model to use draws only some kinds of images: {listed(low)}."
+    text = f"The model to use covers only part of the data: {listed(low)}."
     return HealthCheck(
-        "Mode dropping", "warn", text, "See its samples, and its recall over training."
+        "Mode dropping", "warn", text, "Look at its samples, and at its recall during training."
     )
 
 
 def protocols(study: Results) -> HealthCheck | None:
-    """Whether all values that are compared were measured in the same way.
+    """Whether all values that are compared were measured the same way.
 
-    Not among them: finalists measured in full, whose table has a column for each way, and where
-    samples grow from rung to rung values of another number of samples.
+    Exempt are finalists measured in full, whose table has a column per protocol, and values with
+    different numbers of samples where these grow from rung to rung.
     """
     full = [result["protocols"].get(study.metric) for result in study.info.get("full", {}).values()]
     apart = {*full} - {*study.info.get("protocols_of", {}).get(study.metric, [])}
@@ -262,10 +263,10 @@ def protocols(study: Results) -> HealthCheck | None:
         return None
     names = ", ".join(sorted(records))
     if len(records) < 2:
-        text = f"All values of {short_metric(study.metric)} in the search have one protocol"
+        text = f"All values of {short_metric(study.metric)} in the search share one protocol"
         return HealthCheck("Protocol", "pass", f"{text} ({names}).")
     if study.grows and len({record.get("samples") for record in records.values()}) == len(records):
-        text = "All values of a rung were measured under one protocol, later ones with more samples"
+        text = "All values at a rung share one protocol; later rungs use more samples"
         return HealthCheck("Protocol", "pass", f"{text} ({names}).")
     return HealthCheck(
         "Protocol",
@@ -291,19 +292,20 @@ CHECKS: tuple[Callable[[Results], HealthCheck | None], ...] = (
 
 
 def _flattery(study: Results) -> HealthCheck:
-    """How far the values that finalists were chosen by hold with other seeds."""
+    """How well the values that finalists were chosen by hold with new seeds."""
     rows = list(judged(study).values())
     single = sum(row["single"] for row in rows) / len(rows)
     mean = sum(row["mean"] for row in rows) / len(rows)
     best = rows[0]
+    who = "finalist averages" if len(rows) == 1 else f"{len(rows)} finalists average"
     text = (
-        f"With other seeds the {counted(len(rows), 'finalist')} got {number(mean)} on average, "
-        + against(study, mean, single, f"the {number(single)} of the search")
+        f"Retrained with new seeds, the {who} {number(mean)} ({number(single)} in the search, "
+        f"{gain(study, mean, single)})"
     )
     sure = best["best"]
     if math.isnan(sure) or len(rows) == 1:
         return HealthCheck("Seeds", "pass", f"{text}.")
-    text += f"; trial {int(best['trial'])} is the best of them with probability {percent(sure)}."
+    text += f"; trial {int(best['trial'])} is the best with probability {percent(sure)}."
     confidence = study.info["finalists"].get("confidence", 0.95)
     if sure >= confidence:
         return HealthCheck("Seeds", "pass", text)
@@ -318,7 +320,7 @@ def _counts(study: Results, states: list[str]) -> dict[str, int]:
 
 
 def _broken(study: Results, bad: dict[str, int]) -> str:
-    """How many trials, as what, and the reason that most of them have."""
+    """How many trials ended in each state, and the most common reason."""
     parts = []
     for state, count in bad.items():
         reasons = study.trials[study.trials["state"] == state]["reason"].astype(str)

@@ -157,7 +157,7 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
     state, started = str(info["state"]), info.get("started")
     when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M}" if started else ABSENT
     sign = arrow(info["objective"]["direction"])
-    basis = f"mean of {counted(summary.seeds, 'other seed')}" if summary.seeds else "one seed"
+    basis = f"mean over {counted(summary.seeds, 'new seed')}" if summary.seeds else "one seed"
     spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""
     best = (
         f"<strong>{number(summary.value)}</strong>{spread}" if summary.best is not None else ABSENT

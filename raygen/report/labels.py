@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from raygen.metrics import METRICS
+from raygen.words import counted as counted
 
 ABSENT = "—"
 
@@ -41,7 +42,7 @@ def short_metric(name: str) -> str:
 
 
 def arrow(direction: str | None) -> str:
-    """Return ↓ when lower is better, ↑ when higher is, nothing when nobody said."""
+    """Return ↓ when lower is better, ↑ when higher is, nothing if unknown."""
     return {"minimize": "↓", "maximize": "↑"}.get(direction or "", "")
 
 
@@ -71,7 +72,7 @@ def setting(value: Any) -> str:
     """A setting's value as text; absent in this branch of the space -> "—"."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ABSENT
-    # numpy's bool is no bool to Python
+    # numpy's bool is not a Python bool
     if type(value).__name__ in ("bool", "bool_"):
         return "true" if value else "false"
     if hasattr(value, "__float__") and not isinstance(value, str):
@@ -80,7 +81,7 @@ def setting(value: Any) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: 42 s, 3 min 12 s, 5 h 20 min, 3 d 4 h."""
+    """Seconds as a person would say them: 42 s, 3 min 12 s, 5 h 20 min, 3 d 4 h."""
     if seconds is None or math.isnan(seconds):
         return ABSENT
     if seconds < 10:
@@ -96,20 +97,15 @@ def duration(seconds: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """0.413 -> "41 %"; a small share keeps one digit."""
-    return f"{100 * share:.1f} %" if 0 < share < 0.0995 else f"{100 * share:.0f} %"
+    """0.413 -> "41%"; a small share keeps one decimal."""
+    return f"{100 * share:.1f}%" if 0 < share < 0.0995 else f"{100 * share:.0f}%"
 
 
 def interval_words(low: float, high: float) -> str:
-    """The interval of a mean, to follow it; "" if it is unknown."""
+    """The interval of a mean, to append to it; "" if it is unknown."""
     if math.isnan(low):
         return ""
-    return f" (95 % interval {number(low)} to {number(high)})"
-
-
-def counted(n: int, noun: str) -> str:
-    """1 trial, 3 trials."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+    return f" (95% interval {number(low)} to {number(high)})"
 
 
 def listed(items: Iterable[str]) -> str:

@@ -41,15 +41,15 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     state = study.info.get("state")
     if study.trials.empty:
         ended = "" if state == "running" else f" The study is {state}."
-        return f"No trial yet: the study was opened, and nothing has started.{ended}"
+        return f"No trial has started yet.{ended}"
     if verdict is None:
         counts = ", ".join(
             f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
         )
         hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
-        return f"Nothing to use: no trial has a value ({counts}); {hint}."
+        return f"Nothing to use yet: no trial has a value ({counts}); {hint}."
     if verdict.failed:
-        failed = f"Do not use it: the best trial, {verdict.trial}, {verdict.failed}."
+        failed = f"Do not use the best trial: trial {verdict.trial} {verdict.failed}."
         return f"{failed} {_what_to_change(study)}"
     text = _configuration(study, verdict)
     if verdict.default is not None:
@@ -83,22 +83,22 @@ def _configuration(study: Results, verdict: Verdict) -> str:
 def _model(study: Results, verdict: Verdict) -> str:
     """Which checkpoint to use, and what it is worth."""
     if verdict.model is None:
-        return " No checkpoint of it is left."
+        return " None of its checkpoints is left."
     name = short_metric(study.metric)
     text = f" Model to use: {verdict.model.words}, {name} {number(verdict.model.value)} when chosen"
     measured = verdict.fresh or {}
-    values = {study.metric: "measured afresh", f"{study.metric}_test": "against test images"}
+    values = {study.metric: "on new samples", f"{study.metric}_test": "against test images"}
     for metric, said in values.items():
         if metric in measured and measured[metric]["value"] is not None:
             text += f", {number(float(measured[metric]['value']))} {said}"
-    return f"{text}." if measured else f"{text}; not measured afresh yet."
+    return f"{text}." if measured else f"{text}; not yet measured on new samples."
 
 
 def _what_to_change(study: Results) -> str:
-    """What would avoid a search of which nothing can be used."""
+    """What to change after a search without a usable result."""
     rates = [p.name for p in searched_settings(study) if p.name.endswith("lr")]
     lower = f"lower the range of {listed(rates)}" if rates else "lower the learning rates"
-    return f"Before another search {lower}, or train longer (--set budget.kimg=…)."
+    return f"Before searching again, {lower}, or train longer (--set budget.kimg=…)."
 
 
 def checks(study: Results) -> str:
@@ -109,9 +109,9 @@ def checks(study: Results) -> str:
     warned = [check.name.lower() for check in results if check.state == "warn"]
     unsure = [check.name.lower() for check in results if check.state == "open"]
     passed = sum(check.state == "pass" for check in results)
-    text = f"{passed} of {counted(len(results), 'check')} passed"
-    text += f"; look at {listed(warned)}" if warned else "; none warns"
-    return text + (f"; open: {listed(unsure)}." if unsure else ".")
+    text = f"{passed} of {counted(len(results), 'check')} passed."
+    text += f" Look at: {', '.join(warned)}." if warned else " No warnings."
+    return text + (f" Undecided: {', '.join(unsure)}." if unsure else "")
 
 
 def trials(study: Results) -> str:
@@ -122,26 +122,26 @@ def trials(study: Results) -> str:
         trial = int(order.iloc[0]["trial"])
         best = f", best {number(order.iloc[0]['value'])} (trial {trial})"
         if trial in judged(study):
-            best = f", best trial {trial} (by other seeds: {number(judged(study)[trial]['mean'])})"
+            best = f", best trial {trial} ({number(judged(study)[trial]['mean'])} over new seeds)"
     name = short_metric(study.metric)
     direction = direction_words(study.info["objective"]["direction"])
     return (
         f"{counted(len(study.trials), 'trial')}, {len(order)} with a value"
-        f"{best}; {name}: {direction}. {_rows(study)}A value below the full budget is not "
-        "comparable with one at it."
+        f"{best}; {name}: {direction}. {_rows(study)}Values below the full budget are not "
+        "comparable with those at the full budget."
     )
 
 
 def reproduce(study: Results) -> str:
-    """What repeats and what does not."""
+    """What can be reproduced and what cannot."""
     return (
-        f"Seed {study.info['seed']} repeats every trial bit for bit on the same device type with "
-        "one worker; other hardware gives close, not equal, numbers."
+        f"Seed {study.info['seed']} reproduces every trial bit for bit on the same type of device "
+        "with one worker; other hardware gives close but not identical numbers."
     )
 
 
 def _front(study: Results, verdict: Verdict) -> str:
-    """How the verdict begins with several objectives; "" unless they are really in conflict."""
+    """The start of the verdict with several objectives; "" unless they really conflict."""
     front = pareto(study)
     if len(front) < 2:
         return ""
@@ -150,7 +150,7 @@ def _front(study: Results, verdict: Verdict) -> str:
     metrics = listed(short_metric(objective["metric"]) for objective in study.objectives)
     end = "lowest" if study.minimise else "highest"
     return (
-        f"No single best: trials {listed(named)} trade {metrics} off. Trial {verdict.trial} has "
+        f"No single best: trials {listed(named)} trade off {metrics}. Trial {verdict.trial} has "
         f"the {end} {short_metric(study.metric)}: {number(verdict.value)}"
     )
 
@@ -158,4 +158,4 @@ def _front(study: Results, verdict: Verdict) -> str:
 def _rows(study: Results) -> str:
     if len(study.trials) <= MOST:
         return ""
-    return f"At most {MOST:,} rows are shown at once: the best, or the first that pass. "
+    return f"At most {MOST:,} rows are shown at once: the best, or the first to pass the filters. "

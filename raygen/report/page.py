@@ -37,7 +37,7 @@ def write_report(study_path: Path, output: Path | None = None) -> Path:
 
 
 def page_path(study_path: Path) -> Path:
-    """Where the page of a study lies unless told otherwise."""
+    """Where the page of a study goes by default."""
     return Path("reports") / f"{study_path.resolve().name}.html"
 
 
@@ -81,7 +81,6 @@ def _section(study: Results, number: int) -> str:
         lead, body = part.html(study)
     except Exception as error:  # a bug of ours in one section must not take the page with it
         lead, body = _broken(error), ""
-    lead = lead.replace(" %", "\u00a0%")  # a number never breaks before its unit
     empty = "" if body else ' class="empty"'
     return (
         f'<section id="{part.key}"{empty} aria-labelledby="title-{part.key}">'
@@ -113,7 +112,7 @@ def _drawn(html: Callable[[], str], instead: str) -> str:
 
 
 def _broken(error: Exception) -> str:
-    return f"This part could not be drawn: {our_bug(error)}. The study itself is complete."
+    return f"This part could not be drawn: {our_bug(error)}. The study itself is intact."
 
 
 def _table(frame: pd.DataFrame) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What charts say of the trials that they leave out; "" where they leave out none."""
+"""What charts say about trials that they leave out; "" where they leave out none."""
 
 from raygen.report.labels import counted
 from raygen.report.tables import DRAWN, drawn
@@ -6,13 +6,13 @@ from raygen.results import Results
 
 
 def thinned(study: Results, most: int | None = None) -> str:
-    """That a chart draws at most so many trials, and which."""
+    """Which trials a chart draws, if not all."""
     shown = len(drawn(study, most))
     if shown == len(study.trials):
         return ""
     return (
-        f"{shown:,} of {len(study.trials):,} trials drawn: the best {(most or DRAWN) // 2} and an "
-        "even sample of the others. Filters, the table and downloads use all."
+        f"{shown:,} of {len(study.trials):,} trials are drawn: the best {(most or DRAWN) // 2} and "
+        "an even sample of the others. Filters, the table and downloads use all."
     )
 
 
@@ -21,4 +21,4 @@ def unseen(study: Results) -> str:
     missing = int(study.trials["value"].isna().sum())
     if not missing:
         return ""
-    return f"{counted(missing, 'trial')} without any value not shown."
+    return f"Not shown: {counted(missing, 'trial')} without a value."

@@ -44,7 +44,7 @@ class ResponseSurface(NamedTuple):
     weights: np.ndarray  # (n,)
     mean: float
     sd: float
-    log: bool  # learnt from logarithms: a distance halved is a step, wherever it begins
+    log: bool  # fitted to logarithms: halving a distance is a step, wherever it begins
     r2: float  # leave one out, 1 at best; below 0 it is worse than the mean
     trials: int
     near: bool = True  # at the default and the best trial, to what was measured there
@@ -55,20 +55,19 @@ class ResponseSurface(NamedTuple):
 
     @property
     def explained(self) -> str:
-        """How much of the differences between left-out trials it explains, as text."""
-        return percent(max(0.0, self.r2))
+        """Its leave-one-out R², as text."""
+        return f"{max(0.0, self.r2):.2f}"
 
     @property
     def doubt(self) -> str:
         """Why it is not trusted."""
         if self.r2 < TRUSTED:
             return (
-                f"the surrogate explains {self.explained} of how {self.trials} trials differ when "
-                f"each is left out in turn, and less than {percent(TRUSTED)} is not worth drawing"
+                f"the surrogate's leave-one-out R² over {self.trials} trials is {self.explained}, "
+                f"below {TRUSTED:g}"
             )
         return (
-            "at the default or at the best trial the surrogate is off by more than "
-            f"{percent(NEAR)} of what was measured"
+            f"the surrogate is off by more than {percent(NEAR)} at the default or at the best trial"
         )
 
     def predict(self, positions: np.ndarray) -> np.ndarray:

@@ -15,19 +15,19 @@ SHOWN = 3  # trials
 STEPS = 5  # checkpoints of each
 ROWS = 4  # of 8 tiles
 VIEWS = {
-    "reconstructions": "Test images, each above its reconstruction through the mean of its latent",
-    "interpolation": "From one latent to another, a row each",
+    "reconstructions": "Test images, each above its reconstruction from its mean latent",
+    "interpolation": "Interpolations, one per row",
 }
 
 
 def samples_section(study: Results) -> tuple[str, str]:
-    """How samples of the best trials became what they are."""
+    """How the samples of the best trials developed."""
     strips = [(trial, checkpoints(study, trial)) for trial in leaders(study, SHOWN)]
     strips = [(trial, table) for trial, table in strips if len(table)]
     if not strips:
-        return "No samples to show: no trial with a value has left a picture.", ""
+        return "No samples to show: no trial with a value has saved a picture.", ""
     body = "".join(_strip(study, trial, table) for trial, table in strips)
-    shown = f"The first {8 * ROWS} of the same latents in every picture of this section."
+    shown = f"Every picture of samples uses the same {8 * ROWS} latents."
     return _lead(study, strips), f'{body}{_views(study, strips[0][0])}<p class="note">{shown}</p>'
 
 
@@ -66,7 +66,7 @@ def _lead(study: Results, strips: list[tuple[int, pd.DataFrame]]) -> str:
     trials = listed(f"{other}" for other, _ in strips)
     which = f"trial{'s' if len(strips) > 1 else ''} {trials}"
     if first.empty or best.empty or first.index[0] == best.index[0]:
-        return f"Samples of {which} beside real images, from the same latents throughout."
+        return f"Samples of {which} beside real images, all from the same latents."
     seconds = study.history[
         (study.history["trial"] == trial)
         & (study.history["kimg"].round(3) == round(float(best["kimg"].iloc[0]), 3))
@@ -75,8 +75,8 @@ def _lead(study: Results, strips: list[tuple[int, pd.DataFrame]]) -> str:
     return (
         f"Trial {trial} went from {name} {number(first['value'].iloc[0])} at "
         f"{number(first['kimg'].iloc[0])} kimg to {number(best['value'].iloc[0])} at "
-        f"{number(best['kimg'].iloc[0])} kimg{after}; {counted(len(strips), 'trial')} over time "
-        "and beside real images."
+        f"{number(best['kimg'].iloc[0])} kimg{after}; {counted(len(strips), 'trial')} over time, "
+        "beside real images."
     )
 
 

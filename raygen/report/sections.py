@@ -74,7 +74,7 @@ def verdict_section(study: Results) -> tuple[str, str]:
 
 
 def health_section(study: Results) -> tuple[str, str]:
-    """Whether to believe it."""
+    """Whether the result can be trusted."""
     checks = health(study)
     rows = "".join(
         f'<tr class="check-{check.state}"><td><b class="mark">{CHECK_MARKS[check.state][0]}</b> '
@@ -83,7 +83,7 @@ def health_section(study: Results) -> tuple[str, str]:
         "</td></tr>"
         for check in checks
     )
-    head = "".join(f'<th scope="col">{name}</th>' for name in ("result", "check", "what was found"))
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("result", "check", "finding"))
     body = (
         f'<table class="checks"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         if checks
@@ -168,7 +168,7 @@ def _cards(study: Results, verdict: Verdict) -> str:
         measured = (verdict.fresh or {}).get(study.metric)
         if measured is not None and measured["value"] is not None:
             value = number(float(measured["value"]))
-            cards.append((f"Model: {name} afresh", value, verdict.model.words))
+            cards.append((f"Model: {name} on new samples", value, verdict.model.words))
         else:
             value = number(verdict.model.value)
             cards.append((f"Model: {name} when chosen", value, verdict.model.words))
@@ -182,20 +182,18 @@ def _cards(study: Results, verdict: Verdict) -> str:
     if verdict.default is not None:
         value, default = verdict.default.value, verdict.default.other
         note = "" if verdict.default_state == "completed" else f", {verdict.default_state}"
-        basis = (
-            f"{number(value)} against {number(default)} of trial 0{note}; {verdict.default.basis}"
-        )
-        cards.append(("Against the default", gain(study, value, default), basis))
+        basis = f"{number(value)} vs {number(default)} (trial 0{note}); {verdict.default.basis}"
+        cards.append(("Compared with the default", gain(study, value, default), basis))
     elif verdict.trial == 0 and has_default(study):
-        cards.append(("Against the default", "is the default", "no trial beat trial 0"))
+        cards.append(("Compared with the default", "is the default", "no trial beat trial 0"))
     if verdict.seeds:
         cards.append(
-            ("New seeds against the search", gain(study, verdict.value, verdict.single),
-             f"one seed, the best of many: {number(verdict.single)}")
+            ("New seeds vs the search", gain(study, verdict.value, verdict.single),
+             f"{number(verdict.value)} vs {number(verdict.single)} (one seed)")
         )  # fmt: skip
     if not math.isnan(verdict.median):
         cards.append(
-            ("Against the median", gain(study, verdict.value, verdict.median),
+            ("Compared with the median", gain(study, verdict.value, verdict.median),
              f"completed trials: {number(verdict.median)}")
         )  # fmt: skip
     return "".join(
@@ -206,12 +204,12 @@ def _cards(study: Results, verdict: Verdict) -> str:
 
 
 def _basis(verdict: Verdict) -> str:
-    """What the best value rests on."""
+    """What the best value is based on."""
     if not verdict.seeds:
         return f" at {number(verdict.kimg)} kimg, one seed"
-    text = f", mean of {counted(verdict.seeds, 'other seed')}"
+    text = f", mean over {counted(verdict.seeds, 'new seed')}"
     if not math.isnan(verdict.low):
-        text += f", 95 %: {number(verdict.low)} to {number(verdict.high)}"
+        text += f", 95% interval {number(verdict.low)} to {number(verdict.high)}"
     return text
 
 
@@ -237,13 +235,13 @@ def _short(value: Any) -> str:
 
 def _taught(studies: dict[str, dict[str, int]]) -> str:
     return ", ".join(
-        f"{name} ({counted(n['told'], 'trial')} told, {n['points']} tried again)"
+        f"{name} ({counted(n['told'], 'trial')} used, {n['points']} tried again)"
         for name, n in studies.items()
     )
 
 
 def _changes(sessions: list[dict[str, Any]]) -> str:
-    """What was set otherwise when the study went on: "budget.trials 16 → 32"."""
+    """What was changed when the study was resumed: "budget.trials 16 → 32"."""
     changes = []
     for session in sessions:
         for key, (old, new) in session.get("changed", {}).items():

@@ -82,17 +82,17 @@ def groups(studies: list[Results]) -> list[StudyGroup]:
 
 
 def warnings(groups: list[StudyGroup]) -> list[str]:
-    """Why values of different groups do not compare, in words; empty with one group."""
+    """Why values of different groups are not comparable; empty with one group."""
     if len(groups) < 2:
         return []
     differ = [
         word
-        for place, word in enumerate(("metric", "protocol of measurement", "data"))
+        for place, word in enumerate(("metric", "protocol", "data"))
         if len({group.key[place] for group in groups}) > 1
     ]
     text = " and ".join(differ)
     letters = ", ".join(group.letter for group in groups)
-    return [f"Values of different groups ({letters}) are not comparable: another {text}."]
+    return [f"Values of different groups ({letters}) are not comparable: they differ in {text}."]
 
 
 def best_so_far(study: Results) -> pd.DataFrame:

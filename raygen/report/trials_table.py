@@ -23,9 +23,9 @@ def trials_table(study: Results) -> str:
     settings = [parameter.name for parameter in varying(study)]
     short = short_names(settings)
     metric = f"{short_metric(study.metric)} {arrow(study.info['objective']['direction'])}"
-    heads = [("trial", "trial"), ("state", "state"), ("value", metric), ("best_kimg", "at kimg"),
-             ("kimg", "kimg"), ("seconds", "time"), *((n, short[n]) for n in settings),
-             ("reason", "reason")]  # fmt: skip
+    heads = [("trial", "trial"), ("state", "state"), ("value", metric),
+             ("best_kimg", "best at kimg"), ("kimg", "trained kimg"), ("seconds", "time"),
+             *((n, short[n]) for n in settings), ("reason", "reason")]  # fmt: skip
     top = "".join(
         f'<th scope="col" aria-sort="none" title="{escape(key)}">'
         f'<button type="button" class="sort" data-key="{escape(key)}">{escape(text)}</button></th>'

@@ -1,4 +1,4 @@
-"""What was found of the winner after the search: does it help a classifier, does it copy?
+"""What was tested of the winner after the search: does it help a classifier, does it copy?
 
 Read from augment.json and audit.json in the study folder; numbers only, so no torch.
 """
@@ -81,7 +81,7 @@ def augment_section(study: Results) -> tuple[str, str]:
     try:
         outcome = _read(UseFolder(study.folder.root).augment, AUGMENT)
     except Wrong as wrong:
-        return f"augment.json is not readable: {wrong}.", ""
+        return f"augment.json cannot be read: {wrong}.", ""
     if outcome is None:
         return _missing(study, "augment", "Whether generated images help a classifier")
     return _augment_lead(outcome), _augment_tables(outcome)
@@ -92,7 +92,7 @@ def audit_section(study: Results) -> tuple[str, str]:
     try:
         outcome = _read(UseFolder(study.folder.root).audit, AUDIT)
     except Wrong as wrong:
-        return f"audit.json is not readable: {wrong}.", ""
+        return f"audit.json cannot be read: {wrong}.", ""
     if outcome is None:
         return _missing(study, "audit", "Whether generated images copy training images")
     return _audit_lead(outcome), _audit_table(outcome) + _pairs(study)
@@ -106,20 +106,21 @@ def _augment_lead(outcome: dict[str, Any]) -> str:
         parts.append(
             f"{_verdict(gain)} with {_fraction(fraction)} of the real labels ({_signed(gain)})"
         )
-    # "helps …, makes no certain difference …"
+    # "helps …, makes no clear difference …"
     train, real = outcome["gan_train"]["mean"], rows[max(f for f, _ in rows), "real"]["mean"]
     return (
-        f"Adding generated images {', '.join(parts)}; a classifier of generated images alone is "
-        f"right on {percent(train)} of the real test images, one of real images on {percent(real)}."
+        f"Adding generated images {', '.join(parts)}; a classifier trained on generated images "
+        f"alone is right on {percent(train)} of the real test images, one trained on real images "
+        f"on {percent(real)}."
     )
 
 
 def _verdict(gain: dict[str, Any]) -> str:
     if gain["low"] is None:
-        return "was tried with one seed, so says little,"
+        return "is inconclusive (one seed)"
     if gain["low"] > 0:
         return "helps"
-    return "harms" if gain["high"] < 0 else "makes no certain difference"
+    return "harms" if gain["high"] < 0 else "makes no clear difference"
 
 
 def _augment_tables(outcome: dict[str, Any]) -> str:
@@ -137,19 +138,19 @@ def _augment_tables(outcome: dict[str, Any]) -> str:
     ]
     second = _table(["class", *ARMS.values(), "GAN-test"], classes)
     labels = (
-        "Images have the labels they were drawn for; the generator itself learnt from all real "
-        "labels, so a gain with few of them is in part knowledge of the others."
+        "Images have the labels they were drawn for; the generator itself was trained on all real "
+        "labels, so a gain with few of them partly reflects the others."
         if outcome["labels"] == "conditional"
         else "The model knows no classes: a classifier of the real part labelled its images "
         "(pseudo-labels), and there is no GAN-test."
     )
     note = (
-        f"Accuracy on real test images, mean over {settings['seeds']} seeds with 95 % "
+        f"Accuracy on real test images, mean over {settings['seeds']} seeds with 95% "
         f"t-intervals; every classifier was trained for {settings['steps']} steps of "
         f"{settings['batch']} images; {settings['samples']} generated images. Gain: real + "
-        f"generated less real only, in pairs of equal seeds. {labels} Learnt from generated, "
-        "tested on real images: GAN-train, also called the classification accuracy score (Ravuri "
-        "and Vinyals 2019); the reverse: GAN-test (Shmelkov et al. 2018)."
+        f"generated minus real only, paired by seed. {labels} Trained on generated, tested on "
+        "real images: GAN-train, also called the classification accuracy score (Ravuri and "
+        "Vinyals 2019); the reverse: GAN-test (Shmelkov et al. 2018)."
     )
     return (
         f'{first}<h3>By class, all real labels, worst first</h3>{second}<p class="note">'
@@ -173,34 +174,33 @@ def _audit_lead(outcome: dict[str, Any]) -> str:
         for name, test in zip(SPACES, tests, strict=True)
     )
     text = (
-        f"Of {count} generated images, near duplicates of training images are {rates}, where 1 % "
-        "of new images are"
+        f"Near duplicates of training images among {count} generated images: {rates} (1% expected)"
     )
     same = max(test["exact_copies"] for test in tests)
     if same:
-        text += f"; {counted(same, 'generated image')} cannot be told from a training image"
+        text += f"; {counted(same, 'generated image')} identical to a training image"
     if nearer:
         return (
-            f"{text}; in {' and '.join(nearer)} they are nearer to training than to held-out "
-            "images: look at the pairs."
+            f"{text}; in {' and '.join(nearer)}, generated images are nearer to training than to "
+            "held-out images: look at the pairs."
         )
     if same:
         return f"{text}: look at the pairs."
     if raised:
         return (
             f"{text}: more than by chance, but generated images are not nearer to training than to "
-            "held-out images, so they may be blurred or simple instead of copied."
+            "held-out images, so they may be blurred or simple rather than copied."
         )
-    return f"{text}; these tests saw no copying of whole images."
+    return f"{text}; these tests found no copying of whole images."
 
 
 def _audit_table(outcome: dict[str, Any]) -> str:
     tests = [outcome["tests"][name] for name in SPACES]
     rows: list[list[str]] = [
-        ["near duplicates of a training image", "1 %",
+        ["near duplicates of a training image", "1%",
          *(_range(test["near_duplicates"], "rate") for test in tests)],
         ["identical to a training image", "0", *(str(test["exact_copies"]) for test in tests)],
-        ["nearer to training than to held-out images", "50 %",
+        ["nearer to training than to held-out images", "50%",
          *(_range(test["nearer_to_train"], "share") for test in tests)],
         ["authentic (Alaa et al. 2022)",
          " / ".join(_share(test["authentic"]["held_out"]) for test in tests),
@@ -218,12 +218,12 @@ def _audit_table(outcome: dict[str, Any]) -> str:
             f"Membership by the {member['by']}: AUC {member['auc']:.3f} "
             f"({member['low']:.3f} to {member['high']:.3f}), 0.5 by chance."
         )
-    mirrored = " Mirror images count, too." if outcome["settings"]["flip"] else ""
+    mirrored = " Mirror images count as well." if outcome["settings"]["flip"] else ""
     note = (
         f"{said} Compared with {outcome['data']['train']} training and "
         f"{outcome['settings']['held_out']} held-out images, features of raygen's classifier "
         f"(test accuracy {percent(outcome['encoder_test_accuracy'])}).{mirrored} A near duplicate "
-        "lies nearer to a training image than 1 % of the held-out images do. Not tested: copies "
+        "lies nearer to a training image than 1% of the held-out images do. Not tested: copies "
         "of parts of images, other attacks, other samples."
     )
     return f'{table}<p class="note">{escape(note)} {_model(outcome)}</p>'
@@ -244,7 +244,7 @@ def _pairs(study: Results) -> str:
 
 def _missing(study: Results, command: str, what: str) -> tuple[str, str]:
     folder = shlex.quote(str(study.folder.root))
-    return f"{what} was not tested; raygen {command} {folder} does.", ""
+    return f"{what} was not tested; to test it: raygen {command} {folder}", ""
 
 
 def _read(path: Path, content_of: Check) -> dict[str, Any] | None:
@@ -281,7 +281,7 @@ def _model(outcome: dict[str, Any]) -> str:
 
 
 def _fraction(share: float) -> str:
-    return f"{share * 100:g} %"
+    return f"{share * 100:g}%"
 
 
 def _accuracy(arm: dict[str, Any]) -> str:
@@ -297,11 +297,11 @@ def _range(estimate: dict[str, Any], key: str) -> str:
 def _signed(gain: dict[str, Any]) -> str:
     if gain["low"] is None:
         return f"{gain['mean']:+.1%}"
-    return f"{gain['mean']:+.1%}, 95 %: {gain['low']:+.1%} to {gain['high']:+.1%}"
+    return f"{gain['mean']:+.1%}, 95% interval {gain['low']:+.1%} to {gain['high']:+.1%}"
 
 
 def _share(value: float | None) -> str:
-    return "—" if value is None else f"{value * 100:.1f} %"
+    return "—" if value is None else f"{value * 100:.1f}%"
 
 
 def _loss(row: dict[str, Any]) -> float:

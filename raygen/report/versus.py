@@ -1,4 +1,4 @@
-"""Two or more studies against each other: the best so far for the same compute, and the best."""
+"""Two or more studies compared: the best so far for the same compute, and the best."""
 
 import math
 from html import escape
@@ -49,7 +49,7 @@ def render_comparison(summaries: list[StudySummary]) -> str:
     parts = [
         ("progress", "Best so far against compute", _progress_lead(summaries, names),
          chart("versus", "Best so far against compute", lead)),
-        ("facts", "In numbers", "What each study is, found and cost.", _facts(summaries, names)),
+        ("facts", "In numbers", "What each study found and cost.", _facts(summaries, names)),
         ("best", "Best configurations", _differ(summaries), _configurations(summaries, names)),
     ]  # fmt: skip
     body = "".join(
@@ -57,7 +57,7 @@ def render_comparison(summaries: list[StudySummary]) -> str:
         f'<p class="lead">{escape(text)}</p>{html}</section>'
         for key, title, text, html in parts
     )
-    title = " against ".join(names)
+    title = " vs ".join(names)
     main = (
         f'<main><header><p class="kicker">raygen comparison</p><h1>{escape(title)}</h1>'
         f'<p class="lead">{escape(lead)}</p>{notes}</header>{body}</main>'
@@ -116,7 +116,7 @@ def _steps(summaries: list[StudySummary], names: list[str]) -> pd.DataFrame:
 
 def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> str:
     if not comparable:
-        return "These studies measured different things: their values do not compare."
+        return "These studies measured different things: their values are not comparable."
     valued = [
         (summary, name)
         for summary, name in zip(summaries, names, strict=True)
@@ -133,21 +133,21 @@ def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> 
     order = sorted(valued, key=lambda pair: level[pair[1]], reverse=not first.minimise)
     (best, name), (other, second) = order[:2]
     metric = short_metric(first.metric)
-    values = f"{metric} {number(level[name])} against {number(level[second])} of {second}"
+    values = f"{metric} {number(level[name])} vs {number(level[second])} for {second}"
     if not replicated:
-        basis = "the best single seed of each search, the luckiest of many"
+        basis = "each the best single seed of its search"
         if level[name] == level[second]:
             return f"{name} and {second} are level: {metric} {number(level[name])}, {basis}."
         return f"{name} is ahead: {values}; {basis}, so the order may be chance."
     low, high = unpaired(best.seed_values, other.seed_values)
     if low > 0 or high < 0:
         better = gain(first, level[name], level[second])
-        span = f"95 % interval of the difference {number(low)} to {number(high)}"
+        span = f"95% interval of the difference {number(low)} to {number(high)}"
         return f"{name} found the better configuration: {values}, {better} ({span})."
     if not math.isnan(low):
-        span = f"the 95 % interval of their difference is {number(low)} to {number(high)}"
+        span = f"the 95% interval of the difference is {number(low)} to {number(high)}"
         return f"{name} and {second} cannot be told apart: {values}; {span}."
-    return f"{name} is ahead: {values}; too few seeds to say whether that is chance."
+    return f"{name} is ahead: {values}; too few seeds to tell whether that is chance."
 
 
 def _configuration(summary: StudySummary) -> tuple[str, ...]:
@@ -202,8 +202,8 @@ def _facts(summaries: list[StudySummary], names: list[str]) -> str:
         "images (kimg)": lambda summary: number(summary.kimg),
         "default": lambda summary: number(summary.default),
         "best": _value,
-        "rests on": lambda summary: (
-            counted(summary.seeds, "other seed") if summary.seeds else "one seed"
+        "basis": lambda summary: (
+            counted(summary.seeds, "new seed") if summary.seeds else "one seed"
         ),
     }
     rows = [[name, *(read(summary) for summary in summaries)] for name, read in facts.items()]

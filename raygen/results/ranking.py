@@ -30,12 +30,12 @@ class Model(NamedTuple):
     @property
     def words(self) -> str:
         """Which one it is."""
-        again = "" if self.run == self.trial else f", trained again with seed {self.seed}"
+        again = "" if self.run == self.trial else f", retrained with seed {self.seed}"
         return f"trials/{self.run:04d}/best.pt (trial {self.trial}{again})"
 
 
 def failed(study: Results) -> dict[int, str]:
-    """Why some trials and replicates drew nothing of use, by number, whatever their objective says.
+    """Why some trials and replicates drew nothing usable, by number, whatever their objective says.
 
     Read from what they reported at their best milestone, however short their training was.
     """
@@ -53,9 +53,9 @@ def failed(study: Results) -> dict[int, str]:
 def best_model(study: Results) -> Model | None:
     """Return the checkpoint to use, or None without one.
 
-    Of the best trial by `ranked`, if nothing has completed; else the best of all that have, the
-    finalists' trainings with other seeds included. What was deleted or drew nothing of use does not
-    count while there is another. Of several objectives, the first decides on the front.
+    That of the best trial by `ranked`, if nothing has completed; else the best of all that have,
+    including the finalists' replicates. What was deleted or drew nothing usable counts only if
+    there is nothing else. With several objectives, the first one decides on the front.
     """
     order = ranked(study)
     if order.empty:
@@ -83,9 +83,9 @@ def best_model(study: Results) -> Model | None:
 
 
 def fresh(study: Results, model: Model) -> dict[str, dict[str, Any]] | None:
-    """What a model was measured to be after it was chosen, by metric: value, sd, each, protocol.
+    """A model's values measured after it was chosen, by metric: value, sd, each, protocol.
 
-    On other samples, and against images that did not choose it; None if it was not.
+    They come from new samples and from images that did not choose it; None if not measured.
     """
     measured = study.info.get("full", {}).get(str(model.run))
     if measured is None:
@@ -99,12 +99,12 @@ def fresh(study: Results, model: Model) -> dict[str, dict[str, Any]] | None:
 def ranked(study: Results) -> pd.DataFrame:
     """Trials with a finite value, best first; those trained to the full budget before all others.
 
-    One that drew nothing of use comes after all that did (see `failed`).
+    Those that drew nothing usable come last (see `failed`).
 
     A value reached at a low rung is not comparable with one at the full budget, so a stopped
     trial is the best only while nothing has completed. Finalists that other seeds have judged come
-    before everything else, by the mean over these: their own value got them chosen, and flatters.
-    One that failed with more than half of them does not: a mean of its lucky seeds flatters, too.
+    before everything else, by the mean over these: their own value got them chosen and is
+    optimistic. One that failed with more than half of them does not: so is a mean of lucky seeds.
     """
     scored = study.trials[study.trials["value"].notna()]
     ended = study.replicates[~study.replicates["state"].isin(["running", "interrupted"])]
@@ -161,9 +161,9 @@ def finalists(study: Results) -> pd.DataFrame:
     """One row per finalist, best first: what it got in the search, and with other seeds.
 
     `single` is its value in the search; `seeds` how many replicates completed; `mean` and `sd` of
-    their values, without `single`, which is the best of many and so flatters; `low` to `high` the
-    95 % interval of the mean; `best` the probability that its mean is the best, as the last round
-    of the race saw it; `collapsed` the share of its replicates that diverged. nan where unknown.
+    their values, without `single`, which is the best of many and so optimistic; `low` to `high` the
+    95% interval of the mean; `best` the probability that its mean is the best, as of the last round
+    of the race; `collapsed` the share of its replicates that diverged. nan where unknown.
     """
     values = _replicated(study)
     chosen = [*study.info.get("finals", []), *study.replicates["of"]]

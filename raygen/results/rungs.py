@@ -1,4 +1,4 @@
-"""Whether the value at a rung foretells the final one."""
+"""Whether the value at a rung predicts the final one."""
 
 import math
 from typing import NamedTuple
@@ -7,19 +7,20 @@ import numpy as np
 import pandas as pd
 
 from raygen.results.study import Results
+from raygen.words import kimg_text
 
 NEEDED = 5  # completed trials, for a rank correlation
 SETTLED = 8  # completed trials, for a judgement of it
-SHORT, LONG = 0.5, 0.7  # correlations: below, a rung decides blindly; from here, it can be trusted
+SHORT, LONG = 0.5, 0.7  # correlations: below the first a rung decides blindly, from the second well
 
 
 def judgement(rho: float, trials: int) -> str:
-    """A rank correlation between a rung and the end in words, the same wherever it is said."""
+    """A rank correlation between a rung and the end in words, the same everywhere."""
     if math.isnan(rho):
         return "unknown"
     if trials < SETTLED:
-        return f"open with {trials} trials"
-    return "too weak to cut by" if rho < SHORT else "fair" if rho < LONG else "good"
+        return f"undecided with {trials} trials"
+    return "too weak to stop by" if rho < SHORT else "fair" if rho < LONG else "good"
 
 
 class Advice(NamedTuple):
@@ -36,8 +37,9 @@ class Advice(NamedTuple):
     def text(self) -> str:
         """What was found."""
         text = (
-            f"rank correlation between the best value at the first rung ({self.kimg:g} kimg) and "
-            f"the end is {self.rho:.2f} over {self.trials} completed trials."
+            "rank correlation between the best value at the first rung "
+            f"({kimg_text(self.kimg)} kimg) and at the end is {self.rho:.2f} over {self.trials} "
+            "completed trials."
         )
         left = " Only survivors can be compared, which makes this estimate low."
         return text + left * self.survivors

@@ -31,8 +31,8 @@ def train_config(study: Results, trial: int) -> dict[str, Any]:
             value = value.get(name) if isinstance(value, dict) else None
         if value is None:
             raise InputError(
-                f"{study.folder.journal}:1: the study does not say its {at}, so none of its "
-                f"trials can be trained again"
+                f"{study.folder.journal}:1: the study does not record its {at}, so none of its "
+                f"trials can be retrained"
             )
     seeds = study.trials.set_index("trial")["seed"]
     return {

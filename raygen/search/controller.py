@@ -1,4 +1,4 @@
-"""What decides and what is remembered: Ray asks, the journal hears of it first.
+"""What decides and what is remembered: Ray asks, and the journal is written first.
 
 A method decides, writes a record, and applies it; on resuming, the records of the journal are
 applied in the same way. So the state is a function of the journal, live or after a crash.
@@ -43,10 +43,12 @@ from raygen.search.sampler import Sampler
 from raygen.search.scheduler import RungValue, make_scheduler
 from raygen.seeds import derive
 from raygen.space import Draw
+from raygen.words import kimg_text
 
 LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
 # Trials in a row that failed by their own fault: then it is the program or the data, not bad luck.
 MOST_FAILURES = 5
+BUDGET_WORDS = {"hours": "hours", "gpu_hours": "GPU hours", "total_kimg": "total kimg"}
 
 
 class Log(Protocol):
@@ -150,12 +152,12 @@ class Controller:
         self.closing = self.closing or Closing(state, reason, storage)
 
     def outcome(self) -> Closing:
-        """How the search has ended: without any value it has failed, whatever budget is spent."""
+        """How the search ended: without any value it failed, whatever budget is spent."""
         closing = self.closing or Closing("finished", "")
         if closing.state != "finished" or self.ended().get("completed"):
             return closing
         if not closing.reason:
-            return Closing("failed", "no trial was trained to its end")
+            return Closing("failed", "no trial completed its training")
         if all(trial.values is None for trial in self.searched):
             return Closing("failed", f"{closing.reason}, and no trial has a value")
         return closing
@@ -168,7 +170,7 @@ class Controller:
         used = self.used() if limits else {}
         for key, limit in limits.items():
             if used[key] >= limit:
-                words = key.replace("_", " ")
+                words = BUDGET_WORDS[key].removesuffix("s" if limit == 1 else "")
                 self.close("finished", f"the budget of {limit:g} {words} is spent")
 
     def used(self) -> dict[str, float]:
@@ -213,7 +215,7 @@ class Controller:
         """Record a milestone; return whether the trial must stop, its end recorded."""
         missing = [name for name in self.spec.objectives if name not in event["metrics"]]
         if missing and event["diverged"] is None:
-            self.end(number, "failed", f"it reported no {missing[0]}")
+            self.end(number, "failed", f"it reported no value of {missing[0]}")
             return True
         self._write(
             Report(
@@ -390,10 +392,11 @@ class Controller:
 
     def _why(self, decided: Decide) -> str:
         if isinstance(decided.value, list):
-            return f"rank {decided.rank} at {decided.kimg:g} kimg, where {decided.kept} go on"
+            at = kimg_text(decided.kimg)
+            return f"rank {decided.rank} at {at} kimg, where {decided.kept} continue"
         relation = "above" if self.minimise else "below"
         noise = f" by more than {decided.band:.2g}" if decided.band else ""
-        at = f"{decided.value:.4g} at {decided.kimg:g} kimg"
+        at = f"{decided.value:.4g} at {kimg_text(decided.kimg)} kimg"
         return f"{at} is {relation} the cut-off {decided.cutoff:.4g}{noise}"
 
     def _target(self, trial: TrialState) -> None:
@@ -402,7 +405,7 @@ class Controller:
             return
         value = trial.values[0]
         if value <= target if self.minimise else value >= target:
-            reason = f"trial {trial.number} reached {value:.5g}, the target is {target:g}"
+            reason = f"trial {trial.number} reached {value:.5g} (target {target:g})"
             self.close("finished", reason)
 
     def _run_race(self) -> None:
@@ -436,7 +439,7 @@ class Controller:
         return self._in_order([trial for trial in self.searched if trial.state in states])
 
     def _in_order(self, runs: list[TrialState]) -> list[int]:
-        """Numbers of those that have values, the best first, what drew nothing of use last."""
+        """Numbers of those that have values, the best first, what drew nothing usable last."""
         scored = [run for run in runs if run.values is not None]
         parts = [run for run in scored if not self._failed(run)], list(filter(self._failed, scored))
         signs = [1.0 if way == "minimize" else -1.0 for way in self.directions]
@@ -450,7 +453,7 @@ class Controller:
         return order
 
     def _failed(self, run: TrialState) -> bool:
-        """Whether its best checkpoint drew nothing of use; see results.failed."""
+        """Whether its best checkpoint drew nothing usable; see results.failed."""
         guess = METRICS[self.spec.objective].guess
         value = run.values[0] if run.values is not None else math.nan
         return bool(why_useless(self.spec.family, run.variation, value, guess, self.minimise))

@@ -1,4 +1,4 @@
-"""Which study a search is: the one to go on with, or a new one under a name that is free."""
+"""Which study a search is: an existing one to resume, or a new one under a free name."""
 
 from pathlib import Path
 
@@ -14,17 +14,17 @@ def place_study(
     """Return the study's folder, and where it is kept if that is on object storage.
 
     In the second case the folder is a new, temporary one. `storage` is a folder or a URI, `stem`
-    the default of `name`; `resume` is auto, never or must: go on with a study of that name if there
-    is one, never, or there must be one. `journal` is where else the journal is kept.
+    the default of `name`; `resume`: auto resumes a study of that name if there is one, never starts
+    anew, must fails without one. `journal` is where else the journal is kept.
 
     Raises:
         InputError: the name is taken or none of a folder, a link leads out of the study, there is
-            no study to go on with, or both URIs are given.
+            no study to resume, or both URIs are given.
     """
     check_name(name if name is not None else stem, "--name")
     kept = Storage(storage) if is_uri(storage) else None
     if kept is not None and journal:
-        raise InputError(f"--journal {journal}: --storage {storage} keeps the journal already")
+        raise InputError(f"--journal {journal}: --storage {storage} already keeps the journal")
 
     def place(stem: str) -> str:
         return f"{storage.rstrip('/')}/{stem}"
@@ -38,10 +38,10 @@ def place_study(
     else:
         exists_already = StudyFolder(Path(place(chosen))).journal.exists()
     if resume == "must" and not exists_already and not journal:
-        raise InputError(f"{place(chosen)}: no study to go on with, as --resume must asks for")
+        raise InputError(f"{place(chosen)}: no study to resume, as --resume must requires")
     if not (exists_already and resume != "never"):
         if name and exists(name):
-            said = f"{place(name)}: exists already"
+            said = f"{place(name)}: already exists"
             raise InputError(f"{said}; choose another --name, or remove it")
         number = 1
         while exists(chosen):

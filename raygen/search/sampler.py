@@ -1,4 +1,4 @@
-"""Optuna, asked and told: it suggests, the journal remembers.
+"""Optuna by ask and tell: it suggests, the journal remembers.
 
 Every suggestion is drawn by a fresh sampler whose seed follows from the study's seed and the
 trial's number. So it is a function of the journal so far, and the same after any crash.
@@ -95,11 +95,11 @@ class Sampler:
             self._mirror.start(number, trial)
 
     def learn(self, params: dict[str, Any], values: Sequence[float]) -> None:
-        """Tell of a finished trial of an earlier study."""
+        """Add a finished trial of an earlier study."""
         self.study.add_trial(_frozen(self.space, params, TrialState.COMPLETE, values))
 
     def report(self, number: int, kimg: float, values: Sequence[float]) -> None:
-        """Tell of the objectives on the way."""
+        """Add the objectives of a milestone."""
         if not all(math.isfinite(value) for value in values):
             return
         if len(values) == 1:  # Optuna keeps intermediate values of one objective only
@@ -115,8 +115,8 @@ class Sampler:
     def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
         """Tell how a trial ended; `values` are the best it had, if any.
 
-        A trial that diverged, did not fit into memory or failed is told as a violated constraint,
-        so that its region is left; a lost one teaches nothing.
+        A trial that diverged, ran out of memory or failed counts as a violated constraint, so that
+        the sampler avoids its region; a lost one teaches nothing.
         """
         trial = self.trials.pop(number)
         if state in ("diverged", "out_of_memory", "failed"):
@@ -348,4 +348,4 @@ class _Mirror:
         except Exception as error:  # whatever Optuna raises of a full disk or a file cut short
             self.storage = None
             reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-            self.tell(f"{self.path}: given up, the search goes on: {reason}")
+            self.tell(f"{self.path}: no longer written, the search continues: {reason}")

@@ -22,7 +22,7 @@ class RungValue(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """Whether a trial goes on, and what that was decided on."""
+    """Whether a trial continues, and what the decision was based on."""
 
     stop: bool
     cutoff: float | None  # the value it had to reach; None while there was nothing to compare
@@ -65,7 +65,7 @@ class Never:
 class Halving:
     """Asynchronous successive halving over kimg: Li et al. 2020, in its stopping form.
 
-    A trial goes on if it is among the best floor(n / eta) of the n that have reached the rung so
+    A trial continues if it is among the best floor(n / eta) of the n that have reached the rung so
     far. It is judged by the best value it has had: a GAN that got worse is kept by its best
     weights. Two differences to the paper: within `noise` standard errors of the cut-off a trial is
     not cut, and several objectives are ranked by fronts (Schmucker et al. 2021, MO-ASHA).

@@ -1,4 +1,4 @@
-"""What a study records of itself, and whether it is still the same when it goes on."""
+"""What a study records about itself, and whether it is still the same when resumed."""
 
 import json
 import platform
@@ -16,7 +16,7 @@ from raygen.study_folder import StudyFolder
 
 
 def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
-    """Return what a study records of itself, as study.json holds it."""
+    """Return what a study records about itself, as study.json holds it."""
     spec = study.spec
     keys = ("name", "kind", "low", "high", "log", "choices", "condition")
     objectives = [{"metric": m, "direction": METRICS[m].direction} for m in spec.objectives]
@@ -55,7 +55,7 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
 
 
 def check_same(study: Study, folder: StudyFolder, info: dict[str, Any]) -> None:
-    """Make sure that a study goes on with what it compared so far.
+    """Make sure that a resumed study compares the same as before.
 
     Raises:
         InputError: with one line per setting that differs.
@@ -76,7 +76,7 @@ def check_same(study: Study, folder: StudyFolder, info: dict[str, Any]) -> None:
     if was != is_now:
         lines.append(f"{folder.root}: data: was {was}, is {is_now}")
     if lines:
-        lines.append("a study goes on only as it began: choose another --name, or --resume never")
+        lines.append("a study resumes only as it began: choose another --name, or --resume never")
         raise InputError("\n".join(lines))
 
 

@@ -13,8 +13,8 @@ from raygen.notices import Notice
 class Curves:
     """One run per trial below a folder: its metrics, losses and speed over the images seen.
 
-    In a thread of its own: the loop that hears of trials must not wait for an import or a disk. On
-    a full disk it gives up, and the search goes on.
+    In a thread of its own: the loop that handles trials must not wait for an import or a disk. On
+    a full disk it gives up, and the search continues.
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None] = lambda text: None) -> None:
@@ -37,7 +37,7 @@ class Curves:
         try:
             self._follow()
         except Exception as error:  # of tensorboardX, of a full disk, of a folder that is gone
-            self.tell(f"{self.folder}: given up, the search goes on: {error}")
+            self.tell(f"{self.folder}: no longer written, the search continues: {error}")
             while self.records.get() is not None:
                 pass
 

@@ -1,4 +1,4 @@
-"""Is a journal what its own rules make of it? Every choice made again, from what came before."""
+"""Does a journal follow from its own rules? Every choice is recomputed from what came before."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,7 +50,7 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
 def _same(line: int, what: str, now: object, then: object) -> None:
     if now != then or not now:
         place = f"journal.jsonl:{line}"
-        raise RaygenError(f"{place}: this {what} now comes out as {now}, it was {then}")
+        raise RaygenError(f"{place}: this {what} is now {now}, but was {then}")
 
 
 class _Refuse:

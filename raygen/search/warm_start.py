@@ -21,10 +21,10 @@ POINTS = 5  # of each study whose values do not compare: its best, tried again h
 def lessons(
     study: Study, data: ImageData, assets: Mapping[str, Any], earlier: Sequence[Path]
 ) -> Iterator[Warm]:
-    """Yield what to tell the sampler, as the journal holds it.
+    """Yield what to pass to the sampler, as the journal holds it.
 
     A finished trial whose value means the same here (objectives, budget, data, encoder) and whose
-    configuration lies in this space is told as finished: `params` and `values`. Otherwise its best
+    configuration lies in this space is passed as finished: `params` and `values`. Else its best
     trials become points to try: `params` holds what the two spaces share, and `values` is None.
 
     Raises:
@@ -35,7 +35,7 @@ def lessons(
         family = old.info.get("family")
         if family != study.spec.family:
             raise InputError(
-                f"--warm-start {path}: a {family or 'nameless'} study cannot teach a "
+                f"--warm-start {path}: a {family or 'nameless'} study cannot inform a "
                 f"{study.spec.family} study"
             )
         same = _comparable(study, data, assets, old)

@@ -1,4 +1,4 @@
-"""How a study stands, and why a trial went as it did: from the journal, while it runs or after."""
+"""The progress of a study, and what happened to a trial: from the journal, at any time."""
 
 from raygen.status.facts import status
 from raygen.status.story import why_text

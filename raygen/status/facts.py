@@ -1,4 +1,4 @@
-"""How a study stands or stood, as plain values."""
+"""The progress of a study, now or at an earlier time, as plain values."""
 
 import fcntl
 import time
@@ -28,7 +28,7 @@ SILENT = 1800.0  # seconds without a record, after which a search elsewhere is t
 
 
 def status(path: Path, at: str | None = None) -> dict[str, Any]:
-    """How a study stands now or stood at a time, as plain JSON values; None where unknown.
+    """The progress of a study, now or at a time, as plain JSON values; None where unknown.
 
     `state` is finished, interrupted, failed (`reason` may say why), running, or crashed: never
     closed, and no process on this machine has it open. `running` lists the trials that have not
@@ -141,7 +141,7 @@ def _best(study: Results) -> dict[str, Any] | None:
 
 
 def _model(study: Results) -> dict[str, Any] | None:
-    """The checkpoint to use, what it was when it was chosen, and measured afresh."""
+    """The checkpoint to use, its value when it was chosen, and on new samples."""
     model = best_model(study)
     if model is None:
         return None

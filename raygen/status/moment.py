@@ -11,7 +11,7 @@ from raygen.words import seconds_in
 MOST = 40  # characters of a wrong text that are shown again
 FORMS = (
     'a time ("2026-11-22T20:10:05"), the time since the study was opened ("90s", "12m", "1h30m") '
-    'or the line of a record ("#120")'
+    'or the number of a record ("#120")'
 )
 
 

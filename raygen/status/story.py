@@ -1,4 +1,4 @@
-"""Why a trial went as it did."""
+"""What happened to a trial, and why."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,15 +30,15 @@ from raygen.results import Results, fold, ranked
 from raygen.status.moment import until
 from raygen.status.text import five_digits, measured, states_text
 from raygen.study_folder import StudyFolder
-from raygen.words import elapsed
+from raygen.words import counted, elapsed, kimg_text
 
 MOST = 30  # trials of a rung that are named, the best first
 
 
 def why_text(path: Path, trial: int, at: str | None = None) -> str:
-    """The story of one trial, a line for each thing that happened to it, with the elapsed time.
+    """The story of one trial: a line per event, with the elapsed time.
 
-    Each line is told from the records up to it, and so from nothing that came later.
+    Each line uses only the records up to that event, and nothing that came later.
 
     Raises:
         InputError: the folder holds no readable study or no such trial, or `at` is not understood.
@@ -55,7 +55,7 @@ def why_text(path: Path, trial: int, at: str | None = None) -> str:
 
 
 class Story:
-    """Hears a journal record by record, and tells what concerns one trial."""
+    """Reads a journal record by record, and reports what concerns one trial."""
 
     def __init__(self, folder: StudyFolder, trial: int, records: Sequence[Record]) -> None:
         self.folder, self.trial, self.records = folder, trial, records
@@ -111,8 +111,8 @@ class Story:
                 return [f"measured in full: {measured(record.values)}"]
             case Retry():
                 return [
-                    f"lost: {record.reason}; attempt {record.attempt} is to go on from "
-                    f"{record.kimg:g} kimg, {record.wait:g} s later"
+                    f"lost: {record.reason}; attempt {record.attempt} will resume from "
+                    f"{kimg_text(record.kimg)} kimg in {record.wait:g} s"
                 ]
             case End():
                 reason = f": {record.reason}" if record.reason else ""
@@ -125,11 +125,11 @@ class Story:
                 unfinished = self.trials[self.trial].unfinished
                 return ["the study was resumed"] if unfinished else []
             case Suggest() if record.of == self.trial:
-                return [f"trial {record.trial} repeats it with seed {record.seed}"]
+                return [f"retrained as trial {record.trial} with seed {record.seed}"]
             case End() if self.trials[record.trial].of == self.trial:
                 values = self.trials[record.trial].values
                 value = f" with {values[0]:.5g}" if values else ""
-                return [f"trial {record.trial}, which repeats it, ended: {record.state}{value}"]
+                return [f"its replicate, trial {record.trial}, ended: {record.state}{value}"]
             case Finals() if self.trial in record.trials:
                 place = record.trials.index(self.trial) + 1
                 return [f"a finalist: place {place} of {len(record.trials)} in the search"]
@@ -154,18 +154,19 @@ class Story:
             number = "not finite" if value is None else f"{value:.5g}"
             parts.append(f"{metric} {number}{plus_minus}")
         leads = self.trials[self.trial].best_kimg == record.kimg
-        return f"{record.kimg:g} kimg: {', '.join(parts)}{', its best so far' if leads else ''}"
+        best = ", its best so far" if leads else ""
+        return f"{kimg_text(record.kimg)} kimg: {', '.join(parts)}{best}"
 
     def _decided(self, record: Decide) -> list[str]:
-        word = "stopped" if record.decision == "stop" else "goes on"
-        head = f"rung at {record.kimg:g} kimg: {word} with {five_digits(record.value)}: "
+        word = "stopped" if record.decision == "stop" else "continues"
+        head = f"rung at {kimg_text(record.kimg)} kimg: {word} with {five_digits(record.value)}: "
         reached = self.rungs[record.kimg]
         if record.rank is not None:  # of several objectives
             order = sorted(reached)
-            head += f"place {record.rank} of {record.peers}, of which {record.kept} go on"
+            head += f"place {record.rank} of {record.peers}, {record.kept} of which continue"
         elif len(self.objectives) > 1:
             order = sorted(reached)
-            head += "too few to cut any"
+            head += "too few to stop any"
         else:
             sign = 1 if self.trials.minimise else -1
             order = sorted(reached, key=lambda t: (sign * reached[t], t))
@@ -173,10 +174,11 @@ class Story:
             head += _cutoff(record, self.trials.minimise, self.scheduler)
         peers = [f"trial {trial} {five_digits(reached[trial])}" for trial in order]
         more = [f"and {len(peers) - MOST} more"] if len(peers) > MOST else []
-        return [head, f"in this rung by then: {', '.join([*peers[:MOST], *more])}"]
+        return [head, f"at this rung so far: {', '.join([*peers[:MOST], *more])}"]
 
     def _race_line(self, record: Round) -> str:
-        text = f"race with {record.seeds} other seeds: mean {five_digits(record.means[self.trial])}"
+        mean = five_digits(record.means[self.trial])
+        text = f"race with {counted(record.seeds, 'new seed')}: mean {mean}"
         best = record.best.get(self.trial)
         if best is not None:
             text += f", the best with probability {best:.2f}"
@@ -190,7 +192,7 @@ def _origin(record: Suggest, before: Sequence[Record], study: Results) -> str:
     sampler = study.info["sampler"]
     match record.by:
         case "finalist":
-            return f"a finalist again: repeats trial {record.of}"
+            return f"a replicate of finalist {record.of}"
         case "start":
             earlier = sum(isinstance(r, Suggest) and r.by == "start" for r in before)
             return f"suggested: starting point {earlier + 1} of the search space"
@@ -201,17 +203,19 @@ def _origin(record: Suggest, before: Sequence[Record], study: Results) -> str:
             whose = f": trial {same[0].source} of {same[0].study}" if same else ""
             return f"suggested as the best of an earlier study{whose}"
         case "startup":
-            few = f" until it knows {n} trials" if (n := sampler.get("startup_trials")) else ""
-            return f"suggested at random, as {sampler.get('name', 'the sampler')} does{few}"
+            name = sampler.get("name", "the sampler")
+            few = sampler.get("startup_trials")
+            after = f" ({name} starts after {counted(few, 'trial')})" if few else ""
+            return f"random suggestion{after}"
         case None:
             return "suggested"
     return f"suggested by {record.by}"
 
 
 def _known(study: Results) -> str:
-    """What the sampler had been told when a study stood like this."""
+    """What the sampler knew at this point."""
     ended = study.trials[study.trials["state"] != "running"]
-    text = f"known by then: {len(ended)} ended trial{'' if len(ended) == 1 else 's'}"
+    text = f"known so far: {counted(len(ended), 'ended trial')}"
     if len(ended):
         text += f" ({states_text(ended['state'].value_counts().to_dict())})"
     if taught := sum(source["told"] for source in study.info.get("warm", {}).values()):
@@ -226,19 +230,19 @@ def _known(study: Results) -> str:
 def _start_line(record: Start) -> str:
     where = f"{record.node} ({record.device})" if record.device else record.node
     if record.kimg:
-        return f"attempt {record.attempt}: goes on from {record.kimg:g} kimg on {where}"
+        return f"attempt {record.attempt}: resumes from {kimg_text(record.kimg)} kimg on {where}"
     if record.attempt == 1:
         return f"starts on {where}"
-    return f"attempt {record.attempt}: begins anew on {where}"
+    return f"attempt {record.attempt}: restarts on {where}"
 
 
 def _cutoff(record: Decide, minimise: bool, scheduler: str | None) -> str:
     """What a value had to reach, and whether it did; of one objective."""
     if record.cutoff is None or isinstance(record.value, list):
-        return "too few to cut any"
+        return "too few to stop any"
     text = f"cut-off {five_digits(record.cutoff)}"
     if scheduler == "median":
-        text += " (the median of what the others averaged up to there)"
+        text += " (the median of the others' averages up to there)"
     if record.band:
         text += f", noise band {five_digits(record.band)}"
         if record.decision == "continue" and better(minimise, record.cutoff, record.value):

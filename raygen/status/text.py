@@ -1,9 +1,9 @@
-"""How a study stands, in words."""
+"""The progress of a study, in words."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from raygen.words import elapsed
+from raygen.words import counted, elapsed, kimg_text
 
 
 def status_text(facts: Mapping[str, Any]) -> str:
@@ -29,13 +29,13 @@ def status_text(facts: Mapping[str, Any]) -> str:
     retries = facts["retries"]
     if retries["used"]:
         row = retries["in_a_row"]
-        most = f", of one trial at most {row} in a row" if row else ""
+        most = f", at most {row} in a row for one trial" if row else ""
         rows.append(("retries", [f"{retries['used']}{most}"]))
     rows.append(("finalists", [_finalist_line(finalist) for finalist in facts["finalists"]]))
     if facts["advice"]:
         rows.append(("early values", [line for line in facts["advice"].values() if line]))
     if facts["command"]:
-        rows.append(("go on with", [facts["command"]]))
+        rows.append(("resume with", [facts["command"]]))
     width = max(12, *(len(name) for name, lines in rows if lines)) + 2
     return "\n".join(
         f"{name if first else '':<{width}}{line}"
@@ -46,55 +46,55 @@ def status_text(facts: Mapping[str, Any]) -> str:
 
 def _running_line(trial: Mapping[str, Any]) -> str:
     full = f"/{trial['budget']:g}" if trial["budget"] else ""
-    repeats = f" (repeats trial {trial['of']})" if trial["of"] is not None else ""
+    repeats = f" (replicate of {trial['of']})" if trial["of"] is not None else ""
     attempt = f", attempt {trial['attempt']}" if trial["attempt"] > 1 else ""
     node = f" on {trial['node']}" if trial["node"] else ""
     return (
-        f"trial {trial['trial']}{repeats}  {trial['kimg']:g}{full} kimg{node}{attempt}, "
-        f"last heard of {elapsed(trial['silent'])} ago"
+        f"trial {trial['trial']}{repeats}  {kimg_text(trial['kimg'])}{full} kimg{node}{attempt}, "
+        f"last seen {elapsed(trial['silent'])} ago"
     )
 
 
 def _best_line(metric: str, best: Mapping[str, Any]) -> str:
     if "mean" in best:
-        seeds = f"{best['seeds']} other seed{'s' if best['seeds'] > 1 else ''}"
+        seeds = counted(best["seeds"], "new seed")
         return (
-            f"{metric} {five_digits(best['mean'])} by trial {best['trial']}, mean of {seeds} "
+            f"{metric} {five_digits(best['mean'])} by trial {best['trial']}, mean over {seeds} "
             f"({five_digits(best['value'])} in the search)"
         )
     early = "" if best["state"] == "completed" else f" ({best['state']})"
-    value, place = five_digits(best["value"]), f"at {best['kimg']:g} kimg"
+    value, place = five_digits(best["value"]), f"at {kimg_text(best['kimg'])} kimg"
     return f"{metric} {value} by trial {best['trial']} {place}{early}"
 
 
 def _model_line(metric: str, model: Mapping[str, Any]) -> str:
     text = f"{model['words']}: {metric} {five_digits(model['value'])} when chosen"
     if model["afresh"] is not None:
-        text += f", {five_digits(model['afresh'])} measured afresh"
+        text += f", {five_digits(model['afresh'])} on new samples"
     return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 
 def _finalist_line(finalist: Mapping[str, Any]) -> str:
     text = f"trial {finalist['trial']}  {five_digits(finalist['single'])} in the search"
     if not finalist["seeds"]:
-        return f"{text}, no other seed yet"
-    text += f", {five_digits(finalist['mean'])} over {finalist['seeds']} other seeds"
+        return f"{text}, no new seed yet"
+    text += f", {five_digits(finalist['mean'])} over {counted(finalist['seeds'], 'new seed')}"
     if finalist["low"] is not None:
-        text += f" (95 %: {five_digits(finalist['low'])} to {five_digits(finalist['high'])})"
+        text += f" (95%: {five_digits(finalist['low'])} to {five_digits(finalist['high'])})"
     if finalist["best"] is not None:
         text += f", the best with probability {finalist['best']:.2f}"
     return text + (f", {finalist['collapsed']:.0%} diverged" if finalist["collapsed"] else "")
 
 
 def measured(values: Mapping[str, Mapping[str, Any]]) -> str:
-    """What a finalist's best weights are worth, measured in full."""
+    """A finalist's best weights, measured in full."""
     parts = []
     for metric, measured in values.items():
         error = f" ± {measured['sd']:.2g}" if measured["sd"] else ""
         value = "not finite" if measured["value"] is None else five_digits(measured["value"])
         parts.append(f"{metric} {value}{error}")
     draws = max(len(measured["each"]) for measured in values.values())
-    return f"{', '.join(parts)} over {draws} draw{'s' if draws > 1 else ''} of samples"
+    return f"{', '.join(parts)} over {counted(draws, 'draw')} of samples"
 
 
 def states_text(states: Mapping[Any, int]) -> str:
@@ -103,7 +103,7 @@ def states_text(states: Mapping[Any, int]) -> str:
 
 
 def five_digits(value: Any) -> str:
-    """A value of the journal in five digits."""
+    """A value from the journal in five digits."""
     if isinstance(value, list):
         return " / ".join(map(five_digits, value))
     if isinstance(value, float):

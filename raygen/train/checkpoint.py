@@ -144,7 +144,7 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
     """
     content = load(path, device)
     if content.get("loop", {}) is None:
-        raise InputError(f"{path}: holds no optimiser state, so training cannot go on from it")
+        raise InputError(f"{path}: holds no optimiser state, so training cannot resume from it")
     trial = _described(path, content)
     state = content["learner"]
     nets = _outline(
@@ -158,7 +158,7 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
         if not isinstance(adam.get("state"), dict) or not isinstance(
             adam.get("param_groups"), list
         ):
-            _fail(path, f"learner.{name}", "is no state of an optimiser")
+            _fail(path, f"learner.{name}", "is not an optimiser state")
     loop = _mapping(path, content, "loop")
     _whole(path, loop, "images", "loop")
     _finite(path, loop, "seconds", "loop")
@@ -242,9 +242,9 @@ def _check_weights(path: Path, part: str, state: Mapping[Any, Any], network: nn.
         at = f"learner.{part}.{name}"
         value = state.get(name)
         if not isinstance(value, Tensor):
-            _fail(path, at, "is missing" if value is None else "is no tensor")
+            _fail(path, at, "is missing" if value is None else "is not a tensor")
         if value.layout != torch.strided or value.is_meta or value.is_quantized:
-            _fail(path, at, "is no plain tensor")
+            _fail(path, at, "is not a plain tensor")
         if value.shape != outline.shape or value.dtype != outline.dtype:
             has, must = (f"{_type(tensor)} {list(tensor.shape)}" for tensor in (value, outline))
             _fail(path, at, f"is {has}, but its model has {must}")
@@ -260,7 +260,7 @@ def _type(value: Tensor) -> str:
 def _mapping(path: Path, content: Any, name: str, *above: str) -> dict[Any, Any]:
     value = content.get(name) if isinstance(content, dict) else None
     if not isinstance(value, dict):
-        _fail(path, ".".join((*above, name)), "is missing" if value is None else "is no mapping")
+        _fail(path, ".".join((*above, name)), "is missing" if value is None else "is not a mapping")
     return value
 
 

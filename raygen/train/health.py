@@ -100,7 +100,7 @@ class Health:
         won = self.chance is not None and part < WON and not gained
         self.won = self.won + 1 if won else 0
         if self.won >= PATIENCE:
-            return f"discriminator wins: its loss is {part:.2%} of that of guessing"
+            return f"discriminator wins: its loss is {part:.2%} of the loss of guessing"
         useless = self._useless(value, before, steps)
         # A ratio means something only for distances, which are positive and minimised.
         lost = not better and self.minimise and before > 0 and value > RISE * before
@@ -109,7 +109,8 @@ class Health:
             return None
         if useless:
             return (
-                f"the objective is {value:.4g}, that of a model that knows nothing {self.guess:g}"
+                f"the objective is {value:.4g}, worse than a model that knows nothing "
+                f"({self.guess:g})"
             )
         return f"collapse: the objective rose from {self.best:.4g} to {value:.4g}"
 

@@ -29,7 +29,9 @@ def train(
             `resume`) holds another configuration; nothing was written.
     """
     if folder.last.exists() and not resume:
-        raise InputError(f"{folder.root}: holds a training run; --resume goes on with it")
+        raise InputError(
+            f"{folder.root}: already holds a training run; use --resume to continue it"
+        )
     if job.threads is not None:
         torch.set_num_threads(job.threads)
     data = load_data(job.data)

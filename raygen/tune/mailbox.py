@@ -1,4 +1,4 @@
-"""What a group of DDP workers and the driver of their trials tell each other."""
+"""Messages between a group of DDP workers and the driver of their trials."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""What was chosen, measured afresh: the finalists, and the model to use."""
+"""The finalists and the model to use, measured on new samples."""
 
 from typing import Any
 
@@ -20,13 +20,13 @@ POLL = 1.0  # seconds between two looks at whether the search is to end
 def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) -> None:
     """Measure what was not yet, several at once, and write each into the journal.
 
-    The model to use, and the finalists where their samples are given. Nothing if the search was
-    interrupted. One that cannot be measured is told of and left out: the search is not lost for it.
+    The model to use, and the finalists if their samples are set. Nothing if the search was
+    interrupted. One that cannot be measured is reported and left out; the search continues.
     """
     waiting = _chosen(controller)
     if not waiting:
         return
-    controller.notify(Phase(f"measuring {_words(waiting)} afresh"))
+    controller.notify(Phase(f"measuring {_words(waiting)} on new samples"))
     resources = shared.resources
     measure = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
     reference = ray.put(shared)
@@ -38,7 +38,7 @@ def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) ->
             try:
                 controller.measured(number, ray.get(task))
             except (RayError, RaygenError) as error:
-                text = f"trial {number} could not be measured afresh: {headline(error)}"
+                text = f"trial {number} could not be measured on new samples: {headline(error)}"
                 controller.notify(Phase(text))
     for task in running:
         ray.cancel(task, force=True)

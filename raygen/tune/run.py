@@ -73,12 +73,12 @@ def run_study(
     storage: Storage | None = None,
     interrupts: Interrupts | None = None,
 ) -> Outcome:
-    """Search, or go on with the search in the folder, and leave a study that opens without Ray.
+    """Search, or resume the search in the folder, and leave a study that opens without Ray.
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
     `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
-    journal is kept, too; `storage` is where all of the study is kept, and `folder` then a new one
-    that holds what this process needs of it; `interrupts` hears the signals that end it in order.
+    journal is also kept; `storage` is where all of the study is kept, and `folder` then a new one
+    that holds what this process needs of it; `interrupts` handles the signals that stop it.
 
     Raises:
         InputError: the data, the weights or the resources are not there, or the study in the
@@ -161,13 +161,15 @@ class _Session:
         self.controller = Controller(study, journal, sampler, announce, self._delete)
 
     def open(self, info: dict[str, Any], taught: Sequence[Warm], data: ImageData) -> None:
-        """Write the first record, or go on after those of earlier sessions.
+        """Write the first record, or continue after those of earlier sessions.
 
         Raises:
             InputError: the study in the folder searched something else.
         """
         if not self.journal.locked:
-            warning = "its file system has no locks: make sure that no other raygen runs this study"
+            warning = (
+                "its file system has no file locks: make sure that no other raygen runs this study"
+            )
             self.notify(Phase(f"{self.folder.root}: {warning}"))
         records = read_records(self.folder.journal, strict=True)
         if records:
@@ -214,7 +216,7 @@ class _Session:
         return self.journal.append(Close(state=state, seconds=seconds, reason=reason))
 
     def _reopen(self, records: list[Record], info: dict[str, Any]) -> None:
-        """Replay the records, and write that the study goes on, and with what changes."""
+        """Replay the records, and write that the study is resumed, and with what changes."""
         old = next(r.study for r in reversed(records) if isinstance(r, Open | Reopen))
         free = ("budget", "resources", "recovery", "checkpoints", "finalists")
         changed = {key: [old.get(key), info[key]] for key in free if old.get(key) != info[key]}
@@ -293,7 +295,7 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
         while not ray.wait([made], timeout=1.0)[0]:  # a signal is heard between two looks
             if hours is not None and time.monotonic() - began > hours * 3600:
                 ray.cancel(made, force=True)
-                raise RaygenError(f"the budget of {hours:g} hours was spent on waiting for a GPU")
+                raise RaygenError(f"the budget of {hours:g} hours was spent waiting for a GPU")
     assets: dict[str, Any] = ray.get(made)  # pyright: ignore
     return {name: {k: _to_cpu(v) for k, v in asset.items()} for name, asset in assets.items()}
 

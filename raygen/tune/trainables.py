@@ -41,7 +41,7 @@ class TrialActor(tune.Trainable):
     """A single-worker trial. Tune reuses the process for the next one: 0.2 s instead of 7 s.
 
     Training runs in a thread, so that the actor always answers: with a milestone, or with a sign of
-    life. After a milestone it waits until it is asked again, that is, told to go on.
+    life. After a milestone it waits until it is called again, which means that it may continue.
     """
 
     def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
@@ -66,7 +66,7 @@ class TrialActor(tune.Trainable):
         except TimeoutError:
             return message({"event": "alive", "images": self.images})
         self.pending = None
-        return message(event or ended("lost", "training ended without a word"))
+        return message(event or ended("lost", "training ended without an error message"))
 
     def cleanup(self) -> None:
         self._halt()

@@ -72,7 +72,7 @@ class _Searcher(_Stateless, Searcher):
         self.live.discard(trial_id)
         place = self.places.pop(trial_id, None)
         if place is not None:  # it did not end by its own word: its process is gone
-            reason = "its process ended without a word" if error else "Tune ended it"
+            reason = "its process ended without an error message" if error else "Tune ended it"
             self.controller.lost(place.number, reason)
 
     def save(self, checkpoint_path: str) -> None:
@@ -131,7 +131,7 @@ class _Scheduler(_Stateless, FIFOScheduler):
 
 
 class _Watchdog(_Stateless, tune.Callback):
-    """Looks at the clock when nobody reports: budgets run out, trials hang, or cannot be placed."""
+    """Checks the clock when no trial reports: budgets run out, trials hang or cannot be placed."""
 
     def __init__(
         self,
@@ -158,10 +158,10 @@ class _Watchdog(_Stateless, tune.Callback):
                 del self.places[trial_id]
                 kill(place.node_id, place.pid)  # before it is tried again from what it saved
                 minutes = self.controller.spec.recovery.hang_minutes
-                self.controller.lost(place.number, f"it did not advance for {minutes:g} minutes")
+                self.controller.lost(place.number, f"it made no progress for {minutes:g} minutes")
 
     def _tell_of_waiting(self) -> None:
-        """Say now and then that trials wait for a place and none runs, for how long, for what."""
+        """Report now and then that trials wait while none runs, how long, and for what."""
         now = time.monotonic()
         if not self.places or any(place.pid for place in self.places.values()):
             self.idle_since = now
@@ -173,8 +173,8 @@ class _Watchdog(_Stateless, tune.Callback):
                 for key in ("CPU", "GPU")
                 if key in total
             )
-            text = f"waiting for {self.wanted}: {free_now or 'no node is there'}"
-            waited = f"({now - self.idle_since:.0f} s; Ctrl-C ends)"
+            text = f"waiting for {self.wanted}: {free_now or 'there is no node'}"
+            waited = f"({now - self.idle_since:.0f} s; Ctrl-C to stop)"
             self.controller.notify(Phase(f"{text} {waited}"))
 
 

@@ -102,7 +102,10 @@ class Worker:
         node = socket.gethostname()
         # Not there: this node joined later, without the shared folder.
         if self.store is None and not self.study.journal.exists():
-            yield ended("failed", f"{self.study.root} is not visible on {node}: it must be shared")
+            yield ended(
+                "failed",
+                f"{self.study.root} is not visible on {node}: it must be on shared storage",
+            )
             return
         try:
             self._fetch(folder)

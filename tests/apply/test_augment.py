@@ -120,5 +120,5 @@ def test_a_class_without_images_and_a_single_class_are_refused(data: ImageData) 
     model, settings = Labelled(data.train, 4), Settings(100, 3, 1)
     with pytest.raises(InputError, match=f"no training image of class {data.classes[3]}"):
         measure_gain(model, data._replace(train=Split(data.train.images, labels)), True, settings)
-    with pytest.raises(InputError, match="one class only"):
+    with pytest.raises(InputError, match="only one class"):
         measure_gain(model, data._replace(classes=("x",)), True, settings)

@@ -112,4 +112,4 @@ def test_a_model_card_quotes_the_audit_of_the_same_checkpoint_only(tmp_path: Pat
     other = (tmp_path / "m.md").read_text()
 
     assert "of 100 generated images lie nearer" in quoted
-    assert "Not tested. `raygen audit` does." in other
+    assert "Not tested. To test it, run `raygen audit`." in other

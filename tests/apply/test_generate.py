@@ -150,7 +150,7 @@ BAD = {
     "class": (("--class", "unicorn"), "no such class"),
     "picture": (("--like", "missing.png"), "missing.png: no such file"),
     "both": (("--like", "a.png", "--interpolate", "3"), "choose one"),
-    "shard": (("--shard", "3", "--out", "x.png"), "is no .npz"),
+    "shard": (("--shard", "3", "--out", "x.png"), "is not an .npz"),
     "data": (("--class", "circle", "--data", "nowhere"), "not found"),
     "tile": (("--tile", "1"), "--tile"),
     "truncation": (("--truncation", "0"), "--truncation"),

@@ -60,7 +60,7 @@ def test_a_file_as_it_comes_asks_for_the_users_names_and_for_nothing_else(name: 
         check_cluster(FOLDER / name)
 
     lines = str(error.value).splitlines()
-    assert all("REPLACE-ME" in line and "is still to be filled in" in line for line in lines)
+    assert all("REPLACE-ME" in line and "must still be filled in" in line for line in lines)
 
 
 @pytest.mark.parametrize("name", LAUNCHED)

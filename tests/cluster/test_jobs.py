@@ -72,7 +72,7 @@ def test_two_places_for_one_journal_are_refused() -> None:
     result = tune("--storage", "s3://bucket/runs", "--journal", "s3://bucket/journal")
 
     assert result.exit_code == 2
-    assert "keeps the journal already" in one_line(result)
+    assert "already keeps the journal" in one_line(result)
 
 
 def test_status_wants_a_study_or_a_cluster() -> None:
@@ -86,7 +86,7 @@ def test_the_shipped_file_is_not_sent_anywhere_before_it_is_filled_in() -> None:
     result = tune("--cluster", str(FOLDER / "local.yaml"), "--storage", "s3://bucket/runs")
 
     assert result.exit_code == 2
-    assert all("is still to be filled in" in line for line in result.stderr.splitlines())
+    assert all("must still be filled in" in line for line in result.stderr.splitlines())
 
 
 def test_two_jobs_of_equal_content_get_a_folder_each(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,8 +129,8 @@ def test_a_signal_to_who_follows_a_search_leaves_it_alone(
 
     assert result.exit_code == code
     again = "raygen status gan --cluster c.yaml"
-    assert f"follow it with: {again} --follow\nend it with: {again} --stop" in result.stderr
-    assert "before the search began" not in result.stderr
+    assert f"follow it with: {again} --follow\nstop it with: {again} --stop" in result.stderr
+    assert "before the search started" not in result.stderr
 
 
 def test_what_a_node_is_asked_does_not_wait_for_ray_tune() -> None:

@@ -118,7 +118,10 @@ def test_a_search_loses_a_host_is_stopped_and_goes_on_with_nothing_lost(laptop: 
     os.killpg(following.pid, signal.SIGINT)  # as Ctrl-C in a terminal does: also ssh gets it
     out, err = following.communicate(timeout=90)
     assert following.returncode == 0, out + err
-    assert "left alone; follow it with: raygen status gan --cluster local.yaml --follow" in err
+    assert (
+        "the search keeps running; follow it with: raygen status gan --cluster local.yaml --follow"
+        in err
+    )
     follow = ("raygen", "status", "gan", "--cluster", "local.yaml", "--follow")
     following = laptop.start(*follow)
 

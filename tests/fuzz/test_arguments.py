@@ -29,9 +29,12 @@ def only_line(answer: Answer) -> str:
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_a_null_byte_or_half_a_character_in_an_argument_is_one_line(words: list[str]) -> None:
     assert only_line(command([*words, "a\0b"])) == (
-        r"Error: 'a\x00b': an argument has no null byte"
+        r"Error: 'a\x00b': an argument cannot contain a null byte"
     )
-    assert only_line(command([*words, "a\udcff"])) == r"Error: 'a\udcff': an argument is UTF-8 text"
+    assert (
+        only_line(command([*words, "a\udcff"]))
+        == r"Error: 'a\udcff': an argument must be UTF-8 text"
+    )
 
 
 @pytest.mark.parametrize("words", [words for words in COMMANDS if words[0] != "ls"], ids=" ".join)

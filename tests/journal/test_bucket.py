@@ -74,7 +74,7 @@ def test_of_two_drivers_the_first_to_write_goes_on_and_the_other_is_refused(
     first, second = open_at("a"), open_at("b")
     second.append(OPEN)
 
-    with pytest.raises(RaygenError, match="another raygen goes on with this study"):
+    with pytest.raises(RaygenError, match="another raygen is already running this study"):
         first.append(Open(study={**FACTS, "name": "other"}))
 
     second.append(FINISHED)

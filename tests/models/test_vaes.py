@@ -132,7 +132,7 @@ def test_under_autocast_latents_and_the_output_stay_float32_and_near(name: str, 
 
     for exact, near in zip(plain, rounded, strict=True):
         assert near.dtype == torch.float32
-        # bfloat16 has eight bits: 0.4 % per operation, some of it in sequence.
+        # bfloat16 has eight bits: 0.4% per operation, some of it in sequence.
         assert (near - exact).norm() <= 0.05 * exact.norm()
 
 

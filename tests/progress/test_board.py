@@ -124,7 +124,7 @@ def test_the_table_names_all_that_runs_and_what_leads(study: Study) -> None:
     row = next(line for line in text.splitlines() if "6/18" in line)
     assert row.split()[:2] == ["0", "2/3"]
     assert "512" in row
-    assert "1 (again 0)" in text
+    assert "1 (of 0)" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -176,7 +176,7 @@ def test_going_on_knows_what_an_earlier_session_found(
 
     text = shown(study, [Earlier(earlier), report(2, 40.0)], capsys)
 
-    assert "going on: 1 of 10 trials have ended" in text
+    assert "resuming: 1 of 10 trials have ended" in text
     assert "best so far" not in text
     assert len(text.splitlines()) == 2
 
@@ -191,10 +191,10 @@ def test_the_race_of_the_finalists_decides_the_last_line(
 
     text = shown(study, [*records, race, CLOSE], capsys)
 
-    assert "finalists, again with other seeds: trials 0, 1" in text
-    assert "trial   2  completed, again trial 1" in text
+    assert "retraining the finalists with new seeds: trials 0, 1" in text
+    assert "trial   2  completed, replicate of trial 1" in text
     assert "trial 1 41.5 (best with 90%)" in text
-    assert text.splitlines()[-1].endswith("best fd_classifier 41.5 over its new seeds by trial 1")
+    assert text.splitlines()[-1].endswith("best fd_classifier 41.5 over new seeds by trial 1")
 
 
 @pytest.mark.parametrize(
@@ -207,5 +207,5 @@ def test_a_duration_is_a_number_and_a_unit_or_several(text: str, seconds: float)
 
 @pytest.mark.parametrize("text", ["", "8", "8 h", "h", "-1h", "1h x"])
 def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: str) -> None:
-    with pytest.raises(InputError, match=r"is not a time such as 90s, 45m, 1h30m, 8h or 2d"):
+    with pytest.raises(InputError, match=r"is not a duration such as 90s, 45m, 1h30m, 8h or 2d"):
         parse_duration(text)

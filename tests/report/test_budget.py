@@ -67,11 +67,11 @@ def test_a_rung_saves_what_its_stopped_trials_did_not_train(make_study: Make) ->
 
 @pytest.mark.parametrize(
     ("rho", "text"),
-    [(0.7, "good"), (0.5, "fair"), (0.49, "too weak to cut by"), (-0.9, "too weak to cut by")],
+    [(0.7, "good"), (0.5, "fair"), (0.49, "too weak to stop by"), (-0.9, "too weak to stop by")],
 )
 def test_a_correlation_has_a_word(rho: float, text: str) -> None:
     assert judgement(rho, 8) == text
-    assert judgement(rho, 7) == "open with 7 trials"
+    assert judgement(rho, 7) == "undecided with 7 trials"
 
 
 @pytest.mark.parametrize("growing", [False, True])

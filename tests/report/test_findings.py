@@ -58,10 +58,10 @@ def test_without_a_completed_trial_the_best_is_provisional(make_study: Make) -> 
 @pytest.mark.parametrize(
     ("direction", "value", "other", "words"),
     [
-        ("minimize", 2.0, 8.0, "75 % lower"),
-        ("minimize", 8.0, 2.0, "300 % worse"),
+        ("minimize", 2.0, 8.0, "75% lower"),
+        ("minimize", 8.0, 2.0, "300% worse"),
         ("maximize", -800.0, -900.0, "100 higher"),
-        ("maximize", 0.6, 0.5, "20 % higher"),
+        ("maximize", 0.6, 0.5, "20% higher"),
         ("minimize", 5.0, 5.0, "no difference"),
     ],
 )
@@ -93,7 +93,7 @@ def test_a_best_value_inside_asks_for_nothing(make_study: Make) -> None:
 def test_failures_are_told_with_their_reason(make_study: Make) -> None:
     study = make_study(trials([1, 2], "out_of_memory"))
 
-    assert "100 % of the trials gave no usable result: 2 out of memory (mostly: why)" in said(study)
+    assert "100% of the trials gave no usable result: 2 out of memory (mostly: why)" in said(study)
 
 
 def test_one_seed_per_configuration_is_a_warning_and_a_repeat_is_not(make_study: Make) -> None:
@@ -183,12 +183,12 @@ def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model
     text = leads.verdict_lead(study, broken)
 
     assert text.startswith(
-        "Do not use it: the best trial, 0, draws one image: its samples vary 1.0%"
+        "Do not use the best trial: trial 0 draws one image: its samples vary 1.0%"
     )
     assert "lower the range of" in text
     (check,) = (check for check in health(study) if check.name == "Collapse")
     assert check.state == "warn"
-    assert "2 trials drew nothing of use" in check.text
+    assert "2 trials drew nothing usable" in check.text
 
 
 def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: Make) -> None:
@@ -203,7 +203,7 @@ def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: 
     answer = judge_study(study)
 
     assert answer is not None
-    assert answer.failed == "draws one image: its samples vary 0.0% as real ones do"
+    assert answer.failed == "draws one image: its samples vary 0.0% as much as real ones"
     # The same share as training has it.
     half = (real // 2).byte()
     save_grid(half, study.folder.trial(0).samples(16))
@@ -220,7 +220,9 @@ def test_a_vae_worse_than_knowing_nothing_is_not_recommended(make_study: Make) -
         objectives=[bits],
     )
 
-    assert "is no better than knowing nothing (8)" in leads.verdict_lead(study, judge_study(study))
+    assert "is no better than a model that knows nothing (8)" in leads.verdict_lead(
+        study, judge_study(study)
+    )
 
 
 def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_value_is_told(
@@ -237,8 +239,8 @@ def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_valu
     assert answer is not None
     assert (answer.trial, answer.model.run, answer.model.trial) == (2, 20, 2)  # pyright: ignore
     text = leads.verdict_lead(study, answer)
-    assert "Model to use: trials/0020/best.pt (trial 2, trained again with seed 120)" in text
-    assert "Fréchet distance 1.5 when chosen, 2.5 measured afresh." in text
+    assert "Model to use: trials/0020/best.pt (trial 2, retrained with seed 120)" in text
+    assert "Fréchet distance 1.5 when chosen, 2.5 on new samples." in text
 
 
 def test_a_deleted_checkpoint_is_no_model(make_study: Make) -> None:
@@ -254,7 +256,7 @@ def test_a_model_that_covers_next_to_nothing_is_told_of(make_study: Make, name: 
     values = {name: {"value": 0.004, "sd": 0.0, "spread": None, "each": [0.004]}}
     full = {"kind": "final", "trial": 0, "values": values, "protocols": {name: "f"}, "time": START}
 
-    assert "draws only some kinds of images" in said(make_study([*trials([8]), full]))
+    assert "covers only part of the data" in said(make_study([*trials([8]), full]))
 
 
 def test_no_setting_stands_out_where_every_interval_reaches_zero(make_study: Make) -> None:
@@ -285,7 +287,7 @@ def test_how_far_the_search_flattered_is_told(make_study: Make) -> None:
     records += [*again(4, 4.5, of=1, first=10), *again(7, 7.5, of=0, first=20)]
     text = said(make_study(records, finalists={"count": 2, "seeds": 2, "confidence": 0.95}))
 
-    assert "2 finalists got 5.75 on average, 92 % worse than the 3 of the search" in text
+    assert "the 2 finalists average 5.75 (3 in the search, 92% worse)" in text
     assert "one seed" not in text
 
 
@@ -311,7 +313,7 @@ def test_a_grace_period_that_is_too_short_is_a_warning_with_a_better_one(make_st
 def test_deleted_checkpoints_are_counted_with_what_they_freed(make_study: Make) -> None:
     records = [*trials([1]), checkpoint(0, 16, "last"), collect(0, "last", 3_000_000)]
 
-    assert "1 checkpoint of ended trials deleted to save space: 3 MB" in said(make_study(records))
+    assert "1 checkpoint of ended trials deleted to save 3 MB" in said(make_study(records))
 
 
 def known(**samples: int) -> list[dict]:
@@ -330,7 +332,7 @@ def test_finalists_measured_in_full_are_no_second_protocol_of_the_search(make_st
 
     text = said(make_study([*known(ab12cd34=1000, ff00ff00=2000), *trials([8]), full]))
 
-    assert "in the search have one protocol (ab12cd34)" in text
+    assert "in the search share one protocol (ab12cd34)" in text
     assert "not comparable" not in text
 
 
@@ -341,7 +343,7 @@ def test_more_samples_from_rung_to_rung_are_no_mixture_but_two_ways_of_one_numbe
     records = [*known(aa=500, bb=last), *trials([8])]
     text = said(make_study(records, evaluation={"samples": 1000, "first_samples": 500}))
 
-    assert ("later ones with more samples (aa, bb)" in text) == fair
+    assert ("later rungs use more samples (aa, bb)" in text) == fair
     assert ("2 protocols (aa, bb)" in text) != fair
 
 

@@ -195,14 +195,14 @@ def test_embedded_json_cannot_end_its_script() -> None:
 def test_an_empty_study_says_so(make_study: Make) -> None:
     text = words(make_study([]))
 
-    assert "No trial yet" in text
+    assert "No trial has started yet." in text
     assert "running" in text
 
 
 def test_a_study_whose_trials_all_failed_points_to_the_reasons(make_study: Make) -> None:
     study = make_study([*suggest(0, {"a": 1}), end(0, "failed", "boom"), close("failed")])
 
-    assert "Nothing to use: no trial has a value (1 failed)" in words(study)
+    assert "Nothing to use yet: no trial has a value (1 failed)" in words(study)
     assert "boom" in words(study)
 
 
@@ -244,9 +244,9 @@ def test_the_finalists_are_judged_in_words_and_in_a_table(make_study: Make) -> N
 
     assert "The settings of trial 0 reach Fréchet distance 5 on average over 2 new seeds" in text
     assert "Model to use: trials/0000/best.pt (trial 0), Fréchet distance 2 when chosen" in text
-    assert "With other seeds trial 0 is the best of 2 finalists: 5 over 2 seeds" in text
-    assert "150 % worse than the 2 of the search" in text
-    assert "best with probability 90 %; 1 run of 4 diverged. The race is not over." in text
+    assert "With new seeds, trial 0 is the best of 2 finalists: 5 over 2 seeds" in text
+    assert "150% worse than its 2 in the search" in text
+    assert "best with probability 90%; 1 run of 4 diverged. The race is not over." in text
     assert "with one seed" not in text
 
 
@@ -255,8 +255,8 @@ def test_a_study_without_finalists_says_that_its_verdict_is_one_seed(make_study:
 
     assert "The settings of trial 0 reached Fréchet distance 2 at 16 kimg, with one seed." in text
     assert "It is starting point 1 of 1." in text
-    assert "not measured afresh yet" in text
-    assert "No trial was trained again with other seeds: every value is one seed." in text
+    assert "not yet measured on new samples" in text
+    assert "No trial was retrained with new seeds: every value is one seed." in text
     assert "Every trial cost the same" in text
 
 
@@ -264,7 +264,7 @@ def test_finalists_that_are_still_trained_again_say_so(make_study: Make) -> None
     records = [*suggest(0, {"a": 1}), report(0, 16, 2.0), end(0), finals(0)]
     text = words(make_study([*records, *suggest(1, {"a": 1}, of=0, by="finalist")]))
 
-    assert "1 finalist to be trained again with other seeds; none has finished yet." in text
+    assert "1 finalist to be retrained with new seeds; no run has finished yet." in text
 
 
 def test_several_objectives_have_a_front_in_the_verdict_and_a_section(make_study: Make) -> None:
@@ -277,9 +277,9 @@ def test_several_objectives_have_a_front_in_the_verdict_and_a_section(make_study
     text = words(make_study([*records, close()], objectives=both))
 
     assert "traded off against recall" in text
-    assert "No single best: trials 1 and 0 trade Fréchet distance and recall off." in text
-    assert "Trial 1 has the lowest Fréchet distance: 4, 20 % lower than the default" in text
-    assert "2 trials of 3 completed cannot be beaten" in text
+    assert "No single best: trials 1 and 0 trade off Fréchet distance and recall." in text
+    assert "Trial 1 has the lowest Fréchet distance: 4, 20% lower than the default" in text
+    assert "Pareto front of Fréchet distance and recall: 2 of 3 completed trials" in text
     assert "lowest Fréchet distance 4 (trial 1) and highest recall 0.5 (trial 0)" in text
 
 
@@ -289,18 +289,18 @@ def test_a_resumed_study_tells_of_its_sessions_and_what_changed(make_study: Make
         *suggest(0, {"a": 1}), retry(0, 2, 0.0), start(0, 2), close("interrupted", 60.0),
         *at(900, reopen(info, budget=[{"trials": 4, "kimg": 16.0}, {"trials": 8, "kimg": 16.0}])),
         report(0, 16, 2.0), end(0),
-        {**close("finished", 30.0), "reason": "the budget of 1 hours is spent"},
+        {**close("finished", 30.0), "reason": "the budget of 1 hour is spent"},
         warm("older", 3, {}, [1.0]),
     ]  # fmt: skip
     text = words(make_study(records))
 
     assert "1 min 30 s wall time in 2 sessions" in text
-    assert "resumed 1 time (interrupted before)" in text
-    assert "lost and tried again: 1 time" in text
-    assert "the budget of 1 hours is spent" in text
+    assert "resumed 1 time (earlier sessions: interrupted)" in text
+    assert "lost and retried: 1 time" in text
+    assert "the budget of 1 hour is spent" in text
     assert "budget.trials 4 → 8" in text
     assert "kimg 16 → 16" not in text
-    assert "older (1 trial told, 0 tried again)" in text
+    assert "older (1 trial used, 0 tried again)" in text
     assert f"{START}" not in text
 
 
@@ -315,7 +315,7 @@ def test_a_value_is_shown_with_its_standard_error(make_study: Make) -> None:
 def test_values_of_growing_samples_are_said_to_be_no_curve_of_one_trial(make_study: Make) -> None:
     records = [*suggest(0, {"width": 32}), report(0, 2.0, 9.0), end(0)]
     grows = {"samples": 900, "first_samples": 400}
-    words = "from 400 to 900 samples, more from rung to rung"
+    words = "on 400 to 900 samples, more at each rung"
 
     assert words in render_page(make_study(records, evaluation=grows))
     assert words not in render_page(make_study(records, folder="all", evaluation={"samples": 900}))

@@ -39,7 +39,7 @@ def test_a_trial_without_pictures_says_so(make_study: Make) -> None:
     study = make_study([*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0)])
 
     assert samples_section(study) == (
-        "No samples to show: no trial with a value has left a picture.",
+        "No samples to show: no trial with a value has saved a picture.",
         "",
     )
 
@@ -55,7 +55,7 @@ def test_a_vae_shows_reconstructions_prior_samples_and_interpolations(make_study
     assert [caption.split(";")[0].split(",")[0] for caption in views] == [
         "Test images",
         "Drawn from the prior",
-        "From one latent to another",
+        "Interpolations",
     ]
     assert all(caption.endswith("at 16 kimg") for caption in views)
 

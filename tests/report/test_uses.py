@@ -84,9 +84,9 @@ def test_the_first_sentence_says_where_generated_images_help(study: Results) -> 
 
     lead, body = augment_section(study)
 
-    assert "helps with 1 % of the real labels (+5.0%" in lead
-    assert "makes no certain difference with 10 %" in lead
-    assert "harms with 100 %" in lead
+    assert "helps with 1% of the real labels (+5.0%" in lead
+    assert "makes no clear difference with 10%" in lead
+    assert "harms with 100%" in lead
     assert body.index("&lt;b&gt;dog") < body.index("cat")  # the worst class first, and no markup
     assert "<b>dog" not in body
 
@@ -103,11 +103,11 @@ def test_one_seed_and_pseudo_labels_are_named(study: Results) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({}, "these tests saw no copying of whole images"),
-        ({"pixels": {"exact_copies": 3}}, "3 generated images cannot be told"),
+        ({}, "these tests found no copying of whole images"),
+        ({"pixels": {"exact_copies": 3}}, "3 generated images identical to a training image"),
         (
             {"features": {"nearer_to_train": {"share": 0.8, "low": 0.7, "high": 0.9, "p": 1e-9}}},
-            "in features they are nearer to training than to held-out",
+            "in features, generated images are nearer to training than to held-out",
         ),
         (
             {
@@ -134,14 +134,14 @@ def test_the_first_sentence_says_what_the_audit_saw(
 
 
 def test_the_pairs_and_a_missing_membership_test_are_shown(study: Results) -> None:
-    why = {"why_not": "no checkpoint with the discriminator"}
+    why = {"why_not": "no checkpoint contains the discriminator"}
     write(study, "audit", audited(membership=None, membership_of=why))
     paint(UseFolder(study.folder.root).audit_pairs, 1, 0)
 
     body = audit_section(study)[1]
 
     assert "data:image/png;base64" in body
-    assert "no checkpoint with the discriminator" in body
+    assert "no checkpoint contains the discriminator" in body
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "audit"}', '{"kind": "augment"}'])
@@ -151,5 +151,5 @@ def test_a_damaged_result_costs_its_section_only(text: str, study: Results) -> N
 
     page = render_page(study)
 
-    assert "augment.json is not readable" in page
-    assert "audit.json is not readable" in page
+    assert "augment.json cannot be read" in page
+    assert "audit.json cannot be read" in page

@@ -118,7 +118,7 @@ def test_a_journal_that_was_tampered_with_is_found_out(study: Study) -> None:
     )
     journal[at] = replace(decided, cutoff=(decided.cutoff or 0.0) + 1)
 
-    with pytest.raises(RaygenError, match=r"journal\.jsonl:\d+: this decision now comes out"):
+    with pytest.raises(RaygenError, match=r"journal\.jsonl:\d+: this decision is now Decide"):
         verify(study, journal)
 
 
@@ -183,7 +183,7 @@ def test_a_missing_objective_is_the_trials_own_failure(study: Study) -> None:
 
     assert controller.reported(number, {**event(1, 80.0, 9), "metrics": {"elbo": 1.0}})
 
-    assert journal.lines[-1]["reason"] == "it reported no fd_classifier"
+    assert journal.lines[-1]["reason"] == "it reported no value of fd_classifier"
 
 
 def test_a_value_counts_beside_those_of_equal_samples_only(study: Study) -> None:
@@ -219,7 +219,7 @@ def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
     ("setting", "reason"),
     [
         ("budget.total_kimg=10", "the budget of 10 total kimg is spent"),
-        ("budget.target=100", "trial 0 reached 80, the target is 100"),
+        ("budget.target=100", "trial 0 reached 80 (target 100)"),
         ("budget.hours=1e-9", "the budget of 1e-09 hours is spent"),
     ],
 )
@@ -368,4 +368,4 @@ def test_a_search_whose_trials_all_failed_has_failed(study: Study) -> None:
     controller, _, number = start(study)
     controller.end(number, "failed", "KeyError: 'x'")
 
-    assert controller.outcome()[:2] == ("failed", "no trial was trained to its end")
+    assert controller.outcome()[:2] == ("failed", "no trial completed its training")

@@ -172,6 +172,7 @@ def test_a_mirror_that_cannot_be_written_is_given_up_and_the_search_ends(
 
     assert sum(record.kind == "end" for record in journal) == 4
     assert any(
-        "optuna.log: given up, the search goes on: File too large" in text for text in messages
+        "optuna.log: no longer written, the search continues: File too large" in text
+        for text in messages
     )
     assert len([text for text in messages if "optuna.log" in text]) == 1

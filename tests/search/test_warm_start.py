@@ -133,7 +133,7 @@ def test_a_vae_study_cannot_teach_a_gan_study(tmp_path: Path, data: ImageData, o
     path = old / "journal.jsonl"
     path.write_text(path.read_text().replace('"family": "gan"', '"family": "vae"'))
 
-    with pytest.raises(InputError, match="a vae study cannot teach a gan study"):
+    with pytest.raises(InputError, match="a vae study cannot inform a gan study"):
         told(make_study(tmp_path), data, old)
 
 

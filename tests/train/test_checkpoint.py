@@ -201,7 +201,7 @@ def _changed(content: dict[str, Any], at: str, value: Any) -> dict[str, Any]:
     ("at", "value", "said"),
     [
         ("trial", ..., "trial: is missing"),
-        ("trial", [1], "trial: is no mapping"),
+        ("trial", [1], "trial: is not a mapping"),
         ("trial/family", "flow", "trial: "),
         ("trial/model/width", "x", r"trial\..*width: "),
         ("trial/model/width", 10**12, r"trial\.model\.width: .*its weights are not of such"),
@@ -215,7 +215,7 @@ def _changed(content: dict[str, Any], at: str, value: Any) -> dict[str, Any]:
         ("seed", 1.5, "seed: 1.5: must be a whole number"),
         ("seed", 2**63, "seed: .*: must be a whole number"),
         ("kimg", NAN, "kimg: nan: must be a number"),
-        ("scores", [1], "scores: is no mapping"),
+        ("scores", [1], "scores: is not a mapping"),
         ("learner", ..., "learner: is missing"),
         ("learner/average", ..., r"learner\.average: is missing"),
         ("learner/average/*", ..., r"learner\.average\..*: is missing"),
@@ -224,12 +224,12 @@ def _changed(content: dict[str, Any], at: str, value: Any) -> dict[str, Any]:
             torch.zeros(1),
             r"learner\.average: 'more': its model has no such",
         ),
-        ("learner/average/*", 3, r"learner\.average\..*: is no tensor"),
+        ("learner/average/*", 3, r"learner\.average\..*: is not a tensor"),
         ("learner/average/*", torch.zeros(3), r"is float32 \[3\], but its model has float32 \["),
         ("learner/average/*", torch.Tensor.double, "is float64 .* but its model has float32"),
         ("learner/average/*", lambda t: torch.zeros(()).expand(t.shape), "has fewer numbers than"),
-        ("learner/average/*", lambda t: t.to("meta"), "is no plain tensor"),
-        ("learner/average/*", torch.Tensor.to_sparse, "is no plain tensor|not a readable"),
+        ("learner/average/*", lambda t: t.to("meta"), "is not a plain tensor"),
+        ("learner/average/*", torch.Tensor.to_sparse, "is not a plain tensor|not a readable"),
         ("learner/average/*", lambda t: t * NAN, "is not finite: raygen draws nothing from it"),
         ("learner/average/*", lambda t: t + MINUS, "is not finite: raygen draws nothing from it"),
     ],
@@ -337,7 +337,7 @@ def test_an_optimiser_that_is_no_state_of_one_is_refused(
     name = next(name for name in content["learner"] if name.endswith("adam"))
     save(tmp_path / "last.pt", _changed(content, f"learner/{name}", {"state": 3}))
 
-    with pytest.raises(InputError, match=rf"learner\.{name}: is no state of an optimiser"):
+    with pytest.raises(InputError, match=rf"learner\.{name}: is not an optimiser state"):
         load_full(tmp_path / "last.pt", CPU)
 
 

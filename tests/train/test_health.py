@@ -206,7 +206,7 @@ def test_a_discriminator_that_loses_nothing_while_nothing_improves_has_won() -> 
     reasons = _reasons(health, {"discriminator_loss": 0.005 * chance}, [9.0, 9.5, 9.2])
 
     assert reasons[:2] == [None, None]
-    assert reasons[2] == "discriminator wins: its loss is 0.50% of that of guessing"
+    assert reasons[2] == "discriminator wins: its loss is 0.50% of the loss of guessing"
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_a_model_that_stays_worse_than_one_that_knows_nothing_is_ended(
         return [health.evaluation(value, REAL, steps, {}) for value in values]
 
     assert ends(worse, STEPS)[2] == (
-        f"the objective is {worse[2]:.4g}, that of a model that knows nothing {guess:g}"
+        f"the objective is {worse[2]:.4g}, worse than a model that knows nothing ({guess:g})"
     )
     assert ends(better, STEPS) == [None] * 4  # it still learns
     if not minimise:

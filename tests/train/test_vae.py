@@ -267,7 +267,7 @@ def test_a_batch_that_does_not_divide_into_its_parts_is_an_error() -> None:
         VaeTrial(batch_size=16, accumulate=3)
 
 
-# What a step costs must not change what is learnt: bfloat16 has eight bits, 0.4 % per operation.
+# What a step costs must not change what is learnt: bfloat16 has eight bits, 0.4% per operation.
 ARITHMETICS = {
     "channels last": (Compute(channels_last=True), 1e-4),
     "bfloat16": (Compute(precision="bfloat16", channels_last=False), 2e-2),

@@ -91,7 +91,7 @@ def test_a_driver_killed_at_three_moments_loses_doubles_and_redoes_nothing(
 
 def go_on(folder: Path, env: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start the command that the log of a search printed last."""
-    printed = (folder / "study.log").read_text().rpartition("go on with: ")[2].splitlines()[0]
+    printed = (folder / "study.log").read_text().rpartition("resume with: ")[2].splitlines()[0]
     log = (folder / "study.log").open("ab")
     command = [sys.executable, "-m", *shlex.split(printed)]
     return subprocess.Popen(command, env=env, cwd=folder, stdout=log, stderr=log)
@@ -145,7 +145,7 @@ def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
         log = (tmp_path / "study.log").read_text()
         assert "No space left on device" in log
         assert "Traceback" not in log
-        assert "go on with: " in log
+        assert "resume with: " in log
         before = read(disk / "study" / "journal.jsonl")
         assert any(record["kind"] == "report" for record in before)
 

@@ -159,7 +159,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
     starts = [r["pid"] for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
     assert ended(results) == [("completed", "")] * 2
-    assert retries == ["it did not advance for 0.2 minutes"]
+    assert retries == ["it made no progress for 0.2 minutes"]
     assert len(set(starts)) == 2
     assert measured(records) == undisturbed
 

@@ -148,7 +148,7 @@ def test_more_gpus_than_exist_are_refused_before_anything_is_written(
     greedy = study.spec.resources.model_copy(update={"gpus": 4.0})
     study = study._replace(spec=study.spec.model_copy(update={"resources": greedy}))
 
-    with pytest.raises(InputError, match=r"resources\.gpus: a trial wants 4 GPU.* has 0"):
+    with pytest.raises(InputError, match=r"resources\.gpus: a trial needs 4 GPU.* has 0"):
         search(study, StudyFolder(tmp_path / "study"))
 
     assert not (tmp_path / "study").exists()

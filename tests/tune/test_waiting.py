@@ -99,7 +99,7 @@ def test_a_search_whose_trials_find_no_place_says_so_and_can_be_ended(
 ) -> None:
     limit = ("--time", "30s") if how == "--time" else ()
     search = Search(tmp_path, "--address", held, *limit, RAY_AUTH_MODE="disabled")
-    search.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C ends\)")
+    search.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C to stop\)")
 
     if how != "--time":
         search.process.send_signal(getattr(signal, how))
@@ -118,7 +118,7 @@ def test_a_signal_while_ray_starts_ends_it_with_its_own_code(tmp_path: Path, nam
     search.process.send_signal(number)
 
     assert search.end(60) == 128 + number, search.said
-    assert f"{name}: ended before the search began" in search.said
+    assert f"{name}: stopped before the search started" in search.said
     deadline = time.monotonic() + 120
     while search.left():
         assert time.monotonic() < deadline, search.left()
@@ -132,7 +132,7 @@ def test_a_terminal_that_closes_saves_the_search_and_makes_its_page(tmp_path: Pa
 
     assert search.end() == 128 + signal.SIGHUP
     assert (tmp_path / "reports" / "space.html").is_file()
-    assert "go on with: raygen tune" in search.said
+    assert "resume with: raygen tune" in search.said
 
 
 def test_a_search_in_hostile_surroundings_ends_in_its_page(tmp_path: Path) -> None:

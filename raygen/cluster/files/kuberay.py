@@ -1,6 +1,6 @@
 """The rules for KubeRay's RayJob and RayCluster: every name, and what must hold on each pod.
 
-The API server drops an unknown field without a word unless it is asked to be strict, so a misspelt
+The API server silently drops an unknown field unless it is asked to be strict, so a misspelt
 `authOptions` would leave the cluster open.
 """
 
@@ -130,7 +130,7 @@ def _cluster(document: Document, at: Keys, spec: dict[str, Any]) -> Iterator[str
         rule = f"must be {ours!r}, the Ray of this machine"
         yield document.describe((*at, "rayVersion"), rule)
     if document.get((*at, "authOptions", "mode")) != "token":
-        rule = "authOptions: {mode: token} is missing: who reaches a pod could run anything"
+        rule = "authOptions: {mode: token} is missing: anyone who reaches a pod could run anything"
         yield document.describe((*at, "authOptions"), rule)
     head = (*at, "headGroupSpec")
     if str(document.get((*head, "rayStartParams", "num-cpus"))) != "0":

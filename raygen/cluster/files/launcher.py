@@ -108,7 +108,7 @@ def _machines(document: Document) -> Iterator[str]:
             rule = "ImageId is missing: Ray's default is Ubuntu 18.04 with CUDA 11.2"
             yield document.describe(at, rule)
         if "IamInstanceProfile" not in settings:
-            why = "it could start no workers" if node == head else "it could not reach the bucket"
+            why = "it could not start workers" if node == head else "it could not reach the bucket"
             yield document.describe(at, f"IamInstanceProfile is missing: {why}")
         if "SecurityGroupIds" not in settings:
             rule = "SecurityGroupIds is missing: the group that Ray makes lets the world in by SSH"
@@ -138,9 +138,9 @@ def _addresses(document: Document) -> Iterator[str]:
         return
     for index, address in enumerate(workers):
         if address == head and PLACEHOLDER not in str(head):
-            yield document.describe(("provider", "worker_ips", index), "is the head, too")
+            yield document.describe(("provider", "worker_ips", index), "is also the head")
         elif address in workers[:index]:
-            yield document.describe(("provider", "worker_ips", index), "stands twice")
+            yield document.describe(("provider", "worker_ips", index), "appears twice")
     for name in ("min_workers", "max_workers"):
         number = document.data.get(name)
         if isinstance(number, int) and number != len(workers):
@@ -148,7 +148,9 @@ def _addresses(document: Document) -> Iterator[str]:
             yield document.describe((name,), rule)
     starts = " ".join(document.data.get(STARTS[0]) or [])
     if "RAY_enable_autoscaler_v2=0" not in starts:
-        rule = "the head needs RAY_enable_autoscaler_v2=0: version 2 leaves one worker out for ever"
+        rule = (
+            "the head needs RAY_enable_autoscaler_v2=0: version 2 never starts one of the workers"
+        )
         yield document.describe((STARTS[0],), rule)
 
 
@@ -174,7 +176,7 @@ def _doors(document: Document) -> Iterator[str]:
     options = json.dumps(document.data.get("docker") or {})
     mounts = document.data.get("file_mounts") or {}
     if not any(str(target).endswith(TOKEN) for target in mounts):
-        rule = f"the token is sent to no node: add '~/{TOKEN}': '~/{TOKEN}'"
+        rule = f"the token is not sent to the nodes: add '~/{TOKEN}': '~/{TOKEN}'"
         yield document.describe(("file_mounts",), rule)
     for name in STARTS:
         lines = document.data.get(name)
@@ -190,7 +192,9 @@ def _doors(document: Document) -> Iterator[str]:
                 rule = "needs RAY_AUTH_MODE=token: a node without it admits anyone, or cannot join"
                 yield document.describe((name, index), rule)
             if "--head" in line and not any(host in line for host in LOOPBACK):
-                rule = "needs --dashboard-host=127.0.0.1: who reaches the dashboard runs anything"
+                rule = (
+                    "needs --dashboard-host=127.0.0.1: a dashboard lets its visitors run anything"
+                )
                 yield document.describe((name, index), rule)
 
 

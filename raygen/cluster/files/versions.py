@@ -18,7 +18,7 @@ def placeholders(document: Document) -> Iterator[str]:
     """What only the user knows, and has not filled in."""
     for at, value in texts(document.data, ()):
         if PLACEHOLDER in value:
-            yield document.describe(at, "is still to be filled in")
+            yield document.describe(at, "must still be filled in")
 
 
 def image(document: Document, at: Keys, name: str) -> Iterator[str]:
@@ -36,10 +36,14 @@ def image(document: Document, at: Keys, name: str) -> Iterator[str]:
         yield document.describe(at, rule)
         return
     if match["ray"] != version("ray"):
-        yield document.describe(at, f"has Ray {match['ray']}, but this machine {version('ray')}")
+        yield document.describe(
+            at, f"has Ray {match['ray']}, but this machine has {version('ray')}"
+        )
     python = re.search(r"-py(\d+)", tag)
     if python is not None and python[1] != _python():
-        yield document.describe(at, f"has Python {_dotted(python[1])}, but this machine {_minor()}")
+        yield document.describe(
+            at, f"has Python {_dotted(python[1])}, but this machine has {_minor()}"
+        )
 
 
 def commands(document: Document, at: Keys, lines: list[str], image_given: bool) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Ablation: from the default to the best, one change at a time: which of them bring the gain.
+"""Ablation: from the default to the best, one change at a time: which changes bring the gain.
 
 Biedenkapp et al., "Efficient Parameter Importance Analysis via Ablation with Surrogates", AAAI
 2017: of the changes that are left, the one that a surrogate expects most of comes next. Estimates:
@@ -94,22 +94,22 @@ def ablation_sentence(study: Results) -> tuple[str, bool]:
     if model is None:
         return f"An ablation needs {response_surface.NEEDED} completed or stopped trials.", False
     if response_surface.ends(study) is None:
-        return "No way to take apart: no default was tried, or it is the best.", False
+        return "No ablation: there is no default, or it won.", False
     if not model.trusted:
         return f"No ablation: {model.doubt}.", False
     table = ablation_table(study)
     steps = table[table["step"] > 0]
     whole = float(steps["change"].sum())
     if steps.empty or whole <= 0:
-        return "The surrogate sees no gain on the way from the default to the best.", True
+        return "The surrogate predicts no gain from the default to the best.", True
     first = steps.sort_values("change", ascending=False).iloc[0]
     short = short_names({n for names in steps["name"] for n in names.split(", ")})
     names = listed(short[name] for name in first["name"].split(", "))
     return (
-        f"On the way from the default to the best, {names} ({first['before']} → {first['after']}) "
+        f"Between the default and the best, {names} ({first['before']} → {first['after']}) "
         f"brings {percent(float(first['change']) / whole)} of the expected gain, to "
-        f"{number(float(table['value'].iloc[-1]))}; an estimate from {model.trials} trials that "
-        f"explains {model.explained} of how a left-out trial differs."
+        f"{number(float(table['value'].iloc[-1]))}; estimated from {model.trials} trials, "
+        f"leave-one-out R² {model.explained}."
     ), True
 
 

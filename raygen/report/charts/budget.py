@@ -1,4 +1,4 @@
-"""Budget against quality: do early values foretell final ones, and what did each rung save?"""
+"""Budget and quality: do early values predict final ones, and what did each rung save?"""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ PANELS = 4  # rungs that are drawn; the table has them all
 def budget_table(study: Results) -> pd.DataFrame:
     """One row per completed trial and rung below the full budget: trial, state, kimg, early, value.
 
-    `early` is the best value up to that rung, by which the trial was judged there; `value` the
-    final one.
+    `early` is the best value up to that rung, which decided whether the trial continued; `value`
+    is the final one.
     """
     wide = _best_until(study)
     done = study.trials[(study.trials["state"] == "completed") & study.trials["value"].notna()]
@@ -74,7 +74,7 @@ def budget_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | 
     layout(figure, "", f"final {metric}", scale, height=360)
     for col, rung in enumerate(rungs, start=1):
         axis = {**value_axis(scale), "range": None}
-        title = f"{metric} until {number(rung)} kimg"
+        title = f"{metric} up to {number(rung)} kimg"
         figure.update_xaxes(**axis, title_text=title, row=1, col=col)
         if col > 1:
             figure.update_yaxes(title_text="", row=1, col=col)
@@ -82,7 +82,7 @@ def budget_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | 
 
 
 def budget_sentence(study: Results) -> tuple[str, bool]:
-    """How well early values foretell final ones, and whether there is a chart to draw."""
+    """How well early values predict final ones, and whether there is a chart to draw."""
     if budget_table(study).empty:
         return "No trial has completed the full budget after a rung: nothing to compare.", False
     pairs, rungs = rung_pairs(study), study.info["rungs"]
@@ -90,17 +90,17 @@ def budget_sentence(study: Results) -> tuple[str, bool]:
     saved = float(rung_savings(study)["saved"].sum())
     bill = f" Early stopping saved {number(saved)} kimg." if saved else ""
     if final.empty:
-        return f"Too few completed trials to say what early values foretell.{bill}", True
+        return f"Too few completed trials to tell what early values predict.{bill}", True
     words = listed(
-        f"{number(row['early'])} kimg {_correlation(row)}" for row in final.to_dict("records")
+        f"{_correlation(row)} at {number(row['early'])} kimg" for row in final.to_dict("records")
     )
     count = counted(int(final["trials"].iloc[0]), "completed trial")
-    only = ", survivors only," if saved else ""
-    return f"Rank correlation with the final value over {count}{only} is at {words}.{bill}", True
+    only = ", survivors only" if saved else ""
+    return f"Rank correlation with the final value ({count}{only}): {words}.{bill}", True
 
 
 def budget_section(study: Results) -> tuple[str, str]:
-    """Whether early values foretell final ones, and what cutting saved."""
+    """Whether early values predict final ones, and what early stopping saved."""
     lead, drawable = budget_sentence(study)
     if not drawable:
         return lead, ""
@@ -109,7 +109,7 @@ def budget_section(study: Results) -> tuple[str, str]:
         rungs = f"{number(pair['early'])} → {number(pair['late'])} kimg"
         rho = _correlation(pair) if pd.notna(pair["rho"]) else ABSENT
         rows.append([rungs, rho, str(pair["trials"])])
-    pairs = html_table(["from rung to rung", "rank correlation", "trials"], rows)
+    pairs = html_table(["rungs", "rank correlation", "trials"], rows)
     cuts = html_table(
         ["rung", "stopped there", "saved"],
         [[f"{number(row['kimg'])} kimg", str(row["stopped"]), f"{number(row['saved'])} kimg"]
@@ -117,9 +117,9 @@ def budget_section(study: Results) -> tuple[str, str]:
     )  # fmt: skip
     remark = note(
         "The further a point lies from the dotted line, the more the trial gained after the rung. "
-        "Stopped trials have no final value, which makes correlations of the others low."
+        "Stopped trials have no final value, which lowers the correlation of the others."
     )
-    drawing = chart("budget", "Budget against quality", lead)
+    drawing = chart("budget", "Budget and quality", lead)
     return lead, f'{drawing}<div class="pair">{pairs}{cuts}</div>{remark}{note(thinned(study))}'
 
 

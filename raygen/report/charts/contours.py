@@ -1,4 +1,4 @@
-"""Contours: the objective over two settings at a time, and what a surrogate expects between."""
+"""Contours: the objective over two settings at a time, and what a surrogate predicts between."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ def contours_table(study: Results) -> pd.DataFrame:
 
 
 def surfaces(study: Results) -> list[dict[str, Any]]:
-    """Of each pair: names, ticks, and the expected objective on a grid (None if not trusted).
+    """For each pair: names, ticks, and the expected objective on a grid (None if not trusted).
 
     The expectation is averaged over the other settings as the trials have them (Friedman 2001).
     """
@@ -103,11 +103,10 @@ def contours_sentence(study: Results) -> tuple[str, bool]:
     model = response_surface.fit_surface(study)
     if model is None or not model.trusted:
         why = "too few trials" if model is None else model.doubt
-        return f"Two settings at a time; no surface between the trials ({why}).", True
+        return f"Two settings at a time, without a predicted surface ({why}).", True
     return (
-        "Two settings at a time; the surface is what a surrogate expects with the other settings "
-        f"as they were, darker for better: it explains {model.explained} of how a left-out trial "
-        "differs."
+        "Two settings at a time; the surface is a surrogate's prediction, averaged over the other "
+        f"settings; darker is better. Leave-one-out R² {model.explained}."
     ), True
 
 

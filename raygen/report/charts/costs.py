@@ -79,7 +79,7 @@ def costs_figure(
     for col, cost in enumerate(panels, start=1):
         main = col == 1
         best = front(table, cost, (objective["direction"], COSTS[cost].direction))
-        stairs = staircase(best[cost], best["value"], "front of completed", main)
+        stairs = staircase(best[cost], best["value"], "front of completed trials", main)
         for trace in [stairs, *front_marks(table, cost, "value", main), selected("markers")]:
             figure.add_trace(trace, row=1, col=col)
     layout(figure, "", "", None, height=380)
@@ -94,28 +94,27 @@ def costs_figure(
 
 
 def costs_sentence(study: Results) -> tuple[str, bool]:
-    """What the best costs more than a cheap one that is nearly as good; whether to draw a chart."""
+    """The best and the cheapest trial of the front; whether to draw a chart."""
     table = costs_table(study)
     cost = next((cost for cost in COSTS if cost in table), None)
     name = short_metric(study.metric)
     if cost is None:
-        text = f"Every trial cost the same, or none has a value: nothing to set against {name}."
+        text = f"Every trial cost the same, or none has a value: nothing to plot {name} against."
         return text, False
     order = front(table, cost, (study.info["objective"]["direction"], COSTS[cost].direction))
     if order.empty:
-        return f"No completed trial yet to set {name} against its cost.", True
+        return f"No trial has completed yet to compare {name} with its cost.", True
     cheap, best = order.iloc[0], order.iloc[-1]
     say = duration if cost == "seconds" else number
     if len(order) == 1:
         return (
-            f"Trial {int(best['trial'])} is the best and the cheapest of the completed: {name} "
+            f"Trial {int(best['trial'])} is both the best and the cheapest completed one: {name} "
             f"{number(best['value'])} for {say(best[cost])}."
         ), True
     return (
-        f"Of {counted(len(order), 'completed trial')} that none beats in both {name} and "
-        f"{COSTS[cost].name}, the best is trial {int(best['trial'])} "
-        f"({number(best['value'])} for {say(best[cost])}), the cheapest trial "
-        f"{int(cheap['trial'])} ({number(cheap['value'])} for {say(cheap[cost])})."
+        f"Pareto front of {name} and {COSTS[cost].name} ({counted(len(order), 'trial')}): best "
+        f"trial {int(best['trial'])} ({number(best['value'])} for {say(best[cost])}), cheapest "
+        f"trial {int(cheap['trial'])} ({number(cheap['value'])} for {say(cheap[cost])})."
     ), True
 
 

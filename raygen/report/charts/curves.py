@@ -91,7 +91,7 @@ def curves_sentence(study: Results) -> tuple[str, bool]:
             f"{count} at {number(kimg)} kimg"
             for kimg, count in zip(cut_at.index.tolist(), cut_at.tolist(), strict=True)
         )
-        text += f"; early stopping cut {cuts}"
+        text += f"; early stopping ended {cuts}"
     return f"{text}. {unseen(study)}".strip(), True
 
 
@@ -101,15 +101,15 @@ def curves_section(study: Results) -> tuple[str, str]:
     if not drawable:
         return lead, ""
     legend = (
-        "Dashed lines are the rungs; a sign at the end of a curve says how the trial ended, and "
-        "its hover why. Cut-offs are in the reasons of the table."
+        "Dashed lines are the rungs. The marker at the end of a curve shows how the trial ended; "
+        "hover for the reason. Cut-offs are in the trials table."
     )
     evaluation = study.info["evaluation"]
     if evaluation.get("first_samples"):
         legend += (
-            f" The values on a curve are measured from {evaluation['first_samples']} to "
-            f"{evaluation['samples']} samples, more from rung to rung: compare trials at the same "
-            "kimg, and not a trial with its own past."
+            f" Values are measured on {evaluation['first_samples']} to {evaluation['samples']} "
+            "samples, more at each rung: compare trials at the same kimg, not a trial with its "
+            "earlier self."
         )
     drawing = chart("curves", "Learning curves", lead, toggle_button("log-curves", "log scale"))
     return lead, drawing + note(legend) + note(thinned(study))

@@ -1,4 +1,4 @@
-"""Finalists: what the search said of each, what other seeds say, and what was measured in full."""
+"""Finalists: their values in the search, with new seeds, and measured in full."""
 
 from html import escape
 from typing import Any
@@ -37,7 +37,7 @@ def finalists_table(study: Results) -> pd.DataFrame:
 
 
 def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
-    """Each finalist: its value in the search, those of other seeds, their mean with its interval.
+    """Each finalist: its value in the search, with new seeds, and their mean with its interval.
 
     `means` as `results.finalists`, `table` as `finalists_table`.
     """
@@ -52,7 +52,7 @@ def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, A
             y=python_values(repeated["place"]),
             customdata=[int(trial) for trial in repeated["trial"]],
             mode="markers",
-            name="their mean, 95 % interval",
+            name="mean over new seeds, 95% interval",
             marker={"symbol": "square", "size": 11, "color": BEST[0]},
             error_x={"type": "data", "array": python_values(half), "thickness": 2, "width": 6},
             hovertemplate="trial %{customdata}<br>mean %{x:.4g}<extra></extra>",
@@ -60,8 +60,8 @@ def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, A
         )
     )
     looks = [
-        ("completed", "another seed", "circle-open", BEST[0], "accent"),
-        ("diverged", "another seed, diverged", STATE_LOOKS["diverged"].symbol,
+        ("completed", "new seed", "circle-open", BEST[0], "accent"),
+        ("diverged", "new seed, diverged", STATE_LOOKS["diverged"].symbol,
          STATE_LOOKS["diverged"].colour, "state-diverged"),
         ("single", "in the search (one seed)", "diamond-open", SINGLE, "single"),
     ]  # fmt: skip
@@ -93,22 +93,22 @@ def finalists_figure(means: pd.DataFrame, table: pd.DataFrame, info: dict[str, A
 
 
 def finalists_sentence(study: Results) -> tuple[str, bool]:
-    """What other seeds say of the best, and whether there is a chart to draw."""
+    """How the best did with new seeds, and whether there is a chart to draw."""
     table = finalists(study)
     if table.empty:
         why = " (no finalists with several objectives)" if len(study.objectives) > 1 else ""
-        return f"No trial was trained again with other seeds{why}: every value is one seed.", False
+        return f"No trial was retrained with new seeds{why}: every value is one seed.", False
     rows = list(judged(study).values())
     if not rows:
         chosen = counted(len(table), "finalist")
-        return f"{chosen} to be trained again with other seeds; none has finished yet.", True
+        return f"{chosen} to be retrained with new seeds; no run has finished yet.", True
     best = rows[0]
     text = (
-        f"With other seeds trial {int(best['trial'])} is the best of "
+        f"With new seeds, trial {int(best['trial'])} is the best of "
         f"{counted(len(table), 'finalist')}: {number(best['mean'])} over "
         f"{counted(int(best['seeds']), 'seed')}{interval_words(best['low'], best['high'])}, "
         + against(
-            study, best["mean"], best["single"], f"the {number(best['single'])} of the search"
+            study, best["mean"], best["single"], f"its {number(best['single'])} in the search"
         )
     )
     if pd.notna(best["best"]) and len(table) > 1:
@@ -121,25 +121,24 @@ def finalists_sentence(study: Results) -> tuple[str, bool]:
 
 
 def finalists_section(study: Results) -> tuple[str, str]:
-    """What other seeds say of the best trials."""
+    """How the best trials did with new seeds."""
     lead, drawable = finalists_sentence(study)
     if not drawable:
         return lead, ""
     remark = (
-        '<p class="note">The value of the search is the best of many, so it flatters; the means '
-        "leave it out. Intervals and probabilities: Student's t with one scatter for all "
-        "finalists. Means are of runs that completed; &ldquo;diverged&rdquo; is the share that did "
-        "not.</p>"
+        '<p class="note">Search values are optimistic (best of many) and are not part of the '
+        "means. Intervals and probabilities: t intervals with a pooled SD. Means are over "
+        "completed runs; &ldquo;diverged&rdquo; is the share of runs that diverged.</p>"
     )
     tables = means_html(study) + full_measurements_html(study)
     return lead, chart("finalists", "Finalists", lead) + tables + remark
 
 
 def means_html(study: Results) -> str:
-    """One row per finalist, best first: the search against the mean of other seeds."""
+    """One row per finalist, best first: the search against the mean over new seeds."""
     metric = f"{short_metric(study.metric)} {arrow(study.info['objective']['direction'])}"
-    heads = ["trial", f"{metric} in the search", "other seeds", "their mean", "sd",
-             "95 % interval", "probability best", "diverged"]  # fmt: skip
+    heads = ["trial", f"{metric} in the search", "new seeds", "mean", "SD",
+             "95% interval", "probability best", "diverged"]  # fmt: skip
     top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     rows = []
     for row in finalists(study).to_dict("records"):
@@ -195,7 +194,7 @@ def full_measurements_html(study: Results) -> str:
         f'<table><thead><tr><th scope="col">trial</th>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return "<p>Measured afresh, on other samples than those that chose them:</p>" + scroll(
+    return "<p>Measured on new samples, not those that chose them:</p>" + scroll(
         "finalists in full", html
     )
 

@@ -31,7 +31,7 @@ from raygen.report.tables import SearchedSetting, projected, varying
 from raygen.results import Results
 
 NEEDED = 8  # trials
-EVIDENT = 0.005  # a share whose interval begins below is not told from 0, which it would print as
+EVIDENT = 0.005  # below this, the lower end of an interval prints as 0%
 TOP = 0.25  # the share of trials called good
 RESAMPLES = 200
 GRID = 48
@@ -43,8 +43,8 @@ COLUMNS = ["name", "share", "low", "high", "trials"]
 def importance_table(study: Results) -> pd.DataFrame:
     """One row per setting that varied, most important first: name, share, low, high, trials.
 
-    `share` sums to 1 (all 0 if nothing stands out from chance); `low` to `high` is the 5 % to
-    95 % range over 200 seeded bootstrap samples of the trials; `trials` is how many had the
+    `share` sums to 1 (all 0 if nothing stands out from chance); `low` to `high` is the 5% to
+    95% range over 200 seeded bootstrap samples of the trials; `trials` is how many had the
     setting. Empty below 8 settled trials.
     """
     order = settled(study)
@@ -64,7 +64,7 @@ def importance_table(study: Results) -> pd.DataFrame:
         {
             "name": [parameter.name for parameter in chosen],
             "share": share,
-            # The interval comes from resampled data; it must at least hold the estimate.
+            # The interval comes from resampled data; it must at least include the estimate.
             "low": np.minimum(low, share),
             "high": np.maximum(high, share),
             "trials": [int(order[parameter.name].notna().sum()) for parameter in chosen],
@@ -146,7 +146,7 @@ def importance_figure(table: pd.DataFrame) -> go.Figure:
             meta={"role": "accent"},
         )
     )
-    layout(figure, "share of the explained difference", "", None, height=90 + 30 * len(top))
+    layout(figure, "importance (share of the difference)", "", None, height=90 + 30 * len(top))
     figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     figure.update_yaxes(automargin=True, ticksuffix="  ")
     return figure
@@ -156,7 +156,7 @@ def importance_sentence(study: Results) -> tuple[str, bool]:
     """What separated good trials from the rest, and whether there is a chart to draw."""
     trials = len(settled(study))
     if trials < NEEDED:
-        return f"Too early: importance needs {NEEDED} settled trials, there are {trials}.", False
+        return f"Too early: importance needs {NEEDED} settled trials, so far {trials}.", False
     table = importance_table(study)
     if table.empty:
         return "Every trial had the same settings: nothing to compare.", False
@@ -166,8 +166,8 @@ def importance_sentence(study: Results) -> tuple[str, bool]:
     certain = table[table["low"] >= EVIDENT]
     if certain.empty:
         return (
-            f"No setting stands out yet: with {counted(trials, 'settled trial')} the interval of "
-            "every share reaches down to 0."
+            f"No setting stands out yet: with {counted(trials, 'settled trial')}, every interval "
+            "includes 0."
         ), True
     big = certain[certain["share"] >= 0.1].head(3)
     big = certain.head(1) if big.empty else big
@@ -175,7 +175,7 @@ def importance_sentence(study: Results) -> tuple[str, bool]:
         f"{short[name]} ({percent(share)})"
         for name, share in zip(big["name"], big["share"], strict=True)
     )
-    unsure = " With so few trials the order is a hint, not a result." if trials < 20 else ""
+    unsure = " With so few trials, the order is only a hint." if trials < 20 else ""
     return f"What separated good trials from the rest: {parts}.{unsure}", True
 
 
@@ -186,15 +186,15 @@ def importance_section(study: Results) -> tuple[str, str]:
         return lead, ablation_part(study)
     remark = (
         '<p class="note">PED-ANOVA (Watanabe, Bansal and Hutter, 2023): where the best quarter of '
-        "the trials lies against where all trials lie, above what chance would give. Whiskers: "
-        "5 % to 95 % over 200 bootstrap samples. One setting at a time; interactions are not "
-        "seen, and shares are relative to where the search looked.</p>"
+        "the trials lies compared with all trials, beyond what chance would give. Whiskers: "
+        "5% to 95% over 200 bootstrap samples. Each setting is taken alone, without interactions, "
+        "and relative to where the search looked.</p>"
     )
     drawing = chart("importance", "Importance of the settings", lead)
     rows = [[str(row["name"]), percent(row["share"]), f"{percent(row['low'])} to "
              f"{percent(row['high'])}", counted(int(row["trials"]), "trial")]
             for row in importance_table(study).to_dict("records")]  # fmt: skip
-    numbers = data_table("Numbers", ["setting", "share", "5 % to 95 %", "set in"], rows)
+    numbers = data_table("Numbers", ["setting", "share", "5% to 95%", "set in"], rows)
     return lead, drawing + remark + numbers + ablation_part(study)
 
 
@@ -241,7 +241,7 @@ def _kernel(parameter: SearchedSetting, column: pd.Series) -> np.ndarray:
         spread = units[present].std() if present.any() else 0.0
         few = max(3, math.ceil(TOP * present.sum()))
         # Half of Silverman's width, which is made for one Gaussian: in 40 simulated searches of 30
-        # trials the setting that mattered came first in 85 % (full width: 68 %).
+        # trials the setting that mattered came first in 85% (full width: 68%).
         width = max(0.5 * spread * few**-0.2, 1.5 / GRID)
         kernel = np.exp(-0.5 * ((points - np.nan_to_num(units)[None, :]) / width) ** 2)
     return np.where(present, kernel / kernel.sum(axis=0), 0.0)

@@ -133,7 +133,7 @@ def parallel_sentence(study: Results) -> tuple[str, bool]:
     if len(axes_table(study)) > 2:
         text += "; axes in order of importance"
     if constant > 0:
-        text += f"; {counted(constant, 'setting')} that never varied left out"
+        text += f"; without {counted(constant, 'setting')} that never varied"
     if len(chosen) > MOST_AXES:
         text += f"; the first {MOST_AXES} of {len(chosen)} settings shown"
     return text + ".", True
@@ -153,10 +153,10 @@ def parallel_section(study: Results) -> tuple[str, str]:
         '<div id="sliders" class="sliders"></div></details>'
     )
     hint = (
-        '<p class="note needs-js">Drag along an axis to keep only the trials that pass there; '
-        "several brushes combine, a click on a brush removes it. Brushes filter every chart, "
-        "picture and table of the page. &ldquo;—&rdquo; means that a setting does not exist in a "
-        "trial's branch.</p>"
+        '<p class="note needs-js">Drag along an axis to keep only the trials that cross it there; '
+        "brushes combine, and clicking a brush removes it. Brushes filter every chart, picture and "
+        "table on the page. &ldquo;—&rdquo; means that the setting does not exist in the trial's "
+        "branch.</p>"
     )
     drawing = chart("parallel", "Parallel coordinates", lead, controls)
     return lead, hint + drawing + sliders + note(thinned(study, LINES))

@@ -80,9 +80,10 @@ def progress_sentence(study: Results) -> tuple[str, bool]:
     steps = since_first[since_first["best"] != since_first["best"].shift()]
     last, total = steps.iloc[-1], table["compute"].iloc[-1]
     share = last["compute"] / total if total else 1.0
+    before = counted(len(steps) - 1, "earlier improvement")
     text = (
-        f"The best so far came with trial {int(last['trial'])}, after {percent(share)} of the "
-        f"training time; it had improved {counted(len(steps) - 1, 'time')} before. {unseen(study)}"
+        f"The best result came from trial {int(last['trial'])}, after {percent(share)} of the "
+        f"training time and {before}. {unseen(study)}"
     )
     return text.strip(), True
 

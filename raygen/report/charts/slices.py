@@ -99,13 +99,15 @@ def slices_sentence(study: Results) -> tuple[str, bool]:
     best = best.head(max(3, math.ceil(len(scored) / 10)))[first.name]
     if first.kind == "choice":
         counts = best.map(setting).value_counts()
-        where = f"{counts.iloc[0]} of the best {len(best)} trials have {short} = {counts.index[0]}"
+        first_choice = f"use {short} = {counts.index[0]}"
+        where = f"{counts.iloc[0]} of the {len(best)} best trials {first_choice}"
+        if counts.iloc[0] == len(best):
+            where = f"The {len(best)} best trials all {first_choice}"
     else:
         numbers = best.dropna().astype(float)
-        span = ABSENT
-        if len(numbers):
-            span = f"{setting(numbers.min())} and {setting(numbers.max())}"
-        where = f"The best {len(best)} trials have {short} between {span}"
+        ends = [setting(numbers.min()), setting(numbers.max())] if len(numbers) else [ABSENT]
+        span = f"= {ends[0]}" if len(set(ends)) == 1 else f"between {ends[0]} and {ends[1]}"
+        where = f"The {len(best)} best trials have {short} {span}"
     shown = f"; the first {TOP} of {len(chosen)} settings shown" if len(chosen) > TOP else ""
     return f"{where}{shown}.", True
 

@@ -96,13 +96,13 @@ def timeline_figure(table: pd.DataFrame) -> go.Figure:
 
 
 def timeline_sentence(study: Results) -> tuple[str, bool]:
-    """How busy the places were, and whether there is a chart to draw."""
+    """How busy the workers were, and whether there is a chart to draw."""
     table = timeline_table(study)
     if table.empty:
-        return "No attempt of a trial was recorded with its time.", False
+        return "No trial has recorded times.", False
     used = usage(table)
     if used.open <= 0:
-        return f"{counted(len(table), 'attempt')} of trials, too short to tell apart.", True
+        return f"{counted(len(table), 'attempt')}, too short to tell apart.", True
     idle = max(0.0, 1 - used.busy / (used.open * used.lanes))
     lost = int(table["state"].isin(["lost", "failed"]).sum())
     losses = f"; {counted(lost, 'attempt')} lost or failed" if lost else ""
@@ -122,9 +122,7 @@ def timeline_section(study: Results) -> tuple[str, str]:
     lanes = table.assign(busy=table["stop"] - table["start"]).groupby("lane")
     sums = zip(lanes["busy"].sum().items(), lanes["trial"].count(), strict=True)
     rows = [[str(lane), str(count), duration(float(busy))] for (lane, busy), count in sums]
-    numbers = data_table(
-        "Time of each place", ["place", "attempts", "training"], rows[:MOST_PLACES]
-    )
+    numbers = data_table("Time per worker", ["worker", "attempts", "training"], rows[:MOST_PLACES])
     drawing = chart("timeline", "Timeline of the cluster", lead)
     return lead, drawing + numbers + note(thinned(study))
 
@@ -150,7 +148,7 @@ def _bars(rows: pd.DataFrame, again: bool) -> go.Scatter:
         y=y,
         customdata=numbers,
         mode="lines",
-        name="other seeds of a finalist" if again else "training",
+        name="finalist with a new seed" if again else "training",
         line={"width": WIDTH, "color": "#CC79A7" if again else "#0072B2"},
         opacity=0.6,
         hovertemplate="trial %{customdata}<extra></extra>",

@@ -52,7 +52,7 @@ def tradeoffs_sentence(study: Results) -> tuple[str, bool]:
     if len(names) == 1:
         return f"One objective, {names[0]}: there is nothing to trade off.", False
     if study.values.empty:
-        return f"Nothing to trade off yet: no trial has a value of {listed(names)}.", False
+        return f"Nothing to trade off yet: no trial has values of {listed(names)}.", False
     front = pareto(study)
     if not front:
         return f"No front of {listed(names)} yet: no trial has completed the full budget.", True
@@ -66,8 +66,8 @@ def tradeoffs_sentence(study: Results) -> tuple[str, bool]:
             word, trial, value = "highest", values.idxmax(), values.max()
         ends.append(f"{word} {name} {number(value)} (trial {trial})")
     return (
-        f"{counted(len(front), 'trial')} of {done} completed cannot be beaten in one of "
-        f"{listed(names)} without losing in another: {listed(ends)}."
+        f"Pareto front of {listed(names)}: {len(front)} of {counted(done, 'completed trial')}, "
+        f"with {listed(ends)}."
     ), True
 
 
@@ -80,8 +80,8 @@ def tradeoffs_section(study: Results) -> tuple[str, str]:
     if not drawable:
         return lead, ""
     remark = (
-        '<p class="note">All objectives of a trial are those where its first one was best. Only '
-        "completed trials can be on the front; the others are pale.</p>"
+        '<p class="note">Each trial is shown at the milestone where its first objective was best. '
+        "Only completed trials can be on the front; the others are pale.</p>"
     )
     costs = f"<h3>What it costs</h3>{note(cost_lead)}{costs}"
     return lead, chart("tradeoffs", "Trade-offs", lead) + remark + costs + note(thinned(study))
