@@ -16,6 +16,7 @@ import pytest
 
 from drills import SPACE, kill_often, outcome, read, start
 from raygen.config_file import load_space
+from raygen.journal import read_study
 from raygen.search.verify import verify
 from tune.test_faults import free_cpus
 
@@ -71,7 +72,8 @@ def test_a_driver_killed_at_three_moments_loses_doubles_and_redoes_nothing(
     assert killed[-1]["state"] == "finished"
     # The decisions are those of the rules on this journal, as on one that was never interrupted.
     (tmp_path / "space.yaml").write_text(SPACE)
-    assert verify(load_space(tmp_path / "space.yaml"), killed).suggestions == 12
+    study = load_space(tmp_path / "space.yaml")
+    assert verify(study, read_study(tmp_path / "killed")).suggestions == 12
     # Every number is the one of the undisturbed search, so no step was lost or done twice.
     shared = found["values"].keys() & expected["values"].keys()
     assert len(shared) >= 12

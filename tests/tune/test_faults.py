@@ -16,19 +16,19 @@ from raygen.config import Study
 from raygen.config_file import load_space
 from raygen.data import load_data
 from raygen.errors import InputError, RaygenError
+from raygen.journal import read_study
 from raygen.journal.local import Journal
 from raygen.journal.records import Record as JournalRecord
 from raygen.journal.records import Report, Start
 from raygen.metrics.bounds import test_elbo as bound_of
 from raygen.metrics.evaluator import SAMPLE_SEED
 from raygen.notices import Notice, Notify
-from raygen.results import Results, best_model, full_measurements
-from raygen.results import load_results as load_results
+from raygen.results import Results, best_model, full_measurements, load_results
 from raygen.search.verify import verify
 from raygen.study_folder import StudyFolder
 from raygen.train.checkpoint import load_sampler
 from raygen.train.vae import VaeLearner
-from raygen.tune import run as search_module
+from raygen.tune import tuner
 from raygen.tune.run import Outcome, run_study
 from search.studies import written
 
@@ -151,7 +151,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
         time.sleep(1)
         kill(node_id, pid)
 
-    monkeypatch.setattr(search_module, "kill", wake_and_kill)
+    monkeypatch.setattr(tuner, "kill", wake_and_kill)
 
     outcome, results, records = search(study, StudyFolder(tmp_path / "study"), stop)
 
@@ -232,7 +232,7 @@ def test_a_spent_budget_ends_running_trials_and_a_larger_one_goes_on_with_them(
     assert list(whole.trials["state"]) == ["completed"] * 2
     assert measured(records) == undisturbed
     assert [r["kind"] for r in same[len(records) :]] == ["reopen", "close"]
-    assert verify(make(tmp_path), same).suggestions == 2
+    assert verify(make(tmp_path), read_study(folder.root)).suggestions == 2
 
 
 @pytest.mark.ray
