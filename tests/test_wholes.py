@@ -105,7 +105,7 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     html = (project.folder / page).read_text(encoding="utf-8")
     check_page(html)
     useless = model.trial in failed(results)  # after 96 images a GAN may draw one picture
-    assert ("Do not use it" if useless else f"trials/{model.run:04d}/best.pt") in html
+    assert ("Do not use the best trial" if useless else f"trials/{model.run:04d}/best.pt") in html
 
     said = project.run("generate", study, "--count", 4, "--out", "few.png").stderr
     assert f"using trials/{model.run:04d}/best.pt" in said
