@@ -178,6 +178,8 @@ def status_command(
 
     E.g.: raygen status runs/quickstart --why 3
     """
+    if cluster is None and (follow or end or plain_http):
+        raise click.UsageError("--follow, --stop and --plain-http need --cluster")
     if cluster is not None:
         use_token()
         from raygen.cluster.commands import end_search, follow_search, list_searches
@@ -188,6 +190,10 @@ def status_command(
         raise click.UsageError("give a STUDY, or --cluster")
     if watch and (at is not None or why is not None or check):
         raise click.UsageError("--watch cannot be combined with --at, --why or --check")
+    if check and (at is not None or why is not None):
+        raise click.UsageError("--check cannot be combined with --at or --why")
+    if as_json and (why is not None or watch):
+        raise click.UsageError("--why and --watch print text: they cannot be combined with --json")
     from raygen.status import status, status_text, why_text
 
     if check:

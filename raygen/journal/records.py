@@ -144,7 +144,8 @@ def _complete(study: Mapping[str, Any]) -> dict[str, Any]:
     An early raygen had one objective, and no list of them.
     """
     empty = {group: {} for group in GROUPS} | {items: [] for items in LISTS}
-    return {**empty, **study, "objectives": study.get("objectives") or [study["objective"]]}
+    given = {key: value for key, value in study.items() if value is not None or key not in empty}
+    return {**empty, **given, "objectives": study.get("objectives") or [study["objective"]]}
 
 
 TrialNumber = Annotated[int, whole]

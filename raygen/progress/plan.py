@@ -75,12 +75,13 @@ def _finalists(spec: StudySpec) -> str:
     chosen = spec.finalists
     if spec.trade_off or not chosen.count:
         return "none"
-    most = chosen.count * chosen.seeds * spec.budget.kimg
+    count = min(chosen.count, spec.budget.trials)
+    most = count * chosen.seeds * spec.budget.kimg
     full = (
         f"; then {', '.join(spec.final_metrics)} on {chosen.samples} samples from "
         f"{counted(chosen.sample_seeds, 'seed')}"
     )
-    best = "the best" if chosen.count == 1 else f"the best {chosen.count}"
+    best = "the best" if count == 1 else f"the best {count}"
     seeds = counted(chosen.seeds, "new seed")
     again = f"{best} retrained with up to {seeds}, at most {most:g} kimg"
     return again + full if chosen.samples else again

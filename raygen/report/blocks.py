@@ -25,7 +25,7 @@ def chart(name: str, title: str, lead: str, controls: str = "") -> str:
 
 
 def toggle_button(key: str, text: str) -> str:
-    """A button that page.js finds by its id and that says whether it is on."""
+    """A button that the scripts find by its id and that says whether it is on."""
     return (
         f'<button type="button" class="toggle-button" id="{key}" aria-pressed="false">'
         f"{text}</button>"

@@ -203,7 +203,7 @@ def scale_ticks(scale: AxisScale) -> list[tuple[float, str]]:
 
 
 def python_values(column: pd.Series) -> list[Any]:
-    """Plain Python values: plotly would pack an array into base64, which page.js cannot filter."""
+    """Plain Python values: plotly would pack an array into base64, which the page cannot filter."""
     return [value if isinstance(value, int | str) else float(value) for value in column.tolist()]
 
 

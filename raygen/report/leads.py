@@ -54,7 +54,10 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     text = _configuration(study, verdict)
     if verdict.default is not None:
         gained = against(study, verdict.default.value, verdict.default.other, "the default")
-        text += f", {gained} ({verdict.default.basis})"
+        # Beside a mean over seeds stands the search value, where the default has no such mean.
+        single = verdict.seeds and not verdict.default.seeds
+        search = f"; in the search {number(verdict.default.value)}, " if single else ", "
+        text += f"{search}{gained} ({verdict.default.basis})"
     text += "."
     if verdict.start:
         text += f" It is starting point {verdict.start} of {study.info['start_trials']}."

@@ -28,10 +28,13 @@ def write_versus(paths: list[Path], output: Path | None = None) -> Path:
     """Write the comparison of studies and return where; default reports/A-B.html.
 
     Raises:
-        InputError: fewer than two studies, or one that cannot be read.
+        InputError: fewer than two studies, one of them twice, or one that cannot be read.
     """
     if len(paths) < 2:
         raise InputError("a comparison needs two studies or more")
+    for place, path in enumerate(paths):
+        if path.resolve() in [earlier.resolve() for earlier in paths[:place]]:
+            raise InputError(f"{path}: is given twice; compare it with another study")
     summaries = [summarize(load_results(path)) for path in paths]
     name = "-".join(path.resolve().name for path in paths)
     target = output or Path("reports") / f"{name}.html"
@@ -42,9 +45,9 @@ def write_versus(paths: list[Path], output: Path | None = None) -> Path:
 def render_comparison(summaries: list[StudySummary]) -> str:
     """The whole page."""
     names = _names(summaries)
-    kinds = groups([summary.study for summary in summaries])
+    kinds = groups([summary.study for summary in summaries if summary.best is not None])
     notes = "".join(f'<p class="warning">! {escape(text)}</p>' for text in warnings(kinds))
-    lead = _lead(summaries, names, comparable=len(kinds) == 1)
+    lead = _lead(summaries, names, comparable=len(kinds) < 2)
     figure = versus_figure(_steps(summaries, names), summaries[0].study.info)
     parts = [
         ("progress", "Best so far against compute", _progress_lead(summaries, names),
@@ -186,6 +189,12 @@ def _value(summary: StudySummary) -> str:
     return f"{number(summary.value)}{spread}"
 
 
+def _basis(summary: StudySummary) -> str:
+    if summary.best is None:
+        return ABSENT
+    return counted(summary.seeds, "new seed") if summary.seeds else "one seed"
+
+
 def _facts(summaries: list[StudySummary], names: list[str]) -> str:
     facts = {
         "state": lambda summary: str(summary.study.info["state"]),
@@ -202,18 +211,21 @@ def _facts(summaries: list[StudySummary], names: list[str]) -> str:
         "images (kimg)": lambda summary: number(summary.kimg),
         "default": lambda summary: number(summary.default),
         "best": _value,
-        "basis": lambda summary: (
-            counted(summary.seeds, "new seed") if summary.seeds else "one seed"
-        ),
+        "basis": _basis,
     }
     rows = [[name, *(read(summary) for summary in summaries)] for name, read in facts.items()]
     return html_table(["", *names], rows)
 
 
 def _differ(summaries: list[StudySummary]) -> str:
-    names = _settings(summaries)
+    valued = [summary for summary in summaries if summary.best is not None]
+    if len(valued) < 2:
+        return "Fewer than two of these studies have a value: nothing to compare yet."
+    names = _settings(valued)
     differ = sum(len(set(values)) > 1 for values in names.values())
-    return f"The best trials differ in {differ} of {len(names)} settings."
+    if not differ:
+        return "The best trials have the same settings."
+    return f"The best trials differ in {differ} of {counted(len(names), 'setting')}."
 
 
 def _configurations(summaries: list[StudySummary], names: list[str]) -> str:
