@@ -6,6 +6,7 @@ The unit tests of every part were green while every VAE search ended in a traceb
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -143,9 +144,10 @@ def use(project: Project, study: Path) -> None:
     project.run("train", "--config", "best.yaml", "--set", "kimg=0.032", "--set", "milestones=[]")
     index = project.run("report", "--index", study.parent).stdout.strip()
     assert study.name in (project.folder / index).read_text(encoding="utf-8")
-    # The page after everything that was measured of it, and against itself under another name.
+    # The page after everything that was measured of it, and against a copy of itself.
     check_page((project.folder / project.run("report", study).stdout.strip()).read_text())
-    project.run("report", study, study, "-o", "versus.html")
+    other = Path(shutil.copytree(study, "the_same_again"))
+    project.run("report", study, other, "-o", "versus.html")
     # What raygen writes, raygen reads: the printed command goes on with the study.
     again = shlex.split(results.info["resume_command"])[1:]
     project.run(*again)
