@@ -22,6 +22,7 @@ from raygen.cluster import use_token
 from raygen.errors import InputError
 from raygen.interrupts import Interrupted, Interrupts
 from raygen.terminal import lasting_output, say
+from raygen.words import counted
 
 
 def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
@@ -221,8 +222,11 @@ def _check(study: Path, as_json: bool) -> None:
     from raygen.study_folder import StudyFolder
 
     verified = verify(load_space(StudyFolder(study).space), read_study(study, strict=True))
-    text = f"{verified.suggestions} suggestions and {verified.decisions} decisions"
-    say(json.dumps(verified._asdict()) if as_json else f"{text} are reproduced exactly")
+    text = (
+        f"{counted(verified.suggestions, 'suggestion')} and "
+        f"{counted(verified.decisions, 'decision')} are reproduced exactly"
+    )
+    say(json.dumps(verified._asdict()) if as_json else text)
 
 
 @command("ls")
