@@ -350,3 +350,20 @@ def test_a_stream_that_breaks_is_given_up_and_its_writer_goes_on() -> None:
             lasting.flush()
         assert lasting.lost
         assert not lasting.isatty()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("status", "study", "--stop"), "need --cluster"),
+        (("status", "study", "--follow"), "need --cluster"),
+        (("status", "study", "--check", "--at", "#3"), "--check cannot be combined with --at"),
+        (("status", "study", "--why", "0", "--json"), "cannot be combined with --json"),
+        (("tune", "--space", "s.yaml", "--dry-run", "--json"), "cannot be combined with --json"),
+    ],
+)
+def test_an_option_that_would_have_no_effect_is_refused(words: tuple[str, ...], said: str) -> None:
+    result = CliRunner().invoke(main, words)
+
+    assert result.exit_code == 2
+    assert said in result.stderr

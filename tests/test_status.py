@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 
 from raygen.errors import InputError
+from raygen.journal.records import GROUPS, LISTS
+from raygen.report.page import render_page
+from raygen.results import load_results
 from raygen.status import status, status_text, why_text
 from raygen.study_folder import StudyFolder
 from raygen.words import elapsed
@@ -119,6 +122,16 @@ def test_the_time_of_a_study_that_runs_goes_on(write: Write) -> None:
     folder = write(*at(10, *suggest(0, LOSS)), *at(100, *trial(1, 5.0)))
 
     assert status(folder, at="60s")["seconds"] == 60
+
+
+# Protocols are no settings: a journal without them never wrote null.
+@pytest.mark.parametrize("group", sorted({*GROUPS, *LISTS} - {"protocols", "protocol_of"}))
+def test_a_group_of_facts_that_is_null_is_empty(write: Write, group: str) -> None:
+    folder = write(*suggest(0, LOSS), report(0, 2, 5.5), end(0), close(), **{group: None})
+
+    assert status_text(status(folder))
+    assert "suggested" in why_text(folder, 0)
+    assert "Fréchet" in render_page(load_results(folder))
 
 
 def test_sessions_and_retries_are_told(write: Write) -> None:

@@ -121,6 +121,17 @@ def test_the_best_so_far_steps_down_and_goes_on_to_the_end(make_study: Make) -> 
     assert table[["seconds", "best"]].to_numpy().tolist() == [[10, 5], [30, 3], [40, 3]]
 
 
+def test_a_study_is_not_compared_with_itself_nor_judged_without_a_value(tmp_path: Path) -> None:
+    a, b = folder(tmp_path, "a", trials(5, 4)), folder(tmp_path, "b", suggest(0, {"width": 8}))
+    html = write_versus([a, b], tmp_path / "v.html").read_text(encoding="utf-8")
+
+    with pytest.raises(InputError, match="given twice"):
+        write_versus([a, tmp_path / "." / "a"], tmp_path / "w.html")
+    assert "Fewer than two of these studies have a value" in html
+    assert "different things" not in html
+    assert "one seed" in html
+
+
 def test_a_comparison_says_who_is_better_and_that_others_do_not_compare(tmp_path: Path) -> None:
     other = [r | {"config": {"width": 8}} if "config" in r else r for r in trials(8, 2)]
     a, b = folder(tmp_path, "a", trials(5, 4)), folder(tmp_path, "b", other)
