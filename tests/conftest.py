@@ -23,6 +23,9 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 LONG = ("ray", "hosts", "wholes")  # rooms that start first, or one of them is left alone at the end
 
 
+SINGLY = ("test_recipes.py",)  # whose tests take a minute each and share next to nothing
+
+
 @cache  # asked for every test
 def room_of(file: Path) -> str:
     """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
@@ -38,7 +41,8 @@ def room_of(file: Path) -> str:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     class ByRoom(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return room_of(config.rootpath / nodeid.partition("::")[0])
+            file = config.rootpath / nodeid.partition("::")[0]
+            return nodeid if file.name in SINGLY else room_of(file)
 
     config.option.loadscopereorder = False  # in the order below
     return ByRoom(config, log)
