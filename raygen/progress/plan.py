@@ -19,9 +19,9 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
     """
     spec = study.spec
     rungs = ", ".join(map(kimg_text, spec.rungs))
-    known = min(len(study.start), spec.budget.trials)
-    start = f", the first {known} from known settings" if known > 1 else ""
-    start = ", the first from known settings" if known == 1 else start
+    starts = min(len(study.start), spec.budget.trials)
+    start = f", the first {starts} from known settings" if starts > 1 else ""
+    start = ", the first from known settings" if starts == 1 else start
     searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
     most = spec.budget.trials * spec.budget.kimg
     return (
