@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,12 +26,17 @@ class Picture(NamedTuple):
     exact: bool  # False: recompressed to WebP to keep the page small
 
 
+def nearest_milestone(pictures: Iterable[float], kimg: float) -> float:
+    """Of the milestones that have a picture the one nearest to `kimg`; the last one for nan."""
+    return max(pictures) if math.isnan(kimg) else min(pictures, key=lambda at: abs(at - kimg))
+
+
 def sample_picture(study: Results, trial: int, kimg: float) -> Picture | None:
     """Sample grid of a trial nearest to `kimg` (nan: the last one); None if there is none."""
     grids = study.folder.trial(trial).all_samples()
     if not grids:
         return None
-    nearest = min(grids, key=lambda at: abs(at - kimg)) if not math.isnan(kimg) else max(grids)
+    nearest = nearest_milestone(grids, kimg)
     return embed_picture(grids[nearest], nearest)
 
 
@@ -44,7 +50,7 @@ def trial_picture(study: Results, trial: int, name: str, kimg: float) -> Picture
     paths = study.folder.trial(trial).all_pictures(name)
     if not paths:
         return None
-    nearest = min(paths, key=lambda at: abs(at - kimg)) if not math.isnan(kimg) else max(paths)
+    nearest = nearest_milestone(paths, kimg)
     return embed_picture(paths[nearest], nearest)
 
 
@@ -57,7 +63,7 @@ def variation(study: Results, trial: int, kimg: float) -> float | None:
     grids = study.folder.trial(trial).all_samples()
     if not grids:
         return None
-    nearest = min(grids, key=lambda at: abs(at - kimg)) if not math.isnan(kimg) else max(grids)
+    nearest = nearest_milestone(grids, kimg)
     drawn, real = _spread(grids[nearest]), _spread(study.folder.real)
     return drawn / real if drawn is not None and real else None
 

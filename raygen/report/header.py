@@ -70,8 +70,8 @@ def _facts(study: Results) -> list[tuple[str, str]]:
         ("Trials", f"{_chips(study)}"),
         (
             "Cost",
-            f"{_wall_time(info)}<small>{duration(_spent(study, 'seconds'))} of training, "
-            f"{number(_spent(study, 'kimg'))} kimg shown{_repeats(study)}"
+            f"{_wall_time(info)}<small>{duration(study.spent('seconds'))} of training, "
+            f"{number(study.spent('kimg'))} kimg shown{_repeats(study)}"
             f"{_reason(info)}</small>",
         ),
         ("Machine", escape(_machine(info))),
@@ -98,10 +98,6 @@ def _wall_time(info: dict[str, Any]) -> str:
         return "not finished"
     many = f" in {counted(len(info['sessions']), 'session')}" if info["sessions"][1:] else ""
     return f"{duration(info['seconds'])} wall time{many}"
-
-
-def _spent(study: Results, name: str) -> float:
-    return float(study.trials[name].sum() + study.replicates[name].sum())
 
 
 def _repeats(study: Results) -> str:

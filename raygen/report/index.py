@@ -1,13 +1,12 @@
 """One page over all studies of a folder: pictures, best so far, cost, and what compares."""
 
-import math
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 
 from raygen.errors import InputError, our_bug
 from raygen.files import write_text
-from raygen.report.embedded_pictures import small_picture
+from raygen.report.embedded_pictures import nearest_milestone, small_picture
 from raygen.report.frame import document
 from raygen.report.header import badge
 from raygen.report.labels import (
@@ -195,7 +194,7 @@ def _thumbnail(summary: StudySummary) -> str:
     if not grids:
         return ABSENT
     at = float(summary.study.trials.set_index("trial")["best_kimg"].to_dict()[summary.best])
-    kimg = min(grids, key=lambda kimg: abs(kimg - at)) if not math.isnan(at) else max(grids)
+    kimg = nearest_milestone(grids, at)
     picture = small_picture(grids[kimg], kimg, 4)
     if picture is None:
         return ABSENT

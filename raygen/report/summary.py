@@ -39,7 +39,7 @@ class StudyGroup(NamedTuple):
 def summarize(study: Results) -> StudySummary:
     """Read off one study."""
     verdict = judge_study(study)
-    spent = [float(study.trials[c].sum() + study.replicates[c].sum()) for c in ("seconds", "kimg")]
+    spent = study.spent("seconds"), study.spent("kimg")
     default = float("nan")
     if has_default(study):
         default = float(study.trials.set_index("trial").loc[0, "value"])  # pyright: ignore[reportArgumentType]

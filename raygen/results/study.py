@@ -52,6 +52,10 @@ class Results(NamedTuple):
         """Metric and direction of each objective; the first is the one that ranks."""
         return objectives_of(self.info)
 
+    def spent(self, column: str) -> float:
+        """What all trainings took, replicates included: of `seconds` or of `kimg`."""
+        return float(self.trials[column].sum() + self.replicates[column].sum())
+
     @property
     def grows(self) -> bool:
         """Whether trials are measured with more samples from rung to rung."""

@@ -158,17 +158,13 @@ def _model(study: Results) -> dict[str, Any] | None:
 def _budget(study: Results, seconds: float, training: float) -> dict[str, dict[str, float | None]]:
     limits = study.info["budget"]
     resources = study.info["resources"]
-    trained, shown = (
-        float(study.trials[name].sum() + study.replicates[name].sum())
-        for name in ("seconds", "kimg")
-    )
     gpus = float(resources.get("gpus") or 0) * float(resources.get("workers") or 1)
     value = ranked(study)["value"]
     used = {
         "trials": len(study.trials),
         "hours": seconds / 3600,
-        "gpu_hours": (trained + training) * gpus / 3600,
-        "total_kimg": shown,
+        "gpu_hours": (study.spent("seconds") + training) * gpus / 3600,
+        "total_kimg": study.spent("kimg"),
         "target": float(value.iloc[0]) if len(value) else None,
     }
     return {
