@@ -11,7 +11,6 @@ from raygen.report.labels import (
     ABSENT,
     STATE_LOOKS,
     arrow,
-    counted,
     duration,
     listed,
     number,
@@ -29,6 +28,7 @@ from raygen.report.tables import (
     searched_settings,
 )
 from raygen.results import ERROR, Results, pareto
+from raygen.words import counted
 
 
 def comparison(study: Results) -> tuple[str, str]:

@@ -4,8 +4,9 @@ import math
 from typing import NamedTuple
 
 from raygen.posterior import t_quantile
-from raygen.report.labels import counted, number
+from raygen.report.labels import number
 from raygen.results import Results
+from raygen.words import counted
 
 
 class Contrast(NamedTuple):

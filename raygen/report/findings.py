@@ -10,9 +10,10 @@ from raygen.report.charts.importance import EVIDENT, importance_table, settled
 from raygen.report.contrast import Contrast, contrast
 from raygen.report.embedded_pictures import variation
 from raygen.report.health_checks import health
-from raygen.report.labels import counted, number, percent, short_names
+from raygen.report.labels import number, percent, short_names
 from raygen.report.tables import compute_saved, has_default, judged
 from raygen.results import Model, Results, best_model, failed, fresh, ranked
+from raygen.words import counted
 
 MOST = 5  # findings below the verdict
 

@@ -5,17 +5,10 @@ from html import escape
 from typing import Any
 
 from raygen.report import leads
-from raygen.report.labels import (
-    STATE_LOOKS,
-    arrow,
-    counted,
-    direction_words,
-    duration,
-    metric_label,
-    number,
-)
+from raygen.report.labels import STATE_LOOKS, arrow, direction_words, duration, metric_label, number
 from raygen.report.tables import state_counts
 from raygen.results import Results
+from raygen.words import counted
 
 BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕"}
 

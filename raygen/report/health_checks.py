@@ -9,7 +9,6 @@ from raygen.report.charts.progress import progress_table
 from raygen.report.gains import gain
 from raygen.report.labels import (
     STATE_LOOKS,
-    counted,
     listed,
     number,
     percent,
@@ -29,6 +28,7 @@ from raygen.results import (
     judgement,
     ranked,
 )
+from raygen.words import counted
 
 EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
 DROPPED = 0.01  # recall or coverage below which a model leaves out nearly all kinds of images

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from raygen.metrics import METRICS
-from raygen.words import counted as counted
 
 ABSENT = "—"
 

@@ -5,7 +5,6 @@ from raygen.report.gains import against
 from raygen.report.health_checks import health
 from raygen.report.labels import (
     STATE_LOOKS,
-    counted,
     direction_words,
     interval_words,
     listed,
@@ -16,6 +15,7 @@ from raygen.report.labels import (
 from raygen.report.tables import judged, searched_settings, state_counts
 from raygen.report.trials_table import MOST
 from raygen.results import Results, pareto, ranked
+from raygen.words import counted
 
 FAMILIES = {"gan": "GAN", "vae": "VAE"}
 

@@ -1,8 +1,8 @@
 """What charts say about trials that they leave out; "" where they leave out none."""
 
-from raygen.report.labels import counted
 from raygen.report.tables import DRAWN, drawn
 from raygen.results import Results
+from raygen.words import counted
 
 
 def thinned(study: Results, most: int | None = None) -> str:

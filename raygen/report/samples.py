@@ -7,9 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from raygen.report.embedded_pictures import Picture, embed_picture, small_picture, trial_picture
-from raygen.report.labels import ABSENT, counted, duration, listed, number, short_metric
+from raygen.report.labels import ABSENT, duration, listed, number, short_metric
 from raygen.report.tables import leaders
 from raygen.results import Results
+from raygen.words import counted
 
 SHOWN = 3  # trials
 STEPS = 5  # checkpoints of each

@@ -23,12 +23,13 @@ from raygen.report.comparison import comparison
 from raygen.report.findings import Verdict, findings, judge_study
 from raygen.report.gains import gain
 from raygen.report.health_checks import health
-from raygen.report.labels import counted, metric_label, number, setting, short_metric
+from raygen.report.labels import metric_label, number, setting, short_metric
 from raygen.report.samples import samples_section
 from raygen.report.tables import has_default
 from raygen.report.trials_table import trials_table
 from raygen.report.uses import audit_section, augment_section
 from raygen.results import Results
+from raygen.words import counted
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
 

@@ -26,9 +26,10 @@ from raygen.journal.checks import (
 )  # fmt: skip
 from raygen.report.blocks import scroll
 from raygen.report.embedded_pictures import embed_picture
-from raygen.report.labels import counted, percent
+from raygen.report.labels import percent
 from raygen.results import Results
 from raygen.study_folder import UseFolder
+from raygen.words import counted
 
 ARMS = {"real": "real only", "generated": "generated only", "both": "real + generated"}
 SPACES = ("pixels", "features")

@@ -10,11 +10,12 @@ from plotly.subplots import make_subplots
 from raygen.report.blocks import chart, html_table, note
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import axis_title, layout, marks, selected, value_axis
-from raygen.report.labels import ABSENT, counted, listed, number, short_metric
+from raygen.report.labels import ABSENT, listed, number, short_metric
 from raygen.report.memo import once_per_study
 from raygen.report.remarks import thinned
 from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results, best_until, judgement, spearman
+from raygen.words import counted
 
 COLUMNS = ["trial", "state", "kimg", "early", "value"]
 PANELS = 4  # rungs that are drawn; the table has them all

@@ -17,11 +17,12 @@ from raygen.report.drawing import (
     selected,
     states_of,
 )
-from raygen.report.labels import counted, listed, number, short_metric
+from raygen.report.labels import listed, number, short_metric
 from raygen.report.memo import once_per_study
 from raygen.report.remarks import thinned, unseen
 from raygen.report.tables import AxisScale, only_drawn, reports, value_scale
 from raygen.results import Results, ranked
+from raygen.words import counted
 
 MANY = 4000  # points; above this a browser is slow with one SVG node each
 COLUMNS = {

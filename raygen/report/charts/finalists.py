@@ -14,7 +14,6 @@ from raygen.report.labels import (
     ABSENT,
     STATE_LOOKS,
     arrow,
-    counted,
     interval_words,
     number,
     percent,
@@ -22,6 +21,7 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import judged
 from raygen.results import Results, finalists, full_measurements
+from raygen.words import counted
 
 
 def finalists_table(study: Results) -> pd.DataFrame:

@@ -25,10 +25,11 @@ from raygen.report.blocks import chart, data_table
 from raygen.report.charts.ablation import ablation_part
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import BEST, layout, python_values, safe
-from raygen.report.labels import counted, listed, percent, short_names
+from raygen.report.labels import listed, percent, short_names
 from raygen.report.memo import once_per_study
 from raygen.report.tables import SearchedSetting, projected, varying
 from raygen.results import Results
+from raygen.words import counted
 
 NEEDED = 8  # trials
 EVIDENT = 0.005  # below this, the lower end of an interval prints as 0%

@@ -19,7 +19,7 @@ from raygen.report.drawing import (
     scale_ticks,
     selected,
 )
-from raygen.report.labels import counted, setting, short_metric, short_names
+from raygen.report.labels import setting, short_metric, short_names
 from raygen.report.remarks import thinned
 from raygen.report.tables import (
     AxisScale,
@@ -32,6 +32,7 @@ from raygen.report.tables import (
     varying,
 )
 from raygen.results import Results
+from raygen.words import counted
 
 ABSENT_POSITION = -0.14  # where the "—" level of an axis lies, below its 0..1
 LINES = 300  # trials that are drawn; above this they are one blob

@@ -16,10 +16,11 @@ from raygen.report.drawing import (
     states_of,
     time_unit,
 )
-from raygen.report.labels import counted, percent, short_metric
+from raygen.report.labels import percent, short_metric
 from raygen.report.remarks import thinned, unseen
 from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results
+from raygen.words import counted
 
 
 def progress_table(study: Results) -> pd.DataFrame:

@@ -15,10 +15,11 @@ from raygen.report.drawing import (
     selected,
     staircase,
 )
-from raygen.report.labels import counted, listed, number, short_metric
+from raygen.report.labels import listed, number, short_metric
 from raygen.report.remarks import thinned
 from raygen.report.tables import only_drawn
 from raygen.results import Results, pareto
+from raygen.words import counted
 
 
 def tradeoffs_table(study: Results) -> pd.DataFrame:
