@@ -21,7 +21,7 @@ EVERY_COMMAND = ("gan.yaml", "vae.yaml")  # one of each family meets every comma
 # Only the budget, the widths and the device are cut: every block of a file is kept.
 CUT = (
     "data={source: shapes, limit: 512}", "resources={cpus: 1, gpus: 0}", "budget.trials=3",
-    "budget.kimg=0.096", "scheduler.grace_kimg=0.032", "space.batch_size=16",
+    "budget.kimg=0.048", "scheduler.grace_kimg=0.016", "space.batch_size=16",
     "space.model.width=16", "finalists.count=2", "finalists.seeds=2", "finalists.sample_seeds=2",
     "space.ema.half_life_kimg=0.05",
 )  # fmt: skip
@@ -105,7 +105,7 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     page = project.run("report", study).stdout.strip()
     html = (project.folder / page).read_text(encoding="utf-8")
     check_page(html)
-    useless = model.trial in failed(results)  # after 96 images a GAN may draw one picture
+    useless = model.trial in failed(results)  # after 48 images a GAN may draw one picture
     assert ("Do not use the best trial" if useless else f"trials/{model.run:04d}/best.pt") in html
 
     said = project.run("generate", study, "--count", 4, "--out", "few.png").stderr

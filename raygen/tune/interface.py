@@ -43,6 +43,13 @@ class _Backend(_TorchBackend):
         worker_group.execute(choose_interface)
         super().on_start(worker_group, backend_config)
 
+    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
+        """Leave the process group alone; it ends with its processes, which Ray ends next.
+
+        Ray Train destroys it in the survivors of a killed worker while they still train: each
+        would then take itself for rank 0 of a world of one, and its error for the trial's own.
+        """
+
 
 class OverRaysNetwork(TorchConfig):
     """The process group of Ray Train over the network that Ray itself uses."""
