@@ -11,6 +11,7 @@ import struct
 from typing import Any
 
 import ray
+from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 
@@ -43,7 +44,7 @@ class _Backend(_TorchBackend):
         worker_group.execute(choose_interface)
         super().on_start(worker_group, backend_config)
 
-    def on_shutdown(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Leave the process group alone; it ends with its processes, which Ray ends next.
 
         Ray Train destroys it in the survivors of a killed worker while they still train: each
