@@ -110,12 +110,13 @@ def fit(
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
     health = _health(trial, objective, data)
-    images, earlier, stretch = 0, 0.0, None
+    images, earlier, stretch, trained = 0, 0.0, None, None
     if resume is not None:
         learner.load_state_dict(resume["learner"])
         health.load_state_dict(resume["loop"]["health"])
         images, earlier = resume["loop"]["images"], resume["loop"]["seconds"]
         stretch = resume["loop"].get("stretch")
+        milestones = _milestones_left(milestones, resume)
     started = time.monotonic()
 
     def state(images: int) -> dict[str, Any]:
@@ -128,9 +129,9 @@ def fit(
         return pulse(Position(images, learner, {**state(images), "stretch": stretch}))
 
     for kimg in milestones:
-        if images >= kimg * 1000:
-            continue
-        trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
+        # A step of many images may pass several milestones: each is measured.
+        if trained is None or images < kimg * 1000:
+            trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
         if trained is None:
             return
         images, stretch = trained.images, None
@@ -153,6 +154,14 @@ def fit(
         )  # fmt: skip
         if diverged is not None:
             return
+
+
+def _milestones_left(milestones: Sequence[float], resume: dict[str, Any]) -> Sequence[float]:
+    """Those behind a checkpoint: of a milestone itself, or of a position between two."""
+    loop = resume["loop"]
+    if loop.get("stretch") is not None:
+        return [kimg for kimg in milestones if kimg * 1000 > loop["images"]]
+    return [kimg for kimg in milestones if kimg > resume["kimg"]]
 
 
 def _diagnose(

@@ -135,7 +135,8 @@ def test_one_infinite_weight_ends_a_vae_within_one_check_interval(
     stopped = next(fit(vae, data, evaluator, (0.016,), seed=0))
     with torch.no_grad():
         stopped.learner.vae.net.to_parameters.bias[0] = math.inf
-    resume = {"learner": stopped.learner.state_dict(), "loop": {**stopped.state, "images": 0}}
+    loop = {**stopped.state, "images": 0}
+    resume = {"learner": stopped.learner.state_dict(), "kimg": 0.0, "loop": loop}
 
     (progress,) = fit(vae, data, evaluator, (100.0, 200.0), seed=0, resume=resume)
 

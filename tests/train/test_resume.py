@@ -129,3 +129,21 @@ def _assert_equal(a: Any, b: Any, at: str = "") -> None:
             _assert_equal(x, y, f"{at}/{index}")
     else:
         assert a == b, at
+
+
+def test_milestones_that_one_step_passes_are_each_reported_also_after_a_resume(
+    gan: Trial, data: ImageData, evaluator: Evaluator, tmp_path: Path
+) -> None:
+    first, *_ = milestones = (0.001, 0.002, 0.1)  # kimg: fewer images than the first step has
+    whole = list(fit(gan, data, evaluator, milestones, seed=3))
+    save(tmp_path / "last.pt", checkpoint(gan, 3, data.summary(), next(
+        fit(gan, data, evaluator, milestones, seed=3)), full=True))  # fmt: skip
+
+    resume = load_full(tmp_path / "last.pt", CPU)
+    rest = list(fit(gan, data, evaluator, milestones, seed=3, resume=resume))
+
+    assert whole[0].learner.images_per_step > 2
+    assert [progress.kimg for progress in whole] == list(milestones)
+    assert [progress.kimg for progress in rest] == [m for m in milestones if m > first]
+    assert [p.scores for p in rest] == [p.scores for p in whole[1:]]
+    assert [p.last for p in rest] == [False, True]
