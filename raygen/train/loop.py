@@ -110,7 +110,7 @@ def fit(
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
     health = _health(trial, objective, data)
-    images, earlier, stretch, trained = 0, 0.0, None, None
+    images, earlier, stretch = 0, 0.0, None
     if resume is not None:
         learner.load_state_dict(resume["learner"])
         health.load_state_dict(resume["loop"]["health"])
@@ -129,9 +129,7 @@ def fit(
         return pulse(Position(images, learner, {**state(images), "stretch": stretch}))
 
     for kimg in milestones:
-        # A step of many images may pass several milestones: each is measured.
-        if trained is None or images < kimg * 1000:
-            trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
+        trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
         if trained is None:
             return
         images, stretch = trained.images, None
@@ -205,7 +203,10 @@ def _train_to(
     beat: Callable[[int, dict[str, Any]], bool],
     resumed: dict[str, Any] | None,
 ) -> _Stretch | None:
-    """Train from `images` to the first step that reaches the milestone; None if told to stop."""
+    """Train from `images` to the first step that reaches the milestone; None if told to stop.
+
+    A step of many images may pass several milestones: the later ones are reached without a step.
+    """
     start, began = images, time.monotonic()
     sums: dict[str, Tensor] = {}
     steps, diverged = 0, None

@@ -136,8 +136,8 @@ def test_milestones_that_one_step_passes_are_each_reported_also_after_a_resume(
 ) -> None:
     first, *_ = milestones = (0.001, 0.002, 0.1)  # kimg: fewer images than the first step has
     whole = list(fit(gan, data, evaluator, milestones, seed=3))
-    save(tmp_path / "last.pt", checkpoint(gan, 3, data.summary(), next(
-        fit(gan, data, evaluator, milestones, seed=3)), full=True))  # fmt: skip
+    stopped = next(fit(gan, data, evaluator, milestones, seed=3))
+    save(tmp_path / "last.pt", checkpoint(gan, 3, data.summary(), stopped, full=True))
 
     resume = load_full(tmp_path / "last.pt", CPU)
     rest = list(fit(gan, data, evaluator, milestones, seed=3, resume=resume))
@@ -146,4 +146,5 @@ def test_milestones_that_one_step_passes_are_each_reported_also_after_a_resume(
     assert [progress.kimg for progress in whole] == list(milestones)
     assert [progress.kimg for progress in rest] == [m for m in milestones if m > first]
     assert [p.scores for p in rest] == [p.scores for p in whole[1:]]
+    assert [p.losses for p in rest] == [p.losses for p in whole[1:]]
     assert [p.last for p in rest] == [False, True]
