@@ -3,7 +3,6 @@
 All on stderr. Without a terminal, a line of counts is printed every few seconds instead.
 """
 
-import math
 import time
 from typing import Literal
 
@@ -116,8 +115,7 @@ class StudyProgress:
             self.live = None
 
     def _milestone(self, record: Report, news: bool) -> None:
-        speed = record.images_per_second or math.nan
-        line = milestone_line(record.kimg, record.metrics, speed, record.seconds)
+        line = milestone_line(record.kimg, record.metrics, record.images_per_second, record.seconds)
         mark = "  * best so far" if news else ""
         self._say(f"trial {record.trial:>3}  {line}{mark}", "green" if news else "")
 
@@ -161,11 +159,12 @@ class StudyProgress:
 
 
 def milestone_line(
-    kimg: float, metrics: dict[str, float | None], speed: float, seconds: float
+    kimg: float, metrics: dict[str, float | None], speed: float | None, seconds: float
 ) -> str:
-    """Return one milestone in words."""
+    """Return one milestone in words; no speed where no step led to it, or none is recorded."""
     values = [f"{name} {_value(value)}" for name, value in metrics.items()]
-    return f"{kimg_text(kimg):>6} kimg  {'  '.join(values)}  {speed:.0f} img/s  {seconds:.0f} s"
+    values += [f"{speed:.0f} img/s"] if speed else []
+    return f"{kimg_text(kimg):>6} kimg  {'  '.join(values)}  {seconds:.0f} s"
 
 
 def _value(value: float | None) -> str:

@@ -19,7 +19,7 @@ from raygen.journal.records import (
 )
 from raygen.notices import Alive, Earlier, Notice
 from raygen.progress import StudyProgress, plan_text
-from raygen.progress.lines import EVERY, Loudness
+from raygen.progress.lines import EVERY, Loudness, milestone_line
 from raygen.words import parse_duration
 
 
@@ -115,6 +115,14 @@ def test_markup_in_a_reason_is_shown_as_it_is(
     record = replace(end(0, "failed"), reason="[red]KeyError[/red]")
 
     assert "[red]KeyError[/red]" in shown(study, [record], capsys)
+
+
+@pytest.mark.parametrize("speed", [None, 0.0])
+def test_a_milestone_without_a_speed_says_nothing_of_one(speed: float | None) -> None:
+    line = milestone_line(2.0, {"fd_classifier": 9.0}, speed, 3.0)
+
+    assert line == "     2 kimg  fd_classifier 9  3 s"
+    assert milestone_line(2.0, {"fd_classifier": 9.0}, 500.4, 3.0).endswith("9  500 img/s  3 s")
 
 
 def test_the_plan_bounds_the_cost_by_trials_times_budget(study: Study) -> None:
