@@ -173,11 +173,14 @@ class GanLearner:
         spectral normalisation.
         """
         assert self.trial.loss.penalty is not None
+
+        def critic(images: Tensor) -> Tensor:  # real and generated ones at once, or one of them
+            return self.discriminator(images, labels.repeat(len(images) // len(labels)))
+
         self.discriminator.eval()
-        penalty = PENALTIES[self.trial.loss.penalty]
-        penalised = penalty(lambda x: self.discriminator(x, labels), real, fake, mix)
+        penalty = PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
         self.discriminator.train()
-        return penalised
+        return penalty
 
     def _train_generator(self, turn: StepInput) -> Tensor:
         real, labels, noise, drawn, _ = turn
