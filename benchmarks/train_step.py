@@ -194,12 +194,13 @@ def wait(device: torch.device) -> None:
 
 def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.device) -> Any:
     """Return the seconds of a step, the share of its parts, and an evaluation of 1,000 in steps."""
+    weight = torch.full((), learner.average.weight(10_000, BATCH), device=device)
     adams = [part for part in vars(learner).values() if isinstance(part, torch.optim.Adam)]
     parts = {
         "step": lambda at: learner.step(batches, at * learner.images_per_step),
         "data": lambda at: batches.at(at * BATCH),
         "optimiser": lambda at: [adam.step() for adam in adams],
-        "average": lambda at: learner.average.update(trained(learner), 10_000, BATCH),
+        "average": lambda at: learner.average.update(trained(learner), weight),
     }
     seconds = {name: clocked(part, 20, device) for name, part in parts.items()}
     step = seconds.pop("step")

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from raygen.distributed import world_size
 from raygen.spec import Spec
 
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
@@ -25,6 +26,8 @@ class Arithmetic(NamedTuple):
     channels_last: bool
     tf32: bool
     compiled: bool
+    graph: bool  # a step of training as one CUDA graph
+    tensors: bool  # rates and weights are read on the device: a float would make the host wait
 
     def autocast(self) -> AbstractContextManager[object]:
         """Convolutions and products in bfloat16, if chosen; what is written after is in float32."""
@@ -50,13 +53,15 @@ class Compute(Spec):
     instructions for it bfloat16 doubles the speed of `sngan` and `biggan` there, but halves that
     of `conv_vae`. `tf32`, of what stays in float32, is on. `compile` is off until asked for: on
     CPUs it gained 0.97 and 1.14, and it costs up to minutes before the first step of every
-    architecture (benchmarks/train_step.py).
+    architecture (benchmarks/train_step.py). `graph` runs a step as one CUDA graph: on CUDA with one
+    worker; where a capture is refused, steps run one operation after another as everywhere else.
     """
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     tf32: bool | Literal["auto"] = "auto"
     compile: bool = False
+    graph: Literal["auto", "on", "off"] = "auto"
 
     def on(self, device: torch.device) -> Arithmetic:
         """Make every choice for a device."""
@@ -67,6 +72,8 @@ class Compute(Spec):
             self.channels_last == "auto" or self.channels_last,
             cuda and (self.tf32 == "auto" or self.tf32),
             self.compile,
+            cuda and self.graph != "off" and world_size() == 1,
+            cuda or self.graph == "on",
         )
 
 

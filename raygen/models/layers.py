@@ -69,7 +69,7 @@ class SpectralNorm(nn.Module):
                 right = F.normalize(matrix.mT @ self.vector, dim=0)
                 left = F.normalize(matrix @ right, dim=0)
                 if self.training:
-                    self.vector = left
+                    self.vector.copy_(left)  # in place: a captured step keeps its address
             scaled = weight / torch.dot(left, matrix @ right)
         layer = self.layer
         if isinstance(layer, nn.Linear):

@@ -1,10 +1,10 @@
 """The exponential moving average of a network's weights."""
 
 import copy
+from typing import Any
 
 import torch
-from torch import nn
-from torch.optim.swa_utils import get_ema_multi_avg_fn
+from torch import Tensor, nn
 
 from raygen.config import Ema
 
@@ -16,16 +16,27 @@ class Average:
     back by the random start. Karras et al. 2020 (ADA), official schedule.
     """
 
-    def __init__(self, network: nn.Module, ema: Ema) -> None:
+    def __init__(self, network: nn.Module, ema: Ema, follows: bool = False) -> None:
+        """`follows`: whether the weight is read on the device, as a captured step needs it."""
+        self.follows = follows
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
         self.half_life, self.rampup = ema.half_life_kimg * 1000, ema.rampup
 
-    @torch.no_grad()
-    def update(self, source: nn.Module, images_seen: int, images_added: int) -> None:
-        """Move towards `source`; its buffers (running statistics) are copied."""
+    def weight(self, images_seen: int, images_added: int) -> float:
+        """How far towards the network the average moves in a step: 0 to 1."""
         half_life = min(self.half_life, self.rampup * images_seen)
-        weight = 1.0 if half_life == 0 else 1 - 0.5 ** (images_added / half_life)
-        average = get_ema_multi_avg_fn(1 - weight)  # one fused update for all parameters
-        average(list(self.network.parameters()), list(source.parameters()), 0)
+        return 1.0 if half_life == 0 else 1 - 0.5 ** (images_added / half_life)
+
+    @torch.no_grad()
+    def update(self, source: nn.Module, weight: Tensor) -> None:
+        """Move towards `source` by a weight (); its buffers (running statistics) are copied."""
+        averages, sources = list(self.network.parameters()), list(source.parameters())
+        every: Any = torch  # one launch over all; torch's own optimisers are made of these
+        if self.follows:
+            steps = every._foreach_sub(sources, averages)
+            every._foreach_mul_(steps, weight)
+            every._foreach_add_(averages, steps)
+        else:
+            every._foreach_lerp_(averages, sources, float(weight))
         for buffer, other in zip(self.network.buffers(), source.buffers(), strict=True):
             buffer.copy_(other)

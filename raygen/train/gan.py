@@ -1,6 +1,6 @@
 """One GAN in training: two networks, two Adams, and the average of the generator."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -15,22 +15,25 @@ from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES
 from raygen.seeds import numbered
 from raygen.train.average import Average
+from raygen.train.optimizer import FusedAdam
 from raygen.train.rate import rate
+from raygen.train.step_graph import StepGraph
 
 
-class StepInput(NamedTuple):
-    """What one step of the discriminator sees, and in the last turn the generator's step, too.
+class StepInputs(NamedTuple):
+    """All that changes from step to step: images, labels, random numbers and weights.
 
-    The images drawn from the noise come with their graph: both networks learn from the same ones,
-    since the generator does not move in between. With others for each, a fifth of a step would go
-    into drawing them. None where only the discriminator needs them, or they come in parts.
+    Of each of the k steps of the discriminator, over this rank's n images; the last one's noise and
+    images are those of the generator's step, too.
     """
 
-    real: Tensor
-    labels: Tensor
-    noise: Tensor
-    drawn: Tensor | None
-    lazy: bool  # whether the penalty is left out
+    real: Tensor  # (k, n, 3, 32, 32)
+    labels: Tensor  # (k, n)
+    noise: Tensor  # (k, n, latent_dim)
+    changes: Tensor  # (k, 2, n, numbers of the augmentation): of real and of generated images
+    mix: Tensor  # (k, n, 1) where between them a penalty is taken; (k, n, 0) without one
+    generator_changes: Tensor  # (2, n, numbers): of generated and of real images
+    ema: Tensor  # () how far the average moves
 
 
 class GanLearner:
@@ -55,7 +58,7 @@ class GanLearner:
         self.arithmetic = (compute or Compute()).on(device)
         self.generator = self.arithmetic.layout(nets.generator.to(device))
         self.discriminator = self.arithmetic.layout(nets.discriminator.to(device))
-        self.average = Average(self.generator, trial.ema)
+        self.average = Average(self.generator, trial.ema, self.arithmetic.tensors)
         # Bare, where no gradients are to be shared; wrapped for DDP, where they are.
         self.fast_generator = self.arithmetic.compile(self.generator)
         self.fast_discriminator = self.arithmetic.compile(self.discriminator)
@@ -63,16 +66,17 @@ class GanLearner:
         self.parallel_discriminator = self._parallel(self.discriminator, self.fast_discriminator)
         settings = trial.optimizer
         betas = (settings.beta1, settings.beta2)
-        self.generator_adam = torch.optim.Adam(
-            self.generator.parameters(), settings.generator_lr, betas, fused=True
+        self.generator_adam = FusedAdam(
+            self.generator, settings.generator_lr, betas, self.arithmetic.tensors
         )
-        self.discriminator_adam = torch.optim.Adam(
-            self.discriminator.parameters(), settings.discriminator_lr, betas, fused=True
+        self.discriminator_adam = FusedAdam(
+            self.discriminator, settings.discriminator_lr, betas, self.arithmetic.tensors
         )
         self.loss = ADVERSARIAL[trial.loss.name]
         self.penalty = self.arithmetic.compile(self._penalty) if trial.loss.penalty else None
         self.policy = Policy(trial.augment)
         self.random = torch.Generator(device)
+        self.run = StepGraph(self._compute, self.arithmetic.graph)
 
     def _parallel(self, network: nn.Module, fast: nn.Module) -> nn.Module:
         wrapped = data_parallel(network)
@@ -94,45 +98,74 @@ class GanLearner:
         return self.trial.batch_size * self.trial.optimizer.discriminator_steps
 
     def step(self, batches: Batches, position: int) -> dict[str, Tensor]:
-        """Train on the images from `position` on; return the losses as tensors on the device."""
-        # Seeded by position: a resumed run draws the same noise, and every rank its part of it.
-        self.random.manual_seed(numbered(self.seed, position))
+        """Train on the images from `position` on; return the losses as tensors on the device.
+
+        What is returned is overwritten by the next step.
+        """
         self._set_rates(position)
-        self.generator.train()
-        self.discriminator.train().requires_grad_(True)
         starts = range(position, position + self.images_per_step, self.trial.batch_size)
-        with tf32(self.arithmetic.tf32):
-            turns = [self._turn(batches, start, draw=start == starts[-1]) for start in starts]
-            losses = [self._train_discriminator(turn) for turn in turns]
-            self.discriminator.requires_grad_(False)
-            generator_loss = self._train_generator(turns[-1])
-        seen = position + self.images_per_step
-        self.average.update(self.generator, seen, self.images_per_step)
-        return _means(losses) | {"generator_loss": generator_loss}
+        interval = self.trial.loss.penalty_interval
+        lazy = tuple(start // self.trial.batch_size % interval != 0 for start in starts)
+        return self.run(self._inputs(batches, starts), lazy)
 
     def _set_rates(self, position: int) -> None:
         settings = self.trial.optimizer
         if settings.decay == "none" or self.budget is None:
             return
         share = rate(settings.decay, position / self.budget)
-        for group in self.generator_adam.param_groups:
-            group["lr"] = settings.generator_lr * share
-        for group in self.discriminator_adam.param_groups:
-            group["lr"] = settings.discriminator_lr * share
+        self.generator_adam.set_rate(settings.generator_lr * share)
+        self.discriminator_adam.set_rate(settings.discriminator_lr * share)
 
-    def _turn(self, batches: Batches, start: int, draw: bool = True) -> StepInput:
-        real, labels = batches.at(start)
-        noise, drawn = self._noise(self.latent_dim), None
-        if draw and self.trial.accumulate == 1:
-            with self.arithmetic.autocast():
-                drawn = self.parallel_generator(noise, labels)
-        lazy = start // self.trial.batch_size % self.trial.loss.penalty_interval != 0
-        return StepInput(self.arithmetic.layout(real), labels, noise, drawn, lazy)
+    def _inputs(self, batches: Batches, starts: range) -> StepInputs:
+        """Draw what a step needs; nothing is read back from the device."""
+        # Seeded by position: a resumed run draws the same noise, and every rank its part of it.
+        self.random.manual_seed(numbered(self.seed, starts[0]))
+        images = [batches.at(start) for start in starts]
+        noise = [self._noise(self.latent_dim) for _ in starts]
+        changes, mix = [], []
+        for _ in starts:
+            changes.append(torch.stack([self._changes(), self._changes()]))
+            mix.append(self._noise(int(self.penalty is not None), uniform=True))
+        generator_changes = self._changes()
+        real_changes = self._changes() if self.loss.pairs else generator_changes
+        weight = self.average.weight(starts[0] + self.images_per_step, self.images_per_step)
+        return StepInputs(
+            _stack([self.arithmetic.layout(real) for real, _ in images]),
+            _stack([labels for _, labels in images]),
+            _stack(noise),
+            _stack(changes),
+            _stack(mix),
+            torch.stack([generator_changes, real_changes]),
+            torch.full((), weight, device=self.device),  # a launch: torch.tensor would wait
+        )
 
-    def _train_discriminator(self, turn: StepInput) -> dict[str, Tensor]:
-        real, labels, noise, drawn, lazy = turn
-        changes = self._changes(), self._changes()
-        mix = self._noise(int(self.penalty is not None), uniform=True)
+    def _compute(self, inputs: tuple[Tensor, ...], lazy: Hashable) -> dict[str, Tensor]:
+        """One step on tensors alone; `lazy`: in which steps of the discriminator no penalty is."""
+        step = StepInputs(*inputs)
+        assert isinstance(lazy, tuple)
+        self.generator.train()
+        self.discriminator.train().requires_grad_(True)
+        with tf32(self.arithmetic.tf32):
+            drawn = None
+            if self.trial.accumulate == 1:
+                # Both networks learn from the same images, with their graph, since the generator
+                # does not move in between: drawing others would take a fifth of a step.
+                with self.arithmetic.autocast():
+                    drawn = self.parallel_generator(step.noise[-1], step.labels[-1])
+            last = len(lazy) - 1
+            losses = [
+                self._train_discriminator(step, k, drawn if k == last else None, skip)
+                for k, skip in enumerate(lazy)
+            ]
+            self.discriminator.requires_grad_(False)
+            generator_loss = self._train_generator(step, drawn)
+        self.average.update(self.generator, step.ema)
+        return _means(losses) | {"generator_loss": generator_loss}
+
+    def _train_discriminator(
+        self, step: StepInputs, k: int, drawn: Tensor | None, lazy: bool
+    ) -> dict[str, Tensor]:
+        real, labels, noise = step.real[k], step.labels[k], step.noise[k]
         self.discriminator_adam.zero_grad()
         parts = []
         for part, context in self._micro_batches(len(real), self.parallel_discriminator):
@@ -142,8 +175,8 @@ class GanLearner:
                         fake = self.fast_generator(noise[part], labels[part])
                 else:
                     fake = drawn.detach()
-                seen = self.policy(real[part], changes[0][part])
-                fake = self.policy(fake, changes[1][part])
+                seen = self.policy(real[part], step.changes[k, 0][part])
+                fake = self.policy(fake, step.changes[k, 1][part])
                 with self.arithmetic.autocast():
                     real_logits = self.parallel_discriminator(seen, labels[part])
                     fake_logits = self.parallel_discriminator(fake, labels[part])
@@ -154,7 +187,7 @@ class GanLearner:
                 elif self.penalty is not None:
                     # As often as it is rare, so that its mean over the steps is what it was.
                     penalty = self.trial.loss.penalty_interval * self.penalty(
-                        seen, fake, labels[part], mix[part]
+                        seen, fake, labels[part], step.mix[k][part]
                     )
                     assert self.trial.loss.penalty_weight is not None
                     loss = loss + self.trial.loss.penalty_weight * penalty
@@ -182,10 +215,9 @@ class GanLearner:
         self.discriminator.train()
         return penalty
 
-    def _train_generator(self, turn: StepInput) -> Tensor:
-        real, labels, noise, drawn, _ = turn
-        changes = self._changes()
-        real_changes = self._changes() if self.loss.pairs else changes
+    def _train_generator(self, step: StepInputs, drawn: Tensor | None) -> Tensor:
+        real, labels, noise = step.real[-1], step.labels[-1], step.noise[-1]
+        changes, real_changes = step.generator_changes
         self.generator_adam.zero_grad()
         parts = []
         for part, context in self._micro_batches(len(labels), self.parallel_generator):
@@ -262,6 +294,12 @@ class GanLearner:
         self.discriminator.load_state_dict(state["discriminator"])
         self.generator_adam.load_state_dict(state["generator_adam"])
         self.discriminator_adam.load_state_dict(state["discriminator_adam"])
+        self.run.forget()
+
+
+def _stack(parts: list[Tensor]) -> Tensor:
+    """Along a new first dimension, without a copy if there is only one, and in its layout."""
+    return parts[0].unsqueeze(0) if len(parts) == 1 else torch.stack(parts)
 
 
 def _means(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """One VAE in training: network, likelihood, Adam, and the average of network and likelihood."""
 
+from collections.abc import Hashable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,9 @@ from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
 from raygen.seeds import numbered
 from raygen.train.average import Average
+from raygen.train.optimizer import FusedAdam
 from raygen.train.rate import rate
+from raygen.train.step_graph import StepGraph
 
 
 class Vae(nn.Module):
@@ -40,6 +43,15 @@ class Vae(nn.Module):
             return log_prob, gaussian_kl(shift, log_ratio, self.net.layers)
 
 
+class StepInputs(NamedTuple):
+    """All that changes from step to step, of this rank's n images."""
+
+    images: Tensor  # (n, 3, 32, 32)
+    noise: Tensor  # (n, latent_dim)
+    kl_weight: Tensor  # () of the divergence
+    ema: Tensor  # () how far the average moves
+
+
 class VaeLearner:
     """Network, optimiser and average of one VAE trial; a step is a function of its position."""
 
@@ -62,12 +74,13 @@ class VaeLearner:
         self.arithmetic = (compute or Compute()).on(device)
         self.vae: Vae = self.arithmetic.layout(vae.to(device))  # pyright: ignore[reportAttributeAccessIssue]
         self.latent_dim = vae.net.latent_dim
-        self.average = Average(self.vae, trial.ema)
+        self.average = Average(self.vae, trial.ema, self.arithmetic.tensors)
         self.parallel = self.arithmetic.compile(data_parallel(self.vae))
         settings = trial.optimizer
         betas = (settings.beta1, settings.beta2)
-        self.adam = torch.optim.Adam(self.vae.parameters(), settings.lr, betas, fused=True)
+        self.adam = FusedAdam(self.vae, settings.lr, betas, self.arithmetic.tensors)
         self.random = torch.Generator(device)
+        self.run = StepGraph(self._compute, self.arithmetic.graph)
 
     @property
     def parameters(self) -> int:
@@ -86,20 +99,32 @@ class VaeLearner:
         topmost of several layers. With `accumulate`, the gradient is the mean over equal parts of
         the batch; free bits then look at the mean divergence of each part, not of the batch.
         """
-        self.random.manual_seed(numbered(self.seed, position))
         self._set_rate(position)
-        self.vae.train()
+        return self.run(self._inputs(batches, position))
+
+    def _inputs(self, batches: Batches, position: int) -> StepInputs:
+        """Draw what a step needs; nothing is read back from the device."""
+        self.random.manual_seed(numbered(self.seed, position))
         images, _ = batches.at(position)
-        images = self.arithmetic.layout(images)
         size = (self.trial.batch_size, self.latent_dim)
         noise = torch.randn(size, generator=self.random, device=self.device)
         noise = noise[rank() * self.share : (rank() + 1) * self.share]
+        ema = self.average.weight(position + self.images_per_step, self.images_per_step)
+        kl_weight = self.trial.loss.weight(position)
+        # A launch each: torch.tensor would wait for the device.
+        weights = (torch.full((), value, device=self.device) for value in (kl_weight, ema))
+        return StepInputs(self.arithmetic.layout(images), noise, *weights)
+
+    def _compute(self, inputs: tuple[Tensor, ...], _: Hashable) -> dict[str, Tensor]:
+        """One step on tensors alone."""
+        step = StepInputs(*inputs)
+        self.vae.train()
         with tf32(self.arithmetic.tf32):
-            log_prob, kl = self._accumulate(images, noise, self.trial.loss.weight(position))
+            log_prob, kl = self._accumulate(step.images, step.noise, step.kl_weight)
             if self.trial.optimizer.clip:
                 nn.utils.clip_grad_norm_(self.vae.parameters(), self.trial.optimizer.clip)
             self.adam.step()
-        self.average.update(self.vae, position + self.images_per_step, self.images_per_step)
+        self.average.update(self.vae, step.ema)
         losses = {"log_prob": log_prob, "kl": kl.sum()}
         if len(kl) > 1:
             losses |= {f"kl_{number}": part for number, part in enumerate(kl, start=1)}
@@ -109,10 +134,9 @@ class VaeLearner:
         settings = self.trial.optimizer
         if settings.decay == "none" or self.budget is None:
             return
-        for group in self.adam.param_groups:
-            group["lr"] = settings.lr * rate(settings.decay, position / self.budget)
+        self.adam.set_rate(settings.lr * rate(settings.decay, position / self.budget))
 
-    def _accumulate(self, images: Tensor, noise: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+    def _accumulate(self, images: Tensor, noise: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Leave the gradient of the batch; return the means of log p(x | z) and KL (layers,)."""
         parts = self.trial.accumulate
         log_probs, kls = [], []
@@ -209,3 +233,4 @@ class VaeLearner:
         self.load_weights(state)
         self.vae.load_state_dict(state["vae"])
         self.adam.load_state_dict(state["adam"])
+        self.run.forget()

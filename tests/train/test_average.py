@@ -17,9 +17,24 @@ def _network(value: float) -> nn.Sequential:
     return network
 
 
+@pytest.fixture(params=[False, True], ids=["by a number", "by a tensor"], autouse=True)
+def follows(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every fact holds for both ways in which the weight is read."""
+    monkeypatch.setattr(f"{__name__}.FOLLOWS", request.param)
+
+
+FOLLOWS = False
+
+
 def _average(half_life_kimg: float, rampup: float = 1e9) -> Average:
     """An average that stands at 1; its source will stand at 0."""
-    return Average(_network(1.0), Ema(half_life_kimg=half_life_kimg, rampup=rampup))
+    ema = Ema(half_life_kimg=half_life_kimg, rampup=rampup)
+    return Average(_network(1.0), ema, FOLLOWS)
+
+
+def _update(average: Average, source: nn.Module, seen: int, added: int) -> None:
+    weight = average.weight(images_seen=seen, images_added=added)
+    average.update(source, torch.tensor(weight, dtype=torch.float64))
 
 
 def _values(average: Average) -> list[float]:
@@ -29,7 +44,7 @@ def _values(average: Average) -> list[float]:
 def test_one_half_life_of_images_halves_the_distance() -> None:
     average = _average(2.0)
 
-    average.update(_network(0.0), images_seen=2000, images_added=2000)
+    _update(average, _network(0.0), 2000, 2000)
 
     assert _values(average) == pytest.approx([0.5] * 24)
 
@@ -39,7 +54,7 @@ def test_the_distance_to_constant_weights_follows_the_closed_form(step: int) -> 
     average, source = _average(0.5), _network(0.0)
 
     for seen in range(step, 4001, step):
-        average.update(source, seen, step)
+        _update(average, source, seen, step)
         assert _values(average) == pytest.approx([0.5 ** (seen / 500)] * 24)
 
 
@@ -48,7 +63,7 @@ def test_the_half_life_is_at_most_the_rampup_times_the_images_seen() -> None:
 
     expected = 1.0
     for seen in range(64, 64 * 1000, 64):
-        average.update(source, seen, 64)
+        _update(average, source, seen, 64)
         expected *= 0.5 ** (64 / min(1000, 0.05 * seen))
         if seen < 640:  # later it is zero but for rounding
             assert _values(average) == pytest.approx([expected] * 24)
@@ -57,7 +72,7 @@ def test_the_half_life_is_at_most_the_rampup_times_the_images_seen() -> None:
 def test_once_the_rampup_is_over_the_half_life_is_the_one_that_was_asked_for() -> None:
     average = _average(1.0, rampup=0.05)
 
-    average.update(_network(0.0), images_seen=20_000, images_added=1000)
+    _update(average, _network(0.0), 20_000, 1000)
 
     assert _values(average) == pytest.approx([0.5] * 24)
 
@@ -65,7 +80,7 @@ def test_once_the_rampup_is_over_the_half_life_is_the_one_that_was_asked_for() -
 def test_a_half_life_of_zero_copies_the_weights() -> None:
     average = _average(0.0)
 
-    average.update(_network(math.pi), images_seen=16, images_added=16)
+    _update(average, _network(math.pi), 16, 16)
 
     assert _values(average) == [math.pi] * 24
 
@@ -74,7 +89,7 @@ def test_running_statistics_are_copied_and_not_averaged() -> None:
     average, source = _average(100.0), _network(0.0)
     source.train()(torch.randn(8, 3, dtype=torch.float64))
 
-    average.update(source, 16, 16)
+    _update(average, source, 16, 16)
 
     ours, theirs = average.network.state_dict(), source.state_dict()
     for name, _ in source.named_buffers():

@@ -36,12 +36,25 @@ def batches(data: ImageData) -> Batches:
     return Batches(data.train, 16, 0, CPU)
 
 
+def discriminator_step(learner: GanLearner, batches: Any, position: int = 0) -> dict[str, Tensor]:
+    """The discriminator's half of a step."""
+    inputs = learner._inputs(batches, range(position, position + 1, 16))
+    return learner._train_discriminator(inputs, 0, None, lazy=False)
+
+
+def generator_step(learner: GanLearner, batches: Any, position: int = 0) -> Tensor:
+    """The generator's half of a step."""
+    return learner._train_generator(
+        learner._inputs(batches, range(position, position + 1, 16)), None
+    )
+
+
 def test_a_discriminator_step_leaves_the_weights_of_the_generator_alone(
     learner: GanLearner, batches: Batches
 ) -> None:
     generator, discriminator = _copy(learner.generator), _copy(learner.discriminator)
 
-    learner._train_discriminator(learner._turn(batches, 0))
+    discriminator_step(learner, batches)
 
     assert _moved(learner.generator, generator) == 0
     assert _moved(learner.discriminator, discriminator) == len(discriminator)
@@ -52,7 +65,7 @@ def test_a_generator_step_leaves_the_weights_of_the_discriminator_alone(
 ) -> None:
     generator, discriminator = _copy(learner.generator), _copy(learner.discriminator)
 
-    learner._train_generator(learner._turn(_Same(REAL), 0))
+    generator_step(learner, _Same(REAL))
 
     assert _moved(learner.discriminator, discriminator) == 0
     # Not all of them: a bias in front of batch normalisation has no gradient but rounding noise.
@@ -64,10 +77,10 @@ def test_a_generator_step_with_a_fixed_discriminator_lowers_its_own_loss(
 ) -> None:
     learner = GanLearner(quick, 10, CPU, seed=0)
     for step in range(20):
-        learner._train_discriminator(learner._turn(batches, 16 * step))
+        discriminator_step(learner, batches, 16 * step)
     learner.discriminator.requires_grad_(False)
 
-    losses = [float(learner._train_generator(learner._turn(_Same(REAL), 0))) for _ in range(60)]
+    losses = [float(generator_step(learner, _Same(REAL), 16 * step)) for step in range(60)]
 
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
@@ -87,7 +100,7 @@ def test_a_discriminator_learns_to_tell_the_images_of_a_resting_generator(
 ) -> None:
     learner = GanLearner(quick, 10, CPU, seed=0)
     losses = [
-        float(learner._train_discriminator(learner._turn(batches, 16 * step))["discriminator_loss"])
+        float(discriminator_step(learner, batches, 16 * step)["discriminator_loss"])
         for step in range(60)
     ]
 
@@ -125,7 +138,7 @@ def test_a_heavier_penalty_keeps_the_gradient_of_a_critic_nearer_to_one(
         )
         learner = GanLearner(quick.model_copy(update={"loss": loss}), 10, CPU, seed=0)
         for step in range(40):
-            losses = learner._train_discriminator(learner._turn(batches, 16 * step))
+            losses = discriminator_step(learner, batches, 16 * step)
         penalties.append(float(losses["penalty"]))
 
     assert penalties[1] < 0.5 * penalties[0]
@@ -238,7 +251,7 @@ def test_the_penalty_of_a_step_reaches_the_weights(gan: GanTrial, batches: Batch
     expected = torch.autograd.grad(total, list(critic.parameters()))
 
     learner.random.manual_seed(0)
-    learner._train_discriminator(learner._turn(_Same(REAL), 0))
+    discriminator_step(learner, _Same(REAL))
 
     for parameter, gradient in zip(learner.discriminator.parameters(), expected, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
@@ -298,14 +311,10 @@ def test_a_relativistic_generator_is_judged_against_real_images(
     learner.discriminator.requires_grad_(False)
     _silence(learner.discriminator.head)
 
-    assert float(learner._train_generator(learner._turn(_Same(REAL), 0))) == pytest.approx(
-        math.log(2), rel=1e-6
-    )
+    assert float(generator_step(learner, _Same(REAL))) == pytest.approx(math.log(2), rel=1e-6)
     with torch.no_grad():  # now bright images score high
         learner.discriminator = learner.fast_discriminator = _Brightness()
-    bright, dark = (
-        float(learner._train_generator(learner._turn(_Same(r), 0))) for r in (REAL + 5, REAL - 5)
-    )
+    bright, dark = (float(generator_step(learner, _Same(r))) for r in (REAL + 5, REAL - 5))
     assert bright - dark == pytest.approx(5.0, abs=0.1)  # softplus(5) - softplus(-5)
 
 
