@@ -248,6 +248,7 @@ class Report(Record):
     variation: Annotated[float | None, or_none(real_number)] = (
         None  # of the samples, over that of real images
     )
+    path: Annotated[str | None, or_none(text)] = None  # how steps were run: graph, eager, …
 
     def values(self, metrics: Sequence[str]) -> list[float] | None:
         """The values of some metrics; None unless all of them are finite."""

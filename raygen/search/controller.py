@@ -231,6 +231,7 @@ class Controller:
                 diverged=event["diverged"],
                 last=event["last"],
                 variation=event.get("variation"),
+                path=event.get("path"),
             )
         )
         for role, size in dict(event["checkpoints"]).items():

@@ -155,7 +155,9 @@ class Story:
             parts.append(f"{metric} {number}{plus_minus}")
         leads = self.trials[self.trial].best_kimg == record.kimg
         best = ", its best so far" if leads else ""
-        return f"{kimg_text(record.kimg)} kimg: {', '.join(parts)}{best}"
+        # Eager steps are the rule on CPUs, and no news.
+        path = f"; steps: {record.path}" if record.path not in (None, "eager") else ""
+        return f"{kimg_text(record.kimg)} kimg: {', '.join(parts)}{best}{path}"
 
     def _decided(self, record: Decide) -> list[str]:
         word = "stopped" if record.decision == "stop" else "continues"

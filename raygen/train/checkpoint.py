@@ -61,7 +61,7 @@ def checkpoint_between(
         "scores": {},
         "protocols": {},
         "learner": position.learner.state_dict(),
-        "loop": position.state,
+        "loop": position.state(),
         "report": None,
     }
 

@@ -35,7 +35,7 @@ class Position(NamedTuple):
 
     images: int
     learner: Learner
-    state: dict[str, Any]
+    state: Callable[[], dict[str, Any]]  # of the loop; asking for it waits for the device
 
 
 class Progress(NamedTuple):
@@ -55,6 +55,7 @@ class Progress(NamedTuple):
     last: bool
     learner: Learner
     state: dict[str, Any]  # of the loop, for a checkpoint
+    path: str  # how steps are run: "graph", "eager", or "eager: " and why no graph
 
     def report(self) -> dict[str, Any]:
         """Return what a caller elsewhere needs to know of it: plain values only."""
@@ -71,6 +72,7 @@ class Progress(NamedTuple):
             "diverged": self.diverged,
             "best": self.best,
             "last": self.last,
+            "path": self.path,
         }
 
 
@@ -123,10 +125,10 @@ def fit(
         seconds = earlier + time.monotonic() - started
         return {"images": images, "seconds": seconds, "health": health.state_dict()}
 
-    def beat(images: int, stretch: dict[str, Any]) -> bool:
+    def beat(images: int, stretch: Callable[[], dict[str, Any]]) -> bool:
         if pulse is None:
             return False
-        return pulse(Position(images, learner, {**state(images), "stretch": stretch}))
+        return pulse(Position(images, learner, lambda: {**state(images), "stretch": stretch()}))
 
     for kimg in milestones:
         trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
@@ -148,7 +150,7 @@ def fit(
         yield Progress(
             kimg, reached["seconds"], time.monotonic() - evaluating, speed, scores,
             trained.losses, samples, pictures, health.variation if scores else None, diverged,
-            best, last, learner, reached,
+            best, last, learner, reached, learner.run.path,
         )  # fmt: skip
         if diverged is not None:
             return
@@ -200,7 +202,7 @@ def _train_to(
     images: int,
     kimg: float,
     health: Health,
-    beat: Callable[[int, dict[str, Any]], bool],
+    beat: Callable[[int, Callable[[], dict[str, Any]]], bool],
     resumed: dict[str, Any] | None,
 ) -> _Stretch | None:
     """Train from `images` to the first step that reaches the milestone; None if told to stop.
@@ -208,27 +210,72 @@ def _train_to(
     A step of many images may pass several milestones: the later ones are reached without a step.
     """
     start, began = images, time.monotonic()
-    sums: dict[str, Tensor] = {}
-    steps, diverged = 0, None
-    if resumed is not None:
-        steps = resumed["steps"]
-        sums = {k: torch.tensor(v, device=learner.device) for k, v in resumed["sums"].items()}
+    totals = _Totals(learner.device, resumed)
     losses: dict[str, float] = {}
+    diverged = None
     while images < kimg * 1000 and diverged is None:
-        for name, value in learner.step(batches, images).items():
-            sums[name] = sums[name] + value if name in sums else value.clone()
+        totals.add(learner.step(batches, images))
         images += learner.images_per_step
-        steps += 1
         reached = images >= kimg * 1000
-        if steps % CHECK_EVERY == 0 or reached:
-            totals = {name: float(total) for name, total in sums.items()}
-            losses = {name: total / steps for name, total in totals.items()}
+        if totals.steps % CHECK_EVERY == 0 or reached:
+            losses = totals.means() if reached else totals.means_of_last_look()
             diverged = health.losses(losses)
-            stopping = diverged is None and not reached
-            stopping = stopping and beat(images, {"steps": steps, "sums": totals})
+            stopping = diverged is None and not reached and beat(images, totals.state)
             if agree(diverged is not None or stopping, learner.device):
                 if agree(diverged is not None, learner.device):
                     diverged = diverged or "a loss is not finite on another worker"
                 else:
                     return None
     return _Stretch(images, images - start, time.monotonic() - began, losses, diverged)
+
+
+class _Totals:
+    """Sums of the losses since the last milestone, on the device.
+
+    A device that computes by itself is not waited for between milestones: what is looked at has
+    been asked for at the look before, and has arrived since.
+    """
+
+    def __init__(self, device: torch.device, resumed: dict[str, Any] | None) -> None:
+        self.device, self.steps = device, 0
+        self.names: list[str] = []
+        self.sums = torch.empty(0)
+        # Steps, their sums on the host, and when these have arrived.
+        self.asked: tuple[int, Tensor, torch.cuda.Event] | None = None
+        if resumed is not None:
+            self.steps, self.names = resumed["steps"], list(resumed["sums"])
+            self.sums = torch.tensor(list(resumed["sums"].values()), device=device)
+
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Add the losses of a step."""
+        values = torch.stack(list(losses.values()))
+        self.sums = self.sums + values if self.names else values
+        self.names = list(losses)
+        self.steps += 1
+
+    def state(self) -> dict[str, Any]:
+        """Steps and sums for a checkpoint."""
+        return {"steps": self.steps, "sums": dict(zip(self.names, self.sums.tolist(), strict=True))}
+
+    def means(self) -> dict[str, float]:
+        """Means over all steps."""
+        return self._means(self.steps, self.sums)
+
+    def means_of_last_look(self) -> dict[str, float]:
+        """Means up to the last look ({} at the first), or up to now where that costs no wait."""
+        if self.device.type == "cpu":
+            return self.means()
+        before = self.asked
+        sums = torch.empty_like(self.sums, device="cpu", pin_memory=True)
+        sums.copy_(self.sums, non_blocking=True)
+        arrived = torch.cuda.Event()
+        arrived.record()
+        self.asked = self.steps, sums, arrived
+        if before is None:
+            return {}
+        steps, sums, arrived = before
+        arrived.synchronize()
+        return self._means(steps, sums)
+
+    def _means(self, steps: int, sums: Tensor) -> dict[str, float]:
+        return {name: total / steps for name, total in zip(self.names, sums.tolist(), strict=True)}

@@ -52,6 +52,10 @@ def train(
         job.trial, data, evaluator, milestones, job.seed, state,
         compute=job.compute, samples_at=samples_at,
     )  # fmt: skip
+    path = "eager"
     for progress in training:
+        if progress.path != path and progress.path.startswith("eager: "):
+            tell(f"no CUDA graph of a step ({progress.path.removeprefix('eager: ')})")
+        path = progress.path
         record(folder, job.trial, job.seed, data.summary(), progress)
         yield progress
