@@ -300,15 +300,23 @@ def measure(trial: Trial, data: ImageData, device: torch.device, turns: int, sec
 
 
 PATHS = {
-    "channels_last": Compute(precision="float32", channels_last=True),
-    "bfloat16": Compute(precision="bfloat16", channels_last=False),
-    "bfloat16, channels_last": Compute(precision="bfloat16", channels_last=True),
-    "compiled": Compute(precision="float32", channels_last=False, tf32=False, compile=True),
+    "channels_last": Compute(precision="float32", channels_last=True, graph="off"),
+    "bfloat16": Compute(precision="bfloat16", channels_last=False, graph="off"),
+    "bfloat16, channels_last": Compute(precision="bfloat16", channels_last=True, graph="off"),
+    "compiled": Compute(
+        precision="float32", channels_last=False, tf32=False, compile=True, graph="off"
+    ),
     "bfloat16, channels_last, compiled": Compute(
-        precision="bfloat16", channels_last=True, compile=True
+        precision="bfloat16", channels_last=True, compile=True, graph="off"
     ),
 }
-PLAIN = Compute(precision="float32", channels_last=False, tf32=False)
+# On CUDA only: a step as one graph, alone and with all of the above.
+GRAPHS = {
+    "graph": Compute(precision="float32", channels_last=False, tf32=False, graph="on"),
+    "as shipped": Compute(),
+    "as shipped, compiled": Compute(compile=True),
+}
+PLAIN = Compute(precision="float32", channels_last=False, tf32=False, graph="off")
 
 
 def fast_paths(
@@ -321,7 +329,8 @@ def fast_paths(
 ) -> dict[str, Any]:
     """Every fast path against the plain arithmetic, in turns."""
     found = {}
-    for name, compute in PATHS.items():
+    paths = {**PATHS, **GRAPHS} if device.type == "cuda" else PATHS
+    for name, compute in paths.items():
         if compute.compile and not compiled:
             continue
         torch.compiler.reset()
