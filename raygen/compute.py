@@ -1,7 +1,7 @@
 """How the arithmetic of training is done: precision, memory layout, compilation.
 
-None of this is searched: it changes what a step costs, not what is learnt. Evaluation is always in
-float32 without TF32, so that scores do not depend on it.
+None of this is searched: it changes what a step costs, not what is learnt. Evaluation does not
+depend on it: it is in float32, without TF32 unless `evaluation.precision` says so.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from raygen.distributed import world_size
 from raygen.spec import Spec
 
+Precision = Literal["float32", "tf32"]  # of what makes features for an evaluation
 Compiled = TypeVar("Compiled", bound=Callable[..., Any])
 Thing = TypeVar("Thing", nn.Module, Tensor)
 

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from raygen.compute import Compute
+from raygen.compute import Compute, Precision
 from raygen.data import DataSpec
 from raygen.data.diffaugment import PolicyName
 from raygen.document import Document, flatten
@@ -238,9 +238,12 @@ class Evaluation(Spec):
     From `samples` images; with `first_samples` from as many up to the first rung, and by the same
     factor more from rung to rung: a cheap estimate where most trials end, a better one to promote.
     A trial's best counts anew at every rung then, since values compare only at equal samples.
+    `precision` is that of the networks that make features, at milestones: TF32 is faster on CUDA,
+    and its values compare with each other only. What is measured afresh is always in float32.
     """
 
     metrics: tuple[MetricName, ...] = ()
+    precision: Precision = "float32"
     samples: Samples = 5000
     first_samples: Samples | None = None
     every_kimg: Kimg | None = None

@@ -85,7 +85,11 @@ def train_classifier(
         classifier = Classifier(len(data.classes)).to(device)
     batches = Batches(data.train, BATCH, seed=seed, device=device)
     steps = steps or max(EPOCHS * len(data.train.labels) // BATCH, 100)
-    optimizer = torch.optim.AdamW(classifier.parameters(), lr=PEAK_LR, weight_decay=0.01)
+    # Fused: one kernel in place of dozens. On CPUs it would round otherwise than it always has.
+    fused = device.type == "cuda"
+    optimizer = torch.optim.AdamW(
+        classifier.parameters(), lr=PEAK_LR, weight_decay=0.01, fused=fused
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_LR, total_steps=steps)
     classifier.train()
     for step in ticking(range(steps), "training a classifier", steps):

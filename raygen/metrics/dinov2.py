@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from raygen.compute import tf32
 from raygen.errors import InputError
 
 NAME = "dinov2-vit-l-14"
@@ -62,5 +61,4 @@ def weights_hash() -> str:
 
 def dinov2_features(extractor: nn.Module, images: Tensor) -> Tensor:
     """Return the class token (n, 1024) of uint8 images."""
-    with tf32(False):
-        return extractor(images)[0]
+    return extractor(images)[0]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from raygen import __version__
-from raygen.compute import tf32
+from raygen.compute import Precision, tf32
 from raygen.data import ImageData
 from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.metrics import METRICS
@@ -59,8 +59,12 @@ class Evaluator:
         device: torch.device,
         assets: dict[str, Asset] | None = None,
         selected_by: int = 0,
+        precision: Precision = "float32",
     ) -> None:
         """Load the extractors; `assets` comes from `prepare`, which is called if it is not given.
+
+        `precision` is that of the features, and of the `assets`: samples are drawn, and distances
+        computed, in float32 or better. The protocol of a value says where it is another.
 
         Bounds of the likelihood are of the first `samples` test images, or where the first
         `selected_by` of them chose the model, of those behind them, if there are enough.
@@ -68,7 +72,8 @@ class Evaluator:
         Raises:
             InputError: the weights of an extractor cannot be had, or too few real images.
         """
-        assets = prepare(metrics, data, device, samples) if assets is None else assets
+        if assets is None:
+            assets = prepare(metrics, data, device, samples, precision)
         self.metrics, self.samples, self.device = metrics, samples, device
         others = len(data.test.images) - selected_by
         self.test_from = selected_by if others >= LEAST_UNSEEN else 0
@@ -78,7 +83,7 @@ class Evaluator:
         self.labels = torch.empty(0, dtype=torch.int64)
         needed = {METRICS[metric].features for metric in metrics}
         self.extractors = {
-            name: load_extractor(name, asset, device)
+            name: load_extractor(name, asset, device, precision)
             for name, asset in assets.items()
             if name in needed
         }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raygen.cache import cached
-from raygen.compute import tf32
+from raygen.compute import Precision, tf32
 from raygen.data import ImageData, Split
 from raygen.data.batches import to_model_range
 from raygen.errors import InputError
@@ -75,14 +75,19 @@ def require(metrics: tuple[str, ...]) -> None:
         dinov2.dinov2_weights()
 
 
-@tf32(False)  # the features of real images are made as those of generated ones
+@tf32(False)
 def prepare(
-    metrics: tuple[str, ...], data: ImageData, device: torch.device, samples: int | None = None
+    metrics: tuple[str, ...],
+    data: ImageData,
+    device: torch.device,
+    samples: int | None = None,
+    precision: Precision = "float32",
 ) -> dict[str, Asset]:
     """Make what every evaluator of a study shares: trained weights and reference statistics.
 
     Made once and sent to every node, so that all trials are measured by the very same numbers.
-    Real features are kept of as many images as there are `samples`, by default of all.
+    Real features are kept of as many images as there are `samples`, by default of all. Evaluators
+    are to have the same `precision`: TF32 on one side only moved distances by 2 %.
 
     Raises:
         InputError: the weights of an extractor cannot be had, or a metric needs more real images.
@@ -94,7 +99,7 @@ def prepare(
     assets: dict[str, Asset] = {}
     for name in sorted({METRICS[metric].features or "" for metric in metrics} - {""}):
         asset = EXTRACTORS[name].prepare(data, device)
-        network = EXTRACTORS[name].build(asset, device)
+        network = _network(name, asset, device, precision)
         compared = [
             (METRICS[metric].against, statistic.needs)
             for metric in metrics
@@ -151,9 +156,11 @@ def _real_images(metric: str, data: ImageData) -> int:
     return len(split.labels)
 
 
-def load_extractor(name: str, asset: Asset, device: torch.device) -> Extractor:
-    """Build an extractor from what `prepare` made."""
-    network = EXTRACTORS[name].build(asset, device)
+def load_extractor(
+    name: str, asset: Asset, device: torch.device, precision: Precision = "float32"
+) -> Extractor:
+    """Build an extractor from what `prepare` made at the same precision."""
+    network = _network(name, asset, device, precision)
     splits = {
         split: _stats(asset, prefix, device)
         for split, prefix in (("train", ""), ("test", "test_"))
@@ -172,6 +179,39 @@ def load_extractor(name: str, asset: Asset, device: torch.device) -> Extractor:
     }
     total = asset.get("total", 0)
     return Extractor(features, network.dim, references, real, total, network.protocol, network.head)
+
+
+def _network(name: str, asset: Asset, device: torch.device, precision: Precision) -> Network:
+    """Build the network of an extractor, whose features are made in parts where memory is short."""
+    network = EXTRACTORS[name].build(asset, device)
+    rounded = precision == "tf32" and device.type == "cuda"  # elsewhere float32 is not rounded
+    network = network._replace(features=_Features(network.features, rounded))
+    if not rounded:
+        return network
+    stamped = {**network.protocol, "precision": "tf32"}
+    return network._replace(key=f"{network.key}-tf32", protocol=stamped)
+
+
+class _Features:
+    """Features of images at one precision, of as many images at once as memory takes."""
+
+    def __init__(self, network: Callable[[Tensor], Tensor], rounded: bool) -> None:
+        self.network, self.rounded, self.most = network, rounded, CHUNK
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features (n, d) of uint8 images.
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for a single image.
+        """
+        while True:
+            try:
+                with tf32(self.rounded):
+                    return torch.cat([self.network(part) for part in images.split(self.most)])
+            except torch.OutOfMemoryError:
+                if self.most == 1:
+                    raise
+                self.most = (self.most + 1) // 2
 
 
 def _prepare_classifier(data: ImageData, device: torch.device) -> Asset:

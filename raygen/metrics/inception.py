@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from raygen.cache import cache_folder
-from raygen.compute import tf32
 from raygen.errors import InputError
 
 FEATURES = 2048
@@ -67,7 +66,4 @@ def inception_weights() -> Path:
 
 def inception_features(extractor: nn.Module, images: Tensor) -> Tensor:
     """Return pool3 features (n, 2048) of uint8 images."""
-    # TF32 would shift every score: NVIDIA's own metric code turns it off too. Not by
-    # torch.backends.cudnn.flags(), whose `enabled` is False unless given: it turns off cuDNN.
-    with tf32(False):
-        return extractor(images)[0]
+    return extractor(images)[0]

@@ -134,9 +134,20 @@ class Attention(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         query, key, value = (f(input).flatten(2) for f in (self.query, self.key, self.value))
-        weights = torch.softmax(query.mT @ key, dim=2)  # (n, pixel that asks, pixel that answers)
+        weights = softmax(query.mT @ key)  # (n, pixel that asks, pixel that answers)
         mixed = (value @ weights.mT).unflatten(2, input.shape[2:])
         return (input + self.gamma * self.out(mixed)).to(input.dtype)
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Softmax over the last dimension, in float32 at least.
+
+    Spelled out, because a penalty differentiates a tangent of it: torch's own formula for the
+    tangent changes in place what its derivative needs.
+    """
+    scores = scores.float() if scores.dtype == torch.bfloat16 else scores
+    powers = (scores - scores.detach().amax(dim=-1, keepdim=True)).exp()
+    return powers / powers.sum(dim=-1, keepdim=True)
 
 
 def _parts(latents: Tensor) -> tuple[Tensor, ...]:

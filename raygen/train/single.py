@@ -45,9 +45,12 @@ def train(
         for key, value in wanted.items():
             if stored[key] != value:
                 raise InputError(f"{folder.last}: was trained with another {key}: {stored[key]}")
-    evaluator = Evaluator(job.metrics, data, job.evaluation.samples, device)
-    milestones = with_extra(job.milestones, job.evaluation.every_kimg, job.kimg)
-    samples_at = partial(job.evaluation.samples_at, rungs=job.rungs)
+    evaluation = job.evaluation
+    evaluator = Evaluator(
+        job.metrics, data, evaluation.samples, device, precision=evaluation.precision
+    )
+    milestones = with_extra(job.milestones, evaluation.every_kimg, job.kimg)
+    samples_at = partial(evaluation.samples_at, rungs=job.rungs)
     training = fit(
         job.trial, data, evaluator, milestones, job.seed, state,
         compute=job.compute, samples_at=samples_at,

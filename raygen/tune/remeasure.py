@@ -73,5 +73,5 @@ def _measure(shared: Shared, number: int, plan: afresh.Plan) -> dict[str, Any]:
     if shared.storage is not None:
         shared.storage.pull(folder.root, [best.relative_to(folder.root).as_posix()])
     learner, _ = load_sampler(best, device)
-    evaluator = afresh.evaluator(plan, shared.data(), device, shared.assets)
+    evaluator = afresh.evaluator(plan, shared.data(), device, shared.assets.afresh)
     return {v.metric: v.content() for v in repeated(evaluator, lambda _: learner, plan.seeds)}

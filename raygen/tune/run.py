@@ -11,7 +11,7 @@ import torch
 from ray import tune
 
 from raygen.cluster.connect import TrialSlots, check_storage, connected, waiting
-from raygen.config import Study
+from raygen.config import Study, StudySpec
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
 from raygen.document import dump
@@ -36,7 +36,7 @@ from raygen.study_folder import StudyFolder
 from raygen.tune.remeasure import measure_chosen
 from raygen.tune.trainables import DdpTrial, TrialActor
 from raygen.tune.tuner import drive
-from raygen.tune.worker import Shared
+from raygen.tune.worker import Assets, Shared
 
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
 BEAT, BEATS_PER_SECOND = 1.0, 50
@@ -104,7 +104,7 @@ def run_study(
         notify(Phase(f"preparing {', '.join(study.spec.metrics)}"))
         plan = afresh.plan_afresh(info, data)
         assets = _prepare(study, data, plan, notify)
-        taught = list(lessons(study, data, assets, warm_start))
+        taught = list(lessons(study, data, assets.milestones, warm_start))
         shared = _shared(study, data, assets, folder, slots(), storage)
         with _journal(folder.journal, bucket) as journal:
             session = _Session(study, folder, journal, storage, notify, started)
@@ -274,20 +274,17 @@ def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
     return tune.with_parameters(DdpTrial, shared=given), {"node:__internal_head__": 0.001}
 
 
-def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -> dict[str, Any]:
+def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -> Assets:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one.
 
     Raises:
         RaygenError: no GPU became free within the hours of the budget.
     """
     spec = study.spec
-    metrics = tuple(dict.fromkeys((*spec.metrics, *plan.metrics)))
-    samples = max(spec.evaluation.samples, plan.samples)
-    if not study.spec.resources.gpus:
-        return prepare(metrics, data, torch.device("cpu"), samples)
-    task = ray.remote(num_gpus=study.spec.resources.gpus)(prepare)
-    device = torch.device("cuda")
-    made = task.remote(metrics, data, device, samples)  # pyright: ignore[reportCallIssue]
+    if not spec.resources.gpus:
+        return _assets(spec, plan, data, torch.device("cpu"))
+    task = ray.remote(num_gpus=spec.resources.gpus)(_assets)
+    made = task.remote(spec, plan, data, torch.device("cuda"))  # pyright: ignore[reportCallIssue]
     began, hours = time.monotonic(), spec.budget.hours
     with waiting(
         notify, f"waiting for {spec.resources.gpus:g} GPU, or measuring real images on it"
@@ -296,8 +293,20 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
             if hours is not None and time.monotonic() - began > hours * 3600:
                 ray.cancel(made, force=True)
                 raise RaygenError(f"the budget of {hours:g} hours was spent waiting for a GPU")
-    assets: dict[str, Any] = ray.get(made)  # pyright: ignore
-    return {name: {k: _to_cpu(v) for k, v in asset.items()} for name, asset in assets.items()}
+    return ray.get(made)  # pyright: ignore
+
+
+def _assets(spec: StudySpec, plan: afresh.Plan, data: ImageData, device: torch.device) -> Assets:
+    """Make on a device what evaluators at milestones and afterwards share; it comes to the CPU."""
+    if spec.evaluation.precision == "float32":
+        metrics = tuple(dict.fromkeys((*spec.metrics, *plan.metrics)))
+        samples = max(spec.evaluation.samples, plan.samples)
+        both = _to_cpu(prepare(metrics, data, device, samples))
+        return Assets(both, both)
+    milestones = prepare(
+        spec.metrics, data, device, spec.evaluation.samples, spec.evaluation.precision
+    )
+    return Assets(_to_cpu(milestones), _to_cpu(prepare(plan.metrics, data, device, plan.samples)))
 
 
 def _to_cpu(value: Any) -> Any:
@@ -309,7 +318,7 @@ def _to_cpu(value: Any) -> Any:
 def _shared(
     study: Study,
     data: ImageData,
-    assets: dict[str, Any],
+    assets: Assets,
     folder: StudyFolder,
     concurrent: int,
     storage: Storage | None,

@@ -34,6 +34,13 @@ from raygen.train.record import record
 Event = dict[str, Any]
 
 
+class Assets(NamedTuple):
+    """What evaluators share: those at milestones, and those that measure afresh, in float32."""
+
+    milestones: dict[str, Any]
+    afresh: dict[str, Any]
+
+
 class Shared(NamedTuple):
     """What all trials of a study have in common; travels through the object store once per node.
 
@@ -52,7 +59,7 @@ class Shared(NamedTuple):
     classes: tuple[str, ...]
     fingerprint: str
     arrays: tuple[np.ndarray, ...]
-    assets: dict[str, Any]
+    assets: Assets
     save_seconds: float  # between two checkpoints of a trial, at most
     beat_seconds: float  # between two signs of life of a trial
     storage: Storage | None = None  # where the study is kept, if not in `folder`
@@ -88,8 +95,9 @@ class Worker:
         self.shared, self.device, self.data = shared, device, data._replace(train=train)
         self.evaluation = shared.evaluation
         self.evaluator = Evaluator(
-            shared.metrics, self.data, self.evaluation.samples, device, shared.assets
-        )
+            shared.metrics, self.data, self.evaluation.samples, device, shared.assets.milestones,
+            precision=self.evaluation.precision,
+        )  # fmt: skip
         self.ask = ask
         self.store = shared.storage
         self.kept: dict[Path, int] = {}  # what the store has of the trial: when each was written

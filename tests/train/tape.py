@@ -1,4 +1,4 @@
-"""A recording of a step that is played again, as a CUDA graph is: every operation at its addresses."""
+"""A recorded step that is played again as a CUDA graph is: every operation at its addresses."""
 
 from collections.abc import Callable, Hashable
 from typing import Any
