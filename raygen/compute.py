@@ -26,17 +26,14 @@ class Arithmetic(NamedTuple):
     bfloat16: bool
     channels_last: bool
     tf32: bool
-    compiled: bool
+    compiled: bool  # from the first step on
+    compiled_if_worth: bool  # in the middle of a trial, if the steps that are left repay it
     graph: bool  # a step of training as one CUDA graph
     tensors: bool  # rates and weights are read on the device: a float would make the host wait
 
     def autocast(self) -> AbstractContextManager[object]:
         """Convolutions and products in bfloat16, if chosen; what is written after is in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16)
-
-    def compile(self, thing: Compiled) -> Compiled:
-        """Compile a network or a function, if chosen."""
-        return torch.compile(thing, dynamic=False) if self.compiled else thing  # pyright: ignore
 
     def layout(self, thing: Thing) -> Thing:
         """Put 4-d weights or images into the memory format."""
@@ -52,16 +49,17 @@ class Compute(Spec):
     `channels_last` is on: on CPUs it made steps 1.1 to 1.3 times as fast. `precision` is bfloat16
     on CUDA (autocast; losses, penalties and last layers stay in float32) and float32 on CPUs: with
     instructions for it bfloat16 doubles the speed of `sngan` and `biggan` there, but halves that
-    of `conv_vae`. `tf32`, of what stays in float32, is on. `compile` is off until asked for: on
-    CPUs it gained 0.97 and 1.14, and it costs up to minutes before the first step of every
-    architecture (benchmarks/train_step.py). `graph` runs a step as one CUDA graph: on CUDA with one
-    worker; where a capture is refused, steps run one operation after another as everywhere else.
+    of `conv_vae`. `tf32`, of what stays in float32, is on. `graph` runs a step as one CUDA graph:
+    on CUDA with one worker; where a capture is refused, steps run one operation after another as
+    everywhere else. `compile` is off on CPUs until asked for: there it gained 0.97 and 1.14, for
+    up to minutes before the first step of every architecture (benchmarks/train_step.py). On CUDA
+    with one worker a trial compiles its networks once it knows its pace, if that repays itself.
     """
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     channels_last: bool | Literal["auto"] = "auto"
     tf32: bool | Literal["auto"] = "auto"
-    compile: bool = False
+    compile: bool | Literal["auto"] = "auto"
     graph: Literal["auto", "on", "off"] = "auto"
 
     def on(self, device: torch.device) -> Arithmetic:
@@ -72,10 +70,16 @@ class Compute(Spec):
             cuda if self.precision == "auto" else self.precision == "bfloat16",
             self.channels_last == "auto" or self.channels_last,
             cuda and (self.tf32 == "auto" or self.tf32),
-            self.compile,
+            self.compile is True,
+            cuda and self.compile == "auto" and world_size() == 1,
             cuda and self.graph != "off" and world_size() == 1,
             cuda or self.graph == "on",
         )
+
+
+def compile_if(wanted: bool, thing: Compiled) -> Compiled:
+    """Compile a network or a function, if wanted."""
+    return torch.compile(thing, dynamic=False) if wanted else thing  # pyright: ignore
 
 
 def best_device() -> torch.device:

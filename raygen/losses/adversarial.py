@@ -1,7 +1,9 @@
 """GAN losses and gradient penalties. Logits are unbounded scores (n,); large means "real"."""
 
 import math
+import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import Annotated, NamedTuple
 
 import torch
@@ -142,9 +144,18 @@ def _mean_of_gradients(
     (gradient,) = torch.autograd.grad(critic(points).sum(), points)
     values, direction = measure(gradient)
     points = points.detach()
-    _, slopes = torch.func.jvp(critic, (points,), (direction / len(points),))
+    slopes: Tensor = torch.func.jvp(critic, (points,), (direction / len(points),))[1]
     slope = slopes.sum()
     return values.mean() + (slope - slope.detach())
+
+
+@cache
+def load_tangents() -> None:
+    """Make torch load what it needs for tangents, without what it says of itself in doing so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*torch.jit.script.* is deprecated", FutureWarning)
+        zero = torch.zeros(())
+        torch.func.jvp(torch.sin, (zero,), (zero,))
 
 
 class AdversarialLoss(Spec):

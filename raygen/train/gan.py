@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raygen.compute import Compute, tf32
+from raygen.compute import Compute, compile_if, tf32
 from raygen.config import GanTrial
 from raygen.data.batches import Batches, to_pixels
 from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
-from raygen.losses.adversarial import ADVERSARIAL, PENALTIES
+from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, load_tangents
 from raygen.seeds import numbered
 from raygen.train.average import Average
 from raygen.train.optimizer import FusedAdam
@@ -59,11 +59,13 @@ class GanLearner:
         self.generator = self.arithmetic.layout(nets.generator.to(device))
         self.discriminator = self.arithmetic.layout(nets.discriminator.to(device))
         self.average = Average(self.generator, trial.ema, self.arithmetic.tensors)
-        # Bare, where no gradients are to be shared; wrapped for DDP, where they are.
-        self.fast_generator = self.arithmetic.compile(self.generator)
-        self.fast_discriminator = self.arithmetic.compile(self.discriminator)
-        self.parallel_generator = self._parallel(self.generator, self.fast_generator)
-        self.parallel_discriminator = self._parallel(self.discriminator, self.fast_discriminator)
+        # Wrapped for DDP, where gradients are shared.
+        self.shared_generator = data_parallel(self.generator)
+        self.shared_discriminator = data_parallel(self.discriminator)
+        if trial.loss.penalty:
+            load_tangents()
+        self.run = StepGraph(self._compute, self.arithmetic.graph)
+        self.use_compiled(self.arithmetic.compiled)
         settings = trial.optimizer
         betas = (settings.beta1, settings.beta2)
         self.generator_adam = FusedAdam(
@@ -73,14 +75,29 @@ class GanLearner:
             self.discriminator, settings.discriminator_lr, betas, self.arithmetic.tensors
         )
         self.loss = ADVERSARIAL[trial.loss.name]
-        self.penalty = self.arithmetic.compile(self._penalty) if trial.loss.penalty else None
         self.policy = Policy(trial.augment)
         self.random = torch.Generator(device)
-        self.run = StepGraph(self._compute, self.arithmetic.graph)
 
-    def _parallel(self, network: nn.Module, fast: nn.Module) -> nn.Module:
-        wrapped = data_parallel(network)
-        return fast if wrapped is network else self.arithmetic.compile(wrapped)
+    def use_compiled(self, compiled: bool) -> None:
+        """Run compiled networks from the next step on, or the networks as they are."""
+        self.compiled = compiled
+        self.fast_generator = compile_if(compiled, self.generator)
+        self.fast_discriminator = compile_if(compiled, self.discriminator)
+        self.parallel_generator, self.parallel_discriminator = (
+            fast if shared is network else compile_if(compiled, shared)
+            for network, shared, fast in (
+                (self.generator, self.shared_generator, self.fast_generator),
+                (self.discriminator, self.shared_discriminator, self.fast_discriminator),
+            )
+        )
+        self.penalty = compile_if(compiled, self._penalty) if self.trial.loss.penalty else None
+        self.run.forget()
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for trials that run the same compiled code."""
+        trial = self.trial
+        return trial.model, trial.loss, trial.batch_size, trial.accumulate, self.arithmetic
 
     @property
     def conditional(self) -> bool:

@@ -17,6 +17,7 @@ from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS, Score, protocol_hash
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
+from raygen.train.compilation import AutoCompile
 from raygen.train.gan import GanLearner
 from raygen.train.health import Health
 from raygen.train.vae import VaeLearner
@@ -55,7 +56,7 @@ class Progress(NamedTuple):
     last: bool
     learner: Learner
     state: dict[str, Any]  # of the loop, for a checkpoint
-    path: str  # how steps are run: "graph", "eager", or "eager: " and why no graph
+    path: str  # how steps are run: "graph" or "eager" (": " and why no graph), or compiled so
 
     def report(self) -> dict[str, Any]:
         """Return what a caller elsewhere needs to know of it: plain values only."""
@@ -109,6 +110,7 @@ def fit(
     device = evaluator.device
     budget = milestones[-1] * 1000
     learner = make_learner(trial, len(data.classes), device, seed, compute, budget)
+    compiling = AutoCompile(learner, budget) if learner.arithmetic.compiled_if_worth else None
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
     health = _health(trial, objective, data)
@@ -131,7 +133,7 @@ def fit(
         return pulse(Position(images, learner, lambda: {**state(images), "stretch": stretch()}))
 
     for kimg in milestones:
-        trained = _train_to(learner, batches, images, kimg, health, beat, stretch)
+        trained = _train_to(learner, batches, images, kimg, health, beat, stretch, compiling)
         if trained is None:
             return
         images, stretch = trained.images, None
@@ -150,7 +152,7 @@ def fit(
         yield Progress(
             kimg, reached["seconds"], time.monotonic() - evaluating, speed, scores,
             trained.losses, samples, pictures, health.variation if scores else None, diverged,
-            best, last, learner, reached, learner.run.path,
+            best, last, learner, reached, _path(learner),
         )  # fmt: skip
         if diverged is not None:
             return
@@ -162,6 +164,11 @@ def _milestones_left(milestones: Sequence[float], resume: dict[str, Any]) -> Seq
     if loop.get("stretch") is not None:
         return [kimg for kimg in milestones if kimg * 1000 > loop["images"]]
     return [kimg for kimg in milestones if kimg > resume["kimg"]]
+
+
+def _path(learner: Learner) -> str:
+    """How steps are run now, for `Progress.path`."""
+    return f"compiled {learner.run.path}" if learner.compiled else learner.run.path
 
 
 def _diagnose(
@@ -204,12 +211,15 @@ def _train_to(
     health: Health,
     beat: Callable[[int, Callable[[], dict[str, Any]]], bool],
     resumed: dict[str, Any] | None,
+    compiling: AutoCompile | None,
 ) -> _Stretch | None:
     """Train from `images` to the first step that reaches the milestone; None if told to stop.
 
     A step of many images may pass several milestones: the later ones are reached without a step.
     """
     start, began = images, time.monotonic()
+    if compiling is not None:
+        compiling.pause()  # for the evaluation that was
     totals = _Totals(learner.device, resumed)
     losses: dict[str, float] = {}
     diverged = None
@@ -219,6 +229,8 @@ def _train_to(
         reached = images >= kimg * 1000
         if totals.steps % CHECK_EVERY == 0 or reached:
             losses = totals.means() if reached else totals.means_of_last_look()
+            if compiling is not None and not reached:
+                compiling.look(images)
             diverged = health.losses(losses)
             stopping = diverged is None and not reached and beat(images, totals.state)
             if agree(diverged is not None or stopping, learner.device):

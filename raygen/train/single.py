@@ -57,8 +57,9 @@ def train(
     )  # fmt: skip
     path = "eager"
     for progress in training:
-        if progress.path != path and progress.path.startswith("eager: "):
-            tell(f"no CUDA graph of a step ({progress.path.removeprefix('eager: ')})")
+        why = progress.path.partition("eager: ")[2]
+        if progress.path != path and why:
+            tell(f"no CUDA graph of a step ({why})")
         path = progress.path
         record(folder, job.trial, job.seed, data.summary(), progress)
         yield progress

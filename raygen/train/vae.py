@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from raygen.compute import Compute, tf32
+from raygen.compute import Compute, compile_if, tf32
 from raygen.config import VaeTrial
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
@@ -75,12 +75,25 @@ class VaeLearner:
         self.vae: Vae = self.arithmetic.layout(vae.to(device))  # pyright: ignore[reportAttributeAccessIssue]
         self.latent_dim = vae.net.latent_dim
         self.average = Average(self.vae, trial.ema, self.arithmetic.tensors)
-        self.parallel = self.arithmetic.compile(data_parallel(self.vae))
+        self.shared = data_parallel(self.vae)
         settings = trial.optimizer
         betas = (settings.beta1, settings.beta2)
         self.adam = FusedAdam(self.vae, settings.lr, betas, self.arithmetic.tensors)
         self.random = torch.Generator(device)
         self.run = StepGraph(self._compute, self.arithmetic.graph)
+        self.use_compiled(self.arithmetic.compiled)
+
+    def use_compiled(self, compiled: bool) -> None:
+        """Run the compiled network from the next step on, or the network as it is."""
+        self.compiled = compiled
+        self.parallel = compile_if(compiled, self.shared)
+        self.run.forget()
+
+    @property
+    def shape(self) -> Hashable:
+        """Equal for trials that run the same compiled code."""
+        trial = self.trial
+        return trial.model, trial.loss, trial.batch_size, trial.accumulate, self.arithmetic
 
     @property
     def parameters(self) -> int:

@@ -1,0 +1,101 @@
+"""Penalties by a directional derivative are those of differentiating twice, for every network."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from raygen.compute import Compute
+from raygen.config import GanTrial, parse_trial
+from raygen.losses.adversarial import PENALTIES
+from raygen.train.gan import GanLearner
+
+CPU = torch.device("cpu")
+MODELS: dict[str, dict[str, Any]] = {
+    "dcgan": {"name": "dcgan", "width": 8, "discriminator_norm": "layer"},
+    "dcgan, spectral": {"name": "dcgan", "width": 8, "discriminator_norm": "spectral"},
+    "sngan": {"name": "sngan", "width": 8, "discriminator_width": 8},
+    "biggan": {"name": "biggan", "width": 8, "discriminator_width": 8},
+    "r3gan": {"name": "r3gan", "width": 8, "growth": 1, "blocks": 1},
+}
+IMAGES = 4
+
+
+def trial_of(model: str, penalty: str, **settings: Any) -> GanTrial:
+    loss = {"name": "nonsaturating", "penalty": penalty, "penalty_weight": 1.0}
+    trial = parse_trial({"family": "gan", "model": MODELS[model], "loss": loss, **settings})
+    assert isinstance(trial, GanTrial)
+    return trial
+
+
+def make_inputs(kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    random = torch.Generator().manual_seed(1)
+    real, fake = torch.randn(2, IMAGES, 3, 32, 32, generator=random, dtype=torch.float64).to(kind)
+    mix = torch.rand(IMAGES, 1, generator=random, dtype=torch.float64).to(kind)
+    return real, fake, torch.arange(IMAGES) % 10, mix
+
+
+def differentiated_twice(
+    name: str, critic: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor
+) -> Tensor:
+    """The penalties as their papers define them, by torch's own second derivatives."""
+    real, fake, labels, mix = inputs
+    mix = mix.view(-1, 1, 1, 1)
+
+    def gradient(points: Tensor) -> Tensor:
+        points = points.detach().requires_grad_()
+        total = critic(points, labels).sum()
+        return torch.autograd.grad(total, points, create_graph=True)[0].flatten(1)
+
+    if name == "gradient_penalty":
+        return (gradient(real + mix * (fake - real)).norm(dim=1) - 1).square().mean()
+    sides = {"r1": [real], "r2": [fake], "r1_r2": [real, fake]}[name]
+    return sum((gradient(side).square().sum(dim=1).mean() / 2 for side in sides), torch.zeros(()))
+
+
+def gradients(value: Tensor, network: nn.Module) -> Tensor:
+    """All of a network's gradients in one row, in float64."""
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    parts = torch.autograd.grad(value, weights, allow_unused=True)
+    return torch.cat([g.double().flatten() for g in parts if g is not None])
+
+
+def both(
+    model: str, penalty: str, kind: torch.dtype, compute: Compute | None = None
+) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Value and gradient of a penalty, as raygen computes it and differentiated twice."""
+    learner = GanLearner(trial_of(model, penalty), 10, CPU, seed=0, compute=compute)
+    network = learner.discriminator.to(kind)
+    with torch.no_grad():
+        for weight in network.parameters():  # gains of attention are 0 at first, and hide it
+            weight.add_(torch.full_like(weight, 0.01))
+    inputs = make_inputs(kind)
+    assert learner.penalty is not None
+    ours = learner.penalty(*inputs)
+    result = ours.detach(), gradients(ours, network)
+    network.eval()
+    theirs = differentiated_twice(penalty, network, *inputs)
+    return result, (theirs.detach(), gradients(theirs, network))
+
+
+@pytest.mark.parametrize("penalty", PENALTIES)
+@pytest.mark.parametrize("model", MODELS)
+def test_value_and_gradient_are_those_of_differentiating_twice(model: str, penalty: str) -> None:
+    (value, gradient), (expected, expected_gradient) = both(model, penalty, torch.float64)
+
+    assert float(expected) > 0
+    assert float(expected_gradient.norm()) > 0
+    torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
+    assert (gradient - expected_gradient).norm() <= 1e-10 * expected_gradient.norm()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_float32_rounds_no_more_than_float32_does(model: str) -> None:
+    (_, gradient), (_, twice) = both(model, "r1_r2", torch.float32)
+    _, (_, exact) = both(model, "r1_r2", torch.float64)
+
+    error = (gradient - exact).norm() / exact.norm()
+    assert error < 5e-6
+    assert error < 3 * (twice - exact).norm() / exact.norm()
