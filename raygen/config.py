@@ -269,12 +269,21 @@ class Evaluation(Spec):
 
 
 class Resources(Spec):
-    """What one trial needs; `workers` > 1 trains it with DDP, each worker with these resources."""
+    """What one trial needs; `workers` > 1 trains it with DDP, each worker with these resources.
+
+    Trials that have a fraction of a GPU share it, each kept to its part of the memory. With `auto`
+    that fraction is measured at the start of a search, and is 0 on a cluster without GPUs.
+    """
 
     workers: Annotated[int, Field(gt=0, le=10_000)] = 1
     cpus: Annotated[float, Field(gt=0, le=10_000)] = 1.0
-    gpus: Annotated[float, Field(ge=0, le=10_000)] = 0.0
+    gpus: Annotated[float, Field(ge=0, le=10_000)] | Literal["auto"] = 0.0
     concurrent: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+
+    @property
+    def gpu_share(self) -> float:
+        """GPUs that a trial reserves: a whole one until `auto` is settled."""
+        return 1.0 if self.gpus == "auto" else self.gpus
 
 
 class Job(Spec):

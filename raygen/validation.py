@@ -1,6 +1,7 @@
 """Validation errors as lines that a user can act on: place, value, rule, nearest name."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -10,6 +11,8 @@ from raygen.document import Document, Keys, shown, spoken
 from raygen.errors import InputError, did_you_mean
 
 Model = TypeVar("Model", bound=BaseModel)
+# How pydantic ends the place of a mistake in a setting that may have values of several kinds.
+MEMBER = re.compile(r"bool|int|float|str|constrained-\w+|literal\[.*\]")
 
 
 def checked(
@@ -32,7 +35,7 @@ def checked(
         lines: dict[str, None] = {}
         meant: set[Keys] = set()
         # Unknown names first: a name that is missing only because it is misspelt is one mistake.
-        mistakes: list[Any] = sorted(error.errors(), key=lambda e: e["type"] == "missing")
+        mistakes = sorted(_as_unions(error.errors()), key=lambda e: e["type"] == "missing")
         for mistake in mistakes:
             if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
                 continue  # what the tag stands in is wrong, and reported itself
@@ -46,6 +49,23 @@ def checked(
             if at not in meant:
                 lines[_line(document, place(at), mistake, names)] = None
         raise InputError("\n".join(lines)) from None
+
+
+def _as_unions(mistakes: Iterable[Any]) -> list[Any]:
+    """Join what pydantic says of each kind of value that a setting may have."""
+    joined: dict[Any, Any] = {}
+    for mistake in mistakes:
+        loc = tuple(mistake["loc"])
+        if not MEMBER.fullmatch(str(loc[-1])) or mistake["type"] == "extra_forbidden":
+            joined[loc, mistake["type"]] = mistake
+            continue
+        at = loc[:-1]
+        if at in joined:
+            rule = joined[at]["msg"].partition(", unable")[0]
+            rule += ", or " + mistake["msg"].removeprefix("Input should be ")
+            mistake = {**mistake, "msg": rule}
+        joined[at] = {**mistake, "loc": at}
+    return list(joined.values())
 
 
 def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:

@@ -15,7 +15,10 @@ def fits(spec: StudySpec, address: str | None) -> str:
         return f"as many as fit on the cluster at {address} (not queried)"
     cpus, gpus = os.cpu_count() or 1, torch.cuda.device_count()
     machine = f"this machine ({cpus} CPU, {gpus} GPU)"
-    fit, shortage = trials_that_fit(spec.resources, {"CPU": float(cpus), "GPU": float(gpus)})
+    resources = spec.resources
+    if resources.gpus == "auto" and not gpus:
+        resources = resources.model_copy(update={"gpus": 0.0})
+    fit, shortage = trials_that_fit(resources, {"CPU": float(cpus), "GPU": float(gpus)})
     if shortage:
         return f"none on {machine}: {shortage}"
     return f"{min(fit, spec.budget.trials)} on {machine}"

@@ -155,6 +155,21 @@ def waiting(notify: Notify, text: str) -> Iterator[None]:
         thread.join()
 
 
+def wait_for(task: Any, hours: float | None, notify: Notify, text: str) -> Any:
+    """Return what a task that needs a GPU made; `text` is told as long as it takes.
+
+    Raises:
+        RaygenError: it took all the hours that there are.
+    """
+    began = time.monotonic()
+    with waiting(notify, text):
+        while not ray.wait([task], timeout=1.0)[0]:  # a signal is heard between two looks
+            if hours is not None and time.monotonic() - began > hours * 3600:
+                ray.cancel(task, force=True)
+                raise RaygenError(f"the budget of {hours:g} hours was spent waiting for a GPU")
+    return ray.get(task)
+
+
 def started_here() -> str | None:
     """Return the address of the cluster that `ray start` joined this machine to, if it runs."""
     address = read_ray_address()
@@ -221,8 +236,9 @@ def trials_that_fit(resources: Resources, cluster: Mapping[str, float]) -> Fit:
     if resources.concurrent is not None:
         return Fit(resources.concurrent, "")
     fits = []
-    for name, key in (("CPU", "cpus"), ("GPU", "gpus")):
-        wanted, available = getattr(resources, key), cluster.get(name, 0.0)
+    wants = (("CPU", "cpus", resources.cpus), ("GPU", "gpus", resources.gpu_share))
+    for name, key, wanted in wants:
+        available = cluster.get(name, 0.0)
         if wanted == 0:
             continue
         if 0 < wanted < 1:  # a fraction never spans two devices

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from raygen.config import Study, StudySpec
+from raygen.config import Resources, Study, StudySpec
 from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.metrics import METRICS
@@ -35,11 +35,17 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"at most    {most:g} kimg if nothing is stopped{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
         f"each trial {counted(spec.resources.workers, 'worker')} x {spec.resources.cpus:g} CPU, "
-        f"{spec.resources.gpus:g} GPU\n"
+        f"{_gpus(spec.resources)}\n"
         f"at once    {fits}\n"
         f"{_free(folder)}"
         f"searched\n{searched}"
     )
+
+
+def _gpus(resources: Resources) -> str:
+    if resources.gpus == "auto":
+        return "a GPU or, as will be measured, a share of one, if there are any"
+    return f"{resources.gpus:g} GPU"
 
 
 def _read(data: ImageData | None) -> str:

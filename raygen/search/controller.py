@@ -34,7 +34,7 @@ from raygen.journal.records import (
 )
 from raygen.journal.trials import Trials, TrialState, cost
 from raygen.metrics import METRICS, protocol_hash
-from raygen.notices import Alive, Notify
+from raygen.notices import Alive, Notify, Phase
 from raygen.search.assignment import Assignment
 from raygen.search.finalists import Race
 from raygen.search.pareto import nondominated_order
@@ -100,6 +100,7 @@ class Controller:
         self.protocols: set[str] = set()
         self.final: dict[int, Final] = {}  # checkpoints measured again at the end
         self.closing: Closing | None = None
+        self.remarks: set[str] = set()  # of trials on their machines
         self.failures = 0  # in a row
         self.earlier = 0.0  # seconds of earlier sessions
         self.began = time.monotonic()
@@ -182,7 +183,7 @@ class Controller:
             kimg += max(0.0, clock.images / 1000 - trial.kimg)
             if trial.state == "running":
                 seconds += max(0.0, now - clock.moved)
-        gpus = self.spec.resources.gpus * self.spec.resources.workers
+        gpus = self.spec.resources.gpu_share * self.spec.resources.workers
         hours = (self.earlier + now - self.began) / 3600
         return {"hours": hours, "gpu_hours": seconds * gpus / 3600, "total_kimg": kimg}
 
@@ -196,13 +197,26 @@ class Controller:
     # What trials say
 
     def started(
-        self, number: int, node: str, device: str = "", pid: int | None = None, kimg: float = 0.0
+        self,
+        number: int,
+        node: str,
+        device: str = "",
+        pid: int | None = None,
+        kimg: float = 0.0,
+        remark: str = "",
     ) -> None:
-        """Record where a trial runs, and the kimg from which it goes on."""
+        """Record where a trial runs, and the kimg from which it goes on; pass on a remark."""
+        self._remark(number, remark)
         attempt = self.trials[number].attempt + 1
         self._write(
             Start(trial=number, attempt=attempt, node=node, device=device, pid=pid, kimg=kimg)
         )
+
+    def _remark(self, number: int, text: str) -> None:
+        """Tell what a trial says of its machine, once for all trials that say the same."""
+        if text and text not in self.remarks:
+            self.remarks.add(text)
+            self.notify(Phase(f"trial {number}: {text}"))
 
     def alive(self, number: int, images: int) -> None:
         """Note how far a trial is; only a higher number counts as a sign of life."""
@@ -213,6 +227,8 @@ class Controller:
 
     def reported(self, number: int, event: Mapping[str, Any]) -> bool:
         """Record a milestone; return whether the trial must stop, its end recorded."""
+        _, eager, why = (event.get("path") or "").partition("eager: ")
+        self._remark(number, f"no CUDA graph: {why}" if eager else "")
         missing = [name for name in self.spec.objectives if name not in event["metrics"]]
         if missing and event["diverged"] is None:
             self.end(number, "failed", f"it reported no value of {missing[0]}")

@@ -48,7 +48,7 @@ def describe(study: Study, data: ImageData, name: str) -> dict[str, Any]:
         "environment": {
             "python": platform.python_version(),
             **{package: version(package) for package in ("torch", "ray", "optuna")},
-            "device": "cuda" if spec.resources.gpus else "cpu",
+            "device": "cuda" if spec.resources.gpu_share else "cpu",
             "platform": platform.platform(),
         },
     }

@@ -12,6 +12,7 @@ from raygen.metrics.repeated import repeated
 from raygen.notices import Phase
 from raygen.search.controller import Controller
 from raygen.train.checkpoint import load_sampler
+from raygen.tune.gpu_sharing import share_gpu
 from raygen.tune.worker import Shared, headline
 
 POLL = 1.0  # seconds between two looks at whether the search is to end
@@ -28,7 +29,9 @@ def measure_chosen(controller: Controller, shared: Shared, plan: afresh.Plan) ->
         return
     controller.notify(Phase(f"measuring {_words(waiting)} on new samples"))
     resources = shared.resources
-    measure = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpus, max_retries=2)(_measure)
+    measure = ray.remote(num_cpus=resources.cpus, num_gpus=resources.gpu_share, max_retries=2)(
+        _measure
+    )
     reference = ray.put(shared)
     running = {measure.remote(reference, number, plan): number for number in waiting}  # pyright: ignore
     while running and not _interrupted(controller):
@@ -66,8 +69,9 @@ def _words(numbers: list[int]) -> str:
 def _measure(shared: Shared, number: int, plan: afresh.Plan) -> dict[str, Any]:
     """Measure one run's best weights, on the device of its training."""
     resources = shared.resources
+    share_gpu(resources, shared.folder)
     torch.set_num_threads(max(1, int(resources.cpus)))
-    device = torch.device("cuda" if resources.gpus else "cpu")
+    device = torch.device("cuda" if resources.gpu_share else "cpu")
     folder = shared.open_folder()
     best = folder.trial(number).best
     if shared.storage is not None:

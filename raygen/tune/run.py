@@ -10,7 +10,7 @@ import ray
 import torch
 from ray import tune
 
-from raygen.cluster.connect import TrialSlots, check_storage, connected, waiting
+from raygen.cluster.connect import TrialSlots, check_storage, connected, wait_for
 from raygen.config import Study, StudySpec
 from raygen.data import ImageData, load_data
 from raygen.data.pictures import save_grid
@@ -33,6 +33,7 @@ from raygen.search.tensorboard import Curves
 from raygen.search.warm_start import lessons
 from raygen.storage import JOURNAL, Storage
 from raygen.study_folder import StudyFolder
+from raygen.tune import gpu_sharing
 from raygen.tune.remeasure import measure_chosen
 from raygen.tune.trainables import DdpTrial, TrialActor
 from raygen.tune.tuner import drive
@@ -98,6 +99,8 @@ def run_study(
     if folder.journal.exists():
         check_same(study, folder, info)
     with connected(address, notify):
+        study = gpu_sharing.settle(study, data, notify)
+        info |= {**describe(study, data, folder.root.name), **facts}
         slots = TrialSlots(study.spec.resources)
         notify(Machines(_machines(slots)))
         _make_folder(folder.root, storage, slots.elsewhere)
@@ -266,7 +269,10 @@ def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
     """Return what runs a trial, and what Tune reserves for it."""
     resources = shared.resources
     if resources.workers == 1:
-        bundle = {"CPU": resources.cpus, **({"GPU": resources.gpus} if resources.gpus else {})}
+        bundle = {
+            "CPU": resources.cpus,
+            **({"GPU": resources.gpu_share} if resources.gpu_share else {}),
+        }
         return tune.with_parameters(TrialActor, shared=shared), bundle
     given = ([ray.put(shared)], shared.resources, shared.folder, shared.beat_seconds)
     # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
@@ -281,19 +287,12 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
         RaygenError: no GPU became free within the hours of the budget.
     """
     spec = study.spec
-    if not spec.resources.gpus:
+    if not spec.resources.gpu_share:
         return _assets(spec, plan, data, torch.device("cpu"))
-    task = ray.remote(num_gpus=spec.resources.gpus)(_assets)
+    task = ray.remote(num_gpus=spec.resources.gpu_share)(_assets)
     made = task.remote(spec, plan, data, torch.device("cuda"))  # pyright: ignore[reportCallIssue]
-    began, hours = time.monotonic(), spec.budget.hours
-    with waiting(
-        notify, f"waiting for {spec.resources.gpus:g} GPU, or measuring real images on it"
-    ):
-        while not ray.wait([made], timeout=1.0)[0]:  # a signal is heard between two looks
-            if hours is not None and time.monotonic() - began > hours * 3600:
-                ray.cancel(made, force=True)
-                raise RaygenError(f"the budget of {hours:g} hours was spent waiting for a GPU")
-    return ray.get(made)  # pyright: ignore
+    text = f"waiting for {spec.resources.gpu_share:g} GPU, or measuring real images on it"
+    return wait_for(made, spec.budget.hours, notify, text)
 
 
 def _assets(spec: StudySpec, plan: afresh.Plan, data: ImageData, device: torch.device) -> Assets:

@@ -49,7 +49,7 @@ class TrialActor(tune.Trainable):
         self.shared = shared
         self.images, self.cancelled = 0, threading.Event()
         self.pool = ThreadPoolExecutor(1)
-        device = torch.device("cuda" if shared.resources.gpus else "cpu")
+        device = torch.device("cuda" if shared.resources.gpu_share else "cpu")
         self.worker = Worker(shared, device, self._ask)
         self._begin(config["job"])
 
@@ -187,15 +187,15 @@ class DdpTrial(tune.Trainable):
         self.failure: list[Exception] = []  # of this group
         resources: Resources = self.resources
         bundle = {"CPU": resources.cpus}
-        if resources.gpus:
-            bundle["GPU"] = resources.gpus
+        if resources.gpu_share:
+            bundle["GPU"] = resources.gpu_share
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"shared": self.shared_ref, "mailbox": self.mailbox},
             torch_config=OverRaysNetwork(),
             scaling_config=ScalingConfig(
                 num_workers=resources.workers,
-                use_gpu=bool(resources.gpus),
+                use_gpu=bool(resources.gpu_share),
                 resources_per_worker=bundle,
                 placement_strategy="PACK",
             ),

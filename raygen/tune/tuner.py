@@ -221,8 +221,8 @@ def drive(
 def _in_words(resources: Resources) -> str:
     """What a trial reserves."""
     text = f"{resources.cpus:g} CPU"
-    if resources.gpus:
-        text += f" and {resources.gpus:g} GPU"
+    if resources.gpu_share:
+        text += f" and {resources.gpu_share:g} GPU"
     return f"{resources.workers} times {text}" if resources.workers > 1 else text
 
 

@@ -30,6 +30,7 @@ from raygen.study_folder import StudyFolder, TrialFolder
 from raygen.train.checkpoint import checkpoint_between, load_full, save
 from raygen.train.loop import Position, Progress, fit
 from raygen.train.record import record
+from raygen.tune.gpu_sharing import share_gpu
 
 Event = dict[str, Any]
 
@@ -88,6 +89,7 @@ class Worker:
         ask: Callable[[int], bool] = lambda images: False,
     ) -> None:
         """`ask` hears how many images a trial has seen; where it returns true, the trial ends."""
+        self.sharing, self.remark = share_gpu(shared.resources, shared.folder)
         self.threads = max(1, int(shared.resources.cpus))
         data = shared.data()
         # Once per process: every trial in it finds the training images on its device.
@@ -138,8 +140,10 @@ class Worker:
         state = self._resume(folder)
         came = state["kimg"] if state is not None else 0.0
         place = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
-        here = {**place, "pid": os.getpid(), "device": str(self.device), "kimg": came}
-        yield {"event": "started", **here}
+        device = f"{self.device}, {self.sharing}" if self.sharing else str(self.device)
+        here = {**place, "pid": os.getpid(), "device": device, "kimg": came}
+        remark = f"trials share a GPU in turns: {self.remark}" if self.remark else ""
+        yield {"event": "started", **here, "remark": remark}
         reported = job.reported
         if state is not None and state["report"] is not None and came > reported:
             # Saved, but its driver died before it wrote it down.

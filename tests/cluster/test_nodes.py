@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from raygen.data import load_data
 from raygen.errors import ClusterError
 from raygen.journal.records import Checkpoint, End, Report, Start
 from raygen.journal.records import Record as JournalRecord
@@ -18,6 +19,7 @@ from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch
 from raygen.study_folder import StudyFolder
+from raygen.tune.gpu_sharing import settle
 from raygen.tune.run import run_study
 from raygen.tune.tuner import drive
 from search.studies import make_study, written
@@ -166,6 +168,10 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
         tmp_path, "resources={cpus: 1, gpus: 0.5}", "budget={trials: 6, kimg: 27}",
         "scheduler={name: none}",
     )  # fmt: skip
+    told: list[Any] = []
+    auto = study.spec.resources.model_copy(update={"gpus": "auto"})
+    wanted = study._replace(spec=study.spec.model_copy(update={"resources": auto}))
+    settled = settle(wanted, load_data(study.spec.data), told.append).spec.resources
     running: dict[int, str] = {}  # by trial: its GPU
     most = {1: 0, 2: 0}  # at once, by number of nodes with a GPU
 
@@ -192,3 +198,6 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
     ended = controller.ended()
     assert ended == {"completed": 6}
     assert most == {1: 2, 2: 4}
+    # What Ray takes for GPUs are none: a measurement that fails leaves each trial a whole one.
+    assert settled.gpus == 1
+    assert "one trial could not be measured: " in told[-1].text

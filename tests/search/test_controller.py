@@ -11,6 +11,7 @@ import pytest
 from raygen.config import Study
 from raygen.errors import RaygenError
 from raygen.journal.records import Close, Decide, MetricProtocol, Open, Reopen, parse
+from raygen.notices import Phase
 from raygen.results import best_model, fold, ranked
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
@@ -184,6 +185,19 @@ def test_a_missing_objective_is_the_trials_own_failure(study: Study) -> None:
     assert controller.reported(number, {**event(1, 80.0, 9), "metrics": {"elbo": 1.0}})
 
     assert journal.lines[-1]["reason"] == "it reported no value of fd_classifier"
+
+
+def test_what_trials_say_of_their_machines_is_told_once(study: Study) -> None:
+    controller, _, number = start(study)
+    heard: list[object] = []
+    controller.notify = heard.append
+    for kimg in (1, 2):
+        said = {**event(kimg, 80.0, 9), "path": "eager: a read of the host"}
+        controller.reported(number, said)
+
+    assert [n for n in heard if isinstance(n, Phase)] == [
+        Phase(f"trial {number}: no CUDA graph: a read of the host")
+    ]
 
 
 def test_a_value_counts_beside_those_of_equal_samples_only(study: Study) -> None:

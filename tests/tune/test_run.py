@@ -115,15 +115,16 @@ def test_what_happens_is_in_the_journal_before_what_follows_from_it(
 def test_one_seed_gives_the_same_search_twice_with_one_trial_at_a_time(
     cluster: None, tmp_path: Path
 ) -> None:
-    tables = []
+    results = []
     for name in ("a", "b"):
         study = make(tmp_path / "s.yaml", [GOOD, SLOW])
-        alone = study.spec.resources.model_copy(update={"concurrent": 1})
+        alone = study.spec.resources.model_copy(update={"concurrent": 1, "gpus": "auto"})
         study = study._replace(spec=study.spec.model_copy(update={"resources": alone}))
-        tables.append(search(study, StudyFolder(tmp_path / name))[1].history)
+        results.append(search(study, StudyFolder(tmp_path / name))[1])
     exact = ["trial", "kimg", "elbo", "bits_per_dim"]
 
-    assert tables[0][exact].equals(tables[1][exact])
+    assert results[0].history[exact].equals(results[1].history[exact])
+    assert results[0].info["resources"]["gpus"] == 0  # by itself: there is none
 
 
 @pytest.mark.ray

@@ -16,7 +16,7 @@ def most_trials(config: Mapping[str, Any], resources: Resources) -> int:
     places = []
     for node in workers.values():
         offered = dict(node.get("resources") or {})
-        wanted = {"CPU": resources.cpus, "GPU": resources.gpus}
+        wanted = {"CPU": resources.cpus, "GPU": resources.gpu_share}
         fits = [int(offered[key] / n + 1e-9) for key, n in wanted.items() if n and key in offered]
         places += [min(fits, default=1)] * int(node.get("max_workers", 0))
     nodes = int(config.get("max_workers", len(places)))
