@@ -26,8 +26,8 @@ def load_inception(device: torch.device) -> nn.Module:
     extractor = FeatureExtractorInceptionV3(
         "inception-v3-compat", [str(FEATURES)], feature_extractor_weights_path=str(weights)
     )
-    if device.type == "cpu":  # 1.4 times as fast there, at a relative 5e-7 of the features
-        extractor.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    # 1.4 times as fast on a CPU, 1.1 times on CUDA with TF32; the features move by 5e-7 of them.
+    extractor.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     return extractor.to(device).eval()
 
 

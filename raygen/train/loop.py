@@ -36,7 +36,7 @@ class Position(NamedTuple):
 
     images: int
     learner: Learner
-    state: Callable[[], dict[str, Any]]  # of the loop; asking for it waits for the device
+    state: Callable[[], dict[str, Any]]  # of the loop; its tensors are on the device
 
 
 class Progress(NamedTuple):
@@ -256,7 +256,8 @@ class _Totals:
         self.asked: tuple[int, Tensor, torch.cuda.Event] | None = None
         if resumed is not None:
             self.steps, self.names = resumed["steps"], list(resumed["sums"])
-            self.sums = torch.tensor(list(resumed["sums"].values()), device=device)
+            sums = [torch.as_tensor(value) for value in resumed["sums"].values()]
+            self.sums = torch.stack(sums).to(device)
 
     def add(self, losses: dict[str, Tensor]) -> None:
         """Add the losses of a step."""
@@ -266,8 +267,8 @@ class _Totals:
         self.steps += 1
 
     def state(self) -> dict[str, Any]:
-        """Steps and sums for a checkpoint."""
-        return {"steps": self.steps, "sums": dict(zip(self.names, self.sums.tolist(), strict=True))}
+        """Steps and sums () for a checkpoint, on the device."""
+        return {"steps": self.steps, "sums": dict(zip(self.names, self.sums, strict=True))}
 
     def means(self) -> dict[str, float]:
         """Means over all steps."""

@@ -16,7 +16,7 @@ class FusedAdam(torch.optim.Adam):
         self, network: nn.Module, lr: float, betas: tuple[float, float], capturable: bool
     ) -> None:
         parameters = list(network.parameters())
-        self.device, self.follows = parameters[0].device, capturable
+        self.device, self.follows, self.lr = parameters[0].device, capturable, lr
         # torch accepts `capturable` on accelerators only; elsewhere a rate in a tensor is enough.
         super().__init__(
             parameters, lr, betas, fused=True,
@@ -27,7 +27,7 @@ class FusedAdam(torch.optim.Adam):
 
     def set_rate(self, lr: float) -> None:
         """Change the learning rate."""
-        group = self.param_groups[0]
+        group, self.lr = self.param_groups[0], lr
         if self.follows:
             group["lr"].fill_(lr)
         else:
@@ -36,12 +36,13 @@ class FusedAdam(torch.optim.Adam):
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         (group,) = state["param_groups"]
-        return {**state, "param_groups": [{**group, "lr": float(group["lr"]), "capturable": False}]}
+        # Not read from the device, which would have to be waited for.
+        return {**state, "param_groups": [{**group, "lr": self.lr, "capturable": False}]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         capturable = self.param_groups[0]["capturable"]
         super().load_state_dict(state_dict)
         group = self.param_groups[0]
-        group["capturable"] = capturable
+        group["capturable"], self.lr = capturable, float(group["lr"])
         if self.follows:
-            group["lr"] = torch.tensor(float(group["lr"]), device=self.device)
+            group["lr"] = torch.tensor(self.lr, device=self.device)

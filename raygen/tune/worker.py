@@ -27,6 +27,7 @@ from raygen.metrics.evaluator import Evaluator
 from raygen.search.assignment import Assignment
 from raygen.storage import Storage, scratch
 from raygen.study_folder import StudyFolder, TrialFolder
+from raygen.train.background import BackgroundWriter
 from raygen.train.checkpoint import checkpoint_between, load_full, save
 from raygen.train.loop import Position, Progress, fit
 from raygen.train.record import record
@@ -150,16 +151,20 @@ class Worker:
             yield progress_event(state["report"], folder)
         seed = job.seed
         pulse = _Pulse(self, folder, trial, seed)
-        for progress in fit(
-            trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
-            self.shared.compute, self._samples_at,
-        ):  # fmt: skip
-            if rank() == 0:
-                record(folder, trial, seed, self.data.summary(), progress)
-                self.keep(folder)
-            # Without its checkpoint a trial starts again; what is known of it is not told twice.
-            if progress.kimg > reported or progress.diverged is not None:
-                yield progress_or_end(progress, folder)
+        try:
+            for progress in fit(
+                trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
+                self.shared.compute, self._samples_at,
+            ):  # fmt: skip
+                if rank() == 0:
+                    pulse.writer.wait()  # or an older state would replace that of the milestone
+                    record(folder, trial, seed, self.data.summary(), progress)
+                    self.keep(folder)
+                # Without its checkpoint a trial starts again; what is known is not told twice.
+                if progress.kimg > reported or progress.diverged is not None:
+                    yield progress_or_end(progress, folder)
+        finally:
+            pulse.writer.wait()  # before anybody reads what it writes
 
     def _samples_at(self, kimg: float) -> int:
         return self.evaluation.samples_at(kimg, self.shared.rungs)
@@ -209,16 +214,23 @@ class _Pulse:
     def __init__(self, worker: Worker, folder: TrialFolder, trial: Trial, seed: int) -> None:
         self.worker, self.folder, self.trial, self.seed = worker, folder, trial, seed
         self.saved = time.monotonic()
+        self.writer = BackgroundWriter()
 
     def __call__(self, position: Position) -> bool:
         stop = self.worker.ask(position.images)
         due = time.monotonic() - self.saved > self.worker.shared.save_seconds
         if rank() == 0 and (stop or due):
             data = self.worker.data.summary()
-            save(self.folder.last, checkpoint_between(self.trial, self.seed, data, position))
-            self.worker.keep(self.folder)
+            content = checkpoint_between(self.trial, self.seed, data, position)
+            self.writer.write(content, self._write)
             self.saved = time.monotonic()
+        if stop:
+            self.writer.wait()
         return stop
+
+    def _write(self, content: dict[str, Any]) -> None:
+        save(self.folder.last, content)
+        self.worker.keep(self.folder)
 
 
 def _stamps(folder: TrialFolder) -> dict[Path, int]:

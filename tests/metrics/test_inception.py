@@ -16,7 +16,6 @@ from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.metrics import extractors, inception
-from raygen.metrics.dinov2 import dinov2_features
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.extractors import real_order
 from raygen.metrics.frechet import FeatureMoments, frechet_distance
@@ -156,39 +155,86 @@ def test_the_features_are_those_of_torch_fidelity(installed: Path, random_weight
     assert (features - known).abs().max() <= 1e-6 * known.abs().max()
 
 
-class Recorder(nn.Module):
-    """Notes what cuDNN may do while it is called."""
+class Recorder:
+    """Features (n, 4) of images; notes what cuDNN may do while it makes them, and of how many."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor]:
+    def __init__(self, room: int = 10_000) -> None:
+        self.room, self.asked = room, list[int]()
+
+    def __call__(self, images: Tensor) -> Tensor:
         cudnn: Any = torch.backends.cudnn
         self.flags = cudnn.enabled, cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-        return (images.flatten(1).float(),)
+        self.asked.append(len(images))
+        if len(images) > self.room:
+            raise torch.OutOfMemoryError("no room")
+        return images.flatten(1).float()[:, :4]
 
 
-@pytest.mark.parametrize("features", [inception_features, dinov2_features])
-def test_features_are_made_by_cudnn_and_without_tf32(features: Any) -> None:
+@pytest.fixture
+def recorder(monkeypatch: pytest.MonkeyPatch) -> Recorder:
+    """In the place of Inception."""
     recorder = Recorder()
+    network = extractors.Network(recorder, 4, "recorded", {"encoder": "recorded"})
+    kind = extractors.Kind(4, lambda *_: {}, lambda *_: network)
+    monkeypatch.setitem(extractors.EXTRACTORS, "inception", kind)
+    return recorder
+
+
+def test_features_are_made_by_cudnn_and_without_tf32(recorder: Recorder) -> None:
     cudnn: Any = torch.backends.cudnn
     before = cudnn.enabled, cudnn.allow_tf32
+    images = torch.from_numpy(draw_shapes(8, seed=0)[0])
 
-    features(recorder, torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+    assets = extractors.prepare(("fid",), image_data(images, images), CPU)
+    of_real = recorder.flags
+    extractor = extractors.load_extractor("inception", assets["inception"], CPU)
+    extractor.features(images)
 
-    assert recorder.flags == (True, False, False)
+    assert of_real == recorder.flags == (True, False, False)
     assert (cudnn.enabled, cudnn.allow_tf32) == before == (True, True)
 
 
-def test_real_images_are_measured_by_cudnn_and_without_tf32_as_generated_ones_are(
-    monkeypatch: pytest.MonkeyPatch,
+def test_tf32_is_a_choice_that_the_protocol_and_the_cache_name_where_it_is_real(
+    recorder: Recorder,
 ) -> None:
-    recorder = Recorder()
-    network = extractors.Network(lambda x: recorder(x)[0][:, :4], 4, "recorded", {})
-    kind = extractors.Kind(4, lambda *_: {}, lambda *_: network)
-    monkeypatch.setitem(extractors.EXTRACTORS, "inception", kind)
-    images = torch.from_numpy(draw_shapes(8, seed=0)[0])
+    exact, cpu, cuda = (
+        extractors._network("inception", {}, torch.device(device), precision)
+        for device, precision in (("cuda", "float32"), ("cpu", "tf32"), ("cuda", "tf32"))
+    )
+    flags = []
+    for network in (exact, cpu, cuda):
+        network.features(torch.zeros(2, 3, 4, 4, dtype=torch.uint8))
+        flags.append(recorder.flags)
 
-    extractors.prepare(("fid",), image_data(images, images), CPU)
+    assert flags == [(True, False, False), (True, False, False), (True, True, True)]
+    assert exact.protocol == cpu.protocol == {"encoder": "recorded"}
+    assert cuda.protocol == {"encoder": "recorded", "precision": "tf32"}
+    assert (exact.key, cpu.key, cuda.key) == ("recorded", "recorded", "recorded-tf32")
 
-    assert recorder.flags == (True, False, False)
+
+def test_where_memory_is_short_features_are_made_of_fewer_images_at_once(
+    recorder: Recorder,
+) -> None:
+    recorder.room = 30
+    images = torch.arange(250 * 4, dtype=torch.int32).remainder(251).to(torch.uint8)
+    images = images.reshape(250, 4, 1, 1)
+    features = extractors._network("inception", {}, CPU, "float32").features
+    first = features(images)
+    tried = list(recorder.asked)
+    second = features(images)
+
+    assert tried[:4] == [250, 125, 63, 32]  # halved until it fits
+    assert max(recorder.asked[len(tried) :]) == 16  # and remembered
+    assert torch.equal(first, images.flatten(1).float())
+    assert torch.equal(second, first)
+
+
+def test_without_room_for_one_image_it_is_out_of_memory(recorder: Recorder) -> None:
+    recorder.room = 0
+    features = extractors._network("inception", {}, CPU, "float32").features
+
+    with pytest.raises(torch.OutOfMemoryError):
+        features(torch.zeros(4, 3, 4, 4, dtype=torch.uint8))
 
 
 @pytest.fixture

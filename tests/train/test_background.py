@@ -1,0 +1,73 @@
+"""A state is written as it was when it was handed over, whatever training does meanwhile."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from raygen.compute import Compute
+from raygen.config import Trial
+from raygen.data import ImageData
+from raygen.data.batches import Batches
+from raygen.train.background import BackgroundWriter
+from raygen.train.loop import make_learner
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def writer() -> Iterator[BackgroundWriter]:
+    writer = BackgroundWriter()
+    yield writer
+    writer.wait()
+
+
+def test_training_goes_on_while_the_state_of_before_is_written(
+    writer: BackgroundWriter, trial: Trial, data: ImageData
+) -> None:
+    learner = make_learner(trial, 10, CPU, 3, Compute(graph="on"))
+    batches = Batches(data.train, trial.batch_size, 3, CPU, trial.flip)
+    learner.step(batches, 0)
+    expected = {name: tensor.clone() for name, tensor in learner.state_dict()["average"].items()}
+    may_write, written = threading.Event(), dict[str, Any]()
+
+    def write(content: dict[str, Any]) -> None:
+        assert may_write.wait(60)
+        written.update(content)
+
+    writer.write(learner.state_dict(), write)
+    learner.step(batches, learner.images_per_step)  # while the writer waits
+    moved = learner.state_dict()["average"]
+    may_write.set()
+    writer.wait()
+
+    assert any(not torch.equal(moved[name], expected[name]) for name in expected)
+    assert all(torch.equal(written["average"][name], expected[name]) for name in expected)
+    assert all(
+        written["average"][name].stride() == tensor.stride() for name, tensor in moved.items()
+    )
+
+
+def test_states_are_written_one_after_another(writer: BackgroundWriter) -> None:
+    order: list[int] = []
+    for number in range(5):
+        writer.write({"number": number}, lambda content: order.append(content["number"]))
+    writer.wait()
+
+    assert order == list(range(5))
+
+
+def test_what_went_wrong_is_raised_once_and_ends_nothing_else(writer: BackgroundWriter) -> None:
+    def fail(content: dict[str, Any]) -> None:
+        raise OSError("disk full")
+
+    writer.write({}, fail)
+    with pytest.raises(OSError, match="disk full"):
+        writer.write({}, lambda content: None)
+    written: list[int] = []
+    writer.write({}, lambda content: written.append(1))
+    writer.wait()
+
+    assert written == [1]
