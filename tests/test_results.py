@@ -583,6 +583,20 @@ def test_an_interrupted_trial_that_goes_on_is_running_again(write: Write) -> Non
     assert study.history["kimg"].tolist() == [1, 2]
 
 
+def test_evaluations_are_a_share_of_the_training_time_over_all_sessions(write: Write) -> None:
+    def timed(trial: int, kimg: float, seconds: float | None) -> Record:
+        return {**report(trial, kimg, 5.0), "evaluation_seconds": seconds}
+
+    ended = [end(0, "completed"), suggest(1), start(1)]
+    records = [suggest(0), start(0), timed(0, 1, 2.0), timed(0, 2, 3.0), *ended]
+    resumed = [closed("interrupted", 30.0), reopened(), timed(1, 1, 1.0)]
+    study = load_results(write(opened(), *records, *resumed))
+
+    assert study.evaluating == pytest.approx((2 + 3 + 1) / study.spent("seconds"))
+    assert load_results(write(opened(), suggest(0), start(0), timed(0, 1, None))).evaluating is None
+    assert load_results(write(opened())).evaluating is None
+
+
 def test_a_lost_trial_goes_on_counting_as_running_while_it_is_tried_again(write: Write) -> None:
     retry = {"kind": "retry", "trial": 0, "attempt": 2, "reason": "gone", "kimg": 1, "wait": 30.0}
     study = load_results(write(opened(), suggest(0), start(0), report(0, 1, 5.0), retry))

@@ -60,6 +60,16 @@ def trial(number: int, value: float, state: str = "completed", **more: Any) -> l
 # ---- how it stands -------------------------------------------------------------------------
 
 
+def test_the_share_of_evaluations_is_the_same_on_the_page_and_in_the_terminal(
+    write: Write,
+) -> None:
+    timed = {**report(0, 16, 7.0, seconds=40.0), "evaluation_seconds": 10.0}
+    folder = write(*suggest(0, LOSS), timed, end(0, "completed"), close())
+
+    assert "evaluations   25% of the training time" in status_text(status(folder))
+    assert "40 s of training (25% of it evaluations)" in render_page(load_results(folder))
+
+
 @pytest.mark.parametrize("state", ["finished", "interrupted", "failed"])
 def test_a_closed_study_is_what_it_was_closed_as(write: Write, state: str) -> None:
     assert status(write(*trial(0, 5.0), close(state)))["state"] == state

@@ -63,7 +63,8 @@ def _facts(study: Results) -> list[tuple[str, str]]:
         ("Trials", f"{_chips(study)}"),
         (
             "Cost",
-            f"{_wall_time(info)}<small>{duration(study.spent('seconds'))} of training, "
+            f"{_wall_time(info)}<small>{duration(study.spent('seconds'))} of training"
+            f"{_evaluating(study)}, "
             f"{number(study.spent('kimg'))} kimg shown{_repeats(study)}"
             f"{_reason(info)}</small>",
         ),
@@ -73,6 +74,11 @@ def _facts(study: Results) -> list[tuple[str, str]]:
             f"{when}<small>seed {escape(str(info.get('seed', '—')))}{_resumed(info)}</small>",
         ),
     ]
+
+
+def _evaluating(study: Results) -> str:
+    share = study.evaluating
+    return "" if share is None else f" ({share:.0%} of it evaluations)"
 
 
 def _protocol_note(study: Results) -> str:

@@ -46,7 +46,8 @@ from raygen.study_folder import StudyFolder
 # What a journal adds to a study's facts, and so outlives the facts of a session.
 GATHERED = (
     "started", "sessions", "retries_used", "warm", "finals", "race", "full", "protocol_of",
-    "protocols_of",
+    "evaluation_seconds",
+    "protocols_of", "evaluation_seconds",
 )  # fmt: skip
 
 
@@ -148,6 +149,9 @@ def _note(info: dict[str, Any], record: Record) -> None:
             info["protocols"][record.hash] = record.record
         case Report():
             _measured(info, record.protocols)
+            if record.evaluation_seconds is not None:
+                spent = info.get("evaluation_seconds", 0.0)
+                info["evaluation_seconds"] = spent + record.evaluation_seconds
         case Retry():
             info["retries_used"] += 1
         case Finals():

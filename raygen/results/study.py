@@ -57,6 +57,12 @@ class Results(NamedTuple):
         return float(self.trials[column].sum() + self.replicates[column].sum())
 
     @property
+    def evaluating(self) -> float | None:
+        """The share of the trainings' time that evaluations took; None if nothing tells."""
+        seconds, spent = self.info.get("evaluation_seconds"), self.spent("seconds")
+        return None if seconds is None or spent <= 0 else min(1.0, seconds / spent)
+
+    @property
     def grows(self) -> bool:
         """Whether trials are measured with more samples from rung to rung."""
         return bool(self.info["evaluation"].get("first_samples"))

@@ -34,7 +34,8 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     closed, and no process on this machine has it open. `running` lists the trials that have not
     ended, `silent` being the seconds since a trial's last record; `front` is that of several
     objectives; `model` is the checkpoint to use. `budget` has what is limited, with what was `used`
-    of it (of the target: the best value). Times are unix seconds, durations seconds.
+    of it (of the target: the best value); `evaluating` is the share of the training time that
+    evaluations took. Times are unix seconds, durations seconds.
 
     Raises:
         InputError: the folder holds no readable study, or `at` is not understood.
@@ -68,6 +69,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "model": _model(study),
         "front": pareto(study) if len(study.objectives) > 1 else None,
         "budget": _budget(study, seconds, training),
+        "evaluating": study.evaluating,
         "retries": {"used": info["retries_used"], "in_a_row": info["recovery"].get("retries")},
         "finalists": [
             {key: None if pd.isna(value) else value for key, value in row.items()}

@@ -26,6 +26,8 @@ def status_text(facts: Mapping[str, Any]) -> str:
         for n, b in facts["budget"].items()
     ]
     rows.append(("budget", [", ".join(limits)] if limits else []))
+    if facts["evaluating"] is not None:
+        rows.append(("evaluations", [f"{facts['evaluating']:.0%} of the training time"]))
     retries = facts["retries"]
     if retries["used"]:
         row = retries["in_a_row"]
