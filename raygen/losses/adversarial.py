@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -91,7 +91,15 @@ ADVERSARIAL = {
 }
 
 
-def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+class Penalty(NamedTuple):
+    """A penalty (), and the logits (n,) of images that it scored on the way, for the loss."""
+
+    value: Tensor
+    real_logits: Tensor | None = None
+    fake_logits: Tensor | None = None
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Penalty:
     """E (||grad D(x')|| - 1)^2, x' between real and fake. Gulrajani et al. 2017, eq. 3.
 
     `mix` (n,) in [0, 1] says where between them.
@@ -104,22 +112,25 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) ->
         return (norm - 1).square(), pull.view(-1, 1, 1, 1) * gradient
 
     mix = mix.view(-1, 1, 1, 1)
-    return _mean_of_gradients(critic, real + mix * (fake - real), excess)
+    return Penalty(_mean_of_gradients(critic, real + mix * (fake - real), excess)[0])
 
 
-def r1(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def r1(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Penalty:
     """E ||grad D(x)||^2 / 2 at real images. Mescheder et al. 2018, eq. 9 (without gamma)."""
-    return _mean_of_gradients(critic, real, _half_square)
+    value, logits = _mean_of_gradients(critic, real, _half_square)
+    return Penalty(value, real_logits=logits)
 
 
-def r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Penalty:
     """E ||grad D(G(z))||^2 / 2 at generated images. Mescheder et al. 2018, eq. 10."""
-    return _mean_of_gradients(critic, fake, _half_square)
+    value, logits = _mean_of_gradients(critic, fake, _half_square)
+    return Penalty(value, fake_logits=logits)
 
 
-def r1_r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def r1_r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Penalty:
     """Both, as the relativistic loss needs them to converge. Huang et al. 2024, section 2."""
-    return 2 * _mean_of_gradients(critic, torch.cat([real, fake]), _half_square)
+    value, logits = _mean_of_gradients(critic, torch.cat([real, fake]), _half_square)
+    return Penalty(2 * value, *logits.chunk(2))
 
 
 PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2, "r1_r2": r1_r2}
@@ -131,22 +142,23 @@ def _half_square(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
 def _mean_of_gradients(
     critic: Critic, images: Tensor, measure: Callable[[Tensor], tuple[Tensor, Tensor]]
-) -> Tensor:
-    """E f(g) with g = grad D(x), for a `measure` that returns f(g) (n,) and f'(g), as g.
+) -> tuple[Tensor, Tensor]:
+    """E f(g) with g = grad D(x), for a `measure` that returns f(g) (n,) and f'(g), as g; and D(x).
 
     Its derivative by the weights is that of f'(g) . grad D(x) with f'(g) held fixed, and
     f'(g) . grad D(x) is how fast D changes in the direction f'(g) (Pearlmutter 1994). So one
     forward pass with tangents and one ordinary backward take the place of differentiating twice:
-    convolutions are slow to differentiate twice, above all grouped ones. The critic must treat
-    every image alone.
+    convolutions are slow to differentiate twice, above all grouped ones. The pass with tangents
+    gives D(x), too, so that a loss of the same images needs no pass of its own. The critic must
+    treat every image alone.
     """
     points = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(points).sum(), points)
     values, direction = measure(gradient)
     points = points.detach()
-    slopes: Tensor = torch.func.jvp(critic, (points,), (direction / len(points),))[1]
-    slope = slopes.sum()
-    return values.mean() + (slope - slope.detach())
+    scored: Any = torch.func.jvp(critic, (points,), (direction / len(points),))
+    logits, slope = scored[0], scored[1].sum()
+    return values.mean() + (slope - slope.detach()), logits
 
 
 @cache

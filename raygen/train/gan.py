@@ -12,7 +12,7 @@ from raygen.config import GanTrial
 from raygen.data.batches import Batches, to_pixels
 from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
-from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, load_tangents
+from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
 from raygen.seeds import numbered
 from raygen.train.average import Average
 from raygen.train.optimizer import FusedAdam
@@ -161,7 +161,7 @@ class GanLearner:
         step = StepInputs(*inputs)
         assert isinstance(lazy, tuple)
         self.generator.train()
-        self.discriminator.train().requires_grad_(True)
+        self.discriminator.requires_grad_(True)
         with tf32(self.arithmetic.tf32):
             drawn = None
             if self.trial.accumulate == 1:
@@ -194,33 +194,51 @@ class GanLearner:
                     fake = drawn.detach()
                 seen = self.policy(real[part], step.changes[k, 0][part])
                 fake = self.policy(fake, step.changes[k, 1][part])
-                with self.arithmetic.autocast():
-                    real_logits = self.parallel_discriminator(seen, labels[part])
-                    fake_logits = self.parallel_discriminator(fake, labels[part])
+                penalty = None
+                self.discriminator.train()
+                if self.penalty is not None and not lazy:
+                    penalty = self.penalty(seen, fake, labels[part], step.mix[k][part])
+                real_logits, fake_logits = self._score(seen, fake, labels[part], penalty)
                 loss = self.loss.discriminator(real_logits, fake_logits)
                 losses = {"discriminator_loss": loss.detach()}
-                if self.penalty is not None and lazy:
+                if self.penalty is not None:
                     losses["penalty"] = torch.zeros_like(losses["discriminator_loss"])
-                elif self.penalty is not None:
+                if penalty is not None:
                     # As often as it is rare, so that its mean over the steps is what it was.
-                    penalty = self.trial.loss.penalty_interval * self.penalty(
-                        seen, fake, labels[part], step.mix[k][part]
-                    )
+                    value = self.trial.loss.penalty_interval * penalty.value
                     assert self.trial.loss.penalty_weight is not None
-                    loss = loss + self.trial.loss.penalty_weight * penalty
-                    losses["penalty"] = penalty.detach()
+                    loss = loss + self.trial.loss.penalty_weight * value
+                    losses["penalty"] = value.detach()
                 (loss / self.trial.accumulate).backward()
                 parts.append(losses)
         self._clip(self.discriminator)
         self.discriminator_adam.step()
         return _means(parts)
 
-    def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor, mix: Tensor) -> Tensor:
+    def _score(
+        self, real: Tensor, fake: Tensor, labels: Tensor, penalty: Penalty | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits of both; where a penalty has scored images, they are not run again.
+
+        In evaluation mode after a penalty, run again or not.
+        """
+        # DDP shares the gradients of what went through its own wrapper only.
+        scored = penalty if penalty is not None and world_size() == 1 else None
+        real_logits = scored.real_logits if scored is not None else None
+        fake_logits = scored.fake_logits if scored is not None else None
+        with self.arithmetic.autocast():
+            if real_logits is None:
+                real_logits = self.parallel_discriminator(real, labels)
+            if fake_logits is None:
+                fake_logits = self.parallel_discriminator(fake, labels)
+        return real_logits, fake_logits
+
+    def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor, mix: Tensor) -> Penalty:
         """The bare network in float32: its weights' gradients are shared by the loss's backward.
 
-        In evaluation mode, because a function that torch.func differentiates may not change
-        buffers; the discriminators that penalties accept have no others than the vectors of
-        spectral normalisation.
+        It leaves that in evaluation mode, because a function that torch.func differentiates may
+        not change buffers; the discriminators that penalties accept have no others than the
+        vectors of spectral normalisation, which the generator's step moves on in every step.
         """
         assert self.trial.loss.penalty is not None
 
@@ -228,13 +246,12 @@ class GanLearner:
             return self.discriminator(images, labels.repeat(len(images) // len(labels)))
 
         self.discriminator.eval()
-        penalty = PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
-        self.discriminator.train()
-        return penalty
+        return PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
 
     def _train_generator(self, step: StepInputs, drawn: Tensor | None) -> Tensor:
         real, labels, noise = step.real[-1], step.labels[-1], step.noise[-1]
         changes, real_changes = step.generator_changes
+        self.discriminator.train()
         self.generator_adam.zero_grad()
         parts = []
         for part, context in self._micro_batches(len(labels), self.parallel_generator):

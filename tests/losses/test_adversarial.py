@@ -219,7 +219,7 @@ def test_the_gradient_penalty_of_a_linear_critic_is_its_norm_less_one_squared(
     norm = critic.weight.norm().item()
     mix = torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
 
-    value = gradient_penalty(critic, images(3, 0), images(3, 1), mix)
+    value = gradient_penalty(critic, images(3, 0), images(3, 1), mix).value
 
     assert value.item() == pytest.approx((norm - 1) ** 2)
 
@@ -228,7 +228,7 @@ def test_r1_of_a_linear_critic_is_half_its_squared_norm(critic: Linear) -> None:
     norm = critic.weight.norm().item()
     mix = torch.zeros(3, dtype=torch.float64)
 
-    value = r1(critic, images(3, 0), images(3, 1), mix)
+    value = r1(critic, images(3, 0), images(3, 1), mix).value
 
     assert value.item() == pytest.approx(norm**2 / 2)
 
@@ -238,7 +238,7 @@ def test_the_gradient_penalty_is_taken_between_real_and_fake_where_mix_says() ->
     real, fake = images(2, 0), images(2, 1)
     mix = torch.tensor([0.25, 0.8], dtype=torch.float64)
 
-    value = gradient_penalty(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, mix)
+    value = gradient_penalty(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, mix).value
 
     share = mix.numpy().reshape(2, 1, 1, 1)
     points = share * fake.numpy() + (1 - share) * real.numpy()
@@ -249,7 +249,7 @@ def test_the_gradient_penalty_is_taken_between_real_and_fake_where_mix_says() ->
 def test_r1_is_taken_at_the_real_images() -> None:
     real, fake = images(2, 0), images(2, 1)
 
-    value = r1(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, torch.ones(2))
+    value = r1(lambda x: x.square().flatten(1).sum(dim=1) / 2, real, fake, torch.ones(2)).value
 
     assert value.item() == pytest.approx((real.numpy().reshape(2, -1) ** 2).sum(axis=1).mean() / 2)
 
@@ -261,7 +261,8 @@ def test_r2_is_taken_at_the_generated_images_and_r1_r2_at_both() -> None:
     def norm(x: Tensor) -> Tensor:
         return x.square().flatten(1).sum(dim=1) / 2
 
-    one, both = (PENALTIES[name](norm, real, fake, torch.ones(2)) for name in ("r2", "r1_r2"))
+    names = ("r2", "r1_r2")
+    one, both = (PENALTIES[name](norm, real, fake, torch.ones(2)).value for name in names)
 
     assert one.item() == pytest.approx(squares[1])
     assert both.item() == pytest.approx(sum(squares))
@@ -277,7 +278,7 @@ def test_penalties_differentiate_into_the_weights_of_the_critic(critic: Linear) 
     assert set(expected) == set(PENALTIES)
 
     for name, penalty in PENALTIES.items():
-        (found,) = torch.autograd.grad(penalty(critic, real, fake, mix), critic.weight)
+        (found,) = torch.autograd.grad(penalty(critic, real, fake, mix).value, critic.weight)
         torch.testing.assert_close(found, expected[name])
 
 

@@ -73,7 +73,7 @@ def both(
             weight.add_(torch.full_like(weight, 0.01))
     inputs = make_inputs(kind)
     assert learner.penalty is not None
-    ours = learner.penalty(*inputs)
+    ours = learner.penalty(*inputs).value
     result = ours.detach(), gradients(ours, network)
     network.eval()
     theirs = differentiated_twice(penalty, network, *inputs)
@@ -89,6 +89,30 @@ def test_value_and_gradient_are_those_of_differentiating_twice(model: str, penal
     assert float(expected_gradient.norm()) > 0
     torch.testing.assert_close(value, expected, rtol=1e-12, atol=0)
     assert (gradient - expected_gradient).norm() <= 1e-10 * expected_gradient.norm()
+
+
+@pytest.mark.parametrize("penalty", ["r1", "r2", "r1_r2"])
+@pytest.mark.parametrize("model", MODELS)
+def test_what_a_penalty_scores_on_the_way_is_what_the_discriminator_says(
+    model: str, penalty: str
+) -> None:
+    learner = GanLearner(trial_of(model, penalty), 10, CPU, seed=0)
+    network = learner.discriminator.double()
+    real, fake, labels, mix = make_inputs(torch.float64)
+    assert learner.penalty is not None
+    scored = learner.penalty(real, fake, labels, mix)
+    expected = {"r1": [real], "r2": [fake], "r1_r2": [real, fake]}[penalty]
+    found = [logits for logits in scored[1:] if logits is not None]
+
+    assert (scored.real_logits is None, scored.fake_logits is None) == (
+        penalty == "r2",
+        penalty == "r1",
+    )
+    wanted = [network(images, labels) for images in expected]
+    for logits, same in zip(found, wanted, strict=True):
+        torch.testing.assert_close(logits, same, rtol=1e-12, atol=1e-12)
+    ours, theirs = (gradients(torch.cat(x).square().sum(), network) for x in (found, wanted))
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("model", MODELS)

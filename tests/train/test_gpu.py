@@ -90,7 +90,7 @@ def test_the_gradient_of_a_penalty_is_that_of_double_precision_on_the_cpu(name: 
     for device, kind in ((CUDA, torch.float32), (torch.device("cpu"), torch.float64)):
         net = network.to(device, kind)
         inputs = (x.to(device, kind) for x in (real, fake, mix))
-        penalty = PENALTIES[name](lambda x, net=net: net(x).flatten(), *inputs)
+        penalty = PENALTIES[name](lambda x, net=net: net(x).flatten(), *inputs).value
         parts = torch.autograd.grad(penalty, list(net.parameters()), allow_unused=True)
         gradients.append([g.double().cpu() for g in parts if g is not None])
 
