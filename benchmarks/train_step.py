@@ -3,12 +3,16 @@
 The plain loop is what one writes first: a DataLoader over PIL images with ToTensor, flip and
 Normalize, float32, Adam with its defaults, a loop over parameters for the average, and `.item()` of
 the losses in every step; the networks and the losses are the same. Both train in turns, and each
-pair of turns gives one ratio. Then, in the same way, every fast path against raygen's plain
-arithmetic, and every number of threads against one. `shares` are parts of a step's time, and an
-evaluation of 1,000 samples in steps; `of_ceiling` is the rate of multiplications and additions in
-convolutions and matrix products over that of one large matrix product on the same device, type and
-threads. The last line is one JSON object: `ratio_<recipe>` is {"median", "min", "max"} of raygen's
-images a second over the plain loop's.
+pair of turns gives one ratio. On CUDA, for every batch size (--batches), so do raygen graphed and
+one operation after another, the plain loop, and the loop that a good engineer would write: data on
+the device, bfloat16, fused Adam, no `.item()`; raygen and the last one compiled, too (--compiled).
+Then, in the same way, every fast path against raygen's plain arithmetic, and every number of
+threads against one. `shares` are parts of a step's time, and an evaluation of 1,000 samples in
+steps; `of_ceiling` is the rate of multiplications and additions in convolutions and matrix products
+over that of one large matrix product on the same device, type and threads, and the rate of bytes
+that the step's operations read and write over that of a large copy. The last line is one JSON
+object: `ratio_<recipe>` is {"median", "min", "max"} of raygen's images a second over the plain
+loop's.
 """
 
 import argparse
@@ -26,11 +30,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
-from raygen.compute import Compute, best_device
+from raygen.compute import Compute, best_device, compile_if
 from raygen.config import GanTrial, Trial, VaeTrial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
@@ -79,45 +85,64 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return image, self.labels[index]
 
 
-def endless(data: ImageData, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
+def endless(data: ImageData, batch: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Batches of the plain loop."""
-    loader = DataLoader(Pictures(data), BATCH, shuffle=True, drop_last=True, num_workers=workers)
+    loader = DataLoader(Pictures(data), batch, shuffle=True, drop_last=True, num_workers=workers)
     while True:
         yield from loader
 
 
-def plain_gan(trial: GanTrial, classes: int, data: Any, device: torch.device) -> Callable[[], int]:
-    """Return one step of the plain loop of a GAN."""
+def resident(data: ImageData, batch: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batches of the good engineer: bytes on the device, drawn and flipped there."""
+    images, labels = data.train.images.to(device), data.train.labels.to(device)
+    while True:
+        chosen = torch.randint(len(images), (batch,), device=device)
+        real = images[chosen].float().div_(127.5).sub_(1)
+        flipped = torch.rand(batch, 1, 1, 1, device=device) < 0.5
+        yield torch.where(flipped, real.flip(3), real), labels[chosen]
+
+
+def plain_gan(
+    trial: GanTrial,
+    classes: int,
+    data: Any,
+    device: torch.device,
+    engineered: bool = False,
+    compiled: bool = False,
+) -> Callable[[], int]:
+    """Return one step of the plain loop of a GAN, or of the good engineer's."""
     nets = trial.model.build(classes)
-    generator, discriminator = nets.generator.to(device), nets.discriminator.to(device)
-    average = copy.deepcopy(generator)
+    bare, critic = nets.generator.to(device), nets.discriminator.to(device)
+    average = copy.deepcopy(bare)
+    generator, discriminator = (compile_if(compiled, net) for net in (bare, critic))
     loss = ADVERSARIAL[trial.loss.name]
     rates = trial.optimizer
     adams = [
-        torch.optim.Adam(net.parameters(), lr, (rates.beta1, rates.beta2))
-        for net, lr in (
-            (generator, rates.generator_lr),
-            (discriminator, rates.discriminator_lr),
-        )
+        torch.optim.Adam(net.parameters(), lr, (rates.beta1, rates.beta2), fused=engineered)
+        for net, lr in ((bare, rates.generator_lr), (critic, rates.discriminator_lr))
     ]
 
     def step() -> int:
         real, labels = (part.to(device) for part in next(data))
         noise = torch.randn(len(real), trial.model.latent_dim, device=device)
-        fake = generator(noise, labels)
+        with bfloat16(device, engineered):
+            fake = generator(noise, labels)
+            logits = discriminator(real, labels), discriminator(fake.detach(), labels)
         adams[1].zero_grad()
-        lost = loss.discriminator(discriminator(real, labels), discriminator(fake.detach(), labels))
+        lost = loss.discriminator(*logits)
         if trial.loss.penalty:
-            lost = lost + trial.loss.penalty_weight * penalty(discriminator, real, fake, labels)
+            lost = lost + trial.loss.penalty_weight * penalty(critic, real, fake, labels)
         lost.backward()
         adams[1].step()
         adams[0].zero_grad()
-        scores = discriminator(real, labels).detach() if loss.pairs else lost
-        fooled = loss.generator(scores, discriminator(fake, labels))
+        with bfloat16(device, engineered):
+            scores = discriminator(real, labels).detach() if loss.pairs else lost
+            fooled = loss.generator(scores, discriminator(fake, labels))
         fooled.backward()
         adams[0].step()
-        update(average, generator)
-        lost.item(), fooled.item()
+        (follow if engineered else update)(average, bare)
+        if not engineered:
+            lost.item(), fooled.item()
         return len(real)
 
     return step
@@ -134,23 +159,33 @@ def penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, labels: Tensor
     return total
 
 
-def plain_vae(trial: VaeTrial, learner: Any, data: Any, device: torch.device) -> Callable[[], int]:
-    """Return one step of the plain loop of a VAE."""
-    vae = copy.deepcopy(learner.vae).to(device)
-    average = copy.deepcopy(vae)
-    adam = torch.optim.Adam(vae.parameters(), trial.optimizer.lr)
+def plain_vae(
+    trial: VaeTrial,
+    learner: Any,
+    data: Any,
+    device: torch.device,
+    engineered: bool = False,
+    compiled: bool = False,
+) -> Callable[[], int]:
+    """Return one step of the plain loop of a VAE, or of the good engineer's."""
+    bare = copy.deepcopy(learner.vae).to(device)
+    average = copy.deepcopy(bare)
+    vae = compile_if(compiled, bare)
+    adam = torch.optim.Adam(bare.parameters(), trial.optimizer.lr, fused=engineered)
 
     def step() -> int:
         images, _ = (part.to(device) for part in next(data))
         noise = torch.randn(len(images), learner.latent_dim, device=device)
-        log_prob, kls = vae(images, noise)
+        with bfloat16(device, engineered):
+            log_prob, kls = vae(images, noise)
         likelihood, kl = log_prob.mean(), kls.sum(dim=1).mean()
         adam.zero_grad()
         (kl - likelihood).backward()
-        nn.utils.clip_grad_norm_(vae.parameters(), trial.optimizer.clip)
+        nn.utils.clip_grad_norm_(bare.parameters(), trial.optimizer.clip)
         adam.step()
-        update(average, vae)
-        likelihood.item(), kl.item()
+        (follow if engineered else update)(average, bare)
+        if not engineered:
+            likelihood.item(), kl.item()
         return len(images)
 
     return step
@@ -161,6 +196,16 @@ def update(average: nn.Module, source: nn.Module) -> None:
     """The average as a loop over parameters."""
     for mine, other in zip(average.parameters(), source.parameters(), strict=True):
         mine.mul_(0.999).add_(other, alpha=0.001)
+
+
+@torch.no_grad()
+def follow(average: nn.Module, source: nn.Module) -> None:
+    """The average in one launch."""
+    torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 0.001)
+
+
+def bfloat16(device: torch.device, enabled: bool) -> Any:
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
 
 
 def ours(learner: Learner, batches: Batches) -> Callable[[], int]:
@@ -238,12 +283,29 @@ class Untracked:
         """End."""
 
 
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that operations read and write, each by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
+            self.bytes += sum(t.numel() * t.element_size() for t in tensors)
+        return result
+
+
 def of_ceiling(learner: Learner, batches: Batches, device: torch.device) -> dict[str, float]:
     """Return operations a second of a step, of a large matrix product, and their ratio."""
     counter = FlopCounterMode(display=False)
     counter.mod_tracker = Untracked()  # pyright: ignore[reportAttributeAccessIssue]
+    learner.run.wanted, wanted = False, learner.run.wanted
     with counter:
         learner.step(batches, 0)
+    learner.run.wanted = wanted
     operations = counter.get_total_flops()
     seconds = clocked(lambda at: learner.step(batches, at * learner.images_per_step), 20, device)
     size = 8192 if device.type == "cuda" else 2048
@@ -251,10 +313,21 @@ def of_ceiling(learner: Learner, batches: Batches, device: torch.device) -> dict
     matrix = torch.randn(size, size, device=device, dtype=kind)
     product = clocked(lambda _: matrix @ matrix, 10, device)
     reached, ceiling = operations / seconds / 1e9, 2 * size**3 / product / 1e9
+    learner.run.wanted, wanted = False, learner.run.wanted  # a graph shows no operations
+    with Traffic() as traffic:
+        learner.step(batches, 0)
+    learner.run.wanted = wanted
+    large = torch.empty(2**28 if device.type == "cuda" else 2**24, device=device)
+    copied = 2 * large.nbytes / clocked(lambda _: large.clone(), 10, device) / 1e9
+    moved = traffic.bytes / seconds / 1e9
     return {
         "gigaflops": round(reached, 1),
         "matrix_product_gigaflops": round(ceiling, 1),
         "share": round(reached / ceiling, 4),
+        # Above 1: caches and fused kernels spare memory what each operation by itself would move.
+        "gigabytes": round(moved, 1),
+        "copy_gigabytes": round(copied, 1),
+        "share_of_copy": round(moved / copied, 4),
     }
 
 
@@ -288,15 +361,61 @@ def measure(trial: Trial, data: ImageData, device: torch.device, turns: int, sec
     """Return the ratios and speeds of one recipe, both loops in turns."""
     learner = make_learner(trial, len(data.classes), device, seed=0)
     batches = Batches(data.train, trial.batch_size, 0, device, trial.flip)
-    source = endless(data, workers=0 if device.type == "cpu" else 8)
-    if isinstance(trial, GanTrial):
-        plain = plain_gan(trial, len(data.classes), source, device)
-    else:
-        plain = plain_vae(trial, learner, source, device)
+    plain = plain_loop(trial, learner, data, device)
     found = versus(ours(learner, batches), plain, turns, seconds, device)
     found["parameters"] = learner.parameters
     found["of_ceiling"] = of_ceiling(learner, batches, device)
     return found | shares(learner, batches, data, device)
+
+
+def plain_loop(
+    trial: Trial,
+    learner: Learner,
+    data: ImageData,
+    device: torch.device,
+    engineered: bool = False,
+    compiled: bool = False,
+) -> Callable[[], int]:
+    """Return one step of the loop that one writes first, or of a good engineer's."""
+    if engineered:
+        source = resident(data, trial.batch_size, device)
+    else:
+        source = endless(data, trial.batch_size, workers=0 if device.type == "cpu" else 8)
+    if isinstance(trial, GanTrial):
+        classes = len(data.classes)
+        return plain_gan(trial, classes, source, device, engineered, compiled)
+    return plain_vae(trial, learner, source, device, engineered, compiled)
+
+
+def loops(
+    trial: Trial,
+    data: ImageData,
+    device: torch.device,
+    turns: int,
+    seconds: float,
+    compiled: bool,
+) -> dict[str, Any]:
+    """Images a second of every way to run a step of one recipe, in turns."""
+    learner = make_learner(trial, len(data.classes), device, seed=0)
+    ways = {
+        "graphed": steps(trial, data, device, Compute(compile=False)),
+        "one by one": steps(trial, data, device, Compute(compile=False, graph="off")),
+        "plain loop": plain_loop(trial, learner, data, device),
+        "engineer's loop": plain_loop(trial, learner, data, device, engineered=True),
+    }
+    if compiled:
+        ways |= {
+            "graphed, compiled": steps(trial, data, device, Compute(compile=True)),
+            "engineer's loop, compiled": plain_loop(trial, learner, data, device, True, True),
+        }
+    for step in ways.values():
+        for _ in range(8):  # compiles, and captures
+            step()
+    speeds = {name: list[float]() for name in ways}
+    for _ in range(turns):
+        for name, step in ways.items():
+            speeds[name].append(speed(step, seconds, device))
+    return {name: spread(values) for name, values in speeds.items()}
 
 
 PATHS = {
@@ -368,6 +487,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="also write the figures and the machine here")
     parser.add_argument("--recipes", nargs="*", default=list(FULL))
     parser.add_argument("--no-paths", action="store_true", help="only against the plain loop")
+    parser.add_argument("--batches", nargs="*", type=int, default=[64, 128, 256], help="on CUDA")
+    parser.add_argument("--compiled", nargs="*", default=list(FULL), help="recipes, on CUDA")
     chosen = parser.parse_args()
     device = best_device()
     data = load_data(DataSpec(source="shapes"))
@@ -384,6 +505,15 @@ def main() -> None:
             f"ratio {found['ratio']}",
             flush=True,
         )
+        if device.type == "cuda":
+            found["loops"] = {
+                str(batch): loops(
+                    parse_trial({**settings, "batch_size": batch}), data, device, turns, seconds,
+                    name in chosen.compiled and batch == BATCH,
+                )
+                for batch in chosen.batches
+            }  # fmt: skip
+            print(json.dumps(found["loops"]), flush=True)
         if chosen.no_paths:
             continue
         compiled = device.type == "cuda" or name in COMPILED
