@@ -62,6 +62,14 @@ class Compute(Spec):
     compile: bool | Literal["auto"] = "auto"
     graph: Literal["auto", "on", "off"] = "auto"
 
+    def after(self, losses: int) -> "Compute":
+        """What a trial runs with that was lost so often in a row: a compiler or a driver may hang.
+
+        The second time not compiled, from the third on without a graph, too.
+        """
+        careful = {"compile": False} if losses == 1 else {"compile": False, "graph": "off"}
+        return self.model_copy(update=careful) if losses else self
+
     def on(self, device: torch.device) -> Arithmetic:
         """Make every choice for a device."""
         cuda = device.type == "cuda"

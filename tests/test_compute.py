@@ -189,3 +189,11 @@ def test_a_layout_is_that_of_weights_and_of_images() -> None:
 
     for tensor in (image, network[0].weight):
         assert tensor.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_a_trial_that_was_lost_is_not_compiled_again_and_then_not_graphed_either() -> None:
+    chosen = [Compute(precision="float32").after(losses) for losses in range(4)]
+
+    assert [c.compile for c in chosen] == ["auto", False, False, False]
+    assert [c.graph for c in chosen] == ["auto", "auto", "off", "off"]
+    assert all(c.precision == "float32" for c in chosen)

@@ -10,3 +10,4 @@ class Assignment(NamedTuple):
     config: dict[str, Any]
     seed: int
     reported: float  # kimg that the journal knows already, so that nothing is reported twice
+    losses: int = 0  # times it was lost since it last reported

@@ -381,7 +381,7 @@ class Controller:
     def _job(self, trial: TrialState) -> Assignment:
         trial.state = "running"
         self.clocks[trial.number].moved = math.inf
-        return Assignment(trial.number, trial.config, trial.seed, trial.kimg)
+        return Assignment(trial.number, trial.config, trial.seed, trial.kimg, trial.losses)
 
     def _conclude(self, trial: TrialState) -> bool:
         """Draw what follows from a trial's last report; return whether it ended."""

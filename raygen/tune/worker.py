@@ -154,7 +154,7 @@ class Worker:
         try:
             for progress in fit(
                 trial, self.data, self.evaluator, self.shared.milestones, seed, state, pulse,
-                self.shared.compute, self._samples_at,
+                self.shared.compute.after(job.losses), self._samples_at,
             ):  # fmt: skip
                 if rank() == 0:
                     pulse.writer.wait()  # or an older state would replace that of the milestone

@@ -140,13 +140,13 @@ def test_a_lost_trial_is_tried_again_from_its_checkpoint_and_in_the_end_given_up
     monkeypatch.setattr("raygen.search.controller.time.monotonic", lambda: now[0])
     controller.reported(number, event(1, 80.0, 9))
     waits = []
-    for _ in range(3):
+    for losses in (1, 2, 3):
         controller.lost(number, "the node is gone")
         assert controller.trials[number].state == "waiting"
         waits.append(journal.lines[-1]["wait"])
         now[0] += waits[-1]
         job = controller.suggest()
-        assert (job.number, job.reported) == (number, 1)
+        assert (job.number, job.reported, job.losses) == (number, 1, losses)
         controller.started(number, node="n", pid=2, device="cpu", kimg=1)
     controller.lost(number, "the node is gone")
 
