@@ -33,7 +33,7 @@ from raygen.search.tensorboard import Curves
 from raygen.search.warm_start import lessons
 from raygen.storage import JOURNAL, Storage
 from raygen.study_folder import StudyFolder
-from raygen.tune import gpu_sharing
+from raygen.tune.packing import settle
 from raygen.tune.remeasure import measure_chosen
 from raygen.tune.trainables import DdpTrial, TrialActor
 from raygen.tune.tuner import drive
@@ -99,7 +99,7 @@ def run_study(
     if folder.journal.exists():
         check_same(study, folder, info)
     with connected(address, notify):
-        study = gpu_sharing.settle(study, data, notify)
+        study = settle(study, data, notify)
         info |= {**describe(study, data, folder.root.name), **facts}
         slots = TrialSlots(study.spec.resources)
         notify(Machines(_machines(slots)))

@@ -19,7 +19,7 @@ from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch
 from raygen.study_folder import StudyFolder
-from raygen.tune.gpu_sharing import settle
+from raygen.tune.packing import settle
 from raygen.tune.run import run_study
 from raygen.tune.tuner import drive
 from search.studies import make_study, written

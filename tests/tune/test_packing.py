@@ -5,7 +5,8 @@ import torch
 
 from raygen.compute import Compute
 from raygen.config import Trial, parse_trial
-from raygen.tune.gpu_sharing import Packing, in_words, measure, memory_fraction
+from raygen.tune.gpu_sharing import memory_fraction
+from raygen.tune.packing import Packing, in_words, measure
 
 CPU = torch.device("cpu")
 GIB = 2**30
