@@ -31,7 +31,7 @@ BY_FAMILY = {
     "vae": ("evaluation.samples=64", "evaluation.first_samples=32", "finalists.samples=64"),
 }  # fmt: skip
 MORE = {
-    "sngan.yaml": ("space.model.discriminator_width=16",),
+    "sngan.yaml": ("space.model.discriminator_width=16", "evaluation.precision=tf32"),
     "biggan.yaml": ("space.model.discriminator_width=16",),
     # The gradient of a penalty through grouped convolutions takes seconds an image on a CPU.
     "r3gan.yaml": ("space.model.growth=1", "space.model.expansion=1", "space.model.blocks=1",
