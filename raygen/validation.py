@@ -56,7 +56,7 @@ def _as_unions(mistakes: Iterable[Any]) -> list[Any]:
     joined: dict[Any, Any] = {}
     for mistake in mistakes:
         loc = tuple(mistake["loc"])
-        if not MEMBER.fullmatch(str(loc[-1])) or mistake["type"] == "extra_forbidden":
+        if not loc or not MEMBER.fullmatch(str(loc[-1])) or mistake["type"] == "extra_forbidden":
             joined[loc, mistake["type"]] = mistake
             continue
         at = loc[:-1]

@@ -26,6 +26,11 @@ class Batches:
 
     def at(self, position: int) -> tuple[Tensor, Tensor]:
         """Return this rank's images (share, 3, 32, 32) in [-1, 1] and labels (share,)."""
+        images, labels = self.pixels_at(position)
+        return to_model_range(images), labels
+
+    def pixels_at(self, position: int) -> tuple[Tensor, Tensor]:
+        """Return the same with the images as uint8: a quarter of the bytes to copy."""
         epoch, offset = divmod(position + rank() * self.share, len(self.labels))
         order, mirrored = self._epoch(epoch)
         order, mirrored = (
@@ -38,7 +43,7 @@ class Batches:
             more, more_mirrored = self._epoch(epoch)
             order = torch.cat([order, more[:missing]])
             mirrored = torch.cat([mirrored, more_mirrored[:missing]])
-        images = to_model_range(self.images[order])
+        images = self.images[order]
         if self.flip:
             images = torch.where(mirrored.view(-1, 1, 1, 1), images.flip(-1), images)
         return images, self.labels[order]

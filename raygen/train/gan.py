@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from raygen.compute import Compute, compile_if, tf32
 from raygen.config import GanTrial
-from raygen.data.batches import Batches, to_pixels
+from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
@@ -27,7 +27,7 @@ class StepInputs(NamedTuple):
     images are those of the generator's step, too.
     """
 
-    real: Tensor  # (k, n, 3, 32, 32)
+    real: Tensor  # (k, n, 3, 32, 32) uint8
     labels: Tensor  # (k, n)
     noise: Tensor  # (k, n, latent_dim)
     changes: Tensor  # (k, 2, n, numbers of the augmentation): of real and of generated images
@@ -137,7 +137,7 @@ class GanLearner:
         """Draw what a step needs; nothing is read back from the device."""
         # Seeded by position: a resumed run draws the same noise, and every rank its part of it.
         self.random.manual_seed(numbered(self.seed, starts[0]))
-        images = [batches.at(start) for start in starts]
+        images = [batches.pixels_at(start) for start in starts]
         noise = [self._noise(self.latent_dim) for _ in starts]
         changes, mix = [], []
         for _ in starts:
@@ -182,7 +182,7 @@ class GanLearner:
     def _train_discriminator(
         self, step: StepInputs, k: int, drawn: Tensor | None, lazy: bool
     ) -> dict[str, Tensor]:
-        real, labels, noise = step.real[k], step.labels[k], step.noise[k]
+        real, labels, noise = to_model_range(step.real[k]), step.labels[k], step.noise[k]
         self.discriminator_adam.zero_grad()
         parts = []
         for part, context in self._micro_batches(len(real), self.parallel_discriminator):
@@ -249,7 +249,7 @@ class GanLearner:
         return PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
 
     def _train_generator(self, step: StepInputs, drawn: Tensor | None) -> Tensor:
-        real, labels, noise = step.real[-1], step.labels[-1], step.noise[-1]
+        real, labels, noise = to_model_range(step.real[-1]), step.labels[-1], step.noise[-1]
         changes, real_changes = step.generator_changes
         self.discriminator.train()
         self.generator_adam.zero_grad()

@@ -46,7 +46,7 @@ class Vae(nn.Module):
 class StepInputs(NamedTuple):
     """All that changes from step to step, of this rank's n images."""
 
-    images: Tensor  # (n, 3, 32, 32)
+    images: Tensor  # (n, 3, 32, 32) uint8
     noise: Tensor  # (n, latent_dim)
     kl_weight: Tensor  # () of the divergence
     ema: Tensor  # () how far the average moves
@@ -118,7 +118,7 @@ class VaeLearner:
     def _inputs(self, batches: Batches, position: int) -> StepInputs:
         """Draw what a step needs; nothing is read back from the device."""
         self.random.manual_seed(numbered(self.seed, position))
-        images, _ = batches.at(position)
+        images, _ = batches.pixels_at(position)
         size = (self.trial.batch_size, self.latent_dim)
         noise = torch.randn(size, generator=self.random, device=self.device)
         noise = noise[rank() * self.share : (rank() + 1) * self.share]
@@ -133,7 +133,8 @@ class VaeLearner:
         step = StepInputs(*inputs)
         self.vae.train()
         with tf32(self.arithmetic.tf32):
-            log_prob, kl = self._accumulate(step.images, step.noise, step.kl_weight)
+            images = to_model_range(step.images)
+            log_prob, kl = self._accumulate(images, step.noise, step.kl_weight)
             if self.trial.optimizer.clip:
                 nn.utils.clip_grad_norm_(self.vae.parameters(), self.trial.optimizer.clip)
             self.adam.step()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from raygen.config import GanTrial
 from raygen.data import ImageData
-from raygen.data.batches import Batches
+from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.train.gan import GanLearner
 
@@ -243,7 +243,7 @@ def test_the_penalty_of_a_step_reaches_the_weights(gan: GanTrial, batches: Batch
     learner.random.manual_seed(0)
     with torch.no_grad():
         fake = copy.deepcopy(learner.generator)(learner._noise(8), LABELS)
-    images = REAL.clone().requires_grad_()
+    images = to_model_range(to_pixels(REAL)).requires_grad_()
     scores = critic(images, LABELS)
     (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     total = critic(fake, LABELS).mean() - scores.mean()
@@ -314,13 +314,15 @@ def test_a_relativistic_generator_is_judged_against_real_images(
     assert float(generator_step(learner, _Same(REAL))) == pytest.approx(math.log(2), rel=1e-6)
     with torch.no_grad():  # now bright images score high
         learner.discriminator = learner.fast_discriminator = _Brightness()
-    bright, dark = (float(generator_step(learner, _Same(r))) for r in (REAL + 5, REAL - 5))
+    bright, dark = (
+        float(generator_step(learner, _Same(torch.full_like(REAL, shade)))) for shade in (1, -1)
+    )
     assert bright - dark == pytest.approx(5.0, abs=0.1)  # softplus(5) - softplus(-5)
 
 
 class _Brightness(nn.Module):
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        return images.mean(dim=(1, 2, 3))
+        return 5 * images.mean(dim=(1, 2, 3))
 
 
 def _silence(layer: nn.Module) -> None:
@@ -337,9 +339,9 @@ class _Same(Batches):
     """The same images at every position."""
 
     def __init__(self, images: Tensor = REAL) -> None:
-        self.same = images
+        self.same = to_pixels(images)
 
-    def at(self, position: int) -> tuple[Tensor, Tensor]:
+    def pixels_at(self, position: int) -> tuple[Tensor, Tensor]:
         return self.same, LABELS
 
 

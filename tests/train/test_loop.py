@@ -192,9 +192,9 @@ class _Watched(Batches):
         super().__init__(data.train, size, 0, CPU)
         self.positions: list[int] = []
 
-    def at(self, position: int) -> tuple[Tensor, Tensor]:
+    def pixels_at(self, position: int) -> tuple[Tensor, Tensor]:
         self.positions.append(position)
-        return super().at(position)
+        return super().pixels_at(position)
 
 
 def _run(
