@@ -1,15 +1,19 @@
 """NVIDIA's Multi-Process Service: trials that share a GPU compute at once instead of in turns.
 
-One daemon for each GPU of each node, in a folder of its own, for the processes of one search. It
-ends when the last of them has, however that came about: each holds a shared lock that the system
-releases, and the daemon's keeper waits for the lock alone. Daemons of others are left as they are:
-no process of a search looks for them.
+One daemon for each GPU of each node, in a folder of its own, for the processes of one search. Each
+of these holds a shared lock, which the system releases however the process ends; a keeper, a
+process beside the daemon, ends that when nobody holds the lock any more. If the keeper or the
+daemon dies, the next process that joins starts another. Daemons of others are left as they are.
+
+Locks, in the order in which they are taken: `joining` (one at a time decides anything), `users`
+(shared by those that compute), `keeper` (held by the keeper as long as it lives).
 """
 
 import fcntl
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -23,6 +27,8 @@ PIPES = "CUDA_MPS_PIPE_DIRECTORY"
 START_SECONDS = 15.0  # for a daemon to answer
 PROBE_SECONDS = 60.0  # for a process to compute under it
 STOP_SECONDS = 10.0
+LOOK_SECONDS = 1.0  # between two looks of the keeper at the users
+TRIES = 2  # to start a daemon
 # Under a daemon that does not work CUDA may fail or hang for good: tried in a process of its own.
 PROBE = [
     sys.executable, "-c",
@@ -30,7 +36,8 @@ PROBE = [
     "raise SystemExit(d.cuInit(0) or d.cuDevicePrimaryCtxRetain(c.byref(x), 0))",
 ]  # fmt: skip
 
-_users: list[int] = []  # locks that this process holds until it ends
+_joined: dict[str, str] = {}  # what `join` has said in this process, by search
+_held: list[int] = []  # locks that this process holds until it ends
 
 
 def join(search: str) -> str:
@@ -38,10 +45,15 @@ def join(search: str) -> str:
 
     Call it before CUDA is used: it sets the environment that CUDA reads. `search` is a name that
     the processes of one search have in common. Return "" or why there is no daemon, in one line;
-    CUDA then works as always, and processes take turns.
+    CUDA then works as always, and processes take turns. A process that its user has made a client
+    of another daemon, by the environment, stays one.
     """
-    if PIPES in os.environ:
-        return f"{PIPES} is set: raygen starts no daemon"
+    if search not in _joined:
+        _joined[search] = "" if PIPES in os.environ else _join(search)
+    return _joined[search]
+
+
+def _join(search: str) -> str:
     if shutil.which(CONTROL) is None:
         return f"{CONTROL} is not installed"
     gpu = _gpu()
@@ -50,20 +62,37 @@ def join(search: str) -> str:
     folder = Path(tempfile.gettempdir()) / f"raygen-mps-{os.getuid()}-{search}-{gpu}"
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.stat().st_uid != os.getuid():
+        facts = folder.lstat()
+        if facts.st_uid != os.getuid() or not stat.S_ISDIR(facts.st_mode):
             return f"{folder} belongs to somebody else"
-        _users.append(_lock(folder / "users", fcntl.LOCK_SH))
-        with _alone(folder / "starting"):
-            refused = folder / "refused"
-            if not refused.exists() and not _answers(folder, gpu):
-                refused.write_text(_start(folder, gpu), encoding="utf-8")
-            reason = refused.read_text(encoding="utf-8") if refused.exists() else ""
+        with _alone(folder / "joining"):
+            reason = _decide(folder, gpu)
     except OSError as error:
         return str(error)
     # Without a daemon there, too: CUDA would wait for one of another user in its usual place.
     os.environ[PIPES] = str(folder)
     if not reason:
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # the daemon has no other, and numbers it 0
+    return reason
+
+
+def _decide(folder: Path, gpu: str) -> str:
+    """Become a user, and return why there is no daemon; "" if there is one and CUDA works."""
+    users, refused, proven = folder / "users", folder / "refused", folder / "proven"
+    if (only := _try_lock(users)) is not None:  # what earlier users have found may be no more
+        os.close(only)
+        refused.unlink(missing_ok=True)
+        proven.unlink(missing_ok=True)
+    _held.append(_lock(users, fcntl.LOCK_SH))
+    if refused.exists():
+        return refused.read_text(encoding="utf-8")
+    reason = _start(folder, gpu)
+    if not reason and not proven.exists():
+        reason = _prove(folder, gpu)
+        if not reason:
+            proven.touch()
+    if reason:
+        refused.write_text(reason, encoding="utf-8")
     return reason
 
 
@@ -82,18 +111,35 @@ def _gpu() -> str | None:
 
 
 def _start(folder: Path, gpu: str) -> str:
-    """Start a daemon and make sure that CUDA works under it; return why not."""
-    keeper = [sys.executable, "-m", "raygen.cluster.mps", str(folder), gpu]
-    # By a shell that ends at once: Ray ends the children of its workers with them.
-    subprocess.run(
-        ["sh", "-c", '"$@" </dev/null >/dev/null 2>&1 &', "sh", *keeper],
-        check=True, start_new_session=True,
-    )  # fmt: skip
-    deadline = time.monotonic() + START_SECONDS
-    while not _answers(folder, gpu):
+    """Make sure that a daemon answers, and that a keeper will end it; return why not."""
+    deadline, tries = time.monotonic() + START_SECONDS, 0
+    while True:
+        kept = (lock := _try_lock(folder / "keeper")) is None
+        if lock is not None:
+            os.close(lock)
+        if kept and _answers(folder, gpu):
+            return ""
         if time.monotonic() > deadline:
             return f"{CONTROL} does not start{_last_words(folder)}"
+        if not kept and tries < TRIES:
+            tries += 1
+            _start_keeper(folder, gpu)
         time.sleep(0.1)
+
+
+def _start_keeper(folder: Path, gpu: str) -> None:
+    """By a shell that ends at once: Ray ends the children of its workers with them."""
+    keeper = [sys.executable, "-m", "raygen.cluster.mps", str(folder), gpu]
+    with (folder / "keeper").open("ab") as lock:  # held by the keeper from its birth on
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        subprocess.run(
+            ["sh", "-c", '"$@" </dev/null >/dev/null 2>&1 &', "sh", *keeper, str(lock.fileno())],
+            check=True, start_new_session=True, pass_fds=[lock.fileno()],
+        )  # fmt: skip
+
+
+def _prove(folder: Path, gpu: str) -> str:
+    """Compute something under the daemon, in a process of its own; return why that failed."""
     try:
         code = subprocess.run(
             PROBE, env=_environment(folder, gpu), capture_output=True, timeout=PROBE_SECONDS,
@@ -102,10 +148,10 @@ def _start(folder: Path, gpu: str) -> str:
         problem = f"error {code} of CUDA" if code else ""
     except subprocess.TimeoutExpired:
         problem = f"no answer in {PROBE_SECONDS:g} s"
-    if problem:
-        _order(folder, gpu, "quit -t 1")
-        return f"CUDA does not work under {CONTROL}: {problem}"
-    return ""
+    if not problem:
+        return ""
+    _order(folder, gpu, "quit -t 1")
+    return f"CUDA does not work under {CONTROL}: {problem}"
 
 
 def _answers(folder: Path, gpu: str) -> bool:
@@ -148,6 +194,17 @@ def _lock(path: Path, kind: int) -> int:
         path.parent.mkdir(mode=0o700, exist_ok=True)
 
 
+def _try_lock(path: Path) -> int | None:
+    """Take a lock that nobody holds, not even shared."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     descriptor = _lock(path, fcntl.LOCK_EX)
@@ -158,23 +215,42 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def keep(folder: Path, gpu: str) -> None:
-    """Run a daemon in the foreground for as long as any process holds the lock of its users."""
-    with (folder / "output").open("wb") as output:
-        daemon = subprocess.Popen(
-            [CONTROL, "-f"], env=_environment(folder, gpu), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=output, start_new_session=True,
-        )  # fmt: skip
-    users = _lock(folder / "users", fcntl.LOCK_EX)
+    """End a daemon when nobody uses it any more; start it if none answers.
+
+    Returns early if the daemon ends by itself: whoever joins next starts both anew.
+    """
+    daemon = None
+    if not _answers(folder, gpu):  # or it has outlived its keeper
+        (folder / "proven").unlink(missing_ok=True)
+        with (folder / "output").open("wb") as output:
+            daemon = subprocess.Popen(
+                [CONTROL, "-f"], env=_environment(folder, gpu), stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output, start_new_session=True,
+            )  # fmt: skip
+    refused = folder / "refused"
+    while daemon is None or daemon.poll() is None or refused.exists():
+        time.sleep(LOOK_SECONDS)
+        if (only := _try_lock(folder / "users")) is None:
+            continue
+        os.close(only)
+        with _alone(folder / "joining"):  # nobody joins from here on
+            if (only := _try_lock(folder / "users")) is not None:
+                _end(folder, gpu, daemon)
+                shutil.rmtree(folder, ignore_errors=True)
+                return
+
+
+def _end(folder: Path, gpu: str, daemon: subprocess.Popen[bytes] | None) -> None:
     _order(folder, gpu, "quit -t 5")
+    if daemon is None:
+        return
     try:
         daemon.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
         with suppress(ProcessLookupError):
             os.killpg(daemon.pid, signal.SIGKILL)
         daemon.wait()
-    shutil.rmtree(folder, ignore_errors=True)
-    os.close(users)
 
 
 if __name__ == "__main__":
-    keep(Path(sys.argv[1]), sys.argv[2])
+    keep(Path(sys.argv[1]), sys.argv[2])  # the third is the lock of the keeper, held by being open

@@ -48,8 +48,8 @@ class BatchNorm2d(nn.BatchNorm2d):
 class SpectralNorm(nn.Module):
     """A convolution, linear layer or embedding: weight divided by its largest singular value.
 
-    One power iteration per training step. Miyato et al. 2018, algorithm 1. A plain module and
-    not a parametrisation, so that copies of it stack and compile.
+    One power iteration per pass in training mode, and by `iterate`. Miyato et al. 2018, algorithm
+    1. A plain module and not a parametrisation, so that copies of it stack and compile.
     """
 
     vector: Tensor
@@ -65,11 +65,9 @@ class SpectralNorm(nn.Module):
         matrix = weight.flatten(1)
         # In bfloat16 the singular value would be known to 1%, and jump from step to step.
         with torch.autocast(input.device.type, enabled=False):
-            with torch.no_grad():
-                right = F.normalize(matrix.mT @ self.vector, dim=0)
-                left = F.normalize(matrix @ right, dim=0)
-                if self.training:
-                    self.vector.copy_(left)  # in place: a captured step keeps its address
+            left, right = self._singular_vectors(matrix)
+            if self.training:
+                self.vector.copy_(left)  # in place: a captured step keeps its address
             scaled = weight / torch.dot(left, matrix @ right)
         layer = self.layer
         if isinstance(layer, nn.Linear):
@@ -77,6 +75,15 @@ class SpectralNorm(nn.Module):
         if isinstance(layer, nn.Embedding):
             return F.embedding(input, scaled)
         return F.conv2d(input, scaled, layer.bias, layer.stride, layer.padding)  # pyright: ignore[reportArgumentType]
+
+    def iterate(self) -> None:
+        """Make the power iteration of a step whose passes are in evaluation mode."""
+        self.vector.copy_(self._singular_vectors(self.layer.weight.flatten(1))[0])
+
+    @torch.no_grad()
+    def _singular_vectors(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
+        right = F.normalize(matrix.mT @ self.vector, dim=0)
+        return F.normalize(matrix @ right, dim=0), right
 
 
 class ResidualUp(nn.Module):

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -55,13 +56,19 @@ class BackgroundWriter:
             self.error = None
             raise error
 
+    def abandon(self) -> None:
+        """Return when all is written, or could not be: another error is more important."""
+        with suppress(Exception):
+            self.wait()
+
 
 def _copied(value: Any) -> Any:
     """The same with every tensor copied to the CPU, without waiting for it to arrive."""
     if isinstance(value, dict):
         return {key: _copied(inside) for key, inside in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_copied(inside) for inside in value)
+        copies = [_copied(inside) for inside in value]
+        return type(value)(*copies) if hasattr(value, "_fields") else type(value)(copies)
     if not isinstance(value, Tensor):
         return value
     if value.device.type != "cuda":

@@ -13,6 +13,7 @@ from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
+from raygen.models.layers import SpectralNorm
 from raygen.seeds import numbered
 from raygen.train.average import Average
 from raygen.train.optimizer import FusedAdam
@@ -76,6 +77,7 @@ class GanLearner:
         )
         self.loss = ADVERSARIAL[trial.loss.name]
         self.policy = Policy(trial.augment)
+        self.spectral = [m for m in self.discriminator.modules() if isinstance(m, SpectralNorm)]
         self.random = torch.Generator(device)
 
     def use_compiled(self, compiled: bool) -> None:
@@ -97,7 +99,8 @@ class GanLearner:
     def shape(self) -> Hashable:
         """Equal for trials that run the same compiled code."""
         trial = self.trial
-        return trial.model, trial.loss, trial.batch_size, trial.accumulate, self.arithmetic
+        part = trial.batch_size // trial.accumulate
+        return trial.model, trial.loss.penalty, part, self.arithmetic
 
     @property
     def conditional(self) -> bool:
@@ -197,6 +200,8 @@ class GanLearner:
                 penalty = None
                 self.discriminator.train()
                 if self.penalty is not None and not lazy:
+                    for layer in self.spectral:
+                        layer.iterate()
                     penalty = self.penalty(seen, fake, labels[part], step.mix[k][part])
                 real_logits, fake_logits = self._score(seen, fake, labels[part], penalty)
                 loss = self.loss.discriminator(real_logits, fake_logits)
@@ -238,7 +243,7 @@ class GanLearner:
 
         It leaves that in evaluation mode, because a function that torch.func differentiates may
         not change buffers; the discriminators that penalties accept have no others than the
-        vectors of spectral normalisation, which the generator's step moves on in every step.
+        vectors of spectral normalisation, which the step has moved on before.
         """
         assert self.trial.loss.penalty is not None
 

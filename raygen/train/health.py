@@ -114,6 +114,12 @@ class Health:
             )
         return f"collapse: the objective rose from {self.best:.4g} to {value:.4g}"
 
+    def evaluated_again(self, value: float, samples: Tensor) -> None:
+        """Note another evaluation of the very state of the last one: no second sign of anything."""
+        self.variation = spread(samples) / self.real_spread
+        if math.isfinite(value):
+            self.milestones.improved_by([value])
+
     def _useless(self, value: float, before: float, steps: int) -> bool:
         """Whether it is worse than a model that knows nothing, and not on its way to be better."""
         if self.guess is None or steps < YOUNG or (value > self.guess) != self.minimise:

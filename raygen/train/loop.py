@@ -181,6 +181,9 @@ def _diagnose(
 ) -> str | None:
     """Why training ends at this milestone; None: it does not."""
     health.measured_by(protocol_hash(score.protocol))
+    if not trained.added and math.isfinite(score.value):
+        health.evaluated_again(score.value, samples)
+        return None
     steps = trained.images // learner.images_per_step
     diverged = health.evaluation(score.value, samples, steps, trained.losses)
     # With a value at the last milestone nothing is left to save: it has trained to the end.

@@ -87,7 +87,8 @@ class StepGraph:
         self._pool = self._pool or torch.cuda.graph_pool_handle()
         try:
             # Variants share their memory: each is done with before another one starts.
-            with torch.cuda.graph(graph, pool=self._pool):
+            # Of this thread: another one may be writing a checkpoint meanwhile.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 losses = self.compute(static, variant)
         except RuntimeError as error:  # an operation that waits for the host, or no memory
             self.forget()

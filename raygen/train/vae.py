@@ -93,7 +93,8 @@ class VaeLearner:
     def shape(self) -> Hashable:
         """Equal for trials that run the same compiled code."""
         trial = self.trial
-        return trial.model, trial.loss, trial.batch_size, trial.accumulate, self.arithmetic
+        part = trial.batch_size // trial.accumulate
+        return trial.model, trial.loss.likelihood, part, self.arithmetic
 
     @property
     def parameters(self) -> int:

@@ -18,6 +18,11 @@ def memory_fraction(share: float, total: int) -> float:
     return max(0.05, share - CONTEXT / total)
 
 
+def share_of(bytes_of_torch: float, total: int) -> float:
+    """The share of a GPU that a process needs whose torch takes so much: the inverse."""
+    return (bytes_of_torch + CONTEXT) / total
+
+
 def share_gpu(resources: Resources, search: str) -> tuple[str, str]:
     """Prepare this process, before it uses CUDA, to share its GPU with others of a search.
 

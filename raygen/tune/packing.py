@@ -6,6 +6,7 @@ together for a few seconds, and as many share a GPU as make it faster and fit it
 """
 
 import multiprocessing
+import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,10 +27,11 @@ from raygen.errors import first_line
 from raygen.notices import Notify, Phase
 from raygen.search.sampler import Sampler
 from raygen.train.loop import make_learner
+from raygen.tune.gpu_sharing import share_of
 
 MOST = 8  # trials on one GPU
 WORTH = 1.1  # times as fast together: else half as many trials, each sooner at its next rung
-USABLE = 0.9  # of a GPU's memory
+SPARE = 1.1  # times the memory of a training: its evaluations adapt, its steps do not
 SECONDS = 1.5  # that each number of trials is measured for
 ANSWER_SECONDS = 120.0  # for a process to have started, and captured or compiled its step
 SETTLING = 8  # steps before the first measurement: warm-up, capture
@@ -39,7 +41,7 @@ class Packing(NamedTuple):
     """What several trials on one device reach, as far as it was measured."""
 
     speeds: dict[int, float]  # images a second of so many trials together; empty: not even one
-    memory: float  # share of the device's memory that one trial takes
+    memory: float  # share of the device's memory that one trial needs
     refused: str = ""  # why there is no speed of more of them
 
     def best(self) -> int:
@@ -105,11 +107,11 @@ def in_words(packing: Packing) -> str:
         return f"one trial could not be measured: {packing.refused}"
     single = packing.speeds[1]
     gains = ", ".join(
-        f"{number} are {speed / single:.2f} times as fast as one"
+        f"{number} together train {speed / single:.2f} times as fast as one"
         for number, speed in packing.speeds.items()
         if number > 1
     )
-    memory = f"a trial takes {packing.memory:.0%} of its memory"
+    memory = f"a trial needs {packing.memory:.0%} of its memory"
     return "; ".join(part for part in (gains, memory, packing.refused) if part)
 
 
@@ -130,7 +132,8 @@ def measure(
     """
     speeds: dict[int, float] = {}
     memory = 1.0
-    with _processes((trial, tuple(shape), classes, compute, device, threads)) as start:
+    daemon = f"auto-{secrets.token_hex(4)}"
+    with _processes((daemon, trial, tuple(shape), classes, compute, device, threads)) as start:
         try:
             first = start()
             memory = _answer(first)
@@ -140,13 +143,13 @@ def measure(
                 number *= 2
                 if number > most:
                     return Packing(speeds, memory)
-                if number * memory > USABLE:
+                if number * memory > 1:
                     return Packing(speeds, memory, f"there is no memory for {number}")
                 running += [start() for _ in range(number - len(running))]
                 for process in running[number // 2 :]:
                     _answer(process)
         except (RuntimeError, EOFError, OSError) as error:
-            return Packing(speeds, memory, first_line(error))
+            return Packing(speeds, memory, first_line(error) or "its process was killed")
 
 
 def _together(processes: list[Connection], seconds: float) -> float:
@@ -189,6 +192,7 @@ def _processes(arguments: tuple[Any, ...]) -> Iterator[Callable[[], Connection]]
 
 def _train(
     asked: Connection,
+    daemon: str,
     trial: Trial,
     shape: tuple[int, ...],
     classes: int,
@@ -199,7 +203,7 @@ def _train(
     """Say which share of the memory a trial takes; then, as often as asked, how fast it is."""
     try:
         if device.type == "cuda":
-            mps.join("packing")
+            mps.join(daemon)
         torch.set_num_threads(threads)
         images = torch.randint(256, shape, dtype=torch.uint8, device=device)
         labels = torch.randint(classes, shape[:1], device=device)
@@ -234,9 +238,8 @@ def _variants(trial: Trial) -> int:
 
 
 def _memory(device: torch.device) -> float:
-    """Share of the device that is taken: by this process, as long as it is alone there."""
+    """Share of the device that a trial like this one has to be given."""
     if device.type != "cuda":
         return 0.0
     torch.cuda.synchronize()
-    free, total = torch.cuda.mem_get_info()
-    return (total - free) / total
+    return share_of(SPARE * torch.cuda.max_memory_reserved(), torch.cuda.mem_get_info()[1])

@@ -163,8 +163,10 @@ class Worker:
                 # Without its checkpoint a trial starts again; what is known is not told twice.
                 if progress.kimg > reported or progress.diverged is not None:
                     yield progress_or_end(progress, folder)
-        finally:
-            pulse.writer.wait()  # before anybody reads what it writes
+        except BaseException:
+            pulse.writer.abandon()  # nobody may read what it still writes
+            raise
+        pulse.writer.wait()
 
     def _samples_at(self, kimg: float) -> int:
         return self.evaluation.samples_at(kimg, self.shared.rungs)

@@ -118,11 +118,10 @@ def test_whoever_comes_while_a_daemon_ends_has_one_all_the_same(machine: Path) -
         ("refuses", "nvidia-cuda-mps-control does not start: no permission"),
         ("computes not", "CUDA does not work under nvidia-cuda-mps-control: error 1 of CUDA"),
         ("no driver", "nvidia-smi does not name the GPU of this process"),
-        ("of others", "CUDA_MPS_PIPE_DIRECTORY is set: raygen starts no daemon"),
     ],
 )
 def test_without_a_daemon_a_process_says_why_in_one_line(
-    machine: Path, monkeypatch: pytest.MonkeyPatch, fault: str, reason: str
+    machine: Path, fault: str, reason: str
 ) -> None:
     control = machine / "nvidia-cuda-mps-control"
     if fault == "none":
@@ -131,8 +130,6 @@ def test_without_a_daemon_a_process_says_why_in_one_line(
         executable(control, DAEMON.format(fails="echo no permission; exit 1"))
     if fault == "no driver":
         executable(machine / "nvidia-smi", "#!/bin/sh\nexit 9\n")
-    if fault == "of others":
-        monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/elsewhere")
 
     processes = [client("false" if fault == "computes not" else "true") for _ in range(2)]
     told = [said(process) for process in processes]
@@ -143,4 +140,78 @@ def test_without_a_daemon_a_process_says_why_in_one_line(
     assert [lines[0] for lines in told] == [reason, reason]
     if fault in ("refuses", "computes not"):  # CUDA looks where no daemon is
         assert told[0][1:] == [str(folder(machine)), "None"]
+        # What was found by those that are gone is not believed: the cause may be mended.
+        executable(control, DAEMON.format(fails=""))
+        process = client()
+        assert said(process)[0] == "joined"
+        process.kill()
+        process.wait()
         assert gone(folder(machine))
+
+
+def test_a_process_that_its_user_gave_a_daemon_keeps_it(
+    machine: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", "/elsewhere")
+    process = client()
+    told = said(process)
+    process.kill()
+    process.wait()
+
+    assert told[:2] == ["joined", "/elsewhere"]
+    assert not (machine.parent / "calls").exists()
+
+
+@pytest.mark.parametrize("victim", ["daemon", "keeper", "both"])
+def test_what_dies_in_the_middle_is_started_again_for_the_next_and_still_ends(
+    machine: Path, victim: str
+) -> None:
+    first = client()
+    assert said(first)[0] == "joined"
+    control = folder(machine) / "control"
+    if victim in ("keeper", "both"):
+        subprocess.run(["pkill", "-9", "-f", f"raygen.cluster.mps {folder(machine)}"], check=True)
+    if victim in ("daemon", "both"):
+        os.kill(int(control.read_text()), signal.SIGKILL)
+        control.unlink()
+    second = client()
+    answer = said(second)[0]
+    daemon = int(control.read_text())
+    running = alive(daemon)
+    for process in (first, second):
+        process.kill()
+        process.wait()
+
+    assert answer == "joined"
+    assert running
+    assert gone(folder(machine))
+    assert gone(Path(f"/proc/{daemon}"))
+
+
+def test_what_a_crash_of_the_machine_left_is_no_daemon(machine: Path) -> None:
+    folder(machine).mkdir(mode=0o700)
+    for name in ("proven", "users", "joining", "keeper"):
+        (folder(machine) / name).touch()
+    (folder(machine) / "refused").write_text("a reason of last week")
+    process = client()
+    told = said(process)
+    started = (folder(machine) / "control").exists()
+    process.kill()
+    process.wait()
+
+    assert told[0] == "joined"
+    assert started
+    assert gone(folder(machine))
+
+
+def test_a_link_in_the_place_of_the_folder_is_not_followed(machine: Path) -> None:
+    precious = machine.parent / "precious"
+    precious.mkdir()
+    folder(machine).symlink_to(precious)
+    process = client()
+    told = said(process)
+    process.kill()
+    process.wait()
+
+    assert told[0] == f"{folder(machine)} belongs to somebody else"
+    assert list(precious.iterdir()) == []

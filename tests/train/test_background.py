@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -48,6 +48,23 @@ def test_training_goes_on_while_the_state_of_before_is_written(
     assert all(
         written["average"][name].stride() == tensor.stride() for name, tensor in moved.items()
     )
+
+
+class _Pair(NamedTuple):
+    name: str
+    parts: tuple[torch.Tensor, list[int]]
+
+
+def test_a_state_of_any_shape_is_copied(writer: BackgroundWriter) -> None:
+    tensor, written = torch.ones(2), list[Any]()
+    content = {"pair": _Pair("a", (tensor, [1, 2]))}
+    writer.write(content, lambda copy: written.append(copy["pair"]))
+    writer.wait()
+    tensor.zero_()
+
+    assert type(written[0]) is _Pair
+    assert written[0].parts[0].tolist() == [1.0, 1.0]
+    assert written[0].parts[1] == [1, 2]
 
 
 def test_states_are_written_one_after_another(writer: BackgroundWriter) -> None:

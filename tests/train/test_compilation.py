@@ -126,7 +126,12 @@ def test_a_trial_goes_on_compiled_with_the_numbers_it_has_without(
 def test_what_trials_share_code_by_is_their_shape(any_trial: Trial) -> None:
     one, other = (make_learner(any_trial, 10, torch.device("cpu"), seed) for seed in (0, 1))
     bigger = any_trial.model_copy(update={"batch_size": 2 * any_trial.batch_size})
+    # Weights of a loss are outside of the compiled code.
+    weight = "penalty_weight" if isinstance(any_trial, GanTrial) else "beta"
+    loss = any_trial.loss.model_copy(update={weight: 3.25})
+    weighed = any_trial.model_copy(update={"loss": loss})
 
     assert one.shape == other.shape
     assert hash(one.shape) == hash(other.shape)
+    assert make_learner(weighed, 10, torch.device("cpu"), 0).shape == one.shape
     assert make_learner(bigger, 10, torch.device("cpu"), 0).shape != one.shape

@@ -95,6 +95,17 @@ def test_identical_samples_twice_in_a_row_end_the_trial(health: Health) -> None:
     )
 
 
+def test_the_very_state_of_before_is_no_second_sign(health: Health) -> None:
+    """One step may pass several milestones: each is evaluated, and nothing has been learnt."""
+    health.evaluation(1.0, REAL, STEPS, {})
+    first = health.evaluation(2.0, SAME, STEPS + 1, {})
+    health.evaluated_again(2.0, SAME)
+
+    assert first is None
+    assert health.evaluation(2.0, REAL, STEPS + 2, {}) is not None  # the second state in a row
+    assert health.best == 1.0
+
+
 def test_a_diversity_of_zero_forgives_identical_samples_for_ever() -> None:
     health = Health(minimise=True, real=REAL, diversity=0.0)
 

@@ -5,7 +5,7 @@ import torch
 
 from raygen.compute import Compute
 from raygen.config import Trial, parse_trial
-from raygen.tune.gpu_sharing import memory_fraction
+from raygen.tune.gpu_sharing import memory_fraction, share_of
 from raygen.tune.packing import Packing, in_words, measure
 
 CPU = torch.device("cpu")
@@ -34,6 +34,9 @@ def test_the_shares_of_a_gpu_and_its_contexts_fit_its_memory(number: int, total:
     each = memory_fraction(1 / number, total) * total + GIB
 
     assert number * each <= total * (1 + 1e-9)
+    # What a trial is measured to need is what it may take.
+    may = memory_fraction(1 / number, total) * total
+    assert share_of(may, total) == pytest.approx(1 / number)
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def test_trials_that_train_together_are_each_a_process_and_all_count(trial: Tria
 
     assert list(packing.speeds) == [1, 2]
     assert all(speed > 0 for speed in packing.speeds.values())
-    assert "2 are" in in_words(packing)
+    assert "2 together train" in in_words(packing)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
