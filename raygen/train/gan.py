@@ -21,7 +21,7 @@ from raygen.train.rate import rate
 from raygen.train.step_graph import StepGraph
 
 
-class StepInputs(NamedTuple):
+class GanStepInputs(NamedTuple):
     """All that changes from step to step: images, labels, random numbers and weights.
 
     Of each of the k steps of the discriminator, over this rank's n images; the last one's noise and
@@ -136,7 +136,7 @@ class GanLearner:
         self.generator_adam.set_rate(settings.generator_lr * share)
         self.discriminator_adam.set_rate(settings.discriminator_lr * share)
 
-    def _inputs(self, batches: Batches, starts: range) -> StepInputs:
+    def _inputs(self, batches: Batches, starts: range) -> GanStepInputs:
         """Draw what a step needs; nothing is read back from the device."""
         # Seeded by position: a resumed run draws the same noise, and every rank its part of it.
         self.random.manual_seed(numbered(self.seed, starts[0]))
@@ -149,7 +149,7 @@ class GanLearner:
         generator_changes = self._changes()
         real_changes = self._changes() if self.loss.pairs else generator_changes
         weight = self.average.weight(starts[0] + self.images_per_step, self.images_per_step)
-        return StepInputs(
+        return GanStepInputs(
             _stack([self.arithmetic.layout(real) for real, _ in images]),
             _stack([labels for _, labels in images]),
             _stack(noise),
@@ -161,7 +161,7 @@ class GanLearner:
 
     def _compute(self, inputs: tuple[Tensor, ...], lazy: Hashable) -> dict[str, Tensor]:
         """One step on tensors alone; `lazy`: in which steps of the discriminator no penalty is."""
-        step = StepInputs(*inputs)
+        step = GanStepInputs(*inputs)
         assert isinstance(lazy, tuple)
         self.generator.train()
         self.discriminator.requires_grad_(True)
@@ -183,7 +183,7 @@ class GanLearner:
         return _means(losses) | {"generator_loss": generator_loss}
 
     def _train_discriminator(
-        self, step: StepInputs, k: int, drawn: Tensor | None, lazy: bool
+        self, step: GanStepInputs, k: int, drawn: Tensor | None, lazy: bool
     ) -> dict[str, Tensor]:
         real, labels, noise = to_model_range(step.real[k]), step.labels[k], step.noise[k]
         self.discriminator_adam.zero_grad()
@@ -253,7 +253,7 @@ class GanLearner:
         self.discriminator.eval()
         return PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
 
-    def _train_generator(self, step: StepInputs, drawn: Tensor | None) -> Tensor:
+    def _train_generator(self, step: GanStepInputs, drawn: Tensor | None) -> Tensor:
         real, labels, noise = to_model_range(step.real[-1]), step.labels[-1], step.noise[-1]
         changes, real_changes = step.generator_changes
         self.discriminator.train()

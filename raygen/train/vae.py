@@ -43,7 +43,7 @@ class Vae(nn.Module):
             return log_prob, gaussian_kl(shift, log_ratio, self.net.layers)
 
 
-class StepInputs(NamedTuple):
+class VaeStepInputs(NamedTuple):
     """All that changes from step to step, of this rank's n images."""
 
     images: Tensor  # (n, 3, 32, 32) uint8
@@ -116,7 +116,7 @@ class VaeLearner:
         self._set_rate(position)
         return self.run(self._inputs(batches, position))
 
-    def _inputs(self, batches: Batches, position: int) -> StepInputs:
+    def _inputs(self, batches: Batches, position: int) -> VaeStepInputs:
         """Draw what a step needs; nothing is read back from the device."""
         self.random.manual_seed(numbered(self.seed, position))
         images, _ = batches.pixels_at(position)
@@ -127,11 +127,11 @@ class VaeLearner:
         kl_weight = self.trial.loss.weight(position)
         # A launch each: torch.tensor would wait for the device.
         weights = (torch.full((), value, device=self.device) for value in (kl_weight, ema))
-        return StepInputs(self.arithmetic.layout(images), noise, *weights)
+        return VaeStepInputs(self.arithmetic.layout(images), noise, *weights)
 
     def _compute(self, inputs: tuple[Tensor, ...], _: Hashable) -> dict[str, Tensor]:
         """One step on tensors alone."""
-        step = StepInputs(*inputs)
+        step = VaeStepInputs(*inputs)
         self.vae.train()
         with tf32(self.arithmetic.tf32):
             images = to_model_range(step.images)
