@@ -174,12 +174,12 @@ def _processes(arguments: tuple[Any, ...]) -> Iterator[Callable[[], Connection]]
     started: list[tuple[BaseProcess, Connection]] = []
 
     def start() -> Connection:
-        here, there = context.Pipe()
-        process = context.Process(target=_train, args=(there, *arguments), daemon=True)
+        end, its_end = context.Pipe()
+        process = context.Process(target=_train, args=(its_end, *arguments), daemon=True)
         process.start()
-        there.close()
-        started.append((process, here))
-        return here
+        its_end.close()
+        started.append((process, end))
+        return end
 
     try:
         yield start
