@@ -48,8 +48,9 @@ class BatchNorm2d(nn.BatchNorm2d):
 class SpectralNorm(nn.Module):
     """A convolution, linear layer or embedding: weight divided by its largest singular value.
 
-    One power iteration per pass in training mode, and by `iterate`. Miyato et al. 2018, algorithm
-    1. A plain module and not a parametrisation, so that copies of it stack and compile.
+    Miyato et al. 2018, algorithm 1, whose power iteration is made once in each step of training, by
+    `iterate`. A pass changes nothing, so that several may come before their backward, compiled or
+    not. A plain module and not a parametrisation, so that copies of it stack and compile.
     """
 
     vector: Tensor
@@ -66,8 +67,6 @@ class SpectralNorm(nn.Module):
         # In bfloat16 the singular value would be known to 1%, and jump from step to step.
         with torch.autocast(input.device.type, enabled=False):
             left, right = self._singular_vectors(matrix)
-            if self.training:
-                self.vector.copy_(left)  # in place: a captured step keeps its address
             scaled = weight / torch.dot(left, matrix @ right)
         layer = self.layer
         if isinstance(layer, nn.Linear):
@@ -77,13 +76,19 @@ class SpectralNorm(nn.Module):
         return F.conv2d(input, scaled, layer.bias, layer.stride, layer.padding)  # pyright: ignore[reportArgumentType]
 
     def iterate(self) -> None:
-        """Make the power iteration of a step whose passes are in evaluation mode."""
+        """Make the power iteration of a step."""
+        # In place: a captured step keeps the address.
         self.vector.copy_(self._singular_vectors(self.layer.weight.flatten(1))[0])
 
     @torch.no_grad()
     def _singular_vectors(self, matrix: Tensor) -> tuple[Tensor, Tensor]:
         right = F.normalize(matrix.mT @ self.vector, dim=0)
         return F.normalize(matrix @ right, dim=0), right
+
+
+def spectral_layers(network: nn.Module) -> list[SpectralNorm]:
+    """Every layer whose power iteration a step of training has to make."""
+    return [module for module in network.modules() if isinstance(module, SpectralNorm)]
 
 
 class ResidualUp(nn.Module):

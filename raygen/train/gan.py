@@ -13,7 +13,7 @@ from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
-from raygen.models.layers import SpectralNorm
+from raygen.models.layers import spectral_layers
 from raygen.seeds import numbered
 from raygen.train.average import Average
 from raygen.train.optimizer import FusedAdam
@@ -77,7 +77,8 @@ class GanLearner:
         )
         self.loss = ADVERSARIAL[trial.loss.name]
         self.policy = Policy(trial.augment)
-        self.spectral = [m for m in self.discriminator.modules() if isinstance(m, SpectralNorm)]
+        self.generator_spectral = spectral_layers(self.generator)
+        self.discriminator_spectral = spectral_layers(self.discriminator)
         self.random = torch.Generator(device)
 
     def use_compiled(self, compiled: bool) -> None:
@@ -166,6 +167,8 @@ class GanLearner:
         self.generator.train()
         self.discriminator.requires_grad_(True)
         with tf32(self.arithmetic.tf32):
+            for layer in self.generator_spectral:
+                layer.iterate()
             drawn = None
             if self.trial.accumulate == 1:
                 # Both networks learn from the same images, with their graph, since the generator
@@ -187,6 +190,8 @@ class GanLearner:
     ) -> dict[str, Tensor]:
         real, labels, noise = to_model_range(step.real[k]), step.labels[k], step.noise[k]
         self.discriminator_adam.zero_grad()
+        for layer in self.discriminator_spectral:
+            layer.iterate()
         parts = []
         for part, context in self._micro_batches(len(real), self.parallel_discriminator):
             with context:
@@ -200,8 +205,6 @@ class GanLearner:
                 penalty = None
                 self.discriminator.train()
                 if self.penalty is not None and not lazy:
-                    for layer in self.spectral:
-                        layer.iterate()
                     penalty = self.penalty(seen, fake, labels[part], step.mix[k][part])
                 real_logits, fake_logits = self._score(seen, fake, labels[part], penalty)
                 loss = self.loss.discriminator(real_logits, fake_logits)

@@ -26,7 +26,7 @@ CLIENT = """
 import os, sys
 from raygen.cluster import mps
 mps.PROBE = [{probe!r}]
-mps.START_SECONDS = 3.0
+mps.START_SECONDS = {seconds}
 print(mps.join("study") or "joined", flush=True)
 print(os.environ.get("CUDA_MPS_PIPE_DIRECTORY"), flush=True)
 print(os.environ.get("CUDA_VISIBLE_DEVICES"), flush=True)
@@ -52,9 +52,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return programs
 
 
-def client(probe: str = "true") -> subprocess.Popen[str]:
+def client(probe: str = "true", seconds: float = 60.0) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", CLIENT.format(probe=probe)],
+        [sys.executable, "-c", CLIENT.format(probe=probe, seconds=seconds)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -131,7 +131,9 @@ def test_without_a_daemon_a_process_says_why_in_one_line(
     if fault == "no driver":
         executable(machine / "nvidia-smi", "#!/bin/sh\nexit 9\n")
 
-    processes = [client("false" if fault == "computes not" else "true") for _ in range(2)]
+    seconds = 3.0 if fault == "refuses" else 60.0
+    probe = "false" if fault == "computes not" else "true"
+    processes = [client(probe, seconds) for _ in range(2)]
     told = [said(process) for process in processes]
     for process in processes:
         process.kill()

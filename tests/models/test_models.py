@@ -73,7 +73,7 @@ def after_steps(layer: nn.Conv2d | nn.Linear, steps: int) -> SpectralNorm:
     normed = SpectralNorm(layer).double()
     with torch.no_grad():
         for _ in range(steps):
-            normed(input_of(layer))
+            normed.iterate()
     return normed
 
 
@@ -109,8 +109,8 @@ def test_spectral_norm_and_its_gradient_are_those_of_torch(make: Any) -> None:
     torch.testing.assert_close(layer.weight.grad, theirs.parametrizations.weight.original.grad)
 
 
-def test_evaluation_leaves_the_vector_of_spectral_norm_as_it_was() -> None:
-    normed = SpectralNorm(nn.Linear(6, 5)).eval()
+def test_a_pass_leaves_the_vector_of_spectral_norm_as_it_was() -> None:
+    normed = SpectralNorm(nn.Linear(6, 5))
     before = normed.vector.clone()
 
     normed(torch.zeros(1, 6))
