@@ -165,7 +165,7 @@ class GanLearner:
         step = GanStepInputs(*inputs)
         assert isinstance(lazy, tuple)
         self.generator.train()
-        self.discriminator.requires_grad_(True)
+        self.discriminator.train().requires_grad_(True)
         with tf32(self.arithmetic.tf32):
             for layer in self.generator_spectral:
                 layer.iterate()
@@ -203,7 +203,6 @@ class GanLearner:
                 seen = self.policy(real[part], step.changes[k, 0][part])
                 fake = self.policy(fake, step.changes[k, 1][part])
                 penalty = None
-                self.discriminator.train()
                 if self.penalty is not None and not lazy:
                     penalty = self.penalty(seen, fake, labels[part], step.mix[k][part])
                 real_logits, fake_logits = self._score(seen, fake, labels[part], penalty)
@@ -226,10 +225,7 @@ class GanLearner:
     def _score(
         self, real: Tensor, fake: Tensor, labels: Tensor, penalty: Penalty | None
     ) -> tuple[Tensor, Tensor]:
-        """Return the logits of both; where a penalty has scored images, they are not run again.
-
-        In evaluation mode after a penalty, run again or not.
-        """
+        """Return the logits of both; where a penalty has scored images, they are not run again."""
         # DDP shares the gradients of what went through its own wrapper only.
         scored = penalty if penalty is not None and world_size() == 1 else None
         real_logits = scored.real_logits if scored is not None else None
@@ -244,22 +240,19 @@ class GanLearner:
     def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor, mix: Tensor) -> Penalty:
         """The bare network in float32: its weights' gradients are shared by the loss's backward.
 
-        It leaves that in evaluation mode, because a function that torch.func differentiates may
-        not change buffers; the discriminators that penalties accept have no others than the
-        vectors of spectral normalisation, which the step has moved on before.
+        A function that torch.func differentiates may not change buffers: a pass of the
+        discriminators that penalties accept changes none.
         """
         assert self.trial.loss.penalty is not None
 
         def critic(images: Tensor) -> Tensor:  # real and generated ones at once, or one of them
             return self.discriminator(images, labels.repeat(len(images) // len(labels)))
 
-        self.discriminator.eval()
         return PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
 
     def _train_generator(self, step: GanStepInputs, drawn: Tensor | None) -> Tensor:
         real, labels, noise = to_model_range(step.real[-1]), step.labels[-1], step.noise[-1]
         changes, real_changes = step.generator_changes
-        self.discriminator.train()
         self.generator_adam.zero_grad()
         parts = []
         for part, context in self._micro_batches(len(labels), self.parallel_generator):
