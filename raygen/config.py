@@ -178,13 +178,17 @@ class SchedulerSpec(Spec):
 
 
 class SamplerSpec(Spec):
-    """Who proposes configurations; the first `startup_trials` of tpe and gp are drawn at random.
+    """Who proposes configurations; curve, tpe and gp model none of the first `startup_trials`.
 
+    `design_share`: of the compute of curve that goes to points of a quasi-random sequence.
+    `prior`: how far curve prefers the neighbourhood of the starting points, 0 to not at all.
     `population`: trials of one generation of nsga2 and nsga3.
     """
 
-    name: Literal["tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "tpe"
-    startup_trials: Count = 20
+    name: Literal["curve", "tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "curve"
+    startup_trials: Count = 12
+    design_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
+    prior: NonNegativeFloat = 1.0
     population: Annotated[int, Field(ge=4, le=10_000)] = 24
 
 

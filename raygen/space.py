@@ -163,6 +163,11 @@ def parameters(space: Group) -> list[Parameter]:
     return list(_walk(space))
 
 
+def conditions(space: Group) -> dict[str, dict[str, str]]:
+    """Return for each parameter, by name, the choices that others must have for it to exist."""
+    return dict(_walk_conditions(space, {}))
+
+
 def assign(space: Group, document: Document, at: Keys) -> dict[str, Any]:
     """Read a starting point: settings as they stand in a configuration -> value by parameter.
 
@@ -332,6 +337,19 @@ def _sample_group(
                 config[key] = {"name": chosen}
                 draw.where[path] = draw.where[*path, "name"] = node.groups[chosen].where
                 _sample_group(node.groups[chosen], suggest, config[key], path, draw)
+
+
+def _walk_conditions(group: Group, needed: dict[str, str]) -> Iterator[tuple[str, dict[str, str]]]:
+    for node in group.children.values():
+        match node:
+            case Parameter():
+                yield node.name, needed
+            case Group():
+                yield from _walk_conditions(node, needed)
+            case Branches():
+                yield node.choice.name, needed
+                for option, inside in node.groups.items():
+                    yield from _walk_conditions(inside, {**needed, node.choice.name: option})
 
 
 def _walk(group: Group) -> Iterator[Parameter]:

@@ -201,7 +201,10 @@ class MetricProtocol(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suggest(Record):
-    """A new trial, or a replicate `of` a finalist; `by` whom it was suggested."""
+    """A new trial, or a replicate `of` a finalist; `by` whom it was suggested.
+
+    `kernel`: the hyperparameters of the model that were fitted for it, if some were.
+    """
 
     kind = "suggest"
     trial: TrialNumber
@@ -210,6 +213,7 @@ class Suggest(Record):
     params: Annotated[dict[str, Any], settings]
     seed: Annotated[int, whole]
     of: Annotated[int | None, or_none(whole)] = None
+    kernel: Annotated[list[float] | None, or_none(list_of(real_number))] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,10 +39,9 @@ from raygen.search.assignment import Assignment
 from raygen.search.finalists import Race
 from raygen.search.pareto import nondominated_order
 from raygen.search.prune import collectable
-from raygen.search.sampler import Sampler
+from raygen.search.sampler import Sampler, Suggestion
 from raygen.search.scheduler import RungValue, make_scheduler
 from raygen.seeds import derive
-from raygen.space import Draw
 from raygen.words import kimg_text
 
 LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
@@ -342,19 +341,22 @@ class Controller:
 
     # Deciding
 
-    def draw(self) -> tuple[Draw, str]:
-        """Draw the next configuration, and say by what; nothing changes."""
+    def draw(self) -> Suggestion:
+        """Draw the next configuration; nothing changes."""
         number = len(self.trials)
         explores = number >= len(self.study.start) and self.pointed < len(self.points)
         return self.sampler.draw(number, self.points[self.pointed] if explores else None)
 
     def _new(self) -> TrialState:
         number = len(self.trials)
-        draw, by = self.draw()
+        draw, by, kernel = self.draw()
         seed = derive(self.spec.seed, number)
         self._write(
-            Suggest(trial=number, by=by, config=draw.config, params=draw.parameters, seed=seed)
-        )
+            Suggest(
+                trial=number, by=by, config=draw.config, params=draw.parameters, seed=seed,
+                kernel=kernel,
+            )
+        )  # fmt: skip
         return self.trials[number]
 
     def _replicate(self) -> Assignment | None:
@@ -534,7 +536,7 @@ class Controller:
         self.clocks[record.trial] = Clock()
         self.pointed += record.by == "warm"
         if record.of is None:
-            self.sampler.add(record.trial, record.params)
+            self.sampler.add(record.trial, record.params, record.by, record.kernel)
         else:
             self.race.issued(record.of)
 
@@ -543,7 +545,7 @@ class Controller:
         clock.moved, clock.images = time.monotonic(), max(clock.images, int(record.kimg * 1000))
         values = record.values(self.spec.objectives)
         if values is not None and trial.of is None:
-            self.sampler.report(trial.number, record.kimg, values)
+            self.sampler.report(trial.number, record.kimg, values, trial.values, trial.sd)
 
     def _ended(self, trial: TrialState) -> None:
         if trial.state != "interrupted":
@@ -557,4 +559,5 @@ def rung_value(trial: TrialState) -> RungValue | None:
     if trial.values is None:
         return None
     history = trial.best.history
-    return RungValue(tuple(trial.values), trial.sd, sum(history) / len(history))
+    mean = sum(history) / len(history)
+    return RungValue(tuple(trial.values), trial.sd, mean, trial.by == "design")

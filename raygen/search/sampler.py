@@ -9,10 +9,9 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
-import torch
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -28,8 +27,10 @@ from raygen.config import Study
 from raygen.document import brief
 from raygen.errors import InputError
 from raygen.metrics import METRICS, Direction
+from raygen.search.curve import CurveSampler, from_unit, sobol_point
+from raygen.search.curve.sampler import BY, EARLIER, ERROR, KERNEL, REPORTS
 from raygen.seeds import derive
-from raygen.space import Draw, Group, Parameter, parameters, sample
+from raygen.space import Draw, Group, Parameter, conditions, parameters, sample
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -37,6 +38,17 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 STOPPED = TrialState.COMPLETE
 GENETIC = ("nsga2", "nsga3")
 REDRAWS, OWN_REDRAWS = 100, 5
+
+
+class Suggestion(NamedTuple):
+    """A configuration; `by` is start, warm, startup, design, or the name of the sampler.
+
+    `kernel`: the hyperparameters that were fitted for it, if some were.
+    """
+
+    draw: Draw
+    by: str
+    kernel: list[float] | None = None
 
 
 class Sampler:
@@ -59,28 +71,39 @@ class Sampler:
         self.trials: dict[int, optuna.Trial] = {}  # those that run
         self.drawn: set[tuple[Any, ...]] = set()
         self.worst: list[float] | None = None
+        self.curve = make_curve_sampler(study) if self.spec.name == "curve" else None
         self._mirror = _Mirror(mirror, name, self.directions, tell) if mirror else None
 
-    def draw(self, number: int, point: dict[str, Any] | None = None) -> tuple[Draw, str]:
-        """Draw the configuration of a trial, and say by what: start, startup, or the sampler.
+    def draw(self, number: int, point: dict[str, Any] | None = None) -> Suggestion:
+        """Draw the configuration of a trial.
 
         `point` sets some parameters; what it leaves out is sampled. Nothing is remembered before
         `add`. A configuration that was drawn before is drawn again, unless a point sets it or the
         space has no other.
         """
-        by, fixed = self._author(), point
+        fixed = point
         if fixed is None and number < len(self.start):
-            by, fixed = "start", self.start[number]
-        draw = self._ask(number, 0, fixed)
+            fixed = self.start[number]
+        suggestion = self._ask(number, 0, fixed)
         for attempt in range(1, REDRAWS):
-            if fixed or _key(draw.parameters) not in self.drawn:
+            if fixed or _key(suggestion.draw.parameters) not in self.drawn:
                 break
-            draw = self._ask(number, attempt, None)
-        return draw, "warm" if point else by
+            suggestion = self._ask(number, attempt, None)
+        if fixed is not None:
+            suggestion = suggestion._replace(by="warm" if point else "start")
+        return suggestion
 
-    def add(self, number: int, params: dict[str, Any]) -> None:
-        """Remember that a trial runs with these parameters."""
-        template = _frozen(self.space, params, TrialState.RUNNING, None)
+    def add(
+        self,
+        number: int,
+        params: dict[str, Any],
+        by: str | None = None,
+        kernel: list[float] | None = None,
+    ) -> None:
+        """Remember that a trial runs with these parameters, and how they were suggested."""
+        attributes = {BY: by, KERNEL: kernel}
+        attributes = {name: value for name, value in attributes.items() if value is not None}
+        template = _frozen(self.space, params, TrialState.RUNNING, None, attributes)
         identity = self.storage.create_new_trial(self.study_id, template)
         trial = optuna.Trial(self.study, identity)
         if self.spec.name in GENETIC:
@@ -96,16 +119,35 @@ class Sampler:
 
     def learn(self, params: dict[str, Any], values: Sequence[float]) -> None:
         """Add a finished trial of an earlier study."""
-        self.study.add_trial(_frozen(self.space, params, TrialState.COMPLETE, values))
+        earlier = {EARLIER: True}
+        self.study.add_trial(_frozen(self.space, params, TrialState.COMPLETE, values, earlier))
 
-    def report(self, number: int, kimg: float, values: Sequence[float]) -> None:
-        """Add the objectives of a milestone."""
+    def report(
+        self,
+        number: int,
+        kimg: float,
+        values: Sequence[float],
+        best: Sequence[float] | None = None,
+        sd: float | None = None,
+    ) -> None:
+        """Add the objectives of a milestone; `best`: those of the best so far, and the error of it.
+
+        The sampler learns from the best so far, which begins anew where evaluations change.
+        """
         if not all(math.isfinite(value) for value in values):
             return
+        step, best = int(kimg * 1000), values if best is None else best
+        trial = self.trials[number]
         if len(values) == 1:  # Optuna keeps intermediate values of one objective only
-            self.trials[number].report(values[0], int(kimg * 1000))
+            trial.report(best[0], step)
             if self._mirror:
                 self._mirror.report(number, kimg, values[0])
+        if self.curve:
+            notes = {REPORTS: list(best)} if len(values) > 1 else {}
+            notes |= {ERROR: sd} if sd is not None else {}
+            for name, note in notes.items():
+                kept = {**self.storage.get_trial(trial._trial_id).system_attrs.get(name, {})}
+                self.storage.set_trial_system_attr(trial._trial_id, name, {**kept, str(step): note})
         worst = self.worst or values
         pick = {"minimize": max, "maximize": min}
         self.worst = [
@@ -124,7 +166,7 @@ class Sampler:
             values = values if values is not None else self.worst
         if values is None or state == "lost":
             self.study.tell(trial, state=TrialState.FAIL)
-        elif state == "stopped" and (STOPPED == TrialState.PRUNED or len(values) > 1):
+        elif state == "stopped" and (self.curve or STOPPED == TrialState.PRUNED or len(values) > 1):
             # A front is of full trainings only: values of a low rung may not enter it.
             self.study.tell(trial, state=TrialState.PRUNED)
         else:
@@ -132,33 +174,61 @@ class Sampler:
         if self._mirror:
             self._mirror.finish(number, state, values)
 
-    def _ask(self, number: int, attempt: int, fixed: dict[str, Any] | None) -> Draw:
+    def _ask(self, number: int, attempt: int, fixed: dict[str, Any] | None) -> Suggestion:
         """Ask a throwaway trial, so that what is drawn but not used leaves no trace."""
         uniform = attempt > OWN_REDRAWS
         spec = SamplerSpec(name="random") if uniform else self.spec
-        self.study.sampler = make_sampler(spec, self.space, self.seed, number, attempt)
+        if self.curve and not uniform:
+            self.curve.turn = number, attempt
+            self.study.sampler = self.curve
+        else:
+            self.study.sampler = make_sampler(spec, self.space, self.seed, number, attempt)
         if fixed is not None:
             self.study.enqueue_trial(fixed)
         trial = self.study.ask()
         draw = sample(self.space, trial)
+        attributes = self.storage.get_trial(trial._trial_id).system_attrs
         self.study.tell(trial, state=TrialState.FAIL)
-        return draw
+        by = attributes.get(BY) or self._author()
+        return Suggestion(draw, by, attributes.get(KERNEL))
 
     def _author(self) -> str:
+        if self.curve:  # a redraw
+            return "design"
         random = self.spec.name in ("tpe", "gp")
         completed = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         early = random and len(completed) < self.spec.startup_trials
         return "startup" if early else self.spec.name
 
 
+def make_curve_sampler(study: Study) -> CurveSampler:
+    """Return the sampler that reads the curves of a study."""
+    spec = study.spec
+    return CurveSampler(
+        seed=spec.seed,
+        levels=[int(kimg * 1000) for kimg in spec.rungs],
+        space={parameter.name: _distribution(parameter) for parameter in parameters(study.space)},
+        conditions=conditions(study.space),
+        priors=study.start,
+        confidence=spec.sampler.prior,
+        startup_trials=spec.sampler.startup_trials,
+        design_share=spec.sampler.design_share,
+        best_so_far=False,
+    )
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    """What a parameter is to Optuna."""
+    first = parameter.ends()[0]
+    recall = _Recall({parameter.name: first})
+    parameter.suggest(recall)
+    return recall.distributions[parameter.name]
+
+
 def make_sampler(
     spec: SamplerSpec, space: Group, seed: int, number: int, attempt: int
 ) -> optuna.samplers.BaseSampler:
-    """Return the Optuna sampler that draws one trial.
-
-    Raises:
-        InputError: it needs a package that is not installed.
-    """
+    """Return the Optuna sampler that draws one trial; of curve see `make_curve_sampler`."""
     derived = derive(seed, "sampler", number, attempt)
     with warnings.catch_warnings():
         # `group` is what makes a multivariate TPE sample conditional branches jointly.
@@ -173,12 +243,7 @@ def make_sampler(
             case "nsga3":
                 return optuna.samplers.NSGAIIISampler(population_size=spec.population, seed=derived)
             case "gp":
-                try:
-                    return optuna.samplers.GPSampler(
-                        seed=derived, n_startup_trials=spec.startup_trials
-                    )
-                except ImportError as error:
-                    raise InputError("sampler.name: gp needs scipy: uv sync --extra gp") from error
+                return optuna.samplers.GPSampler(seed=derived, n_startup_trials=spec.startup_trials)
             case "tpe":
                 return optuna.samplers.TPESampler(
                     seed=derived,
@@ -186,6 +251,8 @@ def make_sampler(
                     multivariate=True,
                     group=True,
                 )
+            case "curve":
+                raise AssertionError("one sampler draws all trials of a study")
 
 
 class QuasiRandom(optuna.samplers.BaseSampler):
@@ -199,8 +266,7 @@ class QuasiRandom(optuna.samplers.BaseSampler):
         self.names = [parameter.name for parameter in searched]
         if not self.names:
             return  # nothing is ever asked
-        engine = torch.quasirandom.SobolEngine(len(self.names), scramble=True, seed=seed)
-        self.point = engine.fast_forward(number).draw(1, dtype=torch.float64)[0].tolist()
+        self.point = sobol_point(len(self.names), seed, number).tolist()
 
     def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, BaseDistribution]:
         return {}
@@ -216,24 +282,6 @@ class QuasiRandom(optuna.samplers.BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         return from_unit(param_distribution, self.point[self.names.index(param_name)])
-
-
-def from_unit(distribution: BaseDistribution, u: float) -> Any:
-    """Map u in [0, 1) to a value so that equal shares of [0, 1) get equal weight."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(u * len(distribution.choices))]
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    low, high = float(distribution.low), float(distribution.high)
-    if isinstance(distribution, IntDistribution) and distribution.log:
-        spread = math.log(low - 0.5) * (1 - u) + math.log(high + 0.5) * u
-        return min(max(round(math.exp(spread)), int(low)), int(high))
-    if distribution.log:
-        return min(math.exp(math.log(low) * (1 - u) + math.log(high) * u), high)
-    if distribution.step is None:
-        return low + u * (high - low)
-    steps = round((high - low) / distribution.step)
-    value = distribution.low + distribution.step * int(u * (steps + 1))
-    return value if isinstance(distribution, IntDistribution) else float(value)
 
 
 class _Recall:
@@ -262,7 +310,11 @@ class _Recall:
 
 
 def _frozen(
-    space: Group, params: dict[str, Any], state: TrialState, values: Sequence[float] | None
+    space: Group,
+    params: dict[str, Any],
+    state: TrialState,
+    values: Sequence[float] | None,
+    attributes: dict[str, Any] | None = None,
 ) -> FrozenTrial:
     """A trial as Optuna keeps it.
 
@@ -277,6 +329,7 @@ def _frozen(
             params=params,
             distributions=recall.distributions,
             values=list(values) if values is not None else None,
+            system_attrs=attributes,
         )
     except (KeyError, ValueError, TypeError) as error:
         raise InputError(f"params: not of this search space: {brief(str(error))}") from error

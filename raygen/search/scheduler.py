@@ -19,6 +19,7 @@ class RungValue(NamedTuple):
     values: tuple[float, ...]  # the objectives at its best milestone so far
     sd: float | None = None  # standard error of the first of them
     mean: float = math.nan  # of the first objective over its milestones so far
+    design: bool = False  # a design point of the sampler, see Halving
 
 
 class Decision(NamedTuple):
@@ -67,8 +68,10 @@ class Halving:
 
     A trial continues if it is among the best floor(n / eta) of the n that have reached the rung so
     far. It is judged by the best value it has had: a GAN that got worse is kept by its best
-    weights. Two differences to the paper: within `noise` standard errors of the cut-off a trial is
-    not cut, and several objectives are ranked by fronts (Schmucker et al. 2021, MO-ASHA).
+    weights. Three differences to the paper: within `noise` standard errors of the cut-off a trial
+    is not cut, several objectives are ranked by fronts (Schmucker et al. 2021, MO-ASHA), and a
+    design point is compared with design points only, so that some of them are trained to the end
+    however much better the model's own trials are.
     """
 
     def __init__(
@@ -81,7 +84,8 @@ class Halving:
     def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if kimg not in self.rungs:
             return None
-        peers = [*self.rungs[kimg], trial]
+        there = self.rungs[kimg]
+        peers = [*(peer for peer in there if peer.design or not trial.design), trial]
         kept = math.floor(len(peers) / self.eta)
         if kept == 0:  # too few to spare one: stopping now would stop the first trial too
             return Decision(False, None, len(peers))

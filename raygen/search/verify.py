@@ -31,7 +31,7 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
             case Open() | Reopen() | Close():
                 continue
             case Suggest(of=None):
-                draw = controller.draw()[0]
+                draw = controller.draw().draw
                 _same(line, "suggestion", draw.config, record.config)
                 suggestions += 1
             case Decide():

@@ -70,7 +70,7 @@ def settle(study: Study, data: ImageData, notify: Notify) -> Study:
         return _with(study, 0.0, "no GPU: trials train on CPUs", notify)
     if resources.workers > 1:
         return _with(study, 1.0, "a whole one for each of several workers", notify)
-    draw, _ = Sampler(study, "auto", None).draw(0)  # as the search will
+    draw = Sampler(study, "auto", None).draw(0).draw  # as the search will
     task = ray.remote(num_gpus=1, num_cpus=resources.cpus, max_retries=0)(_measure_on_node)
     answer = task.remote(  # pyright: ignore[reportCallIssue]
         study.trial(draw.config), data.train.images.shape, len(data.classes), study.spec.compute,

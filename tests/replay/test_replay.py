@@ -36,7 +36,7 @@ data: {source: shapes}
 objective: fd_classifier
 budget: {trials: 12, kimg: 9}
 scheduler: {name: asha, grace_kimg: 1}
-sampler: {startup_trials: 5}
+sampler: {name: tpe, startup_trials: 5}
 finalists: {count: 0}
 resources: {cpus: 1}
 space:

@@ -17,11 +17,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState, create_trial
 
-from raygen.config import SamplerSpec as SamplerSpec
 from raygen.config import Study
 from raygen.config_file import load_space
-from raygen.errors import InputError
-from raygen.search.sampler import Sampler, from_unit, make_sampler
+from raygen.search.curve import from_unit
+from raygen.search.sampler import Sampler
 from raygen.seeds import derive
 from raygen.space import Draw, sample
 
@@ -30,7 +29,7 @@ family: gan
 data: {source: shapes}
 objective: fd_classifier
 budget: {trials: 30, kimg: 9}
-sampler: {startup_trials: 5}
+sampler: {name: tpe, startup_trials: 5}
 seed: 3
 space:
   loss:
@@ -61,8 +60,8 @@ def value(parameters: dict[str, float]) -> float:
 
 
 def suggest(sampler: Sampler, number: int) -> Draw:
-    draw, _ = sampler.draw(number)
-    sampler.add(number, draw.parameters)
+    draw, by, kernel = sampler.draw(number)
+    sampler.add(number, draw.parameters, by, kernel)
     return draw
 
 
@@ -95,7 +94,7 @@ def test_suggestions_equal_a_plain_optuna_study_fed_the_same_history(
 def test_what_drew_a_trial_is_told(sampler: Sampler) -> None:
     authors = []
     for number in range(9):
-        draw, by = sampler.draw(number)
+        draw, by, _ = sampler.draw(number)
         sampler.add(number, draw.parameters)
         sampler.finish(number, "completed", [1.0 * number])
         authors.append(by)
@@ -111,9 +110,9 @@ def test_drawing_changes_nothing_and_a_copy_built_from_the_records_draws_the_sam
         first, again = sampler.draw(number), sampler.draw(number)
         assert first == again == copy.draw(number)
         for one in (sampler, copy):
-            one.add(number, first[0].parameters)
+            one.add(number, first.draw.parameters)
             if number % 3:
-                one.finish(number, "completed", [value(first[0].parameters)])
+                one.finish(number, "completed", [value(first.draw.parameters)])
 
 
 def test_starting_points_come_first_and_what_they_leave_out_is_sampled(sampler: Sampler) -> None:
@@ -142,11 +141,9 @@ def test_a_small_space_is_covered_before_anything_is_drawn_twice(tmp_path: Path)
     assert len(set(drawn)) == 12
 
 
-@pytest.mark.parametrize("name", ["random", "quasi_random", "nsga2", "nsga3", "gp"])
+@pytest.mark.parametrize("name", ["curve", "random", "quasi_random", "nsga2", "nsga3", "gp"])
 def test_every_sampler_draws_inside_the_space_and_by_its_seed(tmp_path: Path, name: str) -> None:
-    if name == "gp":
-        pytest.importorskip("scipy", reason="the extra raygen[gp] is not installed")
-    text = SPACE.replace("{startup_trials: 5}", f"{{name: {name}, startup_trials: 3}}")
+    text = SPACE.replace("{name: tpe, startup_trials: 5}", f"{{name: {name}, startup_trials: 3}}")
     if name == "gp":
         text = (
             text[: text.index("  loss:")] + text[text.index("  optimizer:") : text.index("start:")]
@@ -167,18 +164,6 @@ def test_every_sampler_draws_inside_the_space_and_by_its_seed(tmp_path: Path, na
     assert runs[0] == runs[1] != runs[2]
     rates = [config["optimizer"]["generator_lr"] for config in runs[0]]
     assert all(1e-4 <= rate <= 1e-2 for rate in rates)
-
-
-def test_gp_without_scipy_says_what_to_install(
-    study: Study, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def missing(**settings: object) -> None:
-        raise ModuleNotFoundError("No module named 'scipy'")
-
-    monkeypatch.setattr(optuna.samplers, "GPSampler", missing)
-
-    with pytest.raises(InputError, match=r"needs scipy: uv sync --extra gp"):
-        make_sampler(SamplerSpec(name="gp"), study.space, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -203,7 +188,7 @@ def test_quasi_random_points_give_every_discrete_value_the_same_share(
 
 
 def test_quasi_random_trials_name_each_step_of_a_range_as_the_file_would(tmp_path: Path) -> None:
-    text = SPACE.replace("{startup_trials: 5}", "{name: quasi_random}")
+    text = SPACE.replace("{name: tpe, startup_trials: 5}", "{name: quasi_random}")
     text = text.replace("1e-4, 1e-2], log: true", "0.1, 0.75], step: 0.1")
     (tmp_path / "space.yaml").write_text(text[: text.index("start:")])
     sampler = Sampler(load_space(tmp_path / "space.yaml"), "test", None)
@@ -229,7 +214,7 @@ def test_quasi_random_points_on_a_log_scale_are_even_in_the_logarithm() -> None:
 def test_quasi_random_trials_cover_the_space_better_than_random_ones(tmp_path: Path) -> None:
     gaps = {}
     for name in ("random", "quasi_random"):
-        text = SPACE.replace("{startup_trials: 5}", f"{{name: {name}}}")
+        text = SPACE.replace("{name: tpe, startup_trials: 5}", f"{{name: {name}}}")
         (tmp_path / "space.yaml").write_text(text[: text.index("start:")])
         sampler = Sampler(load_space(tmp_path / "space.yaml"), "test", None)
         rates = sorted(
@@ -249,8 +234,8 @@ def test_a_finished_trial_of_an_earlier_study_moves_the_model(study: Study) -> N
         params["optimizer.generator_lr"] = rate
         taught.learn(params, [abs(math.log10(rate) + 2.3)])
 
-    near = [taught.draw(n)[0].parameters["optimizer.generator_lr"] for n in range(10, 40)]
-    far = [naive.draw(n)[0].parameters["optimizer.generator_lr"] for n in range(10, 40)]
+    near = [taught.draw(n).draw.parameters["optimizer.generator_lr"] for n in range(10, 40)]
+    far = [naive.draw(n).draw.parameters["optimizer.generator_lr"] for n in range(10, 40)]
 
     def off(rates: list[float]) -> float:
         return sum(abs(math.log10(rate) + 2.3) for rate in rates) / len(rates)
@@ -310,7 +295,7 @@ def test_optuna_itself_reads_the_copy_on_disk(sampler: Sampler, tmp_path: Path) 
     assert copy.trials[1].intermediate_values == {3000: 11.0}
 
 
-@pytest.mark.parametrize("name", ["random", "quasi_random", "tpe", "nsga2"])
+@pytest.mark.parametrize("name", ["curve", "random", "quasi_random", "tpe", "nsga2"])
 def test_a_space_without_parameters_is_one_configuration_again_and_again(
     tmp_path: Path, name: str
 ) -> None:
@@ -321,7 +306,7 @@ def test_a_space_without_parameters_is_one_configuration_again_and_again(
     sampler = Sampler(study, "test", None)
 
     for number in range(3):
-        draw, _ = sampler.draw(number)
+        draw = sampler.draw(number).draw
         assert draw.config == {"batch_size": 32}
         sampler.add(number, draw.parameters)
         sampler.finish(number, "completed", [1.0])

@@ -150,7 +150,7 @@ def test_points_come_after_the_starting_points_of_the_file_and_survive_a_crash(
         run(one, curve)
     drawn = [r for r in journal.lines if r["kind"] == "suggest"]
 
-    assert [r["by"] for r in drawn] == ["start", "warm", "startup", "startup"]
+    assert [r["by"] for r in drawn] == ["start", "warm", "design", "design"]
     assert drawn[1]["params"]["optimizer.generator_lr"] == 3e-3
     assert [t.config for t in again.trials] == [r["config"] for r in drawn]
 

@@ -1,0 +1,495 @@
+"""A sampler that reads learning curves: a suggestion follows from all the curves so far."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import optuna
+import torch
+from optuna.distributions import BaseDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from raygen.search.curve.coding import BELOW_ONE, Coding, from_unit
+from raygen.search.curve.extrapolation import at_full_budget, log_distance
+from raygen.search.curve.gaussian_process import (
+    GaussianProcess,
+    Kernel,
+    fitted,
+    log_expected_improvement,
+)
+
+Array = np.ndarray
+Study = optuna.study.Study
+
+# Attributes of a trial, kept by Optuna's storage.
+BY, KERNEL, ERROR, EARLIER, REPORTS = (
+    f"curve:{name}" for name in ("by", "kernel", "error", "earlier", "reports")
+)
+DESIGN, MODEL = "design", "curve"
+
+LEAST_TRIALS = 4  # with a value, before anything is modelled
+FIT_POINTS, MODEL_POINTS = 150, 220  # at most: they bound the cost of a suggestion
+REFIT_GROWTH = 12  # the kernel is fitted again once the data grew by a twelfth
+UNIFORM, MUTATIONS, REFINED = 600, 400, 200  # candidates
+CEILING = 1.5  # values above this many spreads over the median are all just bad
+WORST, WORST_VARIANCE = 0.95, 0.1  # what a trial counts for that diverged: a quantile
+EARLIER_VARIANCE = 0.05  # of a value from an earlier study, in squared spreads
+PENDING_VARIANCE = 1e-3
+AUGMENTATION = 0.05  # of Tchebycheff's scalarisation (Knowles 2006)
+PRIOR_SPREAD = 0.2  # of a starting point's neighbourhood, in units of a range
+
+
+class Row(NamedTuple):
+    """A trial as the model sees it."""
+
+    point: Array  # (d,)
+    features: Array  # (d,)
+    levels: Array  # (objectives, levels): the best so far, minimised; nan where it did not get
+    errors: Array  # (levels,): standard error of the first objective
+    spent: float  # steps trained
+    state: str  # running, ended, infeasible, or earlier (of another study)
+    design: bool
+    number: int
+
+
+class Observed(NamedTuple):
+    """What the model is conditioned on: values at the full budget, scaled, to be minimised."""
+
+    features: Array  # (n, d)
+    points: Array  # (n, d)
+    y: Array  # (n,)
+    variances: Array  # (n,)
+
+
+class CurveSampler(optuna.samplers.BaseSampler):
+    """Bayesian optimisation on learning curves that were cut short at different lengths.
+
+    Report intermediate values, stop trials by any pruner, and this sampler learns from each what it
+    would have reached: a chain of regressions from level to level carries it on to the full budget,
+    with the variance that this adds. A Gaussian process over the values there chooses by augmented
+    expected improvement (Huang et al. 2006). What a design of Sobol points takes of the compute is
+    never modelled away, so it is at worst a quasi-random search with the rest.
+
+    What it suggests for a trial depends on the trials of the study, `seed` and the trial's number
+    alone. Several objectives are scalarised anew for each trial (ParEGO, Knowles 2006). Trials with
+    a violated constraint (`Trial.set_constraint`) or a last value that is not finite count as bad;
+    failed ones are left out.
+
+        sampler = CurveSampler(seed=0, levels=[1, 3, 9, 27])
+        study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.HyperbandPruner())
+
+    In the trial's system attributes stand who suggested it (`curve:by`: design or curve) and the
+    fitted hyperparameters, from which the next fit starts.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        levels: Sequence[int] = (),
+        space: Mapping[str, BaseDistribution] | None = None,
+        conditions: Mapping[str, Mapping[str, Any]] | None = None,
+        priors: Sequence[Mapping[str, Any]] = (),
+        confidence: float = 1.0,
+        startup_trials: int = 12,
+        design_share: float = 1 / 3,
+        best_so_far: bool = True,
+    ) -> None:
+        """`levels` are the steps at which curves are compared, ascending; the last is the budget.
+
+        By default they are a factor of three apart, down from the highest step reported. `space`
+        holds every parameter of every branch, and `conditions` which values others must have for
+        one to exist; by default the space is what trials have asked for, without conditions.
+        `priors` are settings known to be good, complete or not: their neighbourhood is preferred
+        with a `confidence` (0: not at all) that fades as trials end, and at once where others do
+        better.
+        `best_so_far`: a trial is worth the best it has reported, and not the last.
+        """
+        self.seed, self.levels, self.priors = seed, tuple(levels), list(priors)
+        self.confidence, self.best_so_far = confidence, best_so_far
+        self.startup_trials, self.design_share = startup_trials, design_share
+        self.space = dict(space) if space is not None else None
+        self.conditions = conditions
+        self.coding = Coding(self.space, conditions) if self.space else None
+        self.turn: tuple[int, int] | None = None  # number and attempt, where they are not Optuna's
+        self._rows: dict[int, Row] = {}  # of trials that ended, by their identity
+        self._cached_levels: tuple[int, ...] = ()
+
+    def infer_relative_search_space(
+        self, study: Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        if self.space is not None:
+            return self.space
+        space: dict[str, BaseDistribution] = {}
+        for other in study.get_trials(deepcopy=False):
+            for name, distribution in other.distributions.items():
+                space.setdefault(name, distribution)
+        return space
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        if not search_space:
+            return {}
+        if self.coding is None or self.coding.names != list(search_space):
+            self.coding = Coding(search_space, self.conditions)
+            self._rows.clear()
+        point, by, kernel = self._choose(study, trial, self.coding)
+        storage, identity = study._storage, trial._trial_id
+        storage.set_trial_system_attr(identity, BY, by)
+        if kernel is not None:
+            storage.set_trial_system_attr(identity, KERNEL, kernel)
+        return self.coding.params(point)
+
+    def sample_independent(
+        self,
+        study: Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
+        place = sum(map(ord, param_name))  # of a parameter that nobody has asked for before
+        u = np.random.default_rng([self.seed, trial.number, place]).random()
+        return from_unit(param_distribution, float(u))
+
+    # Choosing
+
+    def _choose(
+        self, study: Study, trial: FrozenTrial, coding: Coding
+    ) -> tuple[Array, str, list[float] | None]:
+        """The point of a trial, who chose it, and the kernel if it was fitted for it."""
+        number, attempt = self.turn or (trial.number, 0)
+        random = np.random.default_rng([self.seed, number, attempt])
+        trials = [
+            other
+            for other in study.get_trials(deepcopy=False)
+            if other._trial_id != trial._trial_id and other.state != TrialState.FAIL
+        ]
+        signs = np.array(
+            [
+                1.0 if way == optuna.study.StudyDirection.MINIMIZE else -1.0
+                for way in study.directions
+            ]
+        )
+        rows = self._read(trials, signs, coding)
+        observed = None
+        if number >= self.startup_trials and not self._owes_design(rows):
+            observed = _observe(rows, random)
+        if observed is None:
+            return self._design_point(rows, attempt, random, coding), DESIGN, None
+        kernel, changed = self._kernel(trials, observed, coding)
+        kept = _subset(observed.y, MODEL_POINTS, random)
+        observed = Observed(*(each[kept] for each in observed))
+        point = self._best_candidate(rows, observed, kernel, random, coding)
+        if point is None:  # the space has nothing new
+            return self._design_point(rows, attempt, random, coding), DESIGN, None
+        fit = [*kernel.vector().tolist(), float(changed)] if changed else None
+        return point, MODEL, fit
+
+    def _owes_design(self, rows: Sequence[Row]) -> bool:
+        """Whether the design has had less than its share of the compute."""
+        if sum(np.isfinite(row.levels).any() for row in rows) < LEAST_TRIALS:
+            return True
+        own = [row for row in rows if row.state != "earlier"]
+        least = self._cached_levels[0] if self._cached_levels else 1
+        spent = [max(row.spent, least) if row.state == "running" else row.spent for row in own]
+        design = sum(s for s, row in zip(spent, own, strict=True) if row.design)
+        return design < self.design_share * sum(spent)
+
+    def _design_point(
+        self, rows: Sequence[Row], attempt: int, random: np.random.Generator, coding: Coding
+    ) -> Array:
+        """The next point of a scrambled Sobol sequence (Owen 1995)."""
+        if attempt:
+            return coding.snapped(random.random((1, len(coding))))[0]
+        index = sum(row.design for row in rows)
+        return coding.snapped(sobol_point(len(coding), self.seed, index)[None])[0]
+
+    def _kernel(
+        self, trials: Sequence[FrozenTrial], observed: Observed, coding: Coding
+    ) -> tuple[Kernel, int]:
+        """The kernel to use, and the number of values it was fitted to, if it is new."""
+        size = len(observed.y)
+        before = [other for other in trials if KERNEL in other.system_attrs]
+        last = max(before, key=lambda other: other.number, default=None)
+        kernel, old_size = Kernel.prior(len(coding)), 0
+        if last is not None:
+            *numbers, old_size = last.system_attrs[KERNEL]
+            if len(numbers) == len(coding) + 2:
+                kernel = Kernel.of(np.array(numbers))
+            if old_size <= size < old_size + max(1, old_size / REFIT_GROWTH):
+                return kernel, 0
+        kept = _spread(observed.y, FIT_POINTS)
+        x, y, variances = observed.features[kept], observed.y[kept], observed.variances[kept]
+        return fitted(kernel, x, y, variances, coding.nominal), size
+
+    def _best_candidate(
+        self,
+        rows: Sequence[Row],
+        observed: Observed,
+        kernel: Kernel,
+        random: np.random.Generator,
+        coding: Coding,
+    ) -> Array | None:
+        """The point of the highest augmented expected improvement that was not suggested yet."""
+        x, y, variances = observed.features, observed.y, observed.variances
+        model = GaussianProcess(kernel, x, y, variances, coding.nominal)
+        means, _ = model.predict(x)
+        best = float(means.min())
+        silent = [r for r in rows if r.state == "running" and not np.isfinite(r.levels).any()]
+        if silent:  # believed at their mean (kriging believer, Ginsbourger et al. 2010)
+            there = np.array([row.features for row in silent])
+            believed = model.predict(there)[0]
+            model = GaussianProcess(
+                kernel, np.vstack([x, there]), np.concatenate([y, believed]),
+                np.concatenate([variances, np.full(len(silent), PENDING_VARIANCE)]), coding.nominal,
+            )  # fmt: skip
+        preference = self._preference(rows, coding)
+
+        def merit(points: Array) -> Array:
+            features = coding.features(points)
+            mean, sd = model.predict(features)
+            merit = log_expected_improvement(mean, sd, best)
+            merit += np.log(
+                1 - math.sqrt(model.noise) / np.hypot(sd, math.sqrt(model.noise)) + 1e-9
+            )
+            return merit + preference(features)
+
+        top = observed.points[np.argsort(means, kind="stable")[:10]]
+        known = [coding.point(prior) for prior in self.priors]
+        top = np.vstack([top, *known]) if known else top
+        spread = np.repeat(top, max(1, MUTATIONS // len(top)), axis=0)
+        points = coding.snapped(
+            np.vstack(
+                [random.random((UNIFORM, len(coding))), _mutated(spread, 0.2, random, coding)]
+            )
+        )
+        merits = merit(points)
+        for scale in (0.08, 0.02):
+            top = points[np.argsort(-merits, kind="stable")[:5]]
+            near = _mutated(np.repeat(top, REFINED // 5, axis=0), scale, random, coding)
+            near = coding.snapped(near)
+            points, merits = np.vstack([points, near]), np.concatenate([merits, merit(near)])
+        drawn = {_key(row.features) for row in rows}
+        for index in np.argsort(-merits, kind="stable"):
+            if _key(coding.features(points[index][None])[0]) not in drawn:
+                return points[index]
+        return None
+
+    def _preference(self, rows: Sequence[Row], coding: Coding) -> Any:
+        """The log density of the priors, weighted by what is still believed of them.
+
+        As the expected improvement is multiplied by a prior to the power of confidence / trials in
+        Hvarfner et al. 2022 (piBO). Overruled by the data as in Mallik et al. 2023 (PriorBand): by
+        the share of the other trials that the best prior beats, where half of them is no advantage.
+        """
+        if not self.priors or not self.confidence:
+            return lambda features: 0.0
+        ended = [row for row in rows if np.isfinite(row.levels).any() and row.state != "earlier"]
+        places = np.array([coding.features(coding.point(p)[None])[0] for p in self.priors])
+        given = np.array(
+            [[name in prior for name in coding.names] for prior in self.priors], bool
+        )  # what a prior leaves out is as good anywhere
+        weight = self.confidence * self.startup_trials / max(len(ended), self.startup_trials)
+        weight *= self._advantage(ended, places, given)
+
+        def preference(features: Array) -> Array:
+            apart = features[:, None, :] - places
+            apart = np.where(coding.nominal, 0.5 * (apart != 0), apart) * given
+            near = -0.5 * np.square(apart / PRIOR_SPREAD).sum(axis=2) / given.sum(axis=1)
+            return weight * len(coding) / 2 * near.max(axis=1)
+
+        return preference
+
+    def _advantage(self, ended: Sequence[Row], places: Array, given: Array) -> float:
+        """From 0 to 1: how far the best of the trials at the priors is above the median."""
+        at_prior = [
+            bool(((np.abs(row.features - places) < 1e-9) | ~given).all(axis=1).any())
+            for row in ended
+        ]
+        if not any(at_prior) or all(at_prior):
+            return 1.0
+        values, _ = at_full_budget(
+            np.array([row.levels[0] for row in ended]),
+            np.zeros((len(ended), len(self._cached_levels))),
+        )
+        prior = np.array(at_prior)
+        beaten = float((values[~prior] > np.nanmin(values[prior])).mean())
+        return max(0.0, 2 * beaten - 1)
+
+    # Reading
+
+    def _read(self, trials: Sequence[FrozenTrial], signs: Array, coding: Coding) -> list[Row]:
+        levels = self.levels or _geometric(trials)
+        if levels != self._cached_levels:
+            self._rows.clear()
+            self._cached_levels = tuple(levels)
+        rows = []
+        for trial in trials:
+            row = self._rows.get(trial._trial_id)
+            if row is None:
+                row = self._row(trial, signs, coding)
+                if trial.state.is_finished():
+                    self._rows[trial._trial_id] = row
+            rows.append(row)
+        return rows
+
+    def _row(self, trial: FrozenTrial, signs: Array, coding: Coding) -> Row:
+        attributes = trial.system_attrs
+        levels = np.full((len(signs), len(self._cached_levels)), math.nan)
+        errors = np.zeros(len(self._cached_levels))
+        reports: dict[int, Sequence[float]] = {s: [v] for s, v in trial.intermediate_values.items()}
+        reports |= {int(step): v for step, v in attributes.get(REPORTS, {}).items()}
+        spent, finite = 0.0, True
+        best = np.full(len(signs), math.inf)
+        for step in sorted(reports):
+            values = signs * np.array(reports[step], float)
+            spent, finite = float(step), bool(np.isfinite(values).all())
+            if not finite:
+                continue
+            best = np.minimum(best, values) if self.best_so_far else values
+            if step in self._cached_levels:
+                place = self._cached_levels.index(step)
+                levels[:, place] = best
+                errors[place] = attributes.get(ERROR, {}).get(str(step), 0.0)
+        if (
+            trial.state == TrialState.COMPLETE
+            and trial.values
+            and not np.isfinite(levels[:, -1]).all()
+        ):
+            values = signs * np.array(trial.values, float)
+            better = np.fmin(best, values) if self.best_so_far else values
+            levels[:, -1] = better
+            spent = max(spent, float(self._cached_levels[-1]))
+        state = "running" if not trial.state.is_finished() else "ended"
+        if attributes.get(EARLIER):
+            state = "earlier"
+        elif not finite or any(value > 0 for value in trial.constraints.values()):
+            state = "infeasible"
+        point = coding.point(trial.params)
+        return Row(
+            point, coding.features(point[None])[0], levels, errors, spent, state,
+            attributes.get(BY) == DESIGN and "fixed_params" not in attributes, trial.number,
+        )  # fmt: skip
+
+
+def sobol_point(dimensions: int, seed: int, index: int) -> Array:
+    """Return one point (d,) of a scrambled Sobol sequence (Owen 1995)."""
+    engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed)
+    return engine.fast_forward(index).draw(1, dtype=torch.float64)[0].numpy()
+
+
+def _observe(rows: Sequence[Row], random: np.random.Generator) -> Observed | None:
+    """The values of all trials at the full budget; None while there is too little to model."""
+    spoke = [r for r in rows if np.isfinite(r.levels).any() and r.state != "infeasible"]
+    if not spoke:
+        return None
+    levels = np.array([row.levels for row in spoke])  # (n, objectives, levels)
+    parts = [_scaled_objective(levels[:, k], spoke, k) for k in range(levels.shape[1])]
+    if any(part is None for part in parts):
+        return None
+    if len(parts) == 1:
+        y, variances = parts[0] or (None, None)
+    else:
+        y, variances = _scalarised([p for p in parts if p is not None], random)
+    assert y is not None
+    assert variances is not None
+    y, variances = _spreads(y, variances)
+    earlier = np.array([row.state == "earlier" for row in spoke])
+    variances = variances + EARLIER_VARIANCE * earlier
+    bad = [row for row in rows if row.state == "infeasible"]
+    worst = float(np.quantile(y, WORST))
+    y = np.minimum(np.concatenate([y, np.full(len(bad), worst)]), CEILING)
+    variances = np.concatenate([variances, np.full(len(bad), WORST_VARIANCE)])
+    if len(np.unique(y)) < 3:
+        return None
+    everyone = [*spoke, *bad]
+    features, points = (np.array([getattr(r, k) for r in everyone]) for k in ("features", "point"))
+    return Observed(features, points, y, variances)
+
+
+def _scaled_objective(
+    levels: Array, rows: Sequence[Row], objective: int
+) -> tuple[Array, Array] | None:
+    """An objective of each trial at the full budget and its variance, in log distances."""
+    finite = np.where(np.isfinite(levels), levels, math.inf)
+    best = finite.min(axis=1)
+    if len(np.unique(best)) < 3:
+        return None
+    scaled = log_distance(levels, best)
+    errors = np.array([row.errors for row in rows]) if objective == 0 else np.zeros(levels.shape)
+    relative = np.square(errors / np.exp(scaled))  # the slope of a logarithm
+    return at_full_budget(scaled, np.minimum(np.nan_to_num(relative), 1.0))
+
+
+def _scalarised(
+    parts: Sequence[tuple[Array, Array]], random: np.random.Generator
+) -> tuple[Array, Array]:
+    """Objectives as one, by augmented Tchebycheff with weights drawn anew (Knowles 2006)."""
+    weights = random.dirichlet(np.ones(len(parts)))
+    scaled, spread = [], []
+    for values, variances in parts:
+        y, v = _spreads(values, variances)
+        y = np.minimum(y, CEILING)
+        width = float(y.max() - y.min()) or 1.0
+        scaled.append((y - y.min()) / width)
+        spread.append(v / width**2)
+    weighted = weights[:, None] * np.array(scaled)
+    value = weighted.max(axis=0) + AUGMENTATION * weighted.sum(axis=0)
+    return value, (np.square(weights)[:, None] * np.array(spread)).sum(axis=0)
+
+
+def _spreads(y: Array, variances: Array) -> tuple[Array, Array]:
+    """Centred at the median, in units of the spread of the lower half."""
+    apart = y - np.median(y)
+    spread = math.sqrt(2 * float(np.square(np.minimum(apart, 0.0)).mean())) or 1.0
+    return apart / spread, variances / spread**2
+
+
+def _subset(y: Array, most: int, random: np.random.Generator) -> Array:
+    """Indices of the best half of `most`, and as many of the rest, drawn."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    order = np.argsort(y, kind="stable")
+    rest = random.permutation(order[most // 2 :])[: most - most // 2]
+    return np.sort(np.concatenate([order[: most // 2], rest]))
+
+
+def _spread(y: Array, most: int) -> Array:
+    """Indices of the best half of `most`, and as many of the rest, evenly by rank."""
+    if len(y) <= most:
+        return np.arange(len(y))
+    order = np.argsort(y, kind="stable")
+    best, rest = order[: most // 2], order[most // 2 :]
+    even = rest[np.linspace(0, len(rest) - 1, most - most // 2).astype(int)]
+    return np.sort(np.concatenate([best, even]))
+
+
+def _mutated(points: Array, scale: float, random: np.random.Generator, coding: Coding) -> Array:
+    """Points with some coordinates moved, one at least; a choice is drawn anew."""
+    size, dimensions = points.shape
+    moved = random.random(points.shape) < max(1.5 / dimensions, 0.15)
+    moved[np.arange(size), random.integers(dimensions, size=size)] = True
+    shifted = np.clip(points + scale * random.standard_normal(points.shape), 0.0, BELOW_ONE)
+    fresh = random.random(points.shape)
+    return np.where(moved, np.where(coding.counts > 0, fresh, shifted), points)
+
+
+def _key(features: Array) -> bytes:
+    return np.round(features, 9).tobytes()
+
+
+def _geometric(trials: Sequence[FrozenTrial]) -> tuple[int, ...]:
+    """Steps a factor of three apart, down from the highest that was reported."""
+    steps = sorted({step for trial in trials for step in trial.intermediate_values})
+    if not steps:
+        return (1,)
+    levels = [steps[-1]]
+    while levels[-1] / 3 >= steps[0]:
+        target = levels[-1] / 3
+        nearest = min(steps, key=lambda step: abs(step - target))
+        if nearest >= levels[-1]:
+            break
+        levels.append(nearest)
+    return tuple(reversed(levels))
