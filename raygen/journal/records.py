@@ -263,12 +263,15 @@ class Report(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decide(Record):
-    """Whether a trial goes on from a rung; of several objectives by its rank: `kept` go on."""
+    """Whether a trial goes on from a rung; of several objectives by its rank: `kept` go on.
+
+    A paused trial waits there, and is promoted if it is among the best later.
+    """
 
     kind = "decide"
     trial: TrialNumber
     kimg: Kimg
-    decision: Annotated[str, one_of("stop", "continue")]
+    decision: Annotated[str, one_of("stop", "continue", "pause", "promote")]
     cutoff: Annotated[float | None, or_none(real_number)]
     peers: Annotated[int, whole]
     band: Annotated[float, or_none(real_number)] = 0.0

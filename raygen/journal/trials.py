@@ -46,8 +46,13 @@ class TrialState:
 
     @property
     def unfinished(self) -> bool:
-        """Whether it is to go on."""
-        return self.state in ("waiting", "running", "interrupted")
+        """Whether it is to go on, or may be."""
+        return self.state in ("waiting", "running", "paused", "interrupted")
+
+    @property
+    def held(self) -> bool:
+        """Whether its rung holds it: it goes on only if it is promoted."""
+        return self.decision is not None and self.decision.decision == "pause"
 
     @property
     def values(self) -> list[float] | None:
@@ -101,6 +106,10 @@ class Trials:
                 trial.files.pop(record.role, None)
             case Decide():
                 trial.decision = record
+                if trial.held:
+                    trial.state = "paused"
+                elif record.decision == "promote":
+                    trial.state = "waiting"
             case Retry():
                 trial.state, trial.losses = "waiting", trial.losses + 1
             case End():

@@ -135,6 +135,7 @@ class _Simulation:
         self.rest: dict[int, Iterator[Step]] = {}
         self.coming: dict[int, Step] = {}  # the next step of each trial that runs
         self.began: dict[int, float] = {}
+        self.lasted: dict[int, float] = {}  # by the simulated clock, without pauses
         self.kimg: dict[int, float] = {}
         self.lost: set[int] = set()
         self.now, self.total, self.events, self.busiest, self.completed = 0.0, 0.0, 0, 0, 0
@@ -146,6 +147,10 @@ class _Simulation:
             if job is None:
                 break
             number, params = job
+            if number in self.rest:  # promoted: it goes on from its checkpoint
+                self.began[number] = self.now - self.lasted[number]
+                self._train(number)
+                continue
             luck = np.random.default_rng([self.seed, number])
             forecast = self.surrogate.forecast(params, self.milestones, luck)
             self.forecasts[number], self.rest[number] = forecast, iter(forecast.steps)
@@ -159,6 +164,7 @@ class _Simulation:
         step = self.coming.pop(number)
         self.total += step.kimg - self.kimg[number]
         self.kimg[number] = step.kimg
+        self.lasted[number] = self._lasts(step)
         if step.diverged is not None:
             self.lost.add(number)
         stop = self.method.reported(number, step)
@@ -168,9 +174,11 @@ class _Simulation:
 
     def _train(self, number: int) -> None:
         self.coming[number] = step = next(self.rest[number])
-        lasts = step.seconds if self.clock == "seconds" else step.kimg
         self.events += 1
-        heapq.heappush(self.queue, (self.began[number] + lasts, self.events, number))
+        heapq.heappush(self.queue, (self.began[number] + self._lasts(step), self.events, number))
+
+    def _lasts(self, step: Step) -> float:
+        return step.seconds if self.clock == "seconds" else step.kimg
 
 
 def simulate(

@@ -40,7 +40,7 @@ from raygen.search.finalists import Race
 from raygen.search.pareto import nondominated_order
 from raygen.search.prune import collectable
 from raygen.search.sampler import Sampler, Suggestion
-from raygen.search.scheduler import RungValue, make_scheduler
+from raygen.search.scheduler import Decision, RungValue, make_scheduler
 from raygen.seeds import derive
 from raygen.words import kimg_text
 
@@ -115,6 +115,8 @@ class Controller:
         for trial in self.trials:
             if trial.state == "waiting" and self.clocks[trial.number].due <= now:
                 return self._job(trial)
+        if (promotion := self.promotion()) is not None:
+            return self._job(self._promote(*promotion))
         if len(self.searched) < self.spec.budget.trials:
             return self._job(self._new())
         return self._replicate()
@@ -128,6 +130,7 @@ class Controller:
         if self.closing:
             return True
         more = len(self.searched) < self.spec.budget.trials or "waiting" in states
+        more = more or self.promotion() is not None
         return not more and not self.race.wants(self._best_completed())
 
     @property
@@ -139,6 +142,11 @@ class Controller:
     def running(self) -> list[TrialState]:
         return [trial for trial in self.trials if trial.state == "running"]
 
+    @property
+    def paused(self) -> list[TrialState]:
+        """Trials that wait at a rung to be promoted."""
+        return [trial for trial in self.trials if trial.state == "paused"]
+
     def ended(self) -> dict[str, int]:
         """Count the trials by how they ended."""
         counts: dict[str, int] = {}
@@ -146,6 +154,15 @@ class Controller:
             state = "interrupted" if trial.unfinished else trial.state
             counts[state] = counts.get(state, 0) + 1
         return counts
+
+    def end_unfinished(self) -> None:
+        """Record how trials end whose search ended before them."""
+        for trial in self.running:
+            self.end(trial.number, "interrupted", "the search ended before it")
+        finished = self.closing is None or self.closing.state == "finished"
+        for trial in self.paused:
+            at = f"it waited at {kimg_text(trial.kimg)} kimg"
+            self.end(trial.number, "stopped" if finished else "interrupted", at)
 
     def close(self, state: str, reason: str, storage: bool = False) -> None:
         """Start nothing more, and end what runs at the next sign of it."""
@@ -272,11 +289,12 @@ class Controller:
     def end(self, number: int, state: str, reason: str) -> None:
         """Record how a trial ended; a second end of the same trial is ignored."""
         trial = self.trials[number]
-        if trial.state not in ("running", "waiting"):
+        if trial.state not in ("running", "waiting", "paused"):
             return
         self._write(End(trial=number, state=state, reason=reason))
         if self.failures >= MOST_FAILURES:
             self.close("failed", f"{self.failures} trials in a row failed, the last one: {reason}")
+        self._release()
         self._run_race()
         self._collect()
 
@@ -321,17 +339,18 @@ class Controller:
             self.earlier += last - opened
         for trial in self.trials:
             if trial.unfinished:
-                trial.state = "waiting"
+                trial.state = "paused" if trial.held else "waiting"
                 self.clocks[trial.number].due = 0.0
 
     def recover(self) -> None:
         """Draw the conclusions that a crash came before, and delete what was to be deleted."""
         for trial in list(self.trials):
-            if trial.unfinished and trial.kimg:
+            if trial.unfinished and trial.kimg and not trial.held:
                 self._conclude(trial)
             for role in ("last", "best"):
                 if not trial.unfinished and role not in trial.files:
                     self.delete(trial.number, role)
+        self._release()
         self._run_race()
         self._collect()
 
@@ -358,6 +377,26 @@ class Controller:
             )
         )  # fmt: skip
         return self.trials[number]
+
+    def promotion(self) -> tuple[int, Decision] | None:
+        """Return which paused trial goes on now, and why; nothing changes."""
+        return self.scheduler.promotion({trial.number: trial.kimg for trial in self.paused})
+
+    def _promote(self, number: int, verdict: Decision) -> TrialState:
+        trial = self.trials[number]
+        assert trial.values is not None
+        self._write(verdict.as_record(number, trial.kimg, trial.values))
+        return trial
+
+    def _release(self) -> None:
+        """Stop the trials that wait at a rung once nobody can come who would promote them."""
+        states = {trial.state for trial in self.searched}
+        more = len(self.searched) < self.spec.budget.trials or states & {"running", "waiting"}
+        if self.closing or more or "paused" not in states or self.promotion() is not None:
+            return
+        for trial in self.paused:
+            assert trial.decision is not None
+            self._write(End(trial=trial.number, state="stopped", reason=self._why(trial.decision)))
 
     def _replicate(self) -> Assignment | None:
         if any(trial.unfinished for trial in self.searched):
@@ -395,7 +434,8 @@ class Controller:
             self._judge(trial)
         self._target(trial)
         self.tick()
-        return not trial.unfinished
+        self._release()
+        return trial.held or not trial.unfinished
 
     def _judge(self, trial: TrialState) -> None:
         reached = rung_value(trial)
@@ -416,6 +456,8 @@ class Controller:
         relation = "above" if self.minimise else "below"
         noise = f" by more than {decided.band:.2g}" if decided.band else ""
         at = f"{decided.value:.4g} at {kimg_text(decided.kimg)} kimg"
+        if decided.cutoff is None:
+            return f"{at}, where too few came to promote one"
         return f"{at} is {relation} the cut-off {decided.cutoff:.4g}{noise}"
 
     def _target(self, trial: TrialState) -> None:
@@ -515,7 +557,8 @@ class Controller:
             case Decide():
                 reached = rung_value(self.trials.apply(record))
                 assert reached is not None
-                self.scheduler.record(record.kimg, reached)
+                if record.decision != "promote":  # it was recorded as it came
+                    self.scheduler.record(record.kimg, reached)
             case Start():
                 self.trials.apply(record)
                 self.clocks[record.trial].moved = time.monotonic()
@@ -560,4 +603,4 @@ def rung_value(trial: TrialState) -> RungValue | None:
         return None
     history = trial.best.history
     mean = sum(history) / len(history)
-    return RungValue(tuple(trial.values), trial.sd, mean, trial.by == "design")
+    return RungValue(tuple(trial.values), trial.sd, mean, trial.number, trial.by == "design")

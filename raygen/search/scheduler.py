@@ -1,7 +1,7 @@
 """Who is stopped early. A scheduler judges by what the journal says, and keeps no other state."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple, Protocol
 
@@ -19,13 +19,14 @@ class RungValue(NamedTuple):
     values: tuple[float, ...]  # the objectives at its best milestone so far
     sd: float | None = None  # standard error of the first of them
     mean: float = math.nan  # of the first objective over its milestones so far
+    trial: int = -1
     design: bool = False  # a design point of the sampler, see Halving
 
 
 class Decision(NamedTuple):
-    """Whether a trial continues, and what the decision was based on."""
+    """What becomes of a trial (stop, continue, pause or promote), and what that was based on."""
 
-    stop: bool
+    verdict: str
     cutoff: float | None  # the value it had to reach; None while there was nothing to compare
     peers: int  # trials that had reached the rung, this one included
     band: float = 0.0  # how far beyond the cut-off still counts as noise
@@ -35,7 +36,7 @@ class Decision(NamedTuple):
     def as_record(self, trial: int, kimg: float, values: Sequence[float]) -> Decide:
         """Return it as the journal holds it; `values` are the objectives that it was made by."""
         return Decide(
-            trial=trial, kimg=kimg, decision="stop" if self.stop else "continue",
+            trial=trial, kimg=kimg, decision=self.verdict,
             cutoff=self.cutoff, peers=self.peers, band=self.band,
             value=values[0] if self.rank is None else list(values), rank=self.rank, kept=self.kept,
         )  # fmt: skip
@@ -52,6 +53,10 @@ class Scheduler(Protocol):
         """Remember a trial that reached a milestone."""
         ...
 
+    def promotion(self, paused: Mapping[int, float]) -> tuple[int, Decision] | None:
+        """Return which of the trials that wait, each at its rung, goes on; None if none does."""
+        ...
+
 
 class Never:
     """Every trial trains to its end."""
@@ -62,41 +67,87 @@ class Never:
     def record(self, kimg: float, trial: RungValue) -> None:
         return None
 
+    def promotion(self, paused: Mapping[int, float]) -> None:
+        return None
+
 
 class Halving:
-    """Asynchronous successive halving over kimg: Li et al. 2020, in its stopping form.
+    """Asynchronous successive halving over kimg: Li et al. 2020, by stopping or by promotion.
 
     A trial continues if it is among the best floor(n / eta) of the n that have reached the rung so
     far. It is judged by the best value it has had: a GAN that got worse is kept by its best
     weights. Three differences to the paper: within `noise` standard errors of the cut-off a trial
     is not cut, several objectives are ranked by fronts (Schmucker et al. 2021, MO-ASHA), and a
     design point is compared with design points only, so that some of them are trained to the end
-    however much better the model's own trials are.
+    however much better the model's own trials are. With `promote` a trial that does not continue
+    is paused, until it is among the best floor(n / eta) of the n that have come by then.
     """
 
     def __init__(
-        self, milestones: Sequence[float], eta: float, directions: Sequence[str], noise: float
+        self,
+        milestones: Sequence[float],
+        eta: float,
+        directions: Sequence[str],
+        noise: float,
+        promote: bool = False,
     ) -> None:
-        self.eta, self.noise = eta, noise
+        self.eta, self.noise, self.promote = eta, noise, promote
         self.signs = [1.0 if way == "minimize" else -1.0 for way in directions]
         self.rungs: dict[float, list[RungValue]] = {kimg: [] for kimg in milestones[:-1]}
 
     def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if kimg not in self.rungs:
             return None
-        there = self.rungs[kimg]
-        peers = [*(peer for peer in there if peer.design or not trial.design), trial]
+        peers = [*self._peers(kimg, trial), trial]
         kept = math.floor(len(peers) / self.eta)
+        worse = "pause" if self.promote else "stop"
         if kept == 0:  # too few to spare one: stopping now would stop the first trial too
-            return Decision(False, None, len(peers))
+            return Decision("pause" if self.promote else "continue", None, len(peers))
         points = [self._minimised(peer) for peer in peers]
         if len(self.signs) > 1:
             rank = nondominated_order(points).index(len(peers) - 1) + 1
-            return Decision(rank > kept, None, len(peers), 0.0, rank, kept)
+            verdict = worse if rank > kept else "continue"
+            return Decision(verdict, None, len(peers), 0.0, rank, kept)
         last_kept = sorted(range(len(peers)), key=lambda i: points[i])[kept - 1]
         band = self.noise * math.hypot(trial.sd or 0.0, peers[last_kept].sd or 0.0)
-        stop = points[-1][0] > points[last_kept][0] + band
-        return Decision(stop, peers[last_kept].values[0], len(peers), band)
+        verdict = worse if points[-1][0] > points[last_kept][0] + band else "continue"
+        return Decision(verdict, peers[last_kept].values[0], len(peers), band)
+
+    def promotion(self, paused: Mapping[int, float]) -> tuple[int, Decision] | None:
+        if not paused:
+            return None
+        for kimg in reversed(self.rungs):
+            # As in `judge`, a design point by the order of design points, others by that of all.
+            everyone = self.rungs[kimg]
+            for design in (False, True):
+                pool = [peer for peer in everyone if peer.design] if design else everyone
+                kept = math.floor(len(pool) / self.eta)
+                points = [self._minimised(peer) for peer in pool]
+                for rank, index in enumerate(self._order(points)[:kept], start=1):
+                    peer = pool[index]
+                    if peer.design == design and paused.get(peer.trial) == kimg:
+                        return peer.trial, self._promoted(pool, points, kept, rank)
+        return None
+
+    def _promoted(
+        self,
+        pool: Sequence[RungValue],
+        points: Sequence[tuple[float, ...]],
+        kept: int,
+        rank: int,
+    ) -> Decision:
+        if len(self.signs) > 1:
+            return Decision("promote", None, len(pool), 0.0, rank, kept)
+        cutoff = pool[self._order(points)[kept - 1]].values[0]
+        return Decision("promote", cutoff, len(pool))
+
+    def _order(self, points: Sequence[tuple[float, ...]]) -> list[int]:
+        if len(self.signs) > 1:
+            return nondominated_order(points)
+        return sorted(range(len(points)), key=lambda index: points[index])
+
+    def _peers(self, kimg: float, trial: RungValue) -> list[RungValue]:
+        return [peer for peer in self.rungs[kimg] if peer.design or not trial.design]
 
     def record(self, kimg: float, trial: RungValue) -> None:
         if kimg in self.rungs:
@@ -122,14 +173,17 @@ class Median:
             return None
         others = self.means.get(kimg, [])
         if len(others) < PEERS:
-            return Decision(False, None, len(others) + 1)
+            return Decision("continue", None, len(others) + 1)
         cutoff = median(others)
         band = self.noise * (trial.sd or 0.0)
         stop = self.sign * trial.values[0] > self.sign * cutoff + band
-        return Decision(stop, cutoff, len(others) + 1, band)
+        return Decision("stop" if stop else "continue", cutoff, len(others) + 1, band)
 
     def record(self, kimg: float, trial: RungValue) -> None:
         self.means.setdefault(kimg, []).append(trial.mean)
+
+    def promotion(self, paused: Mapping[int, float]) -> None:
+        return None
 
 
 def make_scheduler(spec: StudySpec) -> Scheduler:
@@ -138,7 +192,9 @@ def make_scheduler(spec: StudySpec) -> Scheduler:
     chosen = spec.scheduler
     match chosen.name:
         case "asha":
-            return Halving(spec.rungs, chosen.reduction_factor, directions, chosen.noise)
+            return Halving(
+                spec.rungs, chosen.reduction_factor, directions, chosen.noise, chosen.promote
+            )
         case "median":
             minimise = directions[0] == "minimize"
             return Median(spec.rungs[0], spec.budget.kimg, minimise, chosen.noise)

@@ -9,6 +9,7 @@ from raygen.errors import RaygenError
 from raygen.journal.records import Close, Decide, Open, Record, Reopen, Suggest
 from raygen.search.controller import Controller, rung_value
 from raygen.search.sampler import Sampler
+from raygen.search.scheduler import Decision
 
 
 class Verified(NamedTuple):
@@ -34,6 +35,11 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
                 draw = controller.draw().draw
                 _same(line, "suggestion", draw.config, record.config)
                 suggestions += 1
+            case Decide(decision="promote"):
+                promotion = controller.promotion()
+                now = promotion and _promoted(controller, *promotion)
+                _same(line, "promotion", now, replace(record, time=None))
+                decisions += 1
             case Decide():
                 reached = rung_value(controller.trials[record.trial])
                 assert reached is not None
@@ -45,6 +51,11 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
                 pass
         controller.apply_line(line, record)
     return Verified(suggestions, decisions)
+
+
+def _promoted(controller: Controller, number: int, verdict: Decision) -> Decide:
+    trial = controller.trials[number]
+    return verdict.as_record(number, trial.kimg, trial.values or [])
 
 
 def _same(line: int, what: str, now: object, then: object) -> None:

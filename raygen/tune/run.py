@@ -202,8 +202,7 @@ class _Session:
             with interrupts.ended_by(end):
                 drive(controller, *_trainable(shared), slots, self.folder.root)
                 measure_chosen(controller, shared, plan)
-            for trial in controller.running:
-                controller.end(trial.number, "interrupted", "the search ended before it")
+            controller.end_unfinished()
         except RaygenError as error:
             with suppress(RaygenError):  # a full disk, perhaps; the error says what it was
                 self._close("failed", str(error))

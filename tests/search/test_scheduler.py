@@ -21,7 +21,7 @@ def judge(scheduler: Halving | Median, kimg: float, *values: float, sd: float = 
     decision = scheduler.judge(kimg, place)
     if decision is not None:
         scheduler.record(kimg, place)
-    return decision is not None and decision.stop
+    return decision is not None and decision.verdict == "stop"
 
 
 @pytest.mark.parametrize("eta", [2, 3, 4])
@@ -67,7 +67,7 @@ def test_several_objectives_are_cut_by_fronts_then_by_room_within_a_front() -> N
     decision = scheduler.judge(1, RungValue((1.0, 9.0)))  # dominates all
 
     assert decision is not None
-    assert (decision.rank, decision.kept, decision.stop, decision.cutoff) == (1, 2, False, None)
+    assert (decision.rank, decision.kept, decision.verdict) == (1, 2, "continue")
 
 
 def test_fronts_equal_a_brute_force_search_on_random_points() -> None:
@@ -118,7 +118,7 @@ def test_median_stopping_cuts_what_is_worse_than_the_median_of_averages(directio
         decision = scheduler.judge(3, place)
         assert decision is not None
         worse = len(means) >= 3 and sign * best > sign * float(np.median(means))
-        assert decision.stop == worse
+        assert decision.verdict == ("stop" if worse else "continue")
         scheduler.record(3, place)
         means.append(mean)
     assert scheduler.judge(0.5, place) is None
