@@ -137,9 +137,11 @@ def _objective(vector: Array, squares: Array, y: Array, variances: Array) -> tup
     factor = cho_factor(covariance, lower=True)
     inverse = cho_solve(factor, np.eye(size))
     ones = inverse.sum(axis=1)
-    centred = y - ones @ y / (ones.sum() + MEAN_PRECISION)
+    mean = ones @ y / (ones.sum() + MEAN_PRECISION)
+    centred = y - mean
     solved = inverse @ centred
-    value = 0.5 * centred @ solved + np.log(np.diag(factor[0])).sum()
+    # With the prior of the mean, which is then at its best: so it adds nothing to the gradient.
+    value = 0.5 * (centred @ solved + MEAN_PRECISION * mean**2) + np.log(np.diag(factor[0])).sum()
     # Of the trace form 1/2 tr(W dC), W = C^-1 - a a'.
     outer = inverse - np.outer(solved, solved)
     slope = outer * (variance * 5 / 3 * (1 + ROOT_5 * distance) * decay)

@@ -193,7 +193,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             return True
         own = [row for row in rows if row.state != "earlier"]
         least = self._cached_levels[0] if self._cached_levels else 1
-        spent = [max(row.spent, least) if row.state == "running" else row.spent for row in own]
+        spent = [max(row.spent, least) for row in own]  # also where it broke before that
         design = sum(s for s, row in zip(spent, own, strict=True) if row.design)
         return design < self.design_share * sum(spent)
 
@@ -353,20 +353,16 @@ class CurveSampler(optuna.samplers.BaseSampler):
                 place = self._cached_levels.index(step)
                 levels[:, place] = best
                 errors[place] = attributes.get(ERROR, {}).get(str(step), 0.0)
-        if (
-            trial.state == TrialState.COMPLETE
-            and trial.values
-            and not np.isfinite(levels[:, -1]).all()
-        ):
-            values = signs * np.array(trial.values, float)
-            better = np.fmin(best, values) if self.best_so_far else values
-            levels[:, -1] = better
-            spent = max(spent, float(self._cached_levels[-1]))
         state = "running" if not trial.state.is_finished() else "ended"
         if attributes.get(EARLIER):
             state = "earlier"
         elif not finite or any(value > 0 for value in trial.constraints.values()):
             state = "infeasible"
+        complete = trial.state == TrialState.COMPLETE and state != "infeasible"
+        if complete and not np.isfinite(levels[:, -1]).all():  # it reported nothing on its way
+            values = signs * np.array(trial.values, float)
+            levels[:, -1] = np.fmin(best, values) if self.best_so_far else values
+            spent = max(spent, float(self._cached_levels[-1]))
         point = coding.point(trial.params)
         return Row(
             point, coding.features(point[None])[0], levels, errors, spent, state,
