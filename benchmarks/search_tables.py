@@ -14,16 +14,17 @@ import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.ensemble import RandomForestRegressor
 
 from raygen.config import Study, StudySpec
 from raygen.config_file import load_space
 from raygen.document import Document
 from raygen.metrics import METRICS
 from raygen.replay import DistanceScale, Params, Recorded, Recording, Surrogate, seed_noise
-from raygen.replay.surrogate import Forecast, Step
+from raygen.replay.surrogate import Forecast, Step, _Rows
 from raygen.space import parse_space
 
 HERE = Path(__file__).parent
@@ -40,16 +41,61 @@ QUALITIES = {"good": (2.5, 2.0), "moderate": (3.0, 3.0), "bad": (3.5, 4.0)}
 LOWEST = {3: -3.86278, 6: -3.32237}
 FIDELITIES = 27
 HARTMANN = ("hartmann6 good", "hartmann6 bad", "hartmann3 moderate")
+TREES = 40
 REGRET_FLOOR = 0.1  # added to a regret, so that ratios mean something near the optimum
 
 
 class RecordedTable(Surrogate):
-    """The curves of one family."""
+    """The curves of one family, as random forests foretell them (Eggensperger et al. 2015).
 
-    def __init__(self, family: str, path: Path = CURVES) -> None:
-        self.recording = read_curves(family, path)
-        super().__init__(self.recording)
+    One forest of the curves of all seeds that did not diverge, one of whether a run does: whether a
+    simulated one does is drawn with that probability, and then it does so as the nearest recorded
+    one that did. A forest is smooth in nothing that a searcher's model is smooth in.
+    """
+
+    def __init__(self, curves: "Curves") -> None:
+        super().__init__(curves.recording)
+        self.curves_of, self.recording = curves, curves.recording
         self.study, self.milestones = self.recording.study, self.recording.milestones
+        sound = [run for run in curves.runs if not run.diverged]
+        outputs = [np.concatenate([self.scale.forward(r.values), r.seconds]) for r in sound]
+        how: dict[str, Any] = {"n_estimators": TREES, "max_features": 0.6, "random_state": 0}
+        self.curve_forest = RandomForestRegressor(min_samples_leaf=2, **how)
+        self.curve_forest.fit(self._features([run.params for run in sound]), outputs)
+        self.end_forest = RandomForestRegressor(min_samples_leaf=5, **how)
+        self.end_forest.fit(
+            self._features([run.params for run in curves.runs]),
+            [float(bool(run.diverged)) for run in curves.runs],
+        )
+
+    def forecast(
+        self,
+        params: Params,
+        milestones: Sequence[float],
+        luck: np.random.Generator | None = None,
+    ) -> Forecast:
+        features = self._features([params])
+        clean, seconds = np.split(self.curve_forest.predict(features)[0], 2)
+        chance = float(self.end_forest.predict(features)[0])
+        near, _ = self._nearest(params, len(self.curves))
+        broken = [self.curves[i] for i in near if self.curves[i].diverged]
+        ends = chance > 0.5 if luck is None else luck.random() < chance
+        fatal = broken[0] if ends and broken else None
+        errors = self.errors[near[0]]
+        rows = _Rows(clean + self._deviation(clean, luck), errors, seconds)
+        return self._said(milestones, rows, fatal, clean)
+
+    def _features(self, params: Sequence[Params]) -> np.ndarray:
+        """Points of the unit cube; choices as one column each, -1 where there is no parameter."""
+        points = np.array([self._point(each) for each in params])
+        columns = []
+        for index, parameter in enumerate(self.parameters):
+            column = points[:, index]
+            if parameter.choices is None:
+                columns.append(np.nan_to_num(column, nan=-1.0))
+            else:
+                columns += [1.0 * (column == choice) for choice in range(len(parameter.choices))]
+        return np.stack(columns, axis=1)
 
 
 class HpoLib:
@@ -126,7 +172,7 @@ def table(name: str, curves: Path = CURVES) -> Table:
         ModuleNotFoundError: the package that it comes from is not installed.
     """
     if name in RECORDED:
-        return RecordedTable(name, curves)
+        return RecordedTable(read_curves(name, curves))
     if name in HPOLIB:
         return HpoLib(name)
     kind, quality = name.split()
@@ -169,17 +215,31 @@ def _study(space: dict[str, Any], kimg: float, **settings: Any) -> Study:
     return Study(spec, parse_space(document, ("space",)), (), {**raw, "space": space})
 
 
-def read_curves(family: str, path: Path = CURVES) -> Recording:
-    """Read one family of the recorded curves; its first seeds are the table, all are the noise."""
+class Curves(NamedTuple):
+    """Recorded curves: all runs, and as a recording the first seed of each configuration."""
+
+    recording: Recording
+    runs: tuple[Recorded, ...]
+
+    def without(self, left_out: Sequence[Recorded]) -> "Curves":
+        """Return all but these configurations, with all their seeds."""
+        gone = [dict(curve.params) for curve in left_out]
+        kept = tuple(c for c in self.recording.curves if dict(c.params) not in gone)
+        runs = tuple(run for run in self.runs if dict(run.params) not in gone)
+        return Curves(self.recording._replace(curves=kept), runs)
+
+
+def read_curves(family: str, path: Path = CURVES) -> Curves:
+    """Read one family of the recorded curves."""
     study = load_space(HERE / f"curves_{family}.yaml")
     milestones = study.spec.milestones
     with gzip.open(path, "rt", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["family"] == family]
-    runs: dict[tuple[int, int], list[dict[str, str]]] = {}
+    lines: dict[tuple[int, int], list[dict[str, str]]] = {}
     for row in rows:
-        runs.setdefault((int(row["config"]), int(row["seed"])), []).append(row)
+        lines.setdefault((int(row["config"]), int(row["seed"])), []).append(row)
     configs: dict[int, list[Recorded]] = {}
-    for (config, _), steps in sorted(runs.items()):
+    for (config, _), steps in sorted(lines.items()):
         configs.setdefault(config, []).append(_recorded(study, milestones, steps))
     first = tuple(curves[0] for curves in configs.values())
     groups = []
@@ -189,7 +249,8 @@ def read_curves(family: str, path: Path = CURVES) -> Recording:
             groups.append(np.array(complete))
     minimise = METRICS[study.spec.objective].direction == "minimize"
     scale = DistanceScale.of(np.concatenate([curve.values for curve in first]), minimise)
-    return Recording(study, milestones, first, seed_noise(groups, scale))
+    runs = tuple(curve for curves in configs.values() for curve in curves)
+    return Curves(Recording(study, milestones, first, seed_noise(groups, scale)), runs)
 
 
 def _recorded(study: Study, milestones: tuple[float, ...], steps: list[dict[str, str]]) -> Recorded:

@@ -109,9 +109,15 @@ class Surrogate:
             reported = np.isfinite(fatal.values)
             healthy, clean = clean[reported], _held(np.where(reported, clean, math.nan))
         rows = _Rows(clean + self._deviation(clean, luck), errors, seconds)
+        return self._said(milestones, rows, fatal, healthy)
+
+    def _said(
+        self, milestones: Sequence[float], rows: "_Rows", fatal: Recorded | None, healthy: Array
+    ) -> Forecast:
+        """What a trial says by these rows; `healthy` are its noise-free values, on the scale."""
         steps = [self._step(kimg, rows, fatal) for kimg in milestones]
         if fatal is not None and fatal.broke:
-            then = self._clock(fatal.end, seconds)
+            then = self._clock(fatal.end, rows.seconds)
             broken = Step(fatal.end, then, math.nan, None, fatal.diverged, True, False)
             steps.insert(sum(step.diverged is None for step in steps), broken)
         steps[-1] = steps[-1]._replace(last=True)
@@ -145,7 +151,7 @@ class Surrogate:
             offsets[index] = np.quantile(pool, (1 + math.erf(z / math.sqrt(2))) / 2)
         return offsets
 
-    def _nearest(self, params: Params) -> tuple[Array, Array]:
+    def _nearest(self, params: Params, count: int | None = None) -> tuple[Array, Array]:
         """The indices and weights of the neighbours, nearest first."""
         branch = self._branch(params)
         here = np.array([other == branch for other in self.branches])
@@ -156,10 +162,10 @@ class Surrogate:
         # A parameter that only one of the two has tells them apart as two choices do.
         apart = np.where(present & asked, apart, CHOICE * (present != asked))
         distance = np.sqrt(np.square(apart).sum(axis=1))
-        order = np.argsort(distance, kind="stable")[: self.neighbours]
-        if distance[order[0]] == 0:
+        order = np.argsort(distance, kind="stable")[: count or self.neighbours]
+        if distance[order[0]] == 0 and count is None:
             return candidates[order[:1]], np.ones(1)
-        weights = 1 / distance[order]
+        weights = 1 / np.maximum(distance[order], 1e-9)
         return candidates[order], weights / weights.sum()
 
     def _fatal(self, near: Array, weights: Array) -> Recorded | None:

@@ -251,9 +251,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             features = coding.features(points)
             mean, sd = model.predict(features)
             merit = log_expected_improvement(mean, sd, best)
-            merit += np.log(
-                1 - math.sqrt(model.noise) / np.hypot(sd, math.sqrt(model.noise)) + 1e-9
-            )
+            merit += _augmentation(sd, model.noise)
             return merit + preference(features)
 
         top = observed.points[np.argsort(means, kind="stable")[:10]]
@@ -403,6 +401,11 @@ def _observe(rows: Sequence[Row], random: np.random.Generator) -> Observed | Non
     everyone = [*spoke, *bad]
     features, points = (np.array([getattr(r, k) for r in everyone]) for k in ("features", "point"))
     return Observed(features, points, y, variances)
+
+
+def _augmentation(sd: Array, noise: float) -> Array:
+    """Logarithm of the share of sd that one more trial removes (Huang et al. 2006, eq. 12)."""
+    return np.log(1 - math.sqrt(noise) / np.sqrt(np.square(sd) + noise) + 1e-9)
 
 
 def _scaled_objective(
