@@ -139,7 +139,7 @@ def main() -> None:
     jobs = list(plan(studies, arguments.quick))
     partial = out.with_name(out.name + ".partial")
     done = read_partial(partial, identity())
-    todo = [job for job in jobs if job not in done]
+    todo = sorted((job for job in jobs if job not in done), key=urgency)
     print(f"{len(jobs)} runs, {len(jobs) - len(todo)} done before: {partial}", file=sys.stderr)
     assets = {family: _prepare(study) for family, study in studies.items()}
     with (
@@ -170,6 +170,11 @@ def plan(studies: dict[str, Study], quick: bool) -> Iterator[Job]:
             again = config % REPEATED_EVERY[family] == 0
             seeds = (QUICK_SEEDS if quick else SEEDS) if again else 1
             yield from (Job(family, config, repeat) for repeat in range(seeds))
+
+
+def urgency(job: Job) -> tuple[bool, int]:
+    """What is recorded first: three seeds of all configurations, so that a cut table is of use."""
+    return job.repeat > 2, job.config * (1 if job.family == "gan" else 3)
 
 
 def draws(study: Study, count: int) -> list[Draw]:

@@ -52,7 +52,9 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     if "error" in row:
         return (row["study"], "unreadable", *[""] * (len(COLUMNS) - 2))
     counts, best = row["trials"], row["best"]
-    ended = sum(n for state, n in counts.items() if state not in ("running", "interrupted"))
+    ended = sum(
+        n for state, n in counts.items() if state not in ("running", "paused", "interrupted")
+    )
     limit = row["budget"].get("trials", {}).get("limit")
     value = "" if best is None else f"{best.get('mean', best['value']):.5g}"
     started = row["started"]

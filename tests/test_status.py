@@ -319,7 +319,7 @@ def test_the_story_of_a_trial_is_told_in_order_with_its_numbers(write: Write) ->
         "    1m16s  ended: stopped: 12 at 2 kimg is above the cut-off 9",
     ]
     assert "suggested: starting point 1 of the search space" in why_text(folder, 0)
-    assert "place 1 of 1, too few to stop any" in why_text(folder, 0)
+    assert "place 1 of 1, too few to compare" in why_text(folder, 0)
     assert "checkpoint kept: last and best" in why_text(folder, 0)
 
 
@@ -383,7 +383,7 @@ def test_several_objectives_have_a_place_and_no_cut_off(write: Write) -> None:
     assert "2 kimg: fd_classifier 5, recall 0.25" in why_text(folder, 0)
     few = [*suggest(0, LOSS), report(0, 2, 5.0, recall=0.25), decide(0, 2, 5.0, None)]
     few = write(*few, objectives=both, folder="few")
-    assert "rung at 2 kimg: continues with 5: too few to stop any" in why_text(few, 0)
+    assert "rung at 2 kimg: continues with 5: too few to compare" in why_text(few, 0)
     assert "continues with 5 / 0.25: place 1 of 4, 2 of which continue" in why_text(folder, 0)
 
 

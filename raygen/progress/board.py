@@ -9,6 +9,7 @@ from raygen.config import Study
 from raygen.failure import is_one_image
 from raygen.journal.records import (
     Close,
+    Decide,
     End,
     Record,
     Report,
@@ -80,6 +81,9 @@ class Board:
             case Retry():
                 self.trials.apply(record)
                 self.running.pop(record.trial, None)
+            case Decide():
+                if self.trials.apply(record).held:
+                    self.running.pop(record.trial, None)
             case End():
                 self._ended(record)
             case Close():

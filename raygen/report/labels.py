@@ -26,6 +26,7 @@ STATE_LOOKS = {
     "failed": StateLook("failed", "◆", "diamond", "#000000"),
     "lost": StateLook("lost", "▼", "triangle-down", "#56B4E9"),
     "interrupted": StateLook("interrupted", "◀", "triangle-left", "#8C7A00"),
+    "paused": StateLook("paused at a rung", "⧗", "hourglass", "#7A5195"),
     "running": StateLook("running", "○", "circle-open", "#009E73"),
 }
 

@@ -120,6 +120,8 @@ class _Tables:
                 self.history.append(_reported(record))
             case Decide():
                 self.rungs[record.trial, record.kimg] = _decided(record)
+                if record.decision == "pause":
+                    self.under_way.pop(record.trial, {}).update(state="paused", stop=time)
             case Checkpoint() | Collect():
                 key = record.trial, record.role
                 self.checkpoints[key] = _kept_or_collected(record, self.checkpoints.get(key))

@@ -380,7 +380,12 @@ class Controller:
 
     def promotion(self) -> tuple[int, Decision] | None:
         """Return which paused trial goes on now, and why; nothing changes."""
-        return self.scheduler.promotion({trial.number: trial.kimg for trial in self.paused})
+        paused = {trial.number: trial.kimg for trial in self.paused}
+        states = [trial.state for trial in self.searched]
+        # In a search of few trials none might ever be among the best third of enough.
+        last = len(states) >= self.spec.budget.trials and not {"running", "waiting"} & set(states)
+        last = last and states.count("completed") < max(1, self.race.count)
+        return self.scheduler.promotion(paused, last) if paused else None
 
     def _promote(self, number: int, verdict: Decision) -> TrialState:
         trial = self.trials[number]

@@ -53,8 +53,11 @@ class Scheduler(Protocol):
         """Remember a trial that reached a milestone."""
         ...
 
-    def promotion(self, paused: Mapping[int, float]) -> tuple[int, Decision] | None:
-        """Return which of the trials that wait, each at its rung, goes on; None if none does."""
+    def promotion(self, paused: Mapping[int, float], last: bool) -> tuple[int, Decision] | None:
+        """Return which of the trials that wait, each at its rung, goes on; None if none does.
+
+        With `last`, when nobody else will come, the best of them does.
+        """
         ...
 
 
@@ -67,94 +70,112 @@ class Never:
     def record(self, kimg: float, trial: RungValue) -> None:
         return None
 
-    def promotion(self, paused: Mapping[int, float]) -> None:
+    def promotion(self, paused: Mapping[int, float], last: bool) -> None:
         return None
 
 
 class Halving:
-    """Asynchronous successive halving over kimg: Li et al. 2020, by stopping or by promotion.
+    """Asynchronous successive halving over kimg: Li et al. 2020, in its stopping form.
 
     A trial continues if it is among the best floor(n / eta) of the n that have reached the rung so
     far. It is judged by the best value it has had: a GAN that got worse is kept by its best
     weights. Three differences to the paper: within `noise` standard errors of the cut-off a trial
     is not cut, several objectives are ranked by fronts (Schmucker et al. 2021, MO-ASHA), and a
     design point is compared with design points only, so that some of them are trained to the end
-    however much better the model's own trials are. With `promote` a trial that does not continue
-    is paused, until it is among the best floor(n / eta) of the n that have come by then.
+    however much better the model's own trials are.
     """
 
     def __init__(
-        self,
-        milestones: Sequence[float],
-        eta: float,
-        directions: Sequence[str],
-        noise: float,
-        promote: bool = False,
+        self, milestones: Sequence[float], eta: float, directions: Sequence[str], noise: float
     ) -> None:
-        self.eta, self.noise, self.promote = eta, noise, promote
+        self.eta, self.noise = eta, noise
         self.signs = [1.0 if way == "minimize" else -1.0 for way in directions]
         self.rungs: dict[float, list[RungValue]] = {kimg: [] for kimg in milestones[:-1]}
 
     def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if kimg not in self.rungs:
             return None
-        peers = [*self._peers(kimg, trial), trial]
-        kept = math.floor(len(peers) / self.eta)
-        worse = "pause" if self.promote else "stop"
-        if kept == 0:  # too few to spare one: stopping now would stop the first trial too
-            return Decision("pause" if self.promote else "continue", None, len(peers))
-        points = [self._minimised(peer) for peer in peers]
-        if len(self.signs) > 1:
-            rank = nondominated_order(points).index(len(peers) - 1) + 1
-            verdict = worse if rank > kept else "continue"
-            return Decision(verdict, None, len(peers), 0.0, rank, kept)
-        last_kept = sorted(range(len(peers)), key=lambda i: points[i])[kept - 1]
-        band = self.noise * math.hypot(trial.sd or 0.0, peers[last_kept].sd or 0.0)
-        verdict = worse if points[-1][0] > points[last_kept][0] + band else "continue"
-        return Decision(verdict, peers[last_kept].values[0], len(peers), band)
-
-    def promotion(self, paused: Mapping[int, float]) -> tuple[int, Decision] | None:
-        if not paused:
-            return None
-        for kimg in reversed(self.rungs):
-            # As in `judge`, a design point by the order of design points, others by that of all.
-            everyone = self.rungs[kimg]
-            for design in (False, True):
-                pool = [peer for peer in everyone if peer.design] if design else everyone
-                kept = math.floor(len(pool) / self.eta)
-                points = [self._minimised(peer) for peer in pool]
-                for rank, index in enumerate(self._order(points)[:kept], start=1):
-                    peer = pool[index]
-                    if peer.design == design and paused.get(peer.trial) == kimg:
-                        return peer.trial, self._promoted(pool, points, kept, rank)
-        return None
-
-    def _promoted(
-        self,
-        pool: Sequence[RungValue],
-        points: Sequence[tuple[float, ...]],
-        kept: int,
-        rank: int,
-    ) -> Decision:
-        if len(self.signs) > 1:
-            return Decision("promote", None, len(pool), 0.0, rank, kept)
-        cutoff = pool[self._order(points)[kept - 1]].values[0]
-        return Decision("promote", cutoff, len(pool))
-
-    def _order(self, points: Sequence[tuple[float, ...]]) -> list[int]:
-        if len(self.signs) > 1:
-            return nondominated_order(points)
-        return sorted(range(len(points)), key=lambda index: points[index])
-
-    def _peers(self, kimg: float, trial: RungValue) -> list[RungValue]:
-        return [peer for peer in self.rungs[kimg] if peer.design or not trial.design]
+        return self._compare([*self._peers(kimg, trial.design), trial])
 
     def record(self, kimg: float, trial: RungValue) -> None:
         if kimg in self.rungs:
             self.rungs[kimg].append(trial)
 
+    def promotion(self, paused: Mapping[int, float], last: bool) -> tuple[int, Decision] | None:
+        return None
+
+    def _compare(self, peers: Sequence[RungValue]) -> Decision:
+        """Whether the last of some continues."""
+        kept = math.floor(len(peers) / self.eta)
+        if kept == 0:  # too few to spare one: stopping now would stop the first trial too
+            return Decision("continue", None, len(peers))
+        order = self._order(peers)
+        if len(self.signs) > 1:
+            rank = order.index(len(peers) - 1) + 1
+            verdict = "stop" if rank > kept else "continue"
+            return Decision(verdict, None, len(peers), 0.0, rank, kept)
+        trial, last_kept = peers[-1], peers[order[kept - 1]]
+        band = self.noise * math.hypot(trial.sd or 0.0, last_kept.sd or 0.0)
+        worse = self._minimised(trial)[0] > self._minimised(last_kept)[0] + band
+        return Decision("stop" if worse else "continue", last_kept.values[0], len(peers), band)
+
+    def _peers(self, kimg: float, design: bool) -> list[RungValue]:
+        """Those that came to a rung, or the design points among them."""
+        return [peer for peer in self.rungs[kimg] if peer.design or not design]
+
+    def _order(self, peers: Sequence[RungValue]) -> list[int]:
+        """Their indices, the best first."""
+        points = [self._minimised(peer) for peer in peers]
+        if len(self.signs) > 1:
+            return nondominated_order(points)
+        return sorted(range(len(points)), key=lambda index: points[index])
+
     def _minimised(self, trial: RungValue) -> tuple[float, ...]:
         return tuple(s * value for s, value in zip(self.signs, trial.values, strict=True))
+
+
+class Promotion(Halving):
+    """Asynchronous successive halving as its paper has it: nobody is stopped, trials wait.
+
+    At its rung a trial is paused, until it is among the best floor(n / eta) of the n that have come
+    by then, or of the design points if it is one. It goes on from its checkpoint.
+    """
+
+    def judge(self, kimg: float, trial: RungValue) -> Decision | None:
+        if kimg not in self.rungs:
+            return None
+        pools = [self._peers(kimg, design) for design in {False, trial.design}]
+        verdicts = [self._compare([*pool, trial]) for pool in pools if len(pool) + 1 >= self.eta]
+        if not verdicts:
+            return Decision("pause", None, len(pools[0]) + 1)
+        best = next((each for each in verdicts if each.verdict == "continue"), verdicts[0])
+        return best if best.verdict == "continue" else best._replace(verdict="pause")
+
+    def promotion(self, paused: Mapping[int, float], last: bool) -> tuple[int, Decision] | None:
+        for kimg in reversed(self.rungs if paused else {}):
+            for design in (False, True):
+                peers = self._peers(kimg, design)
+                kept = math.floor(len(peers) / self.eta)
+                order = self._order(peers)
+                if last:  # nobody else comes: the best of those that wait
+                    kept = next(
+                        (
+                            i + 1
+                            for i, at in enumerate(order)
+                            if paused.get(peers[at].trial) == kimg
+                        ),
+                        0,
+                    )
+                for rank, index in enumerate(order[:kept], start=1):
+                    if paused.get(peers[index].trial) != kimg:
+                        continue
+                    if len(self.signs) > 1:
+                        decision = Decision("promote", None, len(peers), 0.0, rank, kept)
+                    else:
+                        cutoff = peers[order[kept - 1]].values[0]
+                        decision = Decision("promote", cutoff, len(peers))
+                    return peers[index].trial, decision
+        return None
 
 
 class Median:
@@ -182,7 +203,7 @@ class Median:
     def record(self, kimg: float, trial: RungValue) -> None:
         self.means.setdefault(kimg, []).append(trial.mean)
 
-    def promotion(self, paused: Mapping[int, float]) -> None:
+    def promotion(self, paused: Mapping[int, float], last: bool) -> None:
         return None
 
 
@@ -192,9 +213,8 @@ def make_scheduler(spec: StudySpec) -> Scheduler:
     chosen = spec.scheduler
     match chosen.name:
         case "asha":
-            return Halving(
-                spec.rungs, chosen.reduction_factor, directions, chosen.noise, chosen.promote
-            )
+            kind = Promotion if chosen.promote else Halving
+            return kind(spec.rungs, chosen.reduction_factor, directions, chosen.noise)
         case "median":
             minimise = directions[0] == "minimize"
             return Median(spec.rungs[0], spec.budget.kimg, minimise, chosen.noise)

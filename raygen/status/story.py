@@ -32,6 +32,9 @@ from raygen.status.text import five_digits, measured, states_text
 from raygen.study_folder import StudyFolder
 from raygen.words import counted, elapsed, kimg_text
 
+DECISIONS = {
+    "stop": "stopped", "continue": "continues", "pause": "paused", "promote": "promoted",
+}  # fmt: skip
 MOST = 30  # trials of a rung that are named, the best first
 
 
@@ -160,7 +163,7 @@ class Story:
         return f"{kimg_text(record.kimg)} kimg: {', '.join(parts)}{best}{path}"
 
     def _decided(self, record: Decide) -> list[str]:
-        word = "stopped" if record.decision == "stop" else "continues"
+        word = DECISIONS[record.decision]
         head = f"rung at {kimg_text(record.kimg)} kimg: {word} with {five_digits(record.value)}: "
         reached = self.rungs[record.kimg]
         if record.rank is not None:  # of several objectives
@@ -168,7 +171,7 @@ class Story:
             head += f"place {record.rank} of {record.peers}, {record.kept} of which continue"
         elif len(self.objectives) > 1:
             order = sorted(reached)
-            head += "too few to stop any"
+            head += "too few to compare"
         else:
             sign = 1 if self.trials.minimise else -1
             order = sorted(reached, key=lambda t: (sign * reached[t], t))
@@ -204,6 +207,8 @@ def _origin(record: Suggest, before: Sequence[Record], study: Results) -> str:
             same = [point for point in points if point.params.items() <= drawn]
             whose = f": trial {same[0].source} of {same[0].study}" if same else ""
             return f"suggested as the best of an earlier study{whose}"
+        case "design":
+            return "suggested as a point of the design: quasi-random, and not by the model"
         case "startup":
             name = sampler.get("name", "the sampler")
             few = sampler.get("startup_trials")
@@ -241,7 +246,7 @@ def _start_line(record: Start) -> str:
 def _cutoff(record: Decide, minimise: bool, scheduler: str | None) -> str:
     """What a value had to reach, and whether it did; of one objective."""
     if record.cutoff is None or isinstance(record.value, list):
-        return "too few to stop any"
+        return "too few to compare"
     text = f"cut-off {five_digits(record.cutoff)}"
     if scheduler == "median":
         text += " (the median of the others' averages up to there)"

@@ -10,7 +10,8 @@ import pytest
 
 from raygen.config import Study
 from raygen.errors import RaygenError
-from raygen.journal.records import Close, Decide, MetricProtocol, Open, Reopen, parse
+from raygen.journal.records import Close, Decide, MetricProtocol, Open, Reopen, Report, parse
+from raygen.journal.trials import TrialState
 from raygen.notices import Phase
 from raygen.results import best_model, fold, ranked
 from raygen.search.controller import Controller
@@ -41,15 +42,75 @@ def study(tmp_path: Path) -> Study:
     return make_study(tmp_path, "budget.trials=12", "finalists={count: 2, seeds: 3}")
 
 
-def test_a_search_cut_after_any_record_goes_on_to_the_very_same_end(study: Study) -> None:
+@pytest.mark.parametrize("promote", ["false", "true"])
+def test_a_search_cut_after_any_record_goes_on_to_the_very_same_end(
+    tmp_path: Path, promote: str
+) -> None:
+    study = make_study(
+        tmp_path, "budget.trials=12", "finalists={count: 2, seeds: 3}",
+        f"scheduler.promote={promote}",
+    )  # fmt: skip
     whole = Memory()
     run(make_controller(study, whole), curve)
-    assert {"decide", "race", "collect"} <= {record.kind for record in whole}
+    assert {"decide", "finals", "race"} <= {record.kind for record in whole}
 
     for cut in range(len(whole)):
         again = Memory(whole[:cut])
         run(make_controller(study, again), curve)
         assert told(again) == told(whole), f"cut after {cut} records"
+
+
+@pytest.mark.parametrize("at_once", [1, 4])
+def test_with_promotion_nobody_is_stopped_and_the_best_of_each_rung_go_on(
+    tmp_path: Path, at_once: int
+) -> None:
+    study = make_study(
+        tmp_path, "budget.trials=40", "scheduler={promote: true, noise: 0}",
+        "sampler.name=random",
+    )  # fmt: skip
+    journal = Memory()
+    controller = make_controller(study, journal)
+    run(controller, curve, at_once)
+
+    reached = {kimg: [t for t in controller.searched if t.kimg >= kimg] for kimg in (1, 3, 9)}
+    ended = {t.number: t.state for t in controller.trials}
+    assert len(reached[1]) == 40
+    for rung, above in ((1, 3), (3, 9)):
+        # As many go on as may: none of them waits, and nobody who waits is among the best.
+        kept = len(reached[rung]) // 3
+        best = {
+            t.number for t in sorted(reached[rung], key=lambda t: value_at(journal, t, rung))[:kept]
+        }
+        assert best <= {t.number for t in reached[above]}
+        assert kept <= len(reached[above]) <= 2 * kept
+    assert set(ended.values()) == {"completed", "stopped"}
+    paused = {r.trial for r in journal if isinstance(r, Decide) and r.decision == "pause"}
+    promoted = {r.trial for r in journal if isinstance(r, Decide) and r.decision == "promote"}
+    assert promoted < paused
+    assert not [r for r in journal if isinstance(r, Decide) and r.decision == "stop"]
+
+
+def value_at(journal: Memory, trial: TrialState, kimg: float) -> float:
+    values = [
+        r.metrics["fd_classifier"]
+        for r in journal
+        if isinstance(r, Report) and r.trial == trial.number and r.kimg <= kimg
+    ]
+    return min(value for value in values if value is not None)
+
+
+def test_a_search_whose_budget_is_spent_ends_those_that_wait(tmp_path: Path) -> None:
+    study = make_study(
+        tmp_path, "budget={trials: 40, kimg: 9, total_kimg: 30}", "scheduler.promote=true"
+    )
+    controller = make_controller(study, Memory())
+    run(controller, curve)
+    waiting = len(controller.paused)
+    controller.end_unfinished()
+
+    assert waiting > 5
+    assert not controller.paused
+    assert controller.ended()["stopped"] == waiting
 
 
 def test_a_search_cut_at_twenty_records_one_after_another_loses_and_doubles_nothing(
@@ -81,6 +142,8 @@ def test_a_search_cut_at_twenty_records_one_after_another_loses_and_doubles_noth
         ("sampler={name: nsga2, population: 4}",),
         ("sampler={name: nsga3, population: 4}", "trade_off=[million_parameters]"),
         ("trade_off=[million_parameters]",),
+        ("scheduler.promote=true",),
+        ("scheduler.promote=true", "trade_off=[million_parameters]"),
         ("scheduler.name=median",),
         ("scheduler.name=none",),
     ],

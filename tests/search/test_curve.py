@@ -1,3 +1,4 @@
+import itertools
 import math
 import warnings
 from pathlib import Path
@@ -272,7 +273,7 @@ def test_it_says_who_suggested_a_trial_and_keeps_a_share_for_the_design() -> Non
         trial.system_attrs[KERNEL][-1] for trial in study.trials if KERNEL in trial.system_attrs
     ]
     assert fits == sorted(fits)
-    assert all(b >= a + max(1, a / 12) for a, b in zip(fits, fits[1:], strict=False))
+    assert all(b >= a + max(1, a / 12) for a, b in itertools.pairwise(fits))
 
 
 def test_a_region_that_cannot_be_trained_is_left_alone() -> None:
