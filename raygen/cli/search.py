@@ -282,20 +282,30 @@ def report_command(
 @click.argument("study", type=STUDY)
 @click.option(
     "--repeats",
-    default=30,
+    default=10,
     type=click.IntRange(2),
     show_default=True,
     help="Simulated searches per variant.",
 )
+@click.option(
+    "--workers", default=4, type=click.IntRange(1), show_default=True, help="Trials at once."
+)
+@click.option(
+    "--compute",
+    type=click.FloatRange(0, min_open=True),
+    help="Full trainings that a search may spend; default: as many as there are curves.",
+)
 @JSON
-def replay_command(study: Path, repeats: int, as_json: bool) -> None:
-    """Compare schedulers and samplers on a study's own curves.
+def replay_command(
+    study: Path, repeats: int, workers: int, compute: float | None, as_json: bool
+) -> None:
+    """Compare samplers and schedulers on a study's own curves.
 
     E.g.: raygen replay runs/gan
     """
     from raygen.replay import compare
 
-    table = compare(study, repeats)
+    table = compare(study, repeats, workers=workers, compute=compute)
     say(table.to_json(orient="records") if as_json else table.to_string(index=False))
 
 

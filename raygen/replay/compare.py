@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from raygen.config import Study
+from raygen.progress_bar import ticking
 from raygen.replay.recording import Recording, record_study
-from raygen.replay.simulation import Raygen, simulate
+from raygen.replay.simulation import WORKERS, Raygen, simulate
 from raygen.replay.surrogate import Surrogate
 
 UNLIMITED = 1_000_000  # trials: what ends a replay is its compute
@@ -26,20 +27,23 @@ class Interval(NamedTuple):
 
 
 def paired(values: Sequence[float], baseline: Sequence[float], draws: int = 4000) -> Interval:
-    """Relative difference of paired values, (a - b) / |b|: its mean over the pairs.
+    """Relative difference of paired values: the ratio of their geometric means, less 1.
 
-    The interval is a percentile bootstrap over pairs (Efron and Tibshirani 1993, section 13.3).
-    Pairs of which one is not finite are left out.
+    Of values that are not all positive it is the mean of (a - b) / |b|. The interval is a
+    percentile bootstrap over pairs (Efron and Tibshirani 1993, section 13.3). Pairs of which one is
+    not finite are left out.
     """
     a, b = np.array(values, float), np.array(baseline, float)
     finite = np.isfinite(a) & np.isfinite(b)
-    difference = (a[finite] - b[finite]) / np.abs(b[finite])
-    if not len(difference):
+    a, b = a[finite], b[finite]
+    if not len(a):
         return Interval(math.nan, math.nan, math.nan)
+    ratios = bool((a > 0).all() and (b > 0).all())
+    difference = np.log(a) - np.log(b) if ratios else (a - b) / np.abs(b)
     random = np.random.default_rng(0)
-    picks = random.integers(len(difference), size=(draws, len(difference)))
-    low, high = np.quantile(difference[picks].mean(axis=1), [0.025, 0.975])
-    return Interval(float(difference.mean()), float(low), float(high))
+    means = difference[random.integers(len(difference), size=(draws, len(difference)))].mean(axis=1)
+    spread = np.array([difference.mean(), *np.quantile(means, [0.025, 0.975])])
+    return Interval(*(np.expm1(spread) if ratios else spread).tolist())
 
 
 def variant(
@@ -63,16 +67,22 @@ def variant(
 
 
 def compare(
-    study_folder: Path, repeats: int, notify: Callable[[str], None] = lambda text: None
+    study_folder: Path,
+    repeats: int,
+    notify: Callable[[str], None] = lambda text: None,
+    workers: int = WORKERS,
+    compute: float | None = None,
 ) -> pd.DataFrame:
-    """Replay a finished study with other schedulers and samplers, on as much compute as it had.
+    """Replay a finished study with other schedulers and samplers.
 
-    One row per variant, the study's own settings first. `value` is the median over the repeats of
-    the noise-free objective of the recommended configuration, `low` and `high` its quartiles;
-    `difference` the mean relative difference to the study's own settings and `difference_low` to
-    `difference_high` its 95% interval (where the objective is minimised, below 0 is better);
-    `trials` and `completed` are medians, `diverged_share` the mean share of compute. `notify` hears
-    the name of each variant before it is replayed.
+    With so many simulated `workers`, until as many images are spent as in `compute` full trainings:
+    by default as many as there are curves. One row per variant, the study's own settings first.
+    `value` is the median over the repeats of the noise-free objective of the recommended
+    configuration, `low` and `high` its quartiles; `difference` the relative difference to the
+    study's own settings and `difference_low` to `difference_high` its 95% interval (where the
+    objective is minimised, below 0 is better); `trials` and `completed` are medians,
+    `diverged_share` the mean share of compute. `notify` hears the name of each variant before it is
+    replayed.
 
     Raises:
         InputError: as record_study.
@@ -80,15 +90,16 @@ def compare(
     recording = record_study(study_folder)
     surrogate = Surrogate(recording)
     spec = recording.study.spec
-    compute = spec.budget.kimg * len(recording.curves)
+    images = spec.budget.kimg * (len(recording.curves) if compute is None else compute)
     rows, baseline = [], []
-    for name, scheduler, sampler in variants(recording):
+    several = list(variants(recording))
+    for name, scheduler, sampler in ticking(several, "replaying", len(several)):
         notify(name)
         runs = []
         for repeat in range(repeats):
             study = variant(recording.study, spec.seed + repeat, scheduler, sampler)
             method = Raygen(study, recording.milestones)
-            runs.append(simulate(method, surrogate, compute, spec.seed + repeat))
+            runs.append(simulate(method, surrogate, images, spec.seed + repeat, workers))
         values = [run.at(math.inf) for run in runs]
         baseline = baseline or values
         low, value, high = np.nanquantile(values, [0.25, 0.5, 0.75])
@@ -107,21 +118,33 @@ def compare(
     return pd.DataFrame(rows)
 
 
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "none": {"name": "none", "promote": False},
+    "asha": {"name": "asha", "promote": False},
+    "promotion": {"name": "asha", "promote": True},
+    "median": {"name": "median", "promote": False},
+}
+SAMPLERS = ("random", "quasi_random", "tpe", "gp", "curve")
+
+
 def variants(recording: Recording) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:
     """What `compare` compares: a name, and what changes in the scheduler and in the sampler.
 
-    A first rung cannot lie before the first recorded milestone.
+    Every sampler with every scheduler, but for Optuna's Gaussian process in a space with branches;
+    then other rungs. A first rung cannot lie before the first recorded milestone.
     """
     budget, first = recording.study.spec.budget.kimg, recording.milestones[0]
     spec = recording.study.spec
-    yield f"as searched: {spec.scheduler.name}, {spec.sampler.name}", {}, {}
+    promotes = " by promotion" if spec.scheduler.promote else ""
+    yield f"as searched: {spec.sampler.name}, {spec.scheduler.name}{promotes}", {}, {}
+    branches = any(parameter.condition for parameter in recording.study.parameters)
+    for sampler in SAMPLERS:
+        for scheduler, settings in SCHEDULERS.items():
+            if not (sampler == "gp" and branches):
+                yield f"{sampler}, {scheduler}", settings, {"name": sampler}
     for part in (27, 9, 3):
         grace = round(budget / part, 6)
         for eta in (2.0, 3.0, 4.0) if part == 9 else (3.0,):
             if grace >= first * (1 - 1e-4):
                 asha = {"name": "asha", "grace_kimg": grace, "reduction_factor": eta}
-                yield f"asha, grace 1/{part}, eta {eta:g}", asha, {}
-    yield "median", {"name": "median"}, {}
-    yield "none", {"name": "none"}, {}
-    for sampler in ("tpe", "random", "quasi_random"):
-        yield f"sampler {sampler}", {}, {"name": sampler}
+                yield f"grace 1/{part}, eta {eta:g}", asha, {}

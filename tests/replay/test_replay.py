@@ -404,10 +404,13 @@ def test_no_luck_makes_a_value_better_than_the_ideal() -> None:
 
 def test_a_paired_difference_is_relative_and_knows_its_spread() -> None:
     assert paired([90, 180, math.nan], [100, 200, 1]) == pytest.approx((-0.1, -0.1, -0.1))
-    found = paired([90, 120] * 20, [100, 100] * 20)
-    error = 0.15 / math.sqrt(40)  # of a mean of 40 values at +-0.15 from it
-    assert found.mean == pytest.approx(0.05)
-    assert found.high - found.mean == pytest.approx(1.96 * error, rel=0.15)
+    ratio = paired([50, 200] * 20, [100, 100] * 20)
+    error = math.log(2) / math.sqrt(40)  # of a mean of 40 logarithms at +-log 2 from it
+    assert ratio.mean == pytest.approx(0.0)
+    assert math.log1p(ratio.high) == pytest.approx(1.96 * error, rel=0.15)
+    below = paired([-90, -120] * 20, [-100, -100] * 20)  # as of the ELBO
+    assert below.mean == pytest.approx(-0.05)
+    assert below.high - below.mean == pytest.approx(1.96 * 0.15 / math.sqrt(40), rel=0.15)
 
 
 def test_merged_milestones_hold_each_place_once() -> None:
@@ -477,13 +480,14 @@ def test_a_study_is_compared_with_other_schedulers_and_samplers(
     table = compare(folder, 2, heard.append)
 
     assert list(table["variant"]) == heard
-    assert heard[0] == "as searched: asha, tpe"
-    assert {"asha, grace 1/9, eta 2", "asha, grace 1/3, eta 3", "median", "none"} < set(heard)
-    assert "asha, grace 1/27, eta 3" not in heard  # nothing was measured so early
+    assert heard[0] == "as searched: tpe, asha"
+    assert {"grace 1/9, eta 2", "grace 1/3, eta 3", "curve, promotion"} < set(heard)
+    assert "grace 1/27, eta 3" not in heard  # nothing was measured so early
+    assert "gp, asha" not in heard  # it cannot search branches
     own = table.iloc[0]
     assert (own["difference"], own["difference_low"], own["difference_high"]) == (0, 0, 0)
     assert (table["low"] <= table["value"]).all()
     assert (table["value"] <= table["high"]).all()
-    full = table[table["variant"] == "none"]
+    full = table[table["variant"] == "tpe, none"]
     assert (full["trials"] >= full["completed"]).all()
     assert (full["completed"] >= 12).all()
