@@ -1,7 +1,7 @@
 """A sampler that reads learning curves: a suggestion follows from all the curves so far."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,17 +40,28 @@ AUGMENTATION = 0.05  # of Tchebycheff's scalarisation (Knowles 2006)
 PRIOR_SPREAD = 0.2  # of a starting point's neighbourhood, in units of a range
 
 
-class Row(NamedTuple):
-    """A trial as the model sees it."""
+RUNNING, ENDED, INFEASIBLE, EARLIER_STUDY = range(4)
 
-    point: Array  # (d,)
-    features: Array  # (d,)
-    levels: Array  # (objectives, levels): the best so far, minimised; nan where it did not get
-    errors: Array  # (levels,): standard error of the first objective
-    spent: float  # steps trained
-    state: str  # running, ended, infeasible, or earlier (of another study)
-    design: bool
-    number: int
+
+class Rows(NamedTuple):
+    """Trials as the model sees them, in the order of their numbers; arrays of n trials."""
+
+    numbers: Array  # (n,)
+    points: Array  # (n, d)
+    features: Array  # (n, d)
+    levels: Array  # (n, objectives, levels): the best so far, minimised; nan where it did not get
+    errors: Array  # (n, levels): standard error of the first objective
+    spent: Array  # (n,): steps trained
+    states: Array  # (n,): RUNNING, ENDED, INFEASIBLE, or of an EARLIER_STUDY
+    design: Array  # (n,): whether it is a design point
+
+    def __getitem__(self, picked: Any) -> "Rows":  # pyright: ignore[reportIncompatibleMethodOverride]
+        return Rows(*(array[picked] for array in tuple(self)))
+
+    @property
+    def valued(self) -> Array:
+        """Which have a value at some level: (n,)."""
+        return np.isfinite(self.levels).any(axis=2).any(axis=1)
 
 
 class Observed(NamedTuple):
@@ -113,7 +124,10 @@ class CurveSampler(optuna.samplers.BaseSampler):
         self.conditions = conditions
         self.coding = Coding(self.space, conditions) if self.space else None
         self.turn: tuple[int, int] | None = None  # number and attempt, where they are not Optuna's
-        self._rows: dict[int, Row] = {}  # of trials that ended, by their identity
+        # Of trials that ended, which never change: read once.
+        self._ended: Rows | None = None
+        self._read_before: set[int] = set()
+        self._drawn: set[bytes] = set()
         self._cached_levels: tuple[int, ...] = ()
 
     def infer_relative_search_space(
@@ -134,7 +148,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             return {}
         if self.coding is None or self.coding.names != list(search_space):
             self.coding = Coding(search_space, self.conditions)
-            self._rows.clear()
+            self._forget()
         point, by, kernel = self._choose(study, trial, self.coding)
         storage, identity = study._storage, trial._trial_id
         storage.set_trial_system_attr(identity, BY, by)
@@ -174,9 +188,9 @@ class CurveSampler(optuna.samplers.BaseSampler):
         )
         rows = self._read(trials, signs, coding)
         observed = None
-        if number >= self.startup_trials and not self._owes_design(rows):
+        if rows is not None and number >= self.startup_trials and not self._owes_design(rows):
             observed = _observe(rows, random)
-        if observed is None:
+        if rows is None or observed is None:
             return self._design_point(rows, attempt, random, coding), DESIGN, None
         kernel, changed = self._kernel(trials, observed, coding)
         kept = _subset(observed.y, MODEL_POINTS, random)
@@ -187,23 +201,22 @@ class CurveSampler(optuna.samplers.BaseSampler):
         fit = [*kernel.vector().tolist(), float(changed)] if changed else None
         return point, MODEL, fit
 
-    def _owes_design(self, rows: Sequence[Row]) -> bool:
+    def _owes_design(self, rows: Rows | None) -> bool:
         """Whether the design has had less than its share of the compute."""
-        if sum(np.isfinite(row.levels).any() for row in rows) < LEAST_TRIALS:
+        if rows is None or rows.valued.sum() < LEAST_TRIALS:
             return True
-        own = [row for row in rows if row.state != "earlier"]
         least = self._cached_levels[0] if self._cached_levels else 1
-        spent = [max(row.spent, least) for row in own]  # also where it broke before that
-        design = sum(s for s, row in zip(spent, own, strict=True) if row.design)
-        return design < self.design_share * sum(spent)
+        spent = np.maximum(rows.spent, least)  # also where it broke before that
+        ours = rows.states != EARLIER_STUDY
+        return spent[ours & rows.design].sum() < self.design_share * spent[ours].sum()
 
     def _design_point(
-        self, rows: Sequence[Row], attempt: int, random: np.random.Generator, coding: Coding
+        self, rows: Rows | None, attempt: int, random: np.random.Generator, coding: Coding
     ) -> Array:
         """The next point of a scrambled Sobol sequence (Owen 1995)."""
         if attempt:
             return coding.snapped(random.random((1, len(coding))))[0]
-        index = sum(row.design for row in rows)
+        index = 0 if rows is None else int(rows.design.sum())
         return coding.snapped(sobol_point(len(coding), self.seed, index)[None])[0]
 
     def _kernel(
@@ -226,7 +239,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
 
     def _best_candidate(
         self,
-        rows: Sequence[Row],
+        rows: Rows,
         observed: Observed,
         kernel: Kernel,
         random: np.random.Generator,
@@ -237,13 +250,12 @@ class CurveSampler(optuna.samplers.BaseSampler):
         model = GaussianProcess(kernel, x, y, variances, coding.nominal)
         means, _ = model.predict(x)
         best = float(means.min())
-        silent = [r for r in rows if r.state == "running" and not np.isfinite(r.levels).any()]
-        if silent:  # believed at their mean (kriging believer, Ginsbourger et al. 2010)
-            there = np.array([row.features for row in silent])
+        there = rows.features[(rows.states == RUNNING) & ~rows.valued]
+        if len(there):  # believed at their mean (kriging believer, Ginsbourger et al. 2010)
             believed = model.predict(there)[0]
             model = GaussianProcess(
                 kernel, np.vstack([x, there]), np.concatenate([y, believed]),
-                np.concatenate([variances, np.full(len(silent), PENDING_VARIANCE)]), coding.nominal,
+                np.concatenate([variances, np.full(len(there), PENDING_VARIANCE)]), coding.nominal,
             )  # fmt: skip
         preference = self._preference(rows, coding)
 
@@ -269,13 +281,14 @@ class CurveSampler(optuna.samplers.BaseSampler):
             near = _mutated(np.repeat(top, REFINED // 5, axis=0), scale, random, coding)
             near = coding.snapped(near)
             points, merits = np.vstack([points, near]), np.concatenate([merits, merit(near)])
-        drawn = {_key(row.features) for row in rows}
+        running = {_key(features) for features in rows.features[rows.states == RUNNING]}
         for index in np.argsort(-merits, kind="stable"):
-            if _key(coding.features(points[index][None])[0]) not in drawn:
+            key = _key(coding.features(points[index][None])[0])
+            if key not in running and key not in self._drawn:
                 return points[index]
         return None
 
-    def _preference(self, rows: Sequence[Row], coding: Coding) -> Any:
+    def _preference(self, rows: Rows, coding: Coding) -> Callable[[Array], Array | float]:
         """The log density of the priors, weighted by what is still believed of them.
 
         As the expected improvement is multiplied by a prior to the power of confidence / trials in
@@ -284,13 +297,12 @@ class CurveSampler(optuna.samplers.BaseSampler):
         """
         if not self.priors or not self.confidence:
             return lambda features: 0.0
-        ended = [row for row in rows if np.isfinite(row.levels).any() and row.state != "earlier"]
+        rows = rows[rows.valued & (rows.states != EARLIER_STUDY)]
         places = np.array([coding.features(coding.point(p)[None])[0] for p in self.priors])
-        given = np.array(
-            [[name in prior for name in coding.names] for prior in self.priors], bool
-        )  # what a prior leaves out is as good anywhere
-        weight = self.confidence * self.startup_trials / max(len(ended), self.startup_trials)
-        weight *= self._advantage(ended, places, given)
+        # What a prior leaves out is as good anywhere.
+        given = np.array([[name in prior for name in coding.names] for prior in self.priors], bool)
+        weight = self.confidence * self.startup_trials / max(len(rows.numbers), self.startup_trials)
+        weight *= _advantage(rows, places, given)
 
         def preference(features: Array) -> Array:
             apart = features[:, None, :] - places
@@ -298,42 +310,38 @@ class CurveSampler(optuna.samplers.BaseSampler):
             near = -0.5 * np.square(apart / PRIOR_SPREAD).sum(axis=2) / given.sum(axis=1)
             return weight * len(coding) / 2 * near.max(axis=1)
 
-        return preference
-
-    def _advantage(self, ended: Sequence[Row], places: Array, given: Array) -> float:
-        """From 0 to 1: how far the best of the trials at the priors is above the median."""
-        at_prior = [
-            bool(((np.abs(row.features - places) < 1e-9) | ~given).all(axis=1).any())
-            for row in ended
-        ]
-        if not any(at_prior) or all(at_prior):
-            return 1.0
-        values, _ = at_full_budget(
-            np.array([row.levels[0] for row in ended]),
-            np.zeros((len(ended), len(self._cached_levels))),
-        )
-        prior = np.array(at_prior)
-        beaten = float((values[~prior] > np.nanmin(values[prior])).mean())
-        return max(0.0, 2 * beaten - 1)
+        return preference if weight else lambda features: 0.0
 
     # Reading
 
-    def _read(self, trials: Sequence[FrozenTrial], signs: Array, coding: Coding) -> list[Row]:
+    def _forget(self) -> None:
+        self._ended = None
+        self._read_before.clear()
+        self._drawn.clear()
+
+    def _read(self, trials: Sequence[FrozenTrial], signs: Array, coding: Coding) -> Rows | None:
         levels = self.levels or _geometric(trials)
         if levels != self._cached_levels:
-            self._rows.clear()
+            self._forget()
             self._cached_levels = tuple(levels)
-        rows = []
+        ended, running = [], []
         for trial in trials:
-            row = self._rows.get(trial._trial_id)
-            if row is None:
+            if trial._trial_id not in self._read_before:
                 row = self._row(trial, signs, coding)
                 if trial.state.is_finished():
-                    self._rows[trial._trial_id] = row
-            rows.append(row)
-        return rows
+                    self._read_before.add(trial._trial_id)
+                    self._drawn.add(_key(row[2]))
+                    ended.append(row)
+                else:
+                    running.append(row)
+        if ended:
+            self._ended = _stacked(ended, self._ended)
+        rows = _stacked(running, self._ended) if running else self._ended
+        # However they were read: what is drawn from them must not depend on it.
+        return rows if rows is None else rows[np.argsort(rows.numbers, kind="stable")]
 
-    def _row(self, trial: FrozenTrial, signs: Array, coding: Coding) -> Row:
+    def _row(self, trial: FrozenTrial, signs: Array, coding: Coding) -> tuple[Any, ...]:
+        """One of Rows."""
         attributes = trial.system_attrs
         levels = np.full((len(signs), len(self._cached_levels)), math.nan)
         errors = np.zeros(len(self._cached_levels))
@@ -351,21 +359,38 @@ class CurveSampler(optuna.samplers.BaseSampler):
                 place = self._cached_levels.index(step)
                 levels[:, place] = best
                 errors[place] = attributes.get(ERROR, {}).get(str(step), 0.0)
-        state = "running" if not trial.state.is_finished() else "ended"
+        state = ENDED if trial.state.is_finished() else RUNNING
         if attributes.get(EARLIER):
-            state = "earlier"
+            state = EARLIER_STUDY
         elif not finite or any(value > 0 for value in trial.constraints.values()):
-            state = "infeasible"
-        complete = trial.state == TrialState.COMPLETE and state != "infeasible"
+            state = INFEASIBLE
+        complete = trial.state == TrialState.COMPLETE and state != INFEASIBLE
         if complete and not np.isfinite(levels[:, -1]).all():  # it reported nothing on its way
             values = signs * np.array(trial.values, float)
             levels[:, -1] = np.fmin(best, values) if self.best_so_far else values
             spent = max(spent, float(self._cached_levels[-1]))
         point = coding.point(trial.params)
-        return Row(
-            point, coding.features(point[None])[0], levels, errors, spent, state,
-            attributes.get(BY) == DESIGN and "fixed_params" not in attributes, trial.number,
-        )  # fmt: skip
+        design = attributes.get(BY) == DESIGN and "fixed_params" not in attributes
+        features = coding.features(point[None])[0]
+        return trial.number, point, features, levels, errors, spent, state, design
+
+
+def _stacked(rows: Sequence[tuple[Any, ...]], before: Rows | None) -> Rows:
+    fresh = Rows(*(np.array(column) for column in zip(*rows, strict=True)))
+    if before is None:
+        return fresh
+    return Rows(*(np.concatenate(pair) for pair in zip(tuple(before), tuple(fresh), strict=True)))
+
+
+def _advantage(rows: Rows, places: Array, given: Array) -> float:
+    """From 0 to 1: how far the best of the trials at the priors is above the median."""
+    same = np.abs(rows.features[:, None, :] - places) < 1e-9
+    at_prior = (same | ~given).all(axis=2).any(axis=1)
+    if not at_prior.any() or at_prior.all():
+        return 1.0
+    values, _ = at_full_budget(rows.levels[:, 0], np.zeros(rows.errors.shape))
+    beaten = float((values[~at_prior] > np.nanmin(values[at_prior])).mean())
+    return max(0.0, 2 * beaten - 1)
 
 
 def sobol_point(dimensions: int, seed: int, index: int) -> Array:
@@ -374,32 +399,27 @@ def sobol_point(dimensions: int, seed: int, index: int) -> Array:
     return engine.fast_forward(index).draw(1, dtype=torch.float64)[0].numpy()
 
 
-def _observe(rows: Sequence[Row], random: np.random.Generator) -> Observed | None:
+def _observe(rows: Rows, random: np.random.Generator) -> Observed | None:
     """The values of all trials at the full budget; None while there is too little to model."""
-    spoke = [r for r in rows if np.isfinite(r.levels).any() and r.state != "infeasible"]
-    if not spoke:
+    sound = rows[rows.valued & (rows.states != INFEASIBLE)]
+    if not len(sound.numbers):
         return None
-    levels = np.array([row.levels for row in spoke])  # (n, objectives, levels)
-    parts = [_scaled_objective(levels[:, k], spoke, k) for k in range(levels.shape[1])]
-    if any(part is None for part in parts):
+    parts = [_scaled_objective(sound, k) for k in range(sound.levels.shape[1])]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts):
         return None
-    if len(parts) == 1:
-        y, variances = parts[0] or (None, None)
-    else:
-        y, variances = _scalarised([p for p in parts if p is not None], random)
-    assert y is not None
-    assert variances is not None
-    y, variances = _spreads(y, variances)
-    earlier = np.array([row.state == "earlier" for row in spoke])
-    variances = variances + EARLIER_VARIANCE * earlier
-    bad = [row for row in rows if row.state == "infeasible"]
-    worst = float(np.quantile(y, WORST))
-    y = np.minimum(np.concatenate([y, np.full(len(bad), worst)]), CEILING)
-    variances = np.concatenate([variances, np.full(len(bad), WORST_VARIANCE)])
+    y, variances = _spreads(*(whole[0] if len(whole) == 1 else _scalarised(whole, random)))
+    variances = variances + EARLIER_VARIANCE * (sound.states == EARLIER_STUDY)
+    bad = rows[rows.states == INFEASIBLE]
+    worst = np.full(len(bad.numbers), np.quantile(y, WORST))
+    y = np.minimum(np.concatenate([y, worst]), CEILING)
+    variances = np.concatenate([variances, np.full(len(worst), WORST_VARIANCE)])
     if len(np.unique(y)) < 3:
         return None
-    everyone = [*spoke, *bad]
-    features, points = (np.array([getattr(r, k) for r in everyone]) for k in ("features", "point"))
+    features, points = (
+        np.concatenate(pair)
+        for pair in ((sound.features, bad.features), (sound.points, bad.points))
+    )
     return Observed(features, points, y, variances)
 
 
@@ -408,16 +428,14 @@ def _augmentation(sd: Array, noise: float) -> Array:
     return np.log(1 - math.sqrt(noise) / np.sqrt(np.square(sd) + noise) + 1e-9)
 
 
-def _scaled_objective(
-    levels: Array, rows: Sequence[Row], objective: int
-) -> tuple[Array, Array] | None:
+def _scaled_objective(rows: Rows, objective: int) -> tuple[Array, Array] | None:
     """An objective of each trial at the full budget and its variance, in log distances."""
-    finite = np.where(np.isfinite(levels), levels, math.inf)
-    best = finite.min(axis=1)
+    levels = rows.levels[:, objective]
+    best = np.where(np.isfinite(levels), levels, math.inf).min(axis=1)
     if len(np.unique(best)) < 3:
         return None
     scaled = log_distance(levels, best)
-    errors = np.array([row.errors for row in rows]) if objective == 0 else np.zeros(levels.shape)
+    errors = rows.errors if objective == 0 else np.zeros(levels.shape)
     relative = np.square(errors / np.exp(scaled))  # the slope of a logarithm
     return at_full_budget(scaled, np.minimum(np.nan_to_num(relative), 1.0))
 
