@@ -41,14 +41,20 @@ GOOD, SLOW = {"lr": 2e-3}, {"lr": 1e-6}
 EXPLODES, TOO_LARGE = {"lr": 1e30}, {"lr": 2e-3, "latent": 2147483648}
 
 
-def make(path: Path, starts: list[dict[str, Any]], workers: int = 1, factor: int = 3) -> Study:
+def make(
+    path: Path,
+    starts: list[dict[str, Any]],
+    workers: int = 1,
+    factor: int = 3,
+    settings: tuple[str, ...] = (),
+) -> Study:
     lines = [
         f"  - {{model: {{latent_dim: {s.get('latent', 4)}}}, optimizer: {{lr: {s['lr']}}}}}"
         for s in starts
     ]
     text = SPACE.format(trials=len(starts), workers=workers, factor=factor) + "\n".join(lines)
     path.write_text(text.replace("1e+30", "1.0e+30"))
-    return load_space(path)
+    return load_space(path, settings)
 
 
 def search(
@@ -139,6 +145,34 @@ def test_the_winner_trained_again_without_ray_gives_the_very_same_numbers(
     again = [{name: score.value for name, score in p.scores.items()} for p in progress]
 
     assert again == results.history[["elbo", "bits_per_dim"]].to_dict("records")
+
+
+@pytest.mark.ray
+def test_a_trial_that_was_promoted_goes_on_as_if_it_had_never_waited(
+    cluster: None, tmp_path: Path
+) -> None:
+    starts = [SLOW, GOOD, SLOW, SLOW]
+    promoting = make(tmp_path / "s.yaml", starts, 1, 2, ("scheduler.promote=true",))
+    whole = make(tmp_path / "w.yaml", starts, 1, 2, ("scheduler.name=none",))
+    folder = StudyFolder(tmp_path / "study")
+    outcome, results = search(promoting, folder)
+    _, reference = search(whole, StudyFolder(tmp_path / "whole"))
+
+    records = written(folder.journal)
+    decisions = {(r["trial"], r["decision"]) for r in records if r["kind"] == "decide"}
+    begins = [r["kimg"] for r in records if r["kind"] == "start" and r["trial"] == 1]
+    trials = results.trials.set_index("trial")
+    assert outcome.exit_code == 0
+    assert {(0, "pause"), (1, "pause"), (1, "promote")} <= decisions
+    assert begins == [0.0, 0.3, 0.6]
+    assert set(trials["state"]) == {"completed", "stopped"}
+    assert trials.loc[1, "state"] == "completed"
+    for trial in trials.index[trials["state"] == "completed"]:
+        curves = [
+            r.history[r.history["trial"] == trial][["kimg", "elbo"]].to_numpy().tolist()
+            for r in (results, reference)
+        ]
+        assert curves[0] == curves[1]
 
 
 @pytest.mark.ray

@@ -55,8 +55,9 @@ class Rows(NamedTuple):
     states: Array  # (n,): RUNNING, ENDED, INFEASIBLE, or of an EARLIER_STUDY
     design: Array  # (n,): whether it is a design point
 
-    def __getitem__(self, picked: Any) -> "Rows":  # pyright: ignore[reportIncompatibleMethodOverride]
-        return Rows(*(array[picked] for array in tuple(self)))
+    def pick(self, which: Array) -> "Rows":
+        """Some of them: by a mask, or by their places."""
+        return Rows(*(array[which] for array in self))
 
     @property
     def valued(self) -> Array:
@@ -297,7 +298,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
         """
         if not self.priors or not self.confidence:
             return lambda features: 0.0
-        rows = rows[rows.valued & (rows.states != EARLIER_STUDY)]
+        rows = rows.pick(rows.valued & (rows.states != EARLIER_STUDY))
         places = np.array([coding.features(coding.point(p)[None])[0] for p in self.priors])
         # What a prior leaves out is as good anywhere.
         given = np.array([[name in prior for name in coding.names] for prior in self.priors], bool)
@@ -338,7 +339,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             self._ended = _stacked(ended, self._ended)
         rows = _stacked(running, self._ended) if running else self._ended
         # However they were read: what is drawn from them must not depend on it.
-        return rows if rows is None else rows[np.argsort(rows.numbers, kind="stable")]
+        return rows if rows is None else rows.pick(np.argsort(rows.numbers, kind="stable"))
 
     def _row(self, trial: FrozenTrial, signs: Array, coding: Coding) -> tuple[Any, ...]:
         """One of Rows."""
@@ -379,7 +380,7 @@ def _stacked(rows: Sequence[tuple[Any, ...]], before: Rows | None) -> Rows:
     fresh = Rows(*(np.array(column) for column in zip(*rows, strict=True)))
     if before is None:
         return fresh
-    return Rows(*(np.concatenate(pair) for pair in zip(tuple(before), tuple(fresh), strict=True)))
+    return Rows(*(np.concatenate(pair) for pair in zip(before, fresh, strict=True)))
 
 
 def _advantage(rows: Rows, places: Array, given: Array) -> float:
@@ -401,7 +402,7 @@ def sobol_point(dimensions: int, seed: int, index: int) -> Array:
 
 def _observe(rows: Rows, random: np.random.Generator) -> Observed | None:
     """The values of all trials at the full budget; None while there is too little to model."""
-    sound = rows[rows.valued & (rows.states != INFEASIBLE)]
+    sound = rows.pick(rows.valued & (rows.states != INFEASIBLE))
     if not len(sound.numbers):
         return None
     parts = [_scaled_objective(sound, k) for k in range(sound.levels.shape[1])]
@@ -410,7 +411,7 @@ def _observe(rows: Rows, random: np.random.Generator) -> Observed | None:
         return None
     y, variances = _spreads(*(whole[0] if len(whole) == 1 else _scalarised(whole, random)))
     variances = variances + EARLIER_VARIANCE * (sound.states == EARLIER_STUDY)
-    bad = rows[rows.states == INFEASIBLE]
+    bad = rows.pick(rows.states == INFEASIBLE)
     worst = np.full(len(bad.numbers), np.quantile(y, WORST))
     y = np.minimum(np.concatenate([y, worst]), CEILING)
     variances = np.concatenate([variances, np.full(len(worst), WORST_VARIANCE)])
