@@ -2,6 +2,10 @@
 
     uv run python benchmarks/record_curves.py            # an hour on two idle cores
     uv run python benchmarks/record_curves.py --quick    # under 5 minutes, another file
+    uv run python benchmarks/record_curves.py --full --data FOLDER --out full.csv.gz    # on a GPU
+
+With `--full` the spaces are those that raygen ships, with networks of their own size on photographs
+and a dozen processes that share one GPU, for a budget that is meant to take it under an hour.
 
 Every run is raygen's own `fit` on the drawn shapes, on one CPU thread, over the spaces of
 curves_gan.yaml and curves_vae.yaml. A run that diverges or collapses ends as it would in a search,
@@ -39,20 +43,20 @@ import torch
 from torch import nn
 
 from raygen.config import Study
-from raygen.config_file import load_space
 from raygen.data import ImageData, load_data
 from raygen.metrics.evaluator import Asset, Evaluator, prepare
 from raygen.models import Dcgan, GanNets
 from raygen.space import Draw, sample
 from raygen.train.health import JUDGED
 from raygen.train.loop import fit
+from search_tables import spaces
 
 HERE = Path(__file__).parent
-SPACES = {"gan": HERE / "curves_gan.yaml", "vae": HERE / "curves_vae.yaml"}
 OUT = HERE / "curves.csv.gz"
 # Every tenth and every sixth configuration is trained again, with other seeds.
 REPEATED_EVERY = {"gan": 10, "vae": 6}
 SEEDS = 5
+FULL_PROCESSES = 12
 QUICK_CONFIGS = {"gan": 24, "vae": 24}
 QUICK_SEEDS = 3
 FIXED = ("kimg", "trained_kimg", "value", "sd", "seconds", "diverged")
@@ -135,16 +139,20 @@ def main() -> None:
         Path(tempfile.gettempdir()) / "raygen-curves-quick.csv.gz" if arguments.quick else OUT
     )
     started = time.monotonic()
-    studies = {family: load_space(path) for family, path in SPACES.items()}
+    studies = spaces(arguments.full, arguments.data)
+    device = torch.device("cuda" if arguments.full else "cpu")
     jobs = list(plan(studies, arguments.quick))
     partial = out.with_name(out.name + ".partial")
-    done = read_partial(partial, identity())
+    done = read_partial(partial, identity(studies))
     todo = sorted((job for job in jobs if job not in done), key=urgency)
     print(f"{len(jobs)} runs, {len(jobs) - len(todo)} done before: {partial}", file=sys.stderr)
-    assets = {family: _prepare(study) for family, study in studies.items()}
+    assets = {family: _prepare(study, device) for family, study in studies.items()}
+    processes = FULL_PROCESSES if arguments.full else 2
     with (
         partial.open("a", encoding="utf-8") as file,
-        multiprocessing.get_context("spawn").Pool(2, start_worker, (assets,)) as pool,
+        multiprocessing.get_context("spawn").Pool(
+            processes, start_worker, (studies, assets, device)
+        ) as pool,
     ):
         for number, (job, rows) in enumerate(pool.imap_unordered(record, todo), start=1):
             done[job] = rows
@@ -187,14 +195,19 @@ def draws(study: Study, count: int) -> list[Draw]:
 _benches: dict[str, Bench] = {}  # of a worker process
 
 
-def start_worker(assets: dict[str, dict[str, Asset]]) -> None:
+def start_worker(
+    studies: dict[str, Study], assets: dict[str, dict[str, Asset]], device: torch.device
+) -> None:
     """Load, once per process, everything that its runs share."""
     torch.set_num_threads(1)
-    for family, path in SPACES.items():
-        study = load_space(path)
+    for family, study in studies.items():
         data = load_data(study.spec.data)
+        train = data.train._replace(
+            images=data.train.images.to(device), labels=data.train.labels.to(device)
+        )
+        data = data._replace(train=train)
         samples = study.spec.evaluation.samples
-        evaluator = Evaluator(study.spec.metrics, data, samples, CPU, assets[family])
+        evaluator = Evaluator(study.spec.metrics, data, samples, device, assets[family])
         configs = draws(study, study.spec.budget.trials)
         _benches[family] = Bench(study, configs, data, evaluator)
 
@@ -204,7 +217,7 @@ def record(job: Job) -> tuple[Job, list[dict[str, Any]]]:
     bench = _benches[job.family]
     spec = bench.study.spec
     trial = bench.study.trial(bench.draws[job.config].config)
-    if isinstance(trial.model, Dcgan):
+    if isinstance(trial.model, Dcgan) and bench.data.train.images.device == CPU:
         small = FullyConnected(**trial.model.model_dump())
         trial = trial.model_copy(update={"model": small})
     rows = []
@@ -239,10 +252,10 @@ def read_partial(path: Path, name: str) -> dict[Job, list[dict[str, Any]]]:
     return {Job(*job): rows for job, rows in runs}
 
 
-def identity() -> str:
+def identity(studies: dict[str, Study]) -> str:
     """What the content of the table follows from, as one word."""
-    content = b"".join(path.read_bytes() for path in SPACES.values())
-    return hashlib.sha256(content).hexdigest()
+    content = json.dumps({family: study.settings() for family, study in studies.items()})
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def write_table(
@@ -297,13 +310,15 @@ def _rounded(value: float | None) -> float | None:
     return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None
 
 
-def _prepare(study: Study) -> dict[str, Asset]:
-    return prepare(study.spec.metrics, load_data(study.spec.data), CPU)
+def _prepare(study: Study, device: torch.device) -> dict[str, Asset]:
+    return prepare(study.spec.metrics, load_data(study.spec.data), device)
 
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer runs, under 5 minutes")
+    parser.add_argument("--full", action="store_true", help="the shipped spaces, on a GPU")
+    parser.add_argument("--data", help="photographs, for --full")
     parser.add_argument("--out", type=Path, help="default: benchmarks/curves.csv.gz")
     return parser.parse_args()
 

@@ -215,6 +215,24 @@ def _study(space: dict[str, Any], kimg: float, **settings: Any) -> Study:
     return Study(spec, parse_space(document, ("space",)), (), {**raw, "space": space})
 
 
+def spaces(full: bool = False, data: str | None = None) -> dict[str, Study]:
+    """The spaces whose curves are recorded: small ones, or those that raygen ships."""
+    if not full:
+        return {family: load_space(HERE / f"curves_{family}.yaml") for family in RECORDED}
+    shipped = HERE.parent / "search_spaces"
+    where = [f"data.path={data}"] if data else []
+    gan = ["objective=fd_classifier", "evaluation={samples: 5000, every_kimg: 9}"]
+    vae = ["objective=bits_per_dim", "evaluation={samples: 2500, every_kimg: 9}"]
+    both = {"gan": ("trials: 1000", gan), "vae": ("trials: 300", vae)}
+    return {
+        family: load_space(
+            shipped / f"{family}.yaml",
+            [*where, *settings, f"budget={{kimg: 54, {trials}}}", "scheduler.grace_kimg=2"],
+        )
+        for family, (trials, settings) in both.items()
+    }
+
+
 class Curves(NamedTuple):
     """Recorded curves: all runs, and as a recording the first seed of each configuration."""
 
