@@ -303,8 +303,8 @@ def to_target(runs: list[Run], target: float, kimg: float, compute: int) -> floa
 def fidelity(recorded: RecordedTable, folds: int = 10) -> dict[str, float]:
     """How well the table foretells configurations that were left out of it, a tenth at a time.
 
-    The rank correlation of the foretold and the recorded best value, and the share of the
-    configurations of which it knows whether they diverge.
+    The rank correlation of the foretold and the recorded best value of those that do not diverge,
+    and the share of all of which it knows whether they do.
     """
     recording = recorded.recording
     curves, predicted, best, right = recording.curves, [], [], 0
@@ -313,7 +313,7 @@ def fidelity(recorded: RecordedTable, folds: int = 10) -> dict[str, float]:
         for left_out in curves[fold::folds]:
             forecast = surrogate.forecast(left_out.params, recording.milestones)
             right += bool(left_out.diverged) == (forecast.steps[-1].diverged is not None)
-            if np.isfinite(left_out.values).any() and math.isfinite(forecast.truth):
+            if not left_out.diverged and math.isfinite(forecast.truth):
                 predicted.append(forecast.truth)
                 best.append(np.nanmin(left_out.values))
     return {

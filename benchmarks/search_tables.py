@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.ensemble import RandomForestRegressor
+from sklearn.ensemble import ExtraTreesRegressor
 
 from raygen.config import Study, StudySpec
 from raygen.config_file import load_space
@@ -46,11 +46,12 @@ REGRET_FLOOR = 0.1  # added to a regret, so that ratios mean something near the 
 
 
 class RecordedTable(Surrogate):
-    """The curves of one family, as random forests foretell them (Eggensperger et al. 2015).
+    """The curves of one family, as forests foretell them (Eggensperger et al. 2015).
 
-    One forest of the curves of all seeds that did not diverge, one of whether a run does: whether a
-    simulated one does is drawn with that probability, and then it does so as the nearest recorded
-    one that did. A forest is smooth in nothing that a searcher's model is smooth in.
+    Forests of extremely randomised trees (Geurts et al. 2006): one of the curves of all seeds that
+    did not diverge, one of whether a run does. Whether a simulated one does is drawn with that
+    probability, and then it does so as the nearest recorded one that did. A forest is a step
+    function: it is smooth in nothing that a searcher's model is smooth in.
     """
 
     def __init__(self, curves: "Curves") -> None:
@@ -59,10 +60,10 @@ class RecordedTable(Surrogate):
         self.study, self.milestones = self.recording.study, self.recording.milestones
         sound = [run for run in curves.runs if not run.diverged]
         outputs = [np.concatenate([self.scale.forward(r.values), r.seconds]) for r in sound]
-        how: dict[str, Any] = {"n_estimators": TREES, "max_features": 0.6, "random_state": 0}
-        self.curve_forest = RandomForestRegressor(min_samples_leaf=2, **how)
+        how: dict[str, Any] = {"n_estimators": TREES, "max_features": 1.0, "random_state": 0}
+        self.curve_forest = ExtraTreesRegressor(min_samples_leaf=2, **how)
         self.curve_forest.fit(self._features([run.params for run in sound]), outputs)
-        self.end_forest = RandomForestRegressor(min_samples_leaf=5, **how)
+        self.end_forest = ExtraTreesRegressor(min_samples_leaf=5, **how)
         self.end_forest.fit(
             self._features([run.params for run in curves.runs]),
             [float(bool(run.diverged)) for run in curves.runs],
