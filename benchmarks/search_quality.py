@@ -110,10 +110,8 @@ def raygens(sampler: str, scheduler: str) -> Method:
 
 def headline() -> tuple[Method, ...]:
     """The default, its alternatives, and what others offer."""
-    syne = [Method(f"syne {kind}", "syne", other=kind) for kind in ("asha", "bohb", "cqr")]
     return (
         Method(DEFAULT),
-        raygens("curve", "asha"),
         raygens("curve", "promotion"),
         raygens("tpe", "asha"),
         raygens("random", "asha"),
@@ -122,8 +120,13 @@ def headline() -> tuple[Method, ...]:
         Method("ray asha + random", "ray", other="random"),
         Method("ray optuna", "ray", SCHEDULERS["none"], other="tpe"),
         Method(TARGET, "ray", SCHEDULERS["none"], other="random"),
-        *(syne if find_spec("syne_tune") else ()),
     )
+
+
+def syne_tune() -> tuple[Method, ...]:
+    """What Syne Tune offers, where it is installed."""
+    kinds = ("asha", "bohb", "cqr") if find_spec("syne_tune") else ()
+    return (Method(DEFAULT), *(Method(f"syne {kind}", "syne", other=kind) for kind in kinds))
 
 
 def grid() -> tuple[Method, ...]:
@@ -156,6 +159,7 @@ def experiments(there: Sequence[str]) -> Iterator[Experiment]:
     public = [name for name in there if name not in RECORDED]
     yield Experiment("headline", RECORDED, headline(), 50)
     yield Experiment("public", tuple(public), headline(), 24)
+    yield Experiment("syne tune", RECORDED, syne_tune(), 20)
     for compute in (10, 100):
         yield Experiment(f"budget {compute}", RECORDED, few, 30, compute=compute)
     for workers in (1, 16):
