@@ -39,7 +39,7 @@ def test_every_figure_draws_a_full_and_an_empty_study(
 def test_every_state_has_its_own_shape_colour_and_word() -> None:
     assert set(STATE_LOOKS) == {*STATES, "paused"}  # a trial does not end as paused
     for attribute in ("text", "glyph", "symbol", "colour"):
-        assert len({getattr(look, attribute) for look in STATE_LOOKS.values()}) == len(STATES)
+        assert len({getattr(look, attribute) for look in STATE_LOOKS.values()}) == len(STATE_LOOKS)
 
 
 def test_the_curves_hold_every_finite_report_once(study: Results) -> None:

@@ -62,7 +62,7 @@ class Rows(NamedTuple):
     @property
     def valued(self) -> Array:
         """Which have a value at some level: (n,)."""
-        return np.isfinite(self.levels).any(axis=2).any(axis=1)
+        return np.asarray(np.isfinite(self.levels).any(axis=-1).any(axis=-1))
 
 
 class Observed(NamedTuple):
@@ -386,7 +386,7 @@ def _stacked(rows: Sequence[tuple[Any, ...]], before: Rows | None) -> Rows:
 def _advantage(rows: Rows, places: Array, given: Array) -> float:
     """From 0 to 1: how far the best of the trials at the priors is above the median."""
     same = np.abs(rows.features[:, None, :] - places) < 1e-9
-    at_prior = (same | ~given).all(axis=2).any(axis=1)
+    at_prior = (same | ~given).all(axis=-1).any(axis=-1)
     if not at_prior.any() or at_prior.all():
         return 1.0
     values, _ = at_full_budget(rows.levels[:, 0], np.zeros(rows.errors.shape))
