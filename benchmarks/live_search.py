@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -31,6 +32,7 @@ from raygen.config import Study
 from raygen.config_file import load_space
 from raygen.data import load_data
 from raygen.metrics.evaluator import Evaluator, prepare
+from raygen.space import sample
 from raygen.train.loop import fit
 
 SPACE = Path(__file__).parent / "live_search.yaml"
@@ -72,13 +74,9 @@ def ray_search(data: str | None, seed: int, seconds: int, folder: Path) -> dict[
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
 
-    from raygen.space import sample
-
     study = the_study(data)
     spec = study.spec
-
-    def space(trial: Any) -> dict[str, Any]:
-        return {"config": sample(study.space, trial).config}
+    space = partial(configuration, study)
 
     def train(config: dict[str, Any]) -> None:
         torch.set_num_threads(1)
@@ -113,6 +111,11 @@ def ray_search(data: str | None, seed: int, seconds: int, folder: Path) -> dict[
         "config": best.config["config"], "value": best.metrics["value"], "trials": len(grid),
         "kimg": float(sum(kimg)), "seconds": took,
     }  # fmt: skip
+
+
+def configuration(study: Study, trial: Any) -> dict[str, Any]:
+    """Ask an Optuna trial for one; a function of the module, since Ray pickles its searcher."""
+    return {"config": sample(study.space, trial).config}
 
 
 def the_study(data: str | None) -> Study:
