@@ -41,7 +41,7 @@ import pandas as pd
 import torch
 
 from other_searchers import PlainRay, SyneTune
-from raygen.replay import WORKERS, Raygen, Run, paired, simulate, variant
+from raygen.replay import SAMPLERS, SCHEDULERS, WORKERS, Raygen, Run, paired, simulate, variant
 from raygen.search.curve import coding, sampler
 from raygen.search.scheduler import Halving
 from search_tables import (
@@ -60,19 +60,13 @@ PARTS = (0.1, 0.25, 0.5, 1.0)
 DEFAULT = "raygen"
 STOCK = "ray asha + optuna"
 TARGET = "ray random"
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"name": "none"},
-    "asha": {"name": "asha", "promote": False},
-    "promotion": {"name": "asha", "promote": True},
-    "median": {"name": "median"},
-}
 
 
 class Method(NamedTuple):
     """What searches: of raygen a scheduler and sampler, of others the name of theirs."""
 
     name: str
-    library: str = "raygen"
+    package: str = "raygen"
     scheduler: dict[str, Any] = {}
     sampler: dict[str, Any] = {}
     other: str = ""  # the sampler of Ray, the scheduler of Syne Tune
@@ -131,8 +125,7 @@ def syne_tune() -> tuple[Method, ...]:
 
 def grid() -> tuple[Method, ...]:
     """Every sampler with every scheduler; and eta and the first rung of the default."""
-    samplers = ("random", "quasi_random", "tpe", "gp", "curve")
-    pairs = [raygens(name, scheduler) for name in samplers for scheduler in SCHEDULERS]
+    pairs = [raygens(name, scheduler) for name in SAMPLERS for scheduler in SCHEDULERS]
     more = [
         Method("eta 2", scheduler={"reduction_factor": 2.0}),
         Method("eta 4", scheduler={"reduction_factor": 4.0}),
@@ -155,7 +148,7 @@ def ablation() -> tuple[Method, ...]:
 
 def experiments(there: Sequence[str]) -> Iterator[Experiment]:
     """All of them, on the tables that are there."""
-    few = (Method(DEFAULT), *(m for m in headline() if m.library == "ray"))
+    few = (Method(DEFAULT), *(m for m in headline() if m.package == "ray"))
     public = [name for name in there if name not in RECORDED]
     yield Experiment("headline", RECORDED, headline(), 50)
     yield Experiment("public", tuple(public), headline(), 24)
@@ -234,7 +227,7 @@ def replay(job: Job) -> tuple[Job, Run, float]:
     stops = study.spec.scheduler.name != "none"
     began = time.process_time()
     with without(way.without):
-        match way.library:
+        match way.package:
             case "ray":
                 full = bool(way.scheduler) or not stops
                 method = PlainRay(
@@ -258,7 +251,7 @@ def possible(name: str, way: Method) -> bool:
     if way.sampler.get("name") == "gp" and name == "gan":
         return False
     if name not in RECORDED and name not in HARTMANN:  # nothing can be stopped there
-        return way.library != "syne" and "promotion" not in way.name
+        return way.package != "syne" and "promotion" not in way.name
     return way.start is False or name in START
 
 
@@ -313,7 +306,7 @@ def fidelity(recorded: RecordedTable, folds: int = 10) -> dict[str, float]:
     recording = recorded.recording
     curves, predicted, best, right = recording.curves, [], [], 0
     for fold in range(folds):
-        surrogate = RecordedTable(recorded.curves_of.without(curves[fold::folds]))
+        surrogate = RecordedTable(recorded.source.without(curves[fold::folds]))
         for left_out in curves[fold::folds]:
             forecast = surrogate.forecast(left_out.params, recording.milestones)
             right += bool(left_out.diverged) == (forecast.steps[-1].diverged is not None)

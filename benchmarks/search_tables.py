@@ -56,7 +56,7 @@ class RecordedTable(Surrogate):
 
     def __init__(self, curves: "Curves") -> None:
         super().__init__(curves.recording)
-        self.curves_of, self.recording = curves, curves.recording
+        self.source, self.recording = curves, curves.recording
         self.study, self.milestones = self.recording.study, self.recording.milestones
         sound = [run for run in curves.runs if not run.diverged]
         outputs = [np.concatenate([self.scale.forward(r.values), r.seconds]) for r in sound]

@@ -5,7 +5,7 @@ simulated clock for the machines, so that a search takes seconds. What searches 
 Controller with its sampler and its scheduler; it cannot tell the difference.
 """
 
-from raygen.replay.compare import compare, paired, variant
+from raygen.replay.compare import SAMPLERS, SCHEDULERS, compare, paired, variant
 from raygen.replay.recording import (
     DistanceScale,
     Noise,
@@ -21,6 +21,8 @@ from raygen.replay.surrogate import ALIKE, Step, Surrogate
 
 __all__ = [
     "ALIKE",
+    "SAMPLERS",
+    "SCHEDULERS",
     "WORKERS",
     "DistanceScale",
     "Noise",

@@ -16,6 +16,13 @@ from raygen.replay.surrogate import Surrogate
 
 UNLIMITED = 1_000_000  # trials: what ends a replay is its compute
 DIFFERENCE = ("difference", "difference_low", "difference_high")
+SCHEDULERS: dict[str, dict[str, Any]] = {
+    "none": {"name": "none", "promote": False},
+    "asha": {"name": "asha", "promote": False},
+    "promotion": {"name": "asha", "promote": True},
+    "median": {"name": "median", "promote": False},
+}
+SAMPLERS = ("random", "quasi_random", "tpe", "gp", "curve")
 
 
 class Interval(NamedTuple):
@@ -116,15 +123,6 @@ def compare(
             }
         )
     return pd.DataFrame(rows)
-
-
-SCHEDULERS: dict[str, dict[str, Any]] = {
-    "none": {"name": "none", "promote": False},
-    "asha": {"name": "asha", "promote": False},
-    "promotion": {"name": "asha", "promote": True},
-    "median": {"name": "median", "promote": False},
-}
-SAMPLERS = ("random", "quasi_random", "tpe", "gp", "curve")
 
 
 def variants(recording: Recording) -> Iterator[tuple[str, dict[str, Any], dict[str, Any]]]:

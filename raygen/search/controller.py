@@ -381,11 +381,13 @@ class Controller:
     def promotion(self) -> tuple[int, Decision] | None:
         """Return which paused trial goes on now, and why; nothing changes."""
         paused = {trial.number: trial.kimg for trial in self.paused}
+        if not paused:
+            return None
         states = [trial.state for trial in self.searched]
         # In a search of few trials none might ever be among the best third of enough.
         last = len(states) >= self.spec.budget.trials and not {"running", "waiting"} & set(states)
         last = last and states.count("completed") < max(1, self.race.count)
-        return self.scheduler.promotion(paused, last) if paused else None
+        return self.scheduler.promotion(paused, last)
 
     def _promote(self, number: int, verdict: Decision) -> TrialState:
         trial = self.trials[number]
@@ -395,9 +397,12 @@ class Controller:
 
     def _release(self) -> None:
         """Stop the trials that wait at a rung once nobody can come who would promote them."""
-        states = {trial.state for trial in self.searched}
-        more = len(self.searched) < self.spec.budget.trials or states & {"running", "waiting"}
-        if self.closing or more or "paused" not in states or self.promotion() is not None:
+        if self.closing or not self.paused:
+            return
+        searched = self.searched
+        goes_on = any(trial.state in ("running", "waiting") for trial in searched)
+        more = goes_on or len(searched) < self.spec.budget.trials
+        if more or self.promotion() is not None:
             return
         for trial in self.paused:
             assert trial.decision is not None

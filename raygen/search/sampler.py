@@ -1,7 +1,8 @@
 """Optuna by ask and tell: it suggests, the journal remembers.
 
-Every suggestion is drawn by a fresh sampler whose seed follows from the study's seed and the
-trial's number. So it is a function of the journal so far, and the same after any crash.
+The random numbers of a suggestion follow from the study's seed and the trial's number: a sampler of
+Optuna's is made afresh for each, and `curve` is told both. So a suggestion is a function of the
+journal so far, and the same after any crash.
 """
 
 import math

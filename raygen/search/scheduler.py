@@ -152,30 +152,30 @@ class Promotion(Halving):
         return best if best.verdict == "continue" else best._replace(verdict="pause")
 
     def promotion(self, paused: Mapping[int, float], last: bool) -> tuple[int, Decision] | None:
-        for kimg in reversed(self.rungs if paused else {}):
+        for kimg in reversed(self.rungs):
             for design in (False, True):
                 peers = self._peers(kimg, design)
-                kept = math.floor(len(peers) / self.eta)
                 order = self._order(peers)
-                if last:  # nobody else comes: the best of those that wait
-                    kept = next(
-                        (
-                            i + 1
-                            for i, at in enumerate(order)
-                            if paused.get(peers[at].trial) == kimg
-                        ),
-                        0,
+                places = [
+                    rank
+                    for rank, index in enumerate(order, start=1)
+                    if paused.get(peers[index].trial) == kimg
+                ]
+                kept = math.floor(len(peers) / self.eta)
+                if last and places:  # nobody else comes: the best of those that wait
+                    kept = places[0]
+                if places and places[0] <= kept:
+                    return peers[order[places[0] - 1]].trial, self._promoted(
+                        peers, order, places[0], kept
                     )
-                for rank, index in enumerate(order[:kept], start=1):
-                    if paused.get(peers[index].trial) != kimg:
-                        continue
-                    if len(self.signs) > 1:
-                        decision = Decision("promote", None, len(peers), 0.0, rank, kept)
-                    else:
-                        cutoff = peers[order[kept - 1]].values[0]
-                        decision = Decision("promote", cutoff, len(peers))
-                    return peers[index].trial, decision
         return None
+
+    def _promoted(
+        self, peers: Sequence[RungValue], order: Sequence[int], rank: int, kept: int
+    ) -> Decision:
+        if len(self.signs) > 1:
+            return Decision("promote", None, len(peers), 0.0, rank, kept)
+        return Decision("promote", peers[order[kept - 1]].values[0], len(peers))
 
 
 class Median:

@@ -194,7 +194,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
         if rows is None or observed is None:
             return self._design_point(rows, attempt, random, coding), DESIGN, None
         kernel, changed = self._kernel(trials, observed, coding)
-        kept = _subset(observed.y, MODEL_POINTS, random)
+        kept = _thinned(observed.y, MODEL_POINTS, random)
         observed = Observed(*(each[kept] for each in observed))
         point = self._best_candidate(rows, observed, kernel, random, coding)
         if point is None:  # the space has nothing new
@@ -234,7 +234,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
                 kernel = Kernel.of(np.array(numbers))
             if old_size <= size < old_size + max(1, old_size / REFIT_GROWTH):
                 return kernel, 0
-        kept = _spread(observed.y, FIT_POINTS)
+        kept = _thinned(observed.y, FIT_POINTS)
         x, y, variances = observed.features[kept], observed.y[kept], observed.variances[kept]
         return fitted(kernel, x, y, variances, coding.nominal), size
 
@@ -465,23 +465,16 @@ def _spreads(y: Array, variances: Array) -> tuple[Array, Array]:
     return apart / spread, variances / spread**2
 
 
-def _subset(y: Array, most: int, random: np.random.Generator) -> Array:
-    """Indices of the best half of `most`, and as many of the rest, drawn."""
-    if len(y) <= most:
-        return np.arange(len(y))
-    order = np.argsort(y, kind="stable")
-    rest = random.permutation(order[most // 2 :])[: most - most // 2]
-    return np.sort(np.concatenate([order[: most // 2], rest]))
-
-
-def _spread(y: Array, most: int) -> Array:
-    """Indices of the best half of `most`, and as many of the rest, evenly by rank."""
+def _thinned(y: Array, most: int, random: np.random.Generator | None = None) -> Array:
+    """Indices of the best half of `most`, and as many of the rest: drawn, or evenly by rank."""
     if len(y) <= most:
         return np.arange(len(y))
     order = np.argsort(y, kind="stable")
     best, rest = order[: most // 2], order[most // 2 :]
-    even = rest[np.linspace(0, len(rest) - 1, most - most // 2).astype(int)]
-    return np.sort(np.concatenate([best, even]))
+    room = most - most // 2
+    even = np.linspace(0, len(rest) - 1, room).astype(int)
+    some = rest[even] if random is None else random.permutation(rest)[:room]
+    return np.sort(np.concatenate([best, some]))
 
 
 def _mutated(points: Array, scale: float, random: np.random.Generator, coding: Coding) -> Array:
