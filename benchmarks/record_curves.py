@@ -17,6 +17,9 @@ kimg (the milestone), trained_kimg (images really shown), value (of the objectiv
 not finite), sd (its standard error over other samples, where the metric knows it), seconds (of CPU
 time, training and evaluation, since the start: other work on the machine does not count), diverged
 (the reason, on the last row of a run that has one).
+
+Runs that the table holds already are kept, so more seeds or configurations can be added to it;
+delete it to record all of them.
 """
 
 import argparse
@@ -143,7 +146,7 @@ def main() -> None:
     device = torch.device("cuda" if arguments.full else "cpu")
     jobs = list(plan(studies, arguments.quick))
     partial = out.with_name(out.name + ".partial")
-    done = read_partial(partial, identity(studies))
+    done = read_table(out, studies) | read_partial(partial, identity(studies))
     todo = sorted((job for job in jobs if job not in done), key=urgency)
     print(f"{len(jobs)} runs, {len(jobs) - len(todo)} done before: {partial}", file=sys.stderr)
     assets = {family: _prepare(study, device) for family, study in studies.items()}
@@ -250,6 +253,27 @@ def read_partial(path: Path, name: str) -> dict[Job, list[dict[str, Any]]]:
     path.write_text("\n".join([*lines[:-1], ""]), encoding="utf-8")
     runs = (json.loads(line) for line in lines[1:-1])
     return {Job(*job): rows for job, rows in runs}
+
+
+def read_table(path: Path, studies: dict[str, Study]) -> dict[Job, list[dict[str, Any]]]:
+    """Return the runs of an earlier table whose configurations are still what is drawn."""
+    if not path.exists():
+        return {}
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    configs = {f: draws(s, s.spec.budget.trials) for f, s in studies.items()}
+    runs: dict[Job, list[dict[str, Any]]] = {}
+    for (family, config, seed), rows in table.groupby(["family", "config", "seed"], sort=False):
+        job = Job(family, int(config), int(seed) - 100 * int(config))
+        drawn = configs[family][job.config].parameters
+        if any(rows.iloc[0][name] != str(value) for name, value in drawn.items()):
+            continue
+        numbers = rows[list(FIXED[:-1])].map(lambda text: float(text) if text else None)
+        runs[job] = [
+            {name: None if pd.isna(value) else value for name, value in row.items()}
+            | {"diverged": reason}
+            for row, reason in zip(numbers.to_dict("records"), rows["diverged"], strict=True)
+        ]
+    return runs
 
 
 def identity(studies: dict[str, Study]) -> str:

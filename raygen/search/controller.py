@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
 from raygen.errors import InputError
-from raygen.failure import why_useless
 from raygen.journal.records import (
     Checkpoint,
     Close,
@@ -37,10 +36,10 @@ from raygen.metrics import METRICS, protocol_hash
 from raygen.notices import Alive, Notify, Phase
 from raygen.search.assignment import Assignment
 from raygen.search.finalists import Race
-from raygen.search.pareto import nondominated_order
 from raygen.search.prune import collectable
 from raygen.search.sampler import Sampler, Suggestion
-from raygen.search.scheduler import Decision, RungValue, make_scheduler
+from raygen.search.scheduler import Decision, make_scheduler, rung_value, why_stopped
+from raygen.search.trial_order import in_order
 from raygen.seeds import derive
 from raygen.words import kimg_text
 
@@ -406,7 +405,13 @@ class Controller:
             return
         for trial in self.paused:
             assert trial.decision is not None
-            self._write(End(trial=trial.number, state="stopped", reason=self._why(trial.decision)))
+            self._write(
+                End(
+                    trial=trial.number,
+                    state="stopped",
+                    reason=why_stopped(trial.decision, self.minimise),
+                )
+            )
 
     def _replicate(self) -> Assignment | None:
         if any(trial.unfinished for trial in self.searched):
@@ -457,18 +462,7 @@ class Controller:
                 return
             self._write(verdict.as_record(trial.number, trial.kimg, reached.values))
         if trial.decision is not None and trial.decision.decision == "stop":
-            self.end(trial.number, "stopped", self._why(trial.decision))
-
-    def _why(self, decided: Decide) -> str:
-        if isinstance(decided.value, list):
-            at = kimg_text(decided.kimg)
-            return f"rank {decided.rank} at {at} kimg, where {decided.kept} continue"
-        relation = "above" if self.minimise else "below"
-        noise = f" by more than {decided.band:.2g}" if decided.band else ""
-        at = f"{decided.value:.4g} at {kimg_text(decided.kimg)} kimg"
-        if decided.cutoff is None:
-            return f"{at}, where too few came to promote one"
-        return f"{at} is {relation} the cut-off {decided.cutoff:.4g}{noise}"
+            self.end(trial.number, "stopped", why_stopped(trial.decision, self.minimise))
 
     def _target(self, trial: TrialState) -> None:
         target = self.spec.budget.target
@@ -499,7 +493,7 @@ class Controller:
     def best_run(self) -> int | None:
         """The trial or replicate whose checkpoint is the one to use; see results.best_model."""
         runs = list(self.trials) if len(self.directions) == 1 else self.searched
-        order = self._in_order([run for run in runs if run.state == "completed"])
+        order = in_order(self.spec, [run for run in runs if run.state == "completed"])
         return order[0] if order else None
 
     def _best_completed(self) -> list[int]:
@@ -507,27 +501,7 @@ class Controller:
 
     def _best(self, *states: str) -> list[int]:
         """Trials of the search in some states that have values, the best first."""
-        return self._in_order([trial for trial in self.searched if trial.state in states])
-
-    def _in_order(self, runs: list[TrialState]) -> list[int]:
-        """Numbers of those that have values, the best first, what drew nothing usable last."""
-        scored = [run for run in runs if run.values is not None]
-        parts = [run for run in scored if not self._failed(run)], list(filter(self._failed, scored))
-        signs = [1.0 if way == "minimize" else -1.0 for way in self.directions]
-        order: list[int] = []
-        for part in parts:
-            points = [[s * v for s, v in zip(signs, run.values or [], strict=True)] for run in part]
-            by_value = sorted(range(len(part)), key=points.__getitem__)
-            order += [
-                part[i].number for i in (nondominated_order(points) if len(signs) > 1 else by_value)
-            ]
-        return order
-
-    def _failed(self, run: TrialState) -> bool:
-        """Whether its best checkpoint drew nothing usable; see results.failed."""
-        guess = METRICS[self.spec.objective].guess
-        value = run.values[0] if run.values is not None else math.nan
-        return bool(why_useless(self.spec.family, run.variation, value, guess, self.minimise))
+        return in_order(self.spec, [trial for trial in self.searched if trial.state in states])
 
     # Remembering
 
@@ -605,12 +579,3 @@ class Controller:
             self.failures = self.failures + 1 if trial.state == "failed" else 0
             if trial.of is None:
                 self.sampler.finish(trial.number, trial.state, trial.values)
-
-
-def rung_value(trial: TrialState) -> RungValue | None:
-    """What a trial is judged by at a rung; None before its first finite value."""
-    if trial.values is None:
-        return None
-    history = trial.best.history
-    mean = sum(history) / len(history)
-    return RungValue(tuple(trial.values), trial.sd, mean, trial.number, trial.by == "design")

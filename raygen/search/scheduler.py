@@ -7,8 +7,10 @@ from typing import NamedTuple, Protocol
 
 from raygen.config import StudySpec
 from raygen.journal.records import Decide
+from raygen.journal.trials import TrialState
 from raygen.metrics import METRICS
 from raygen.search.pareto import nondominated_order
+from raygen.words import kimg_text
 
 PEERS = 3  # a median of fewer trials says little
 
@@ -21,6 +23,15 @@ class RungValue(NamedTuple):
     mean: float = math.nan  # of the first objective over its milestones so far
     trial: int = -1
     design: bool = False  # a design point of the sampler, see Halving
+
+
+def rung_value(trial: TrialState) -> RungValue | None:
+    """What a trial is judged by at a rung; None before its first finite value."""
+    if trial.values is None:
+        return None
+    history = trial.best.history
+    mean = sum(history) / len(history)
+    return RungValue(tuple(trial.values), trial.sd, mean, trial.number, trial.by == "design")
 
 
 class Decision(NamedTuple):
@@ -40,6 +51,19 @@ class Decision(NamedTuple):
             cutoff=self.cutoff, peers=self.peers, band=self.band,
             value=values[0] if self.rank is None else list(values), rank=self.rank, kept=self.kept,
         )  # fmt: skip
+
+
+def why_stopped(decided: Decide, minimise: bool) -> str:
+    """Say in words why a trial was stopped by a decision."""
+    if isinstance(decided.value, list):
+        at = kimg_text(decided.kimg)
+        return f"rank {decided.rank} at {at} kimg, where {decided.kept} continue"
+    at = f"{decided.value:.4g} at {kimg_text(decided.kimg)} kimg"
+    if decided.cutoff is None:
+        return f"{at}, where too few came to promote one"
+    relation = "above" if minimise else "below"
+    noise = f" by more than {decided.band:.2g}" if decided.band else ""
+    return f"{at} is {relation} the cut-off {decided.cutoff:.4g}{noise}"
 
 
 class Scheduler(Protocol):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from raygen.config import Study
 from raygen.errors import RaygenError
 from raygen.journal.records import Close, Decide, Open, Record, Reopen, Suggest
-from raygen.search.controller import Controller, rung_value
+from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
-from raygen.search.scheduler import Decision
+from raygen.search.scheduler import Decision, rung_value
 
 
 class Verified(NamedTuple):

@@ -1,0 +1,38 @@
+"""In which order the trials of a search stand while it runs."""
+
+import math
+from collections.abc import Sequence
+
+from raygen.config import StudySpec
+from raygen.failure import why_useless
+from raygen.journal.trials import TrialState
+from raygen.metrics import METRICS
+from raygen.search.pareto import nondominated_order
+
+
+def in_order(spec: StudySpec, runs: Sequence[TrialState]) -> list[int]:
+    """Return the numbers of those that have values, best first; see results.ranked.
+
+    Several objectives are ordered by fronts. What drew nothing usable comes last.
+    """
+    directions = [METRICS[metric].direction for metric in spec.objectives]
+    signs = [1.0 if way == "minimize" else -1.0 for way in directions]
+    order: list[int] = []
+    parts: tuple[list[TrialState], list[TrialState]] = [], []
+    for run in runs:
+        if run.values is not None:
+            parts[_useless(spec, run)].append(run)
+    for part in parts:
+        points = [[s * v for s, v in zip(signs, run.values or [], strict=True)] for run in part]
+        by_value = sorted(range(len(part)), key=points.__getitem__)
+        places = nondominated_order(points) if len(signs) > 1 else by_value
+        order += [part[place].number for place in places]
+    return order
+
+
+def _useless(spec: StudySpec, run: TrialState) -> bool:
+    """Whether its best checkpoint drew nothing usable; see results.failed."""
+    metric = METRICS[spec.objective]
+    value = run.values[0] if run.values is not None else math.nan
+    minimise = metric.direction == "minimize"
+    return bool(why_useless(spec.family, run.variation, value, metric.guess, minimise))
