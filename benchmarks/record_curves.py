@@ -47,6 +47,7 @@ from torch import nn
 
 from raygen.config import Study
 from raygen.data import ImageData, load_data
+from raygen.image_shape import ImageShape
 from raygen.metrics.evaluator import Asset, Evaluator, prepare
 from raygen.models import Dcgan, GanNets
 from raygen.space import Draw, sample
@@ -74,7 +75,7 @@ class FullyConnected(Dcgan):
     2 ms. So a run has hundreds of steps, and its value hardly depends on its seed.
     """
 
-    def build(self, classes: int) -> GanNets:
+    def build(self, image: ImageShape, classes: int) -> GanNets:
         hidden = 16 * self.width
         generator = FullyConnectedGenerator(self.latent_dim, hidden)
         return GanNets(generator, FullyConnectedDiscriminator(hidden, self.discriminator_norm))

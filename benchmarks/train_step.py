@@ -40,6 +40,7 @@ from raygen.compute import Compute, best_device, compile_if
 from raygen.config import GanTrial, Trial, VaeTrial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
+from raygen.image_shape import CIFAR10
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics.evaluator import Evaluator
 from raygen.train.loop import Learner, make_learner
@@ -111,7 +112,7 @@ def plain_gan(
     compiled: bool = False,
 ) -> Callable[[], int]:
     """Return one step of the plain loop of a GAN, or of the good engineer's."""
-    nets = trial.model.build(classes)
+    nets = trial.model.build(CIFAR10, classes)
     bare, critic = nets.generator.to(device), nets.discriminator.to(device)
     average = copy.deepcopy(bare)
     generator, discriminator = (compile_if(compiled, net) for net in (bare, critic))

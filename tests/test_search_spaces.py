@@ -10,6 +10,7 @@ import torch
 from raygen.config import GanTrial, Study
 from raygen.config_file import load_space
 from raygen.document import dump, load_document
+from raygen.image_shape import CIFAR10
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.space import sample
 
@@ -40,9 +41,9 @@ def build_without_memory(study: Study, config: dict[str, object]) -> int:
     trial = study.trial(config)
     with torch.device("meta"):
         if isinstance(trial, GanTrial):
-            nets = trial.model.build(classes=10)
+            nets = trial.model.build(CIFAR10, classes=10)
         else:
-            nets = [trial.model.build(LIKELIHOODS[trial.loss.likelihood].channels)]
+            nets = [trial.model.build(CIFAR10, LIKELIHOODS[trial.loss.likelihood]().outputs)]
     return sum(p.numel() for net in nets for p in net.parameters())
 
 

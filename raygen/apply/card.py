@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from raygen.document import dump
+from raygen.image_shape import ImageShape
 from raygen.metrics.protocol import protocol_hash
 from raygen.untrusted import visible
 
@@ -21,17 +22,20 @@ def model_card(
     Text from the checkpoint is escaped: no markup, and no invisible characters.
     """
     data = content["data"]
+    image = ImageShape.of(data["image"])
+    pixels = ", ".join(map(str, image.chw))
+    colours = "red, green, blue" if image.channels == 3 else "grey"
     classes = ", ".join(f"{number} {name}" for number, name in enumerate(data["classes"]))
     labels = f"- `labels`: int64 (n,): {classes}\n" if facts["conditional"] else ""
     card = f"""# {file.name}
 
-A {facts["architecture"]} ({facts["family"].upper()}) that generates 32x32 colour images, trained by
+A {facts["architecture"]} ({facts["family"].upper()}) that generates {image} images, trained by
 raygen on {data["name"]}.
 
 ## Use
 
 - `latents`: float32 (n, {interface["latent_dim"]}), standard normal
-{labels}- `images`: {interface["pixels"]}, (n, 3, 32, 32), red, green, blue
+{labels}- `images`: {interface["pixels"]}, (n, {pixels}), {colours}
 
 The file was checked against its checkpoint: the largest pixel difference is
 {interface["difference"]:.2g} (range 0 to 1).
@@ -58,10 +62,10 @@ One training seed. Values are comparable only with those of the same protocol.
 
 ## Intended use and limits
 
-Made for experiments, games, textures and teaching at 32x32. Not for identifying people, passing
-generated images off as photographs, or making decisions about people. It knows only its training
-data, with that data's gaps and licence; rare classes are drawn worst. A generated image can
-resemble a training image: see the tests above.
+Made for experiments, games, textures and teaching at {image.size}x{image.size}. Not for
+identifying people, passing generated images off as photographs, or making decisions about people.
+It knows only its training data, with that data's gaps and licence; rare classes are drawn worst. A
+generated image can resemble a training image: see the tests above.
 """
     return visible(card).replace("<script", "&lt;script").replace("<img", "&lt;img")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 
 from raygen.apply.source import file_hash, find_data, open_source, trial_number
-from raygen.data import DataSpec, ImageData, load_data
+from raygen.data import ImageData, data_at, load_data
 from raygen.errors import InputError, did_you_mean
 from raygen.files import write_json
 from raygen.metrics import METRICS, afresh, comparable, too_few
@@ -176,11 +176,10 @@ def _open(source: Path, data: str | None, device: torch.device) -> _Source:
     model = source.is_file() and source.suffix != ".npz"
     if model or StudyFolder(source).journal.exists() or TrialFolder(source).best.exists():
         return _open_model(source, data, device)
-    store = open_images(source)
     if data is None:
         raise InputError(f"{source}: only images; add --data PATH for the real images they imitate")
-    spec = DataSpec(source=data) if data in ("shapes", "cifar10") else DataSpec(path=data)
-    return _Source(str(source), None, store, load_data(spec), None, {})
+    real = load_data(data_at(data))
+    return _Source(str(source), None, open_images(source, real.image), real, None, {})
 
 
 def _open_model(source: Path, data: str | None, device: torch.device) -> _Source:

@@ -4,22 +4,20 @@ import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from raygen.apply.generator_module import network_of
 from raygen.data.batches import to_model_range
-from raygen.data.decode import to_rgb
+from raygen.data.decode import decode_all, read_bytes
+from raygen.data.fit import Fit
 from raygen.document import check_file
-from raygen.errors import InputError
+from raygen.image_shape import ImageShape
 from raygen.train.loop import Learner
 from raygen.train.vae import VaeLearner
 
 STARTS, STEPS, RATE = 32, 150, 0.05  # of a search for a picture
-SIDE = 32
 
 
 def truncated(latents: Tensor, threshold: float) -> Tensor:
@@ -88,32 +86,25 @@ def mosaic(images: Tensor, times: int) -> Tensor:
     return torch.cat([row.flip(-2) if k % 2 else row for k in range(times)], dim=-2)
 
 
-def read_square(path: Path) -> Tensor:
-    """Any picture -> uint8 (1, 3, 32, 32): the square in its middle, made smaller or larger.
+def read_square(path: Path, image: ImageShape) -> Tensor:
+    """Any picture -> uint8 (1, c, h, w): the square in its middle, made smaller or larger.
 
     Raises:
         InputError: missing, or not a picture.
     """
     check_file(path)
-    try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image)
-            picture = to_rgb(turned, image.format, f"--like {path}")
-            square = ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
-    except InputError:
-        raise
-    except Exception as error:  # Pillow raises anything on damaged files
-        raise InputError(f"--like {path}: not a readable picture") from error
-    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).unsqueeze(0)
+    fit = Fit(image.size, image.channels)
+    return torch.from_numpy(decode_all([read_bytes(path)], [f"--like {path}"], fit))
 
 
 def resembling(
     learner: Learner, picture: Tensor, seed: int, label: int | None
 ) -> tuple[Tensor, int]:
-    """Find a latent (d,) and a label whose image resembles a uint8 picture (1, 3, 32, 32).
+    """Find a latent (d,) and a label whose image resembles a uint8 picture (1, c, h, w).
 
     A VAE encodes it: the posterior mean. A GAN searches by gradient from several seeded starts,
-    over all classes unless told one, for the least difference at the scales from 32x32 to 4x4.
+    over all classes unless told one, for the least difference at full, half, quarter and eighth
+    resolution.
     """
     if isinstance(learner, VaeLearner):
         return learner.shift(picture.to(learner.device))[0], label or 0

@@ -42,7 +42,7 @@ class Exported(NamedTuple):
 def export(source: Path, output: Path, uint8: bool = False) -> Exported:
     """Write the averaged generator: latents (n, d), and labels (n,) if they count, to images.
 
-    Images are float32 (n, 3, 32, 32) in [0, 1], or uint8. On the CPU; n is free.
+    Images are float32 (n, c, h, w) in [0, 1], or uint8. On the CPU; n is free.
 
     Raises:
         InputError: no checkpoint, another ending, or a package is missing.

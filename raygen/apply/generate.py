@@ -1,4 +1,4 @@
-"""32x32 colour images from noise: a grid, a folder of PNGs, an .npz, or a short animation."""
+"""Images from noise: a grid, a folder of PNGs, an .npz, or a short animation."""
 
 import math
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from raygen.apply import explore
 from raygen.apply.image_writer import write_folder, write_gif, write_grid, write_npz
 from raygen.apply.source import find_data, open_source
 from raygen.errors import InputError
+from raygen.image_shape import ImageShape
 from raygen.metrics.model import CHUNK, Generative, draw_latents, even, labels_in_shares
 from raygen.train.loop import Learner
 from raygen.train.vae import VaeLearner
@@ -45,7 +46,7 @@ def generate(
 ) -> Path:
     """Generate `count` images and write them; the ending of `output` says how.
 
-    `.png`: one grid. `.npz`: `images` uint8 (n, 32, 32, 3) and `labels` (n,). No ending: a folder
+    `.png`: one grid. `.npz`: `images` uint8 (n, h, w, c) and `labels` (n,). No ending: a folder
     with one PNG per image, in sub-folders of 10,000 if there are more. `.gif`: a loop through
     `count` latents. The same seed gives the same images on the same device type.
 
@@ -68,7 +69,8 @@ def generate(
         _check_seen(ways.label, chosen, checkpoint, content, ways.data)
     if output.suffix == ".gif":
         ways = ways._replace(interpolate=ways.interpolate or FRAMES)
-    chunks, total = _chunks(learner, count, seed, chosen, ways), count
+    image = ImageShape.of(content["data"]["image"])
+    chunks, total = _chunks(learner, image, count, seed, chosen, ways), count
     if ways.interpolate:
         total = count * ways.interpolate
     if ways.tile:
@@ -90,7 +92,7 @@ def generate(
 
 
 def sample_chunks(model: Generative, count: int, seed: int, counts: Tensor | None = None) -> Chunks:
-    """Yield images uint8 (n, 3, 32, 32) and labels (n,), n <= 250, until there are `count`.
+    """Yield images uint8 (n, c, h, w) and labels (n,), n <= 250, until there are `count`.
 
     Classes take turns; those of a conditional model come in the shares of `counts` (classes,).
     """
@@ -112,10 +114,12 @@ def _latents(
         yield latents, labels
 
 
-def _chunks(learner: Learner, count: int, seed: int, label: int | None, ways: Ways) -> Chunks:
+def _chunks(
+    learner: Learner, image: ImageShape, count: int, seed: int, label: int | None, ways: Ways
+) -> Chunks:
     """Latents, changed as asked for, and the images of each chunk of them."""
     if ways.like is not None:
-        picture = explore.read_square(ways.like)
+        picture = explore.read_square(ways.like, image)
         middle, at = explore.resembling(learner, picture, seed, label)
         latents = explore.around(middle, count, ways.spread, seed)
         stream = iter([(latents, torch.full((count,), at, device=learner.device))])

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import torch
 
 from raygen.config_file import load_space
-from raygen.data import DataSpec, ImageData, load_data
+from raygen.data import DataSpec, ImageData, data_at, load_data
+from raygen.data.class_numbers import UNLABELLED
 from raygen.errors import InputError
+from raygen.image_shape import ImageShape
 from raygen.results import Model, best_model, best_trial, failed, fresh, load_results
 from raygen.study_folder import StudyFolder, TrialFolder, UseFolder
 from raygen.train.checkpoint import load_sampler
@@ -145,15 +147,24 @@ def _study_of(checkpoint: Path) -> StudyFolder | None:
 
 
 def _data_spec(checkpoint: Path, wanted: dict[str, Any], given: str | None) -> DataSpec:
-    if given in ("shapes", "cifar10"):
-        return DataSpec(source=given)  # pyright: ignore[reportArgumentType]
-    if given is not None:
-        return DataSpec(path=given)
     study = _study_of(checkpoint)
-    if study is not None and study.space.exists():
-        return load_space(study.space).spec.data
+    known = load_space(study.space).spec.data if study and study.space.exists() else None
+    if given is not None:
+        spec = data_at(given)
+        # As they were read for the training: its settings, or what the checkpoint says of them.
+        image = ImageShape.of(wanted["image"])
+        shape: dict[str, Any] = {"size": image.size, "channels": image.channels}
+        if wanted["classes"] == [UNLABELLED]:
+            shape["labels"] = "none"
+        if known is not None:
+            shape = known.model_dump(include={"size", "channels", "fit", "labels"})
+        return spec.model_copy(update=shape)
+    if known is not None:
+        return known
     if wanted["name"] == "shapes":
-        return DataSpec(source="shapes")
+        image = ImageShape.of(wanted["image"])
+        shape = {"size": image.size, "channels": image.channels}
+        return data_at("shapes").model_copy(update=shape)
     raise InputError(
         f"{checkpoint}: does not say where its {wanted['train']} training images "
         f"({wanted['name']}) are; add --data PATH"

@@ -7,13 +7,17 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from raygen.data.class_numbers import Arrays
-from raygen.data.read import CIFAR10_CLASSES, hold_out, read_cifar10, read_path
+from raygen.data.class_numbers import Arrays, without_labels
+from raygen.data.fit import Fit, How, in_colour
+from raygen.data.known import CIFAR10_CLASSES, KNOWN, read_known
+from raygen.data.read import hold_out, read_path
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
-from raygen.spec import Spec
+from raygen.image_shape import ImageShape
+from raygen.spec import Spec, key_of
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
+SOURCES = (*KNOWN, "shapes")
 
 
 def _no_empty_path(path: str | None) -> str | None:
@@ -26,8 +30,13 @@ def _no_empty_path(path: str | None) -> str | None:
 class DataSpec(Spec):
     """Which images to learn.
 
-    `path` (a Parquet file or folder, an .npz, a folder with one subfolder per class) wins over
-    `source`. Names say the splits, as users of Hugging Face and torchvision write them: train or
+    `path` (a Parquet file or folder, an .npz, a folder of pictures or with one subfolder per class)
+    wins over `source`. Images are brought to `size` x `size` and to `channels` (3 or 1): `crop`
+    takes the square in the middle, `pad` puts a black border around, `resize` loses the
+    proportions. Without a size they must be squares of 16 to 256 already, and they are grey if all
+    are. `labels`: auto, none to leave classes out, or the column of Parquet files.
+
+    Names say the splits, as users of Hugging Face and torchvision write them: train or
     training; test, testing, eval or evaluation; val, valid, validation or dev, which is held out
     where there is no test split and else left out. They may be joined or in camel case: testset,
     trainimages, TrainImages, trainA. Where no name does, one image in ten is held out. `limit`
@@ -37,14 +46,18 @@ class DataSpec(Spec):
         InputError: `path` is empty.
     """
 
-    source: Literal["cifar10", "shapes"] = "cifar10"
+    source: Annotated[str, AfterValidator(key_of(SOURCES))] = "cifar10"
     path: Annotated[str | None, AfterValidator(_no_empty_path)] = None
     root: str = "data"
+    size: Literal[16, 32, 64, 128, 256] | None = None
+    channels: Literal[1, 3] | None = None
+    fit: How = "crop"
+    labels: str = "auto"
     limit: Annotated[int, Field(ge=16)] | None = None
 
 
 class Split(NamedTuple):
-    """Images (n, 3, 32, 32) uint8 and labels (n,) int64."""
+    """Images (n, c, h, w) uint8 and labels (n,) int64."""
 
     images: Tensor
     labels: Tensor
@@ -60,32 +73,50 @@ class ImageData(NamedTuple):
     fingerprint: str
     notes: tuple[str, ...] = ()  # for the user: what of the source is left out
 
+    @property
+    def image(self) -> ImageShape:
+        """The shape of every image."""
+        return ImageShape(*self.train.images.shape[1:3])
+
     def summary(self) -> dict[str, Any]:
         """Return what a study or a checkpoint records of its data."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,
             "classes": list(self.classes),
+            "image": list(self.image.chw),
             "train": len(self.train.labels),
             "test": len(self.test.labels),
         }
+
+
+def data_at(place: str) -> DataSpec:
+    """Return the images of a path, or of a known source of that name."""
+    return DataSpec(source=place) if place in SOURCES else DataSpec(path=place)
 
 
 def load_data(spec: DataSpec) -> ImageData:
     """Load the images that a configuration names.
 
     Raises:
-        InputError: the source is missing, corrupt, empty, unlabelled or not 32x32, or it is not
-            clear which images are for training (the message names the file).
+        InputError: the source is missing, corrupt, empty or of a size that cannot be used, or it is
+            not clear which images are for training (the message names the file).
     """
     notes: tuple[str, ...] = ()
+    fit = Fit(spec.size, spec.channels, spec.fit)
     if spec.path is not None:
-        name, arrays, notes = read_path(spec.path)
+        name, arrays, notes = read_path(spec.path, fit, spec.labels)
     elif spec.source == "shapes":
-        train, test = draw_shapes(SHAPES_TRAIN, seed=0), draw_shapes(SHAPES_TEST, seed=1)
+        train, test = (
+            draw_shapes(count, seed, spec.size or 32, spec.channels or 3)
+            for count, seed in ((SHAPES_TRAIN, 0), (SHAPES_TEST, 1))
+        )
         name, arrays = "shapes", Arrays(SHAPES, *train, *test)
     else:
-        name, arrays = "cifar10", read_cifar10(spec.root)
+        name, arrays = spec.source, read_known(spec.source, spec.root, fit)
+    if spec.labels == "none":
+        arrays = without_labels(arrays)
+    arrays = _of_one_shape(arrays, spec.path or spec.source)
     if arrays.test_labels is None:
         if len(arrays.labels) < 2:
             raise InputError(
@@ -105,6 +136,20 @@ def load_data(spec: DataSpec) -> ImageData:
     return ImageData(name, tuple(arrays.classes), train, test, fingerprint(train, test), notes)
 
 
+def _of_one_shape(arrays: Arrays, place: str) -> Arrays:
+    """Make both splits grey or both of colours; refuse splits of different sizes."""
+    if arrays.test_images is None:
+        return arrays
+    sizes = [images.shape[2] for images in (arrays.images, arrays.test_images)]
+    if sizes[0] != sizes[1]:
+        raise InputError(
+            f"{place}: training images are {sizes[0]}x{sizes[0]}, but those held out "
+            f"{sizes[1]}x{sizes[1]}; set data.size, to which all are brought"
+        )
+    train, test = in_colour([arrays.images, arrays.test_images])
+    return arrays._replace(images=train, test_images=test)
+
+
 def fingerprint(*splits: Split) -> str:
     """SHA-256 of the pixels and labels, first 16 hexadecimal digits."""
     digest = hashlib.sha256()
@@ -115,4 +160,7 @@ def fingerprint(*splits: Split) -> str:
     return digest.hexdigest()[:16]
 
 
-__all__ = ["CIFAR10_CLASSES", "DataSpec", "ImageData", "Split", "fingerprint", "load_data"]
+__all__ = [
+    "CIFAR10_CLASSES", "SOURCES", "DataSpec", "ImageData", "Split", "data_at", "fingerprint",
+    "load_data",
+]  # fmt: skip

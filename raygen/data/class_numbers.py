@@ -6,20 +6,32 @@ from typing import NamedTuple
 
 import numpy as np
 
+from raygen.data.fit import in_colour
 from raygen.errors import InputError
 from raygen.untrusted import one_line
 
 HIGHEST = 2**31 - 1
 
 
+UNLABELLED = "all"  # the class of pictures without one
+
+
 class Arrays(NamedTuple):
-    """Images uint8 (n, 3, 32, 32), labels int64 (n,); the test split may be missing."""
+    """Images uint8 (n, c, h, w), labels int64 (n,); the test split may be missing."""
 
     classes: Iterable[str]
     images: np.ndarray
     labels: np.ndarray
     test_images: np.ndarray | None = None
     test_labels: np.ndarray | None = None
+
+
+def without_labels(arrays: Arrays) -> Arrays:
+    """The same images as those of a single class."""
+    test = None if arrays.test_labels is None else np.zeros_like(arrays.test_labels)
+    return arrays._replace(
+        classes=(UNLABELLED,), labels=np.zeros_like(arrays.labels), test_labels=test
+    )
 
 
 class Numbered(NamedTuple):
@@ -68,7 +80,7 @@ def joined(parts: list[Numbered]) -> Numbered:
     """
     names = next((part.names for part in parts if part.names), [])
     labels = [_by_name(part, names) if names else part.labels for part in parts]
-    images = np.concatenate([part.images for part in parts])
+    images = np.concatenate(in_colour([part.images for part in parts]))
     return Numbered(images, np.concatenate(labels), names, parts[0].where)
 
 

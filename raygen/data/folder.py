@@ -1,4 +1,4 @@
-"""A folder of pictures with one subfolder per class, as torchvision's ImageFolder reads it."""
+"""A folder of pictures, or of one subfolder per class, as torchvision's ImageFolder reads it."""
 
 from collections import Counter
 from itertools import permutations
@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from raygen.data.class_numbers import Arrays
+from raygen.data.class_numbers import UNLABELLED, Arrays
 from raygen.data.decode import decode_all, read_bytes
+from raygen.data.fit import Fit
 from raygen.data.listing import PICTURES, list_files, subfolders
 from raygen.data.splits import (
     SPLIT_OF,
@@ -24,30 +25,29 @@ OUTSIDE = "pictures outside of the folders of classes"
 UNSAYING = ("images", "imgs", "data")  # crow/images beside owl/images: classes, and no splits
 
 
-def read_folder(path: Path) -> tuple[Arrays, Counter[str]]:
+def read_folder(path: Path, fit: Fit, labels: str) -> tuple[Arrays, Counter[str]]:
     """Read FOLDER/class/**/picture, or FOLDER/split/class/**/picture; return what is left out, too.
 
+    Pictures right in a folder, without subfolders, are of one class; so are all at any depth with
+    `labels` none.
+
     Raises:
-        InputError: a class without pictures, pictures without a class, a folder beside those of
-            the splits whose split is unknown, or a picture that cannot be used.
+        InputError: a class without pictures, a split without the classes of the other, a folder
+            beside those of the splits whose split is unknown, or a picture that cannot be used.
     """
     splits = _split_folders(path)
     if splits is None:
-        classes = _classes(path)
-        images, labels, left_out = _read_classes(path, classes)
-        return Arrays(tuple(classes), images, labels), left_out
+        classes = _classes(path, labels)
+        images, numbers, left_out = _read_classes(path, classes, fit)
+        return Arrays(tuple(classes or [UNLABELLED]), images, numbers), left_out
     held = held_out(splits)
-    classes = _classes(splits["train"])
+    classes = _classes(splits["train"], labels)
     if held:
-        for name in _classes(splits[held]):
-            if name not in classes:
-                raise InputError(
-                    f"{splits[held] / name}: a class that {splits['train']} does not have"
-                )
-    *train, left_out = _read_classes(splits["train"], classes)
+        _check_same(splits["train"], classes, splits[held], _classes(splits[held], labels))
+    *train, left_out = _read_classes(splits["train"], classes, fit)
     test = []
     if held:
-        *test, besides = _read_classes(splits[held], classes)
+        *test, besides = _read_classes(splits[held], classes, fit)
         left_out += besides
     left_out += _beside(path)
     empty = [name for name in subfolders(path) if not list_files(path / name).files]
@@ -55,7 +55,7 @@ def read_folder(path: Path) -> tuple[Arrays, Counter[str]]:
     if held == "test" and "validation" in splits:
         pictures = len(list_files(splits["validation"]).files)
         left_out["pictures of validation, as test is there"] += pictures
-    return Arrays(tuple(classes), *train, *test), left_out
+    return Arrays(tuple(classes or [UNLABELLED]), *train, *test), left_out
 
 
 def _split_folders(path: Path) -> dict[str, Path] | None:
@@ -82,23 +82,45 @@ def _split_folders(path: Path) -> dict[str, Path] | None:
     return {split: path / names[0] for split, names in groups.items()}
 
 
-def _classes(path: Path) -> list[str]:
-    classes = subfolders(path)
-    if not classes:
-        holds = "pictures without a class" if list_files(path, deep=False).files else "nothing"
+def _check_same(train: Path, classes: list[str], held: Path, others: list[str]) -> None:
+    """Refuse a held-out split whose classes are not those that are learnt."""
+    if bool(classes) != bool(others):
+        without = held if classes else train
         raise InputError(
-            f"{path}: holds {holds}; it needs one subfolder per class "
-            f"(for pictures of one kind: a single one, such as {path.name}/all)"
+            f"{without}: pictures without a class, but {train if classes else held} has one "
+            "subfolder per class; set data.labels=none to leave the classes out"
         )
+    for name in others:
+        if name not in classes:
+            raise InputError(f"{held / name}: a class that {train} does not have")
+
+
+def _classes(path: Path, labels: str) -> list[str]:
+    """The classes below a folder; [] for pictures without."""
+    if labels == "none":
+        return []
+    classes = subfolders(path)
+    if not classes and list_files(path, deep=False).files:
+        return []
+    if not classes:
+        raise InputError(f"{path}: holds nothing; it needs pictures, or one subfolder per class")
     _refuse_level_above(path, classes)
     _refuse_likeness(path, classes)
     return classes
 
 
-def _read_classes(path: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
+def _read_classes(
+    path: Path, classes: list[str], fit: Fit
+) -> tuple[np.ndarray, np.ndarray, Counter[str]]:
     files: list[Path] = []
     labels: list[int] = []
-    left_out = _beside(path)
+    if not classes:
+        files, left_out = list_files(path)
+        if not files:
+            raise InputError(f"{path}: no pictures ({', '.join(PICTURES)})")
+        labels = [0] * len(files)
+    else:
+        left_out = _beside(path)
     for label, name in enumerate(classes):
         folder = path / name
         pictures, besides = list_files(folder) if folder.is_dir() else ([], Counter())
@@ -108,7 +130,7 @@ def _read_classes(path: Path, classes: list[str]) -> tuple[np.ndarray, np.ndarra
         files += pictures
         labels += [label] * len(pictures)
         left_out += besides
-    images = decode_all([read_bytes(file) for file in files], [str(file) for file in files])
+    images = decode_all(map(read_bytes, files), [str(file) for file in files], fit)
     return images, np.asarray(labels, np.int64), left_out
 
 

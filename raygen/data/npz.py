@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from raygen.data.class_numbers import HIGHEST, Arrays, Numbered, with_classes
-from raygen.data.decode import SIZE
+from raygen.data.class_numbers import HIGHEST, UNLABELLED, Arrays, Numbered, with_classes
+from raygen.data.fit import Fit, fit_array
 from raygen.data.splits import SPLIT_OF, group_by_split, held_out, split_of, words_of
 from raygen.errors import InputError, first_line
 from raygen.untrusted import one_line
@@ -28,26 +28,33 @@ KINDS = {
 }
 
 
-def read_npz(file: Path) -> tuple[Arrays, Counter[str]]:
-    """Read images and labels; return what is left out, too.
+def read_npz(file: Path, fit: Fit, labels: str) -> tuple[Arrays, Counter[str]]:
+    """Read images and labels, if there are any; return what is left out, too.
 
     Arrays are `images` and `labels`, or `x_train`, `y_train`, `x_test`, `y_test`, `x_val`, `y_val`,
-    in either order of the words.
+    in either order of the words; images are (n, h, w), (n, h, w, c) or (n, c, h, w).
 
     Raises:
         InputError: damaged, without its arrays, or of another shape or type.
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            return _read(file, archive)
+            return _read(file, archive, fit, labels)
     except InputError:
         raise
     except DAMAGED as error:
         raise InputError(f"{file}: not a readable .npz file ({first_line(error)})") from error
 
 
-def _read(file: Path, archive: Any) -> tuple[Arrays, Counter[str]]:
+def _read(file: Path, archive: Any, fit: Fit, wanted: str) -> tuple[Arrays, Counter[str]]:
     images, labels = (_by_split(file, archive.files, kind) for kind in ("images", "labels"))
+    if wanted == "none":
+        labels = {}
+    elif wanted != "auto":
+        raise InputError(
+            f"data.labels: {wanted} names a column of Parquet files, and {file} is an .npz; "
+            "give auto or none"
+        )
     if not images:
         raise InputError(
             f"{file}: has {one_line(', '.join(archive.files)) or 'nothing'}, but needs images "
@@ -60,7 +67,13 @@ def _read(file: Path, archive: Any) -> tuple[Arrays, Counter[str]]:
         for split, key in images.items()
         if key in groups.get(name or "", ())
     ]
-    splits = [_split(file, archive, *pair) for pair in pairs]
+    splits = [_split(file, archive, fit, *pair) for pair in pairs]
+    if len({bool(label_key) for _, label_key in pairs}) > 1:
+        image_key = next(key for key, label_key in pairs if label_key is None)
+        raise InputError(
+            f"{file}: {image_key} without {_expected(image_key)}, but the other split has labels; "
+            "set data.labels=none to leave them out"
+        )
     used = {key for pair in pairs for key in pair}
     left_out = Counter(f"array {key}" for key in archive.files if key not in used)
     return with_classes(splits[0], splits[1] if len(splits) > 1 else None), left_out
@@ -81,25 +94,41 @@ def _by_split(file: Path, keys: list[str], kind: str) -> dict[str | None, str]:
     return by_split
 
 
-def _split(file: Path, archive: Any, image_key: str, label_key: str | None) -> Numbered:
+def _expected(image_key: str) -> str:
+    """What the labels of an array of images are named."""
+    return re.sub("image(?=s?)", "label", image_key.replace("x", "y").replace("X", "Y"))
+
+
+def _split(file: Path, archive: Any, fit: Fit, image_key: str, label_key: str | None) -> Numbered:
+    images = _images(file, np.asarray(archive[image_key]), image_key, fit)
     if label_key is None:
-        expected = re.sub("image(?=s?)", "label", image_key.replace("x", "y").replace("X", "Y"))
-        raise InputError(f"{file}: {image_key} without {expected}: labels are needed")
-    images, labels = np.asarray(archive[image_key]), np.asarray(archive[label_key]).reshape(-1)
-    shape = images.shape
-    if images.dtype != np.uint8:
-        raise InputError(f"{file}: {image_key} is {images.dtype}, but pixels must be uint8")
-    if images.ndim == 4 and shape[-1] == 3:
-        images = images.transpose(0, 3, 1, 2)
-    if images.shape[1:] != (3, SIZE, SIZE):
-        raise InputError(f"{file}: {image_key} has shape {shape}, not (n, {SIZE}, {SIZE}, 3)")
-    if len(images) == 0:
-        raise InputError(f"{file}: {image_key} is empty")
+        return Numbered(images, np.zeros(len(images), np.int64), [UNLABELLED], file)
+    labels = np.asarray(archive[label_key]).reshape(-1)
     if len(images) != len(labels):
         raise InputError(f"{file}: {len(images)} images but {len(labels)} labels")
+    if labels.dtype.kind == "U":
+        names, numbers = np.unique(labels, return_inverse=True)
+        return Numbered(images, numbers.astype(np.int64), names.tolist(), file)
     if labels.dtype.kind not in "iu" or labels.min() < 0:
-        raise InputError(f"{file}: {label_key} must be whole numbers from 0")
+        raise InputError(f"{file}: {label_key} must be whole numbers from 0, or text")
     if labels.max() > HIGHEST:
         row = int((labels > HIGHEST).argmax())
         raise InputError(f"{file}: {label_key}[{row}] is {labels[row]}, above {HIGHEST}")
-    return Numbered(np.ascontiguousarray(images), labels.astype(np.int64), [], file)
+    return Numbered(images, labels.astype(np.int64), [], file)
+
+
+def _images(file: Path, images: np.ndarray, key: str, fit: Fit) -> np.ndarray:
+    if images.dtype != np.uint8:
+        raise InputError(f"{file}: {key} is {images.dtype}, but pixels must be uint8")
+    shape = images.shape
+    if images.ndim == 3:
+        images = images[:, None]
+    elif images.ndim == 4 and shape[-1] in (1, 3):
+        images = images.transpose(0, 3, 1, 2)
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise InputError(
+            f"{file}: {key} has shape {shape}, not (n, height, width, 3) or (n, height, width)"
+        )
+    if len(images) == 0:
+        raise InputError(f"{file}: {key} is empty")
+    return np.ascontiguousarray(fit_array(images, fit, f"{file}: {key}"))

@@ -1,7 +1,7 @@
-"""Readers: CIFAR-10's archive, and whatever lies at a path. Every error names the file.
+"""Whatever lies at a path. Every error names the file.
 
-What is read: Parquet files (raygen.data.parquet), an .npz (raygen.data.npz), a folder with one
-subfolder per class (raygen.data.folder).
+What is read: Parquet files (raygen.data.parquet), an .npz (raygen.data.npz), a folder of pictures
+(raygen.data.folder).
 """
 
 from pathlib import Path
@@ -9,37 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from raygen.data.class_numbers import Arrays
+from raygen.data.fit import Fit
 from raygen.data.folder import read_folder
 from raygen.data.listing import left_out_note, list_files
 from raygen.data.npz import read_npz
 from raygen.data.parquet import read_parquet
 from raygen.errors import InputError
 
-CIFAR10_CLASSES = (
-    "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
-)  # fmt: skip
 HELD_OUT = 10  # without a test split, one image in ten becomes one
 
 
-def read_cifar10(root: str) -> Arrays:
-    """Download CIFAR-10 to `root` if it is not there (MD5 checked), and read it."""
-    from torchvision.datasets import CIFAR10
-
-    try:
-        train, test = (CIFAR10(root, train=part, download=True) for part in (True, False))
-    except (OSError, RuntimeError) as error:
-        raise InputError(
-            f"{root}/cifar-10-python.tar.gz: CIFAR-10 is not there and could not be downloaded "
-            f"({error}); put the archive there, or set data.path to a copy in another format"
-        ) from error
-    parts = [
-        (np.ascontiguousarray(part.data.transpose(0, 3, 1, 2)), np.asarray(part.targets, np.int64))
-        for part in (train, test)
-    ]
-    return Arrays(CIFAR10_CLASSES, *parts[0], *parts[1])
-
-
-def read_path(path: str) -> tuple[str, Arrays, tuple[str, ...]]:
+def read_path(path: str, fit: Fit, labels: str) -> tuple[str, Arrays, tuple[str, ...]]:
     """Read whatever lies at `path`: its name (the last part of the path), arrays, and notes.
 
     A note is one line on what is left out, or on how names were understood.
@@ -54,11 +34,16 @@ def read_path(path: str) -> tuple[str, Arrays, tuple[str, ...]]:
     suffix = place.suffix.lower() if place.is_file() else ""
     notes: tuple[str, ...] = ()
     if suffix == ".npz":
-        arrays, left_out = read_npz(place)
+        arrays, left_out = read_npz(place, fit, labels)
     elif suffix == ".parquet" or (place.is_dir() and list_files(place, (".parquet",)).files):
-        arrays, left_out, notes = read_parquet(place)
+        arrays, left_out, notes = read_parquet(place, fit, labels)
     elif place.is_dir():
-        arrays, left_out = read_folder(place)
+        if labels not in ("auto", "none"):
+            raise InputError(
+                f"data.labels: {labels} names a column of Parquet files, and {path} is a folder of "
+                "pictures; give auto or none"
+            )
+        arrays, left_out = read_folder(place, fit, labels)
     else:
         raise InputError(
             f"data.path: {path} is none of a .parquet file, an .npz file, or a folder of images"

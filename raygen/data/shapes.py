@@ -1,4 +1,4 @@
-"""`shapes`: coloured 32x32 shapes, ten classes, drawn in under a second, always the same.
+"""`shapes`: ten classes of shapes, drawn in under a second, always the same.
 
 For the quickstart and the tests: real enough for a GAN to fail at, and needs no network.
 """
@@ -10,26 +10,31 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SIZE = 32
-CHUNK = 2048  # images drawn at once: bounds memory at 8 MiB per plane
+CHUNK = 2048  # images drawn at once: at 32x32, bounds memory at 8 MiB per plane
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow
 
 
-def draw_shapes(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Draw `count` images: uint8 (count, 3, 32, 32) and int64 labels (count,), evenly mixed."""
+def draw_shapes(
+    count: int, seed: int, size: int = 32, channels: int = 3
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw `count` images: uint8 (count, channels, size, size), int64 labels (count,), even.
+
+    At every size they are the same pictures.
+    """
     random = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % len(SHAPES)
     labels = labels[torch.randperm(count, generator=random)]
-    images = torch.cat([_draw(chunk, random) for chunk in labels.split(CHUNK)])
+    images = torch.cat([_draw(chunk, random, size, channels) for chunk in labels.split(CHUNK)])
     return images.numpy(), labels.numpy()
 
 
-def _draw(labels: Tensor, random: torch.Generator) -> Tensor:
+def _draw(labels: Tensor, random: torch.Generator, size: int, channels: int) -> Tensor:
     n = len(labels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
         return torch.rand(n, *shape, generator=random) * (high - low) + low
 
-    axis = (torch.arange(SIZE) + 0.5) / SIZE * 2 - 1
+    axis = (torch.arange(size) + 0.5) / size * 2 - 1
     x = axis.view(1, 1, -1) - uniform(-0.25, 0.25, 1, 1)
     y = axis.view(1, -1, 1) - uniform(-0.25, 0.25, 1, 1)
     # Less than an eighth of a turn: a square must not become a diamond, nor a plus a cross.
@@ -37,15 +42,18 @@ def _draw(labels: Tensor, random: torch.Generator) -> Tensor:
     scale = uniform(0.45, 0.75, 1, 1)
     u = (x * angle.cos() + y * angle.sin()) / scale
     v = (y * angle.cos() - x * angle.sin()) / scale
-    distance = torch.empty(n, SIZE, SIZE)
+    distance = torch.empty(n, size, size)
     for label, shape in enumerate(SHAPES.values()):
         chosen = labels == label
         distance[chosen] = shape(u[chosen], v[chosen])
-    # One pixel of antialiasing: a pixel is 2/32 wide, and the distance is in units of the scale.
-    inside = (0.5 - distance * scale * SIZE / 2).clamp(0, 1).unsqueeze(1)
+    # One pixel of antialiasing: a pixel is 2/size wide, and the distance is in units of the scale.
+    inside = (0.5 - distance * scale * size / 2).clamp(0, 1).unsqueeze(1)
     ink, paper = _contrasting(uniform(0, 1, 3, 1, 1), uniform(0, 1, 3, 1, 1))
     shade = 1 + 0.25 * axis.view(1, 1, -1, 1) * uniform(-1, 1, 1, 1, 1)
-    return ((paper * shade * (1 - inside) + ink * inside).clamp(0, 1) * 255).round().byte()
+    picture = (paper * shade * (1 - inside) + ink * inside).clamp(0, 1)
+    if channels == 1:
+        picture = (picture * torch.tensor(LUMA).view(3, 1, 1)).sum(dim=1, keepdim=True)
+    return (picture * 255).round().byte()
 
 
 def _contrasting(ink: Tensor, paper: Tensor) -> tuple[Tensor, Tensor]:

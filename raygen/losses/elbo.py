@@ -1,7 +1,7 @@
 """The parts of the evidence lower bound: KL divergence and pixel likelihoods.
 
-Images are (n, 3, 32, 32) in [-1, 1], where the 256 levels lie 2/255 apart. A likelihood turns
-the decoder's output (n, channels, 32, 32) into a probability of the image.
+Images are (n, c, h, w) in [-1, 1], where the 256 levels lie 2/255 apart; c is 3 or 1. A likelihood
+turns the decoder's output (n, outputs, h, w) into a probability of the image.
 """
 
 import math
@@ -46,14 +46,16 @@ class DiscretisedLogistic(nn.Module):
     Salimans et al. 2017, section 2.1, with one component.
     """
 
-    channels = 6
-    # Initial bias of the decoder's last layer: grey, and a scale of 0.14 of half the range. From a
-    # scale of 1 the first thousand steps would go into learning that pictures have one.
-    start = (0.0, 0.0, 0.0, -2.0, -2.0, -2.0)
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.outputs = 2 * channels
+        # Initial bias of the decoder's last layer: grey, and a scale of 0.14 of half the range.
+        # From a scale of 1 the first thousand steps would go into learning that pictures have one.
+        self.start = (*channels * [0.0], *channels * [-2.0])
 
     def mean(self, output: Tensor) -> Tensor:
-        """The picture that the decoder means: (n, 3, 32, 32)."""
-        return output[:, :3]
+        """The picture that the decoder means: (n, c, h, w)."""
+        return output.chunk(2, dim=1)[0]
 
     def log_mass(self, images: Tensor, output: Tensor) -> Tensor:
         """Log-probability of the 8-bit image in nats, per image: (n,)."""
@@ -72,29 +74,41 @@ class DiscretisedLogisticMixture(nn.Module):
     the mean of a channel is linear in the channels before it.
     """
 
-    # Per component: its logit, three means, three log-scales and three couplings.
-    channels = COMPONENTS * 10
-    # Greys spread over the range, so that the components begin with something to divide up.
-    start = tuple(
-        value
-        for k in range(COMPONENTS)
-        for value in (0.0, *3 * [(2 * k + 1) / COMPONENTS - 1], *3 * [-2.0], *3 * [0.0])
-    )
+    def __init__(self, channels: int = 3) -> None:
+        super().__init__()
+        self.image_channels = channels
+        # Per component: its logit, means and log-scales, and for colours three couplings.
+        couplings = [0.0] * (3 if channels == 3 else 0)
+        self.outputs = COMPONENTS * (1 + 2 * channels + len(couplings))
+        # Greys spread over the range, so that the components begin with something to divide up.
+        self.start = tuple(
+            value
+            for k in range(COMPONENTS)
+            for value in (
+                0.0, *channels * [(2 * k + 1) / COMPONENTS - 1], *channels * [-2.0], *couplings
+            )
+        )  # fmt: skip
 
     def mean(self, output: Tensor) -> Tensor:
         """The mean of the mixture: each component's own, with its couplings, by its weight."""
-        logits, (red, green, blue), _, (rg, rb, gb) = self._parts(output)
+        logits, means, _, couplings = self._parts(output)
+        weights = logits.softmax(dim=1).unsqueeze(2)
+        if len(means) == 1:
+            return (weights * torch.stack(means, dim=2)).sum(dim=1)
+        (red, green, blue), (rg, rb, gb) = means, couplings
         green = green + rg * red
         blue = blue + rb * red + gb * green
-        weights = logits.softmax(dim=1).unsqueeze(2)
         return (weights * torch.stack([red, green, blue], dim=2)).sum(dim=1)
 
     def log_mass(self, images: Tensor, output: Tensor) -> Tensor:
         """Log-probability of the 8-bit image in nats, per image: (n,)."""
-        logits, (red, green, blue), log_scale, (rg, rb, gb) = self._parts(output)
+        logits, means, log_scale, couplings = self._parts(output)
         seen = images.unsqueeze(1)
-        r, g = seen[:, :, 0], seen[:, :, 1]
-        mean = torch.stack([red, green + rg * r, blue + rb * r + gb * g], dim=2)
+        if len(means) == 3:
+            (red, green, blue), (rg, rb, gb) = means, couplings
+            r, g = seen[:, :, 0], seen[:, :, 1]
+            means = red, green + rg * r, blue + rb * r + gb * g
+        mean = torch.stack(means, dim=2)
         pixels = _logistic_log_mass(seen, mean, log_scale).sum(dim=2)
         log_mass = torch.logsumexp(logits.log_softmax(dim=1) + pixels, dim=1)
         return log_mass.flatten(1).sum(dim=1)
@@ -106,10 +120,11 @@ class DiscretisedLogisticMixture(nn.Module):
     def _parts(
         self, output: Tensor
     ) -> tuple[Tensor, tuple[Tensor, ...], Tensor, tuple[Tensor, ...]]:
-        """Logits (n, k, h, w), means, log-scales (n, k, 3, h, w), couplings in (-1, 1)."""
-        parts = output.unflatten(1, (COMPONENTS, 10))
-        means, couplings = parts[:, :, 1:4], torch.tanh(parts[:, :, 7:])
-        return parts[:, :, 0], means.unbind(2), parts[:, :, 4:7], couplings.unbind(2)
+        """Logits (n, k, h, w), means, log-scales (n, k, c, h, w), couplings in (-1, 1)."""
+        parts = output.unflatten(1, (COMPONENTS, -1))
+        scales, rest = 1 + self.image_channels, 1 + 2 * self.image_channels
+        means, couplings = parts[:, :, 1:scales], torch.tanh(parts[:, :, rest:])
+        return parts[:, :, 0], means.unbind(2), parts[:, :, scales:rest], couplings.unbind(2)
 
 
 class LearnedSigmaGaussian(nn.Module):
@@ -119,17 +134,15 @@ class LearnedSigmaGaussian(nn.Module):
     Rybkin et al. 2021, section 3.2.
     """
 
-    channels = 3
-    start = (0.0, 0.0, 0.0)
-
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
+        self.outputs, self.start = channels, (0.0,) * channels
         # Near the error of a blurred picture: Adam moves one scalar by its rate per step, so from 0
         # it would need thousands of steps.
         self.log_sigma = nn.Parameter(torch.tensor(-1.0))
 
     def mean(self, output: Tensor) -> Tensor:
-        """The picture that the decoder means: (n, 3, 32, 32)."""
+        """The picture that the decoder means: (n, c, h, w)."""
         return output
 
     def log_prob(self, images: Tensor, output: Tensor) -> Tensor:

@@ -218,7 +218,8 @@ def _prepare_classifier(data: ImageData, device: torch.device) -> Asset:
     """Train raygen's own classifier, or take it from the cache."""
     entry = classifier.load_classifier(data, device)
     weights = _hash_weights(classifier.restore(entry["state"], device))
-    return {**entry, "hash": weights}
+    task = "classes" if classifier.labelled(data) else "quarter turns"
+    return {**entry, "hash": weights, "task": task}
 
 
 def _build_classifier(asset: Asset, device: torch.device) -> Network:
@@ -233,6 +234,8 @@ def _build_classifier(asset: Asset, device: torch.device) -> Network:
         "encoder_test_accuracy": round(asset["accuracy"], 4),
         "resize": "none",
     }
+    if asset["task"] != "classes":
+        protocol["encoder_task"] = asset["task"]
     key = f"fd_classifier-{classifier.RECIPE}-{asset['hash']}"
     return Network(features, classifier.FEATURES, key, protocol, standardised=True)
 
@@ -244,7 +247,7 @@ def _build_inception(_: Asset, device: torch.device) -> Network:
         "encoder_hash": inception.HASH,
         "resize": "tf1 bilinear to 299",
     }
-    features = partial(inception.inception_features, network)
+    features = _coloured(partial(inception.inception_features, network))
     key = f"fid-{inception.HASH}"
     head: Tensor = network.fc.weight  # pyright: ignore
     return Network(features, inception.FEATURES, key, protocol, head)
@@ -255,13 +258,18 @@ def _prepare_dinov2(_: ImageData, __: torch.device) -> Asset:
 
 
 def _build_dinov2(asset: Asset, device: torch.device) -> Network:
-    features = partial(dinov2.dinov2_features, dinov2.load_dinov2(device))
+    features = _coloured(partial(dinov2.dinov2_features, dinov2.load_dinov2(device)))
     protocol = {
         "encoder": "dinov2 vit-l/14, class token",
         "encoder_hash": asset["hash"],
         "resize": "tf1 bilinear to 224",
     }
     return Network(features, dinov2.FEATURES, f"dinov2-{asset['hash']}", protocol)
+
+
+def _coloured(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Show a network of coloured images grey ones three times, as torch-fidelity does."""
+    return lambda images: features(images.expand(-1, 3, -1, -1))
 
 
 EXTRACTORS = {

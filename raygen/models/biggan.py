@@ -1,6 +1,7 @@
-"""A small BigGAN for 32x32 images. Brock, Donahue and Simonyan 2019."""
+"""A small BigGAN. Brock, Donahue and Simonyan 2019."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
@@ -8,6 +9,8 @@ import torch.nn.functional as F
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from raygen.errors import InputError
+from raygen.image_shape import ImageShape
 from raygen.models.layers import (
     BatchNorm2d,
     ProjectionHead,
@@ -17,23 +20,25 @@ from raygen.models.layers import (
     in_float32,
     modulate,
     relu_sum,
+    residual_widths,
 )
 from raygen.models.nets import GanNets
 from raygen.spec import Spec
 
-BLOCKS = 3  # of the generator: 4x4 to 32x32
+ATTENTION = 16  # the resolution
 
 
 class Biggan(Spec):
     """Residual blocks with spectral normalisation in both networks, and self-attention at 16x16.
 
-    The latent is cut into four: one part is the 4x4 start, each of the others, beside the class
+    The latent is cut into equal parts: one is the 4x4 start, each of the others, beside the class
     embedding, makes the gains and biases of one block. Blocks have 4 `width` channels (generator)
-    and 2 `discriminator_width`, as in StudioGAN's network for CIFAR-10 (Kang et al. 2023).
+    and 2 `discriminator_width`, as in StudioGAN's network for CIFAR-10 (Kang et al. 2023); above
+    32x32, half as many at each doubling.
     """
 
     name: Literal["biggan"] = "biggan"
-    latent_dim: Annotated[int, Field(ge=BLOCKS + 1)] = 80
+    latent_dim: Annotated[int, Field(ge=4)] = 80
     width: PositiveInt = 64
     discriminator_width: PositiveInt = 64
     embedding_dim: PositiveInt = 128
@@ -45,57 +50,81 @@ class Biggan(Spec):
         """Whether the discriminator's score of an image depends on the rest of its batch."""
         return False
 
-    def build(self, classes: int) -> GanNets:
-        """Build both networks, untrained."""
+    def build(self, image: ImageShape, classes: int) -> GanNets:
+        """Build both networks, untrained.
+
+        Raises:
+            InputError: the latent has fewer numbers than parts.
+        """
+        if self.latent_dim <= image.halvings:
+            raise InputError(
+                f"model.latent_dim: {self.latent_dim}, but for {image} images biggan cuts the "
+                f"latent into {image.halvings + 1} parts; give that many or more"
+            )
         labels = classes if self.conditional else 0
         return GanNets(
-            Generator(self.latent_dim, 4 * self.width, self.embedding_dim, self.attention, labels),
-            Discriminator(2 * self.discriminator_width, self.attention, labels),
+            Generator(
+                self.latent_dim, 4 * self.width, self.embedding_dim, self.attention, image, labels
+            ),
+            Discriminator(2 * self.discriminator_width, self.attention, image, labels),
         )
 
 
 class Generator(nn.Module):
-    """Latents (n, latent_dim) and labels (n,) -> images (n, 3, 32, 32) in [-1, 1]."""
+    """Latents (n, latent_dim) and labels (n,) -> images (n, c, h, w) in [-1, 1]."""
 
     def __init__(
-        self, latent_dim: int, width: int, embedding_dim: int, attention: bool, classes: int
+        self,
+        latent_dim: int,
+        width: int,
+        embedding_dim: int,
+        attention: bool,
+        image: ImageShape,
+        classes: int,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
+        widths = residual_widths(width, image)
         self.embedding = nn.Embedding(classes, embedding_dim) if classes else None
-        first, *others = (len(part) for part in _parts(torch.zeros(latent_dim)))
-        self.project = SpectralNorm(nn.Linear(first, width * 4 * 4))
+        first, *others = (len(part) for part in _parts(torch.zeros(latent_dim), len(widths)))
+        self.project = SpectralNorm(nn.Linear(first, widths[0] * 4 * 4))
         shared = embedding_dim if classes else 0
         self.blocks = nn.ModuleList(
-            ResidualUp(width, width, partial(LatentNorm, part + shared), spectral=True)
-            for part in others
+            ResidualUp(before, after, partial(LatentNorm, part + shared), spectral=True)
+            for part, (before, after) in zip(others, pairwise(widths), strict=True)
         )
         self.attention = Attention(width) if attention else nn.Identity()
-        self.norm = BatchNorm2d(width)
-        self.to_rgb = SpectralNorm(nn.Conv2d(width, 3, 3, padding=1))
+        self.norm = BatchNorm2d(widths[-1])
+        self.to_rgb = SpectralNorm(nn.Conv2d(widths[-1], image.channels, 3, padding=1))
         self.apply(_init_orthogonal)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
-        first, *others = _parts(latents)
+        first, *others = _parts(latents, len(self.blocks) + 1)
         x = self.project(first).view(len(latents), -1, 4, 4)
-        for resolution, block, part in zip((8, 16, 32), self.blocks, others, strict=True):
+        for block, part in zip(self.blocks, others, strict=True):
             if self.embedding is not None:
                 part = torch.cat([self.embedding(labels), part], dim=1)
             x = block(x, part)
-            if resolution == 16:
+            if x.shape[2] == ATTENTION:
                 x = self.attention(x)
         return torch.tanh(in_float32(self.to_rgb, F.relu(self.norm(x))))
 
 
 class Discriminator(nn.Module):
-    """Images (n, 3, 32, 32) and labels (n,) -> logits (n,); large means "real"."""
+    """Images (n, c, h, w) and labels (n,) -> logits (n,); large means "real"."""
 
-    def __init__(self, width: int, attention: bool, classes: int) -> None:
+    def __init__(self, width: int, attention: bool, image: ImageShape, classes: int) -> None:
         super().__init__()
+        # Of the halving blocks, from the full resolution down to 8x8.
+        widths = residual_widths(width, image)[:1:-1]
+        halving = [ResidualDown(image.channels, widths[0], "spectral", first=True)]
+        halving += [ResidualDown(before, after, "spectral") for before, after in pairwise(widths)]
+        # Behind the block that ends at its resolution, or else behind the first one.
+        before = max(1, len(halving) - 1)
         self.blocks = nn.Sequential(
-            ResidualDown(3, width, "spectral", first=True),
-            Attention(width) if attention else nn.Identity(),
-            ResidualDown(width, width, "spectral"),
+            *halving[:before],
+            Attention(widths[before - 1]) if attention else nn.Identity(),
+            *halving[before:],
             ResidualDown(width, width, "spectral", halve=False),
             ResidualDown(width, width, "spectral", halve=False),
         )
@@ -150,9 +179,9 @@ def softmax(scores: Tensor) -> Tensor:
     return powers / powers.sum(dim=-1, keepdim=True)
 
 
-def _parts(latents: Tensor) -> tuple[Tensor, ...]:
-    """Cut the last dimension into four parts, as equal as can be."""
-    return latents.tensor_split(BLOCKS + 1, dim=-1)
+def _parts(latents: Tensor, count: int) -> tuple[Tensor, ...]:
+    """Cut the last dimension into parts that are as equal as can be."""
+    return latents.tensor_split(count, dim=-1)
 
 
 def _init_orthogonal(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""A convolutional VAE for 32x32 images. Kingma and Welling 2014, with residual convolutions."""
+"""A convolutional VAE. Kingma and Welling 2014, with residual convolutions."""
 
 from typing import Annotated, Literal
 
@@ -6,15 +6,19 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from raygen.image_shape import ImageShape
 from raygen.models.layers import Norm, in_float32, norm_layer
 from raygen.models.nets import Pass
 from raygen.spec import Spec
 
+MOST = 8  # times `width`: channels grow no further at the smallest resolutions of large images
+
 
 class ConvVae(Spec):
-    """Three strided convolutions down to 4x4 and back, `depth` residual blocks at each scale.
+    """Strided convolutions down to 4x4 and back, `depth` residual blocks at each scale.
 
-    `width` is the channel count at 16x16; it doubles at each halving of the resolution.
+    `width` is the channel count at half the resolution of images; it doubles at each further
+    halving, up to 8 times.
     """
 
     name: Literal["conv_vae"] = "conv_vae"
@@ -23,20 +27,29 @@ class ConvVae(Spec):
     depth: Annotated[int, Field(ge=0, le=8)] = 1
     norm: Norm = "batch"
 
-    def build(self, channels: int) -> "ConvVaeNet":
+    def build(self, image: ImageShape, outputs: int) -> "ConvVaeNet":
         """Build the network; it ends in as many channels as its likelihood wants."""
-        return ConvVaeNet(self.latent_dim, self.width, self.depth, self.norm, channels)
+        widths = [self.width * min(2**k, MOST) for k in range(image.halvings)]
+        return ConvVaeNet(self.latent_dim, widths, self.depth, self.norm, image.channels, outputs)
 
 
 class ConvVaeNet(nn.Module):
     """Encoder, one layer of latents whose prior is N(0, 1), decoder."""
 
-    def __init__(self, latent_dim: int, width: int, depth: int, norm: Norm, channels: int) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        widths: list[int],
+        depth: int,
+        norm: Norm,
+        channels: int,
+        outputs: int,
+    ) -> None:
         super().__init__()
         self.latent_dim, self.layers = latent_dim, (latent_dim,)
-        self.encoder = Encoder(latent_dim, width, depth, norm)
-        self.decoder = Decoder(latent_dim, width, depth, norm)
-        self.to_parameters = nn.Conv2d(width, channels, 3, padding=1)
+        self.encoder = Encoder(latent_dim, widths, depth, norm, channels)
+        self.decoder = Decoder(latent_dim, widths, depth, norm)
+        self.to_parameters = nn.Conv2d(widths[0], outputs, 3, padding=1)
 
     def forward(self, images: Tensor, noise: Tensor) -> Pass:
         mean, logvar = self.encoder(images)
@@ -49,13 +62,14 @@ class ConvVaeNet(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Images (n, 3, 32, 32) -> mean and log-variance of q(z | x), each (n, latent_dim)."""
+    """Images (n, c, h, w) -> mean and log-variance of q(z | x), each (n, latent_dim)."""
 
-    def __init__(self, latent_dim: int, width: int, depth: int, norm: Norm) -> None:
+    def __init__(
+        self, latent_dim: int, widths: list[int], depth: int, norm: Norm, channels: int
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        channels = 3
-        for out in (width, 2 * width, 4 * width):
+        for out in widths:
             layers += [nn.Conv2d(channels, out, 4, stride=2, padding=1)]
             layers += [Residual(out, norm) for _ in range(depth)]
             layers += [norm_layer(norm, out), nn.SiLU()]
@@ -71,14 +85,14 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latents (n, latent_dim) -> features (n, width, 32, 32)."""
+    """Latents (n, latent_dim) -> features (n, width, h, w)."""
 
-    def __init__(self, latent_dim: int, width: int, depth: int, norm: Norm) -> None:
+    def __init__(self, latent_dim: int, widths: list[int], depth: int, norm: Norm) -> None:
         super().__init__()
-        self.project = nn.Linear(latent_dim, 4 * width * 4 * 4)
+        inner = widths[-1]
+        self.project = nn.Linear(latent_dim, inner * 4 * 4)
         layers: list[nn.Module] = []
-        inner = 4 * width
-        for out in (2 * width, width, width):
+        for out in (*widths[-2::-1], widths[0]):
             layers += [Residual(inner, norm) for _ in range(depth)]
             layers += [norm_layer(norm, inner), nn.SiLU()]
             layers += [nn.ConvTranspose2d(inner, out, 4, stride=2, padding=1)]

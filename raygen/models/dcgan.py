@@ -1,11 +1,13 @@
-"""DCGAN for 32x32 images. Radford, Metz and Chintala 2016."""
+"""DCGAN. Radford, Metz and Chintala 2016."""
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from raygen.image_shape import ImageShape
 from raygen.models.layers import (
     Norm,
     ProjectionHead,
@@ -17,13 +19,15 @@ from raygen.models.layers import (
 from raygen.models.nets import GanNets
 from raygen.spec import Spec
 
+MOST = 16  # times `width`: channels grow no further at the smallest resolutions of large images
+
 
 class Dcgan(Spec):
-    """Generator: linear to 4x4, three transposed convolutions. Discriminator: its mirror.
+    """Generator: linear to 4x4, a transposed convolution per doubling. Discriminator: its mirror.
 
-    `width` is the channel count at 32x32 (generator) and 16x16 (discriminator); it doubles at
-    each halving of the resolution. With `conditional`, a class embedding multiplies the latent,
-    and the discriminator projects on it (Miyato and Koyama 2018).
+    `width` is the channel count at the full resolution (generator) and half of it (discriminator);
+    it doubles at each halving of the resolution, up to 16 times. With `conditional`, a class
+    embedding multiplies the latent, and the discriminator projects on it (Miyato and Koyama 2018).
     """
 
     name: Literal["dcgan"] = "dcgan"
@@ -38,28 +42,31 @@ class Dcgan(Spec):
         """Whether the discriminator's score of an image depends on the rest of its batch."""
         return self.discriminator_norm == "batch"
 
-    def build(self, classes: int) -> GanNets:
+    def build(self, image: ImageShape, classes: int) -> GanNets:
         """Build both networks, untrained."""
         labels = classes if self.conditional else 0
+        widths = [self.width * min(2**k, MOST) for k in range(image.halvings + 1)]
         return GanNets(
-            Generator(self.latent_dim, self.width, self.generator_norm, labels),
-            Discriminator(self.width, self.discriminator_norm, labels),
+            Generator(self.latent_dim, widths[::-1], self.generator_norm, image.channels, labels),
+            Discriminator(widths[:-1], self.discriminator_norm, image.channels, labels),
         )
 
 
 class Generator(nn.Module):
-    """Latents (n, latent_dim) and labels (n,) -> images (n, 3, 32, 32) in [-1, 1]."""
+    """Latents (n, latent_dim) and labels (n,) -> images (n, c, h, w) in [-1, 1]."""
 
-    def __init__(self, latent_dim: int, width: int, norm: Norm, classes: int) -> None:
+    def __init__(
+        self, latent_dim: int, widths: list[int], norm: Norm, channels: int, classes: int
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
         self.embedding = nn.Embedding(classes, latent_dim) if classes else None
-        self.project = nn.Linear(latent_dim, 8 * width * 4 * 4)
-        self.start = nn.Sequential(norm_layer(norm, 8 * width), nn.ReLU())
+        self.project = nn.Linear(latent_dim, widths[0] * 4 * 4)
+        self.start = nn.Sequential(norm_layer(norm, widths[0]), nn.ReLU())
         self.blocks = nn.Sequential(
-            *(_up(width * 2 * factor, width * factor, norm) for factor in (4, 2, 1))
+            *(_up(before, width, norm) for before, width in pairwise(widths))
         )
-        self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+        self.to_rgb = nn.Conv2d(widths[-1], channels, 3, padding=1)
         self.apply(init_normal)
 
     def forward(self, latents: Tensor, labels: Tensor) -> Tensor:
@@ -70,16 +77,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (n, 3, 32, 32) and labels (n,) -> logits (n,); large means "real"."""
+    """Images (n, c, h, w) and labels (n,) -> logits (n,); large means "real"."""
 
-    def __init__(self, width: int, norm: str, classes: int) -> None:
+    def __init__(self, widths: list[int], norm: str, channels: int, classes: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(
-            _down(3, width, "spectral" if norm == "spectral" else "none"),
-            _down(width, 2 * width, norm),
-            _down(2 * width, 4 * width, norm),
+            _down(channels, widths[0], "spectral" if norm == "spectral" else "none"),
+            *(_down(before, width, norm) for before, width in pairwise(widths)),
         )
-        self.head = ProjectionHead(4 * width * 4 * 4, classes, norm == "spectral")
+        self.head = ProjectionHead(widths[-1] * 4 * 4, classes, norm == "spectral")
         self.apply(init_normal)
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:

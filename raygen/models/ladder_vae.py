@@ -11,12 +11,13 @@ import torch
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from raygen.errors import InputError
+from raygen.image_shape import BASE, ImageShape
 from raygen.models.conv_vae import Residual
 from raygen.models.layers import Norm, in_float32, norm_layer
 from raygen.models.nets import Pass
 from raygen.spec import Spec
 
-SCALES = (4, 8, 16, 32)
 # Log-scales stay within: a factor of 150 to either side. Vahdat and Kautz 2020, soft clamping.
 BOUND = 5.0
 
@@ -24,24 +25,31 @@ BOUND = 5.0
 class LadderVae(Spec):
     """`layers` stochastic layers at each of 4x4, 8x8 and so on up to `finest`, coarse to fine.
 
-    Each has `latent_channels` at every position of its scale, and `depth` residual blocks after it;
-    the encoder has `depth` blocks at each scale. `width` is the channel count everywhere.
+    Images are at least as large as `finest`; from larger ones, convolutions lead down to it. Each
+    layer has `latent_channels` at every position of its scale, and `depth` residual blocks after
+    it; the encoder has `depth` blocks at each scale. `width` is the channel count everywhere.
     """
 
     name: Literal["ladder_vae"] = "ladder_vae"
     width: PositiveInt = 64
     latent_channels: Annotated[int, Field(ge=1, le=64)] = 8
     layers: Annotated[int, Field(ge=1, le=8)] = 2
-    finest: Literal[16, 32] = 16
+    finest: Literal[8, 16, 32, 64] = 16
     depth: Annotated[int, Field(ge=0, le=8)] = 1
     norm: Norm = "none"
 
-    def build(self, channels: int) -> "LadderVaeNet":
-        """Build the network; it ends in as many channels as its likelihood wants."""
-        scales = SCALES[: SCALES.index(self.finest) + 1]
+    def build(self, image: ImageShape, outputs: int) -> "LadderVaeNet":
+        """Build the network; it ends in as many channels as its likelihood wants.
+
+        Raises:
+            InputError: images are smaller than the finest scale.
+        """
+        if self.finest > image.size:
+            raise InputError(f"model.finest: {self.finest}, but images are {image}")
         return LadderVaeNet(
-            scales, self.width, self.latent_channels, self.layers, self.depth, self.norm, channels
-        )
+            self.finest, self.width, self.latent_channels, self.layers, self.depth, self.norm,
+            image, outputs,
+        )  # fmt: skip
 
 
 class LadderVaeNet(nn.Module):
@@ -49,20 +57,23 @@ class LadderVaeNet(nn.Module):
 
     def __init__(
         self,
-        scales: tuple[int, ...],
+        finest: int,
         width: int,
         latent_channels: int,
         layers: int,
         depth: int,
         norm: Norm,
-        channels: int,
+        image: ImageShape,
+        outputs: int,
     ) -> None:
         super().__init__()
+        scales = [BASE << k for k in range((finest // BASE).bit_length())]
+        halvings = (image.size // finest).bit_length() - 1  # from images down to the finest scale
         self.layers = tuple(latent_channels * s * s for s in scales for _ in range(layers))
         self.latent_dim = sum(self.layers)
         self.rise = nn.ModuleList(
             nn.Sequential(
-                _down(3 if scale == scales[-1] else width, width, keep=scale == 32),
+                *(_entry(image.channels, width, halvings) if scale == finest else [_down(width)]),
                 *(Residual(width, norm) for _ in range(depth)),
             )
             for scale in reversed(scales)
@@ -75,10 +86,8 @@ class LadderVaeNet(nn.Module):
             nn.ModuleList(Rung(width, latent_channels, depth, norm) for _ in range(layers))
             for _ in scales
         )
-        self.last = nn.Sequential(
-            nn.Identity() if scales[-1] == 32 else _up(width), norm_layer(norm, width), nn.SiLU()
-        )
-        self.to_parameters = nn.Conv2d(width, channels, 3, padding=1)
+        self.last = nn.Sequential(*_exit(width, halvings), norm_layer(norm, width), nn.SiLU())
+        self.to_parameters = nn.Conv2d(width, outputs, 3, padding=1)
         # A sum of N terms, each of the variance of the first, would grow with N. Child 2021, 3.3.
         for path in (self.rise, self.descent):
             _shrink([m.body[-1] for m in path.modules() if isinstance(m, Residual)])
@@ -158,11 +167,23 @@ def _bounded(log_scale: Tensor) -> Tensor:
     return BOUND * torch.tanh(log_scale / BOUND)
 
 
-def _down(channels: int, out: int, keep: bool) -> nn.Module:
-    """Halve the resolution, or read images at the full one."""
-    if keep:
-        return nn.Conv2d(channels, out, 3, padding=1)
-    return nn.Conv2d(channels, out, 4, stride=2, padding=1)
+def _entry(channels: int, width: int, halvings: int) -> list[nn.Module]:
+    """Read images, halving their resolution so often."""
+    if not halvings:
+        return [nn.Conv2d(channels, width, 3, padding=1)]
+    more = [layer for _ in range(halvings - 1) for layer in (nn.SiLU(), _down(width))]
+    return [nn.Conv2d(channels, width, 4, stride=2, padding=1), *more]
+
+
+def _exit(width: int, doublings: int) -> list[nn.Module]:
+    """Double the resolution so often."""
+    if not doublings:
+        return [nn.Identity()]
+    return [_up(width), *(layer for _ in range(doublings - 1) for layer in (nn.SiLU(), _up(width)))]
+
+
+def _down(width: int) -> nn.Module:
+    return nn.Conv2d(width, width, 4, stride=2, padding=1)
 
 
 def _up(width: int) -> nn.Module:

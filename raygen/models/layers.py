@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raygen.distributed import all_reduce_sum, world_size
+from raygen.image_shape import ImageShape
 
 Norm = Literal["none", "batch", "layer"]
 CriticNorm = Literal["none", "layer", "spectral"]  # of a discriminator that mixes no images
@@ -167,6 +168,11 @@ class ProjectionHead(nn.Module):
         if self.embedding is not None:
             logits = logits + (features * in_float32(self.embedding, labels)).sum(dim=1)
         return logits
+
+
+def residual_widths(width: int, image: ImageShape) -> list[int]:
+    """Channels of residual networks at 4x4, 8x8 and so on: `width`, beyond 32x32 half at each."""
+    return [max(1, width >> max(0, doublings - 3)) for doublings in range(image.halvings + 1)]
 
 
 def modulate(input: Tensor, gain: Tensor, bias: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""A small R3GAN for 32x32 images. Huang, Gokaslan, Kuleshov and Tompkin 2024, config E."""
+"""A small R3GAN. Huang, Gokaslan, Kuleshov and Tompkin 2024, config E."""
 
 import math
 from collections.abc import Callable
@@ -11,21 +11,22 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from raygen.image_shape import ImageShape
 from raygen.models.layers import ProjectionHead, in_float32
 from raygen.models.nets import GanNets
 from raygen.spec import Spec
 
-STAGES = 4  # 4x4, 8x8, 16x16, 32x32
+MOST = 3  # halvings from which the channel count grows no further
 
 
 class R3gan(Spec):
     """Residual blocks with grouped convolutions and no normalisation; networks mirror each other.
 
-    `width` is the channel count at 32x32 and grows by the factor `growth` at each halving of the
-    resolution. There are `blocks` per resolution, between their 1x1 convolutions `expansion` times
-    as wide, in groups of `group_width` (rounded up to whole groups). The paper's network for
-    CIFAR-10 has a width of 768 everywhere. With `conditional`, a class embedding stands beside the
-    latent, and the discriminator projects on it (Miyato and Koyama 2018).
+    `width` is the channel count at the full resolution and grows by the factor `growth` at each of
+    the first three halvings. There are `blocks` per resolution, between their 1x1 convolutions
+    `expansion` times as wide, in groups of `group_width` (rounded up to whole groups). The paper's
+    network for CIFAR-10 has a width of 768 everywhere. With `conditional`, a class embedding stands
+    beside the latent, and the discriminator projects on it (Miyato and Koyama 2018).
     """
 
     name: Literal["r3gan"] = "r3gan"
@@ -42,26 +43,32 @@ class R3gan(Spec):
         """Whether the discriminator's score of an image depends on the rest of its batch."""
         return False
 
-    def build(self, classes: int) -> GanNets:
+    def build(self, image: ImageShape, classes: int) -> GanNets:
         """Build both networks, untrained."""
         labels = classes if self.conditional else 0
-        widths = [self.width * self.growth**halvings for halvings in range(STAGES)]
-        stage = partial(_stage, self.blocks, self.expansion, self.group_width)
+        widths = [self.width * self.growth ** min(k, MOST) for k in range(image.halvings + 1)]
+        depth = len(widths) * self.blocks
+        stage = partial(_stage, self.blocks, self.expansion, self.group_width, depth)
         return GanNets(
-            Generator(self.latent_dim, widths[::-1], stage, labels),
-            Discriminator(widths, stage, labels),
+            Generator(self.latent_dim, widths[::-1], stage, image.channels, labels),
+            Discriminator(widths, stage, image.channels, labels),
         )
 
 
 class Generator(nn.Module):
-    """Latents (n, latent_dim) and labels (n,) -> images (n, 3, 32, 32) in [-1, 1].
+    """Latents (n, latent_dim) and labels (n,) -> images (n, c, h, w) in [-1, 1].
 
     Starts from a learned 4x4 picture per channel, weighted by the latent. Unlike the paper's it
     ends in tanh, as every generator here does.
     """
 
     def __init__(
-        self, latent_dim: int, widths: list[int], stage: Callable[[int], nn.Module], classes: int
+        self,
+        latent_dim: int,
+        widths: list[int],
+        stage: Callable[[int], nn.Module],
+        channels: int,
+        classes: int,
     ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
@@ -70,7 +77,7 @@ class Generator(nn.Module):
         self.weigh = nn.Linear(2 * latent_dim if classes else latent_dim, widths[0], bias=False)
         self.stages = nn.ModuleList(map(stage, widths))
         self.changes = nn.ModuleList(starmap(_change, pairwise(widths)))
-        self.to_rgb = nn.Conv2d(widths[-1], 3, 1)
+        self.to_rgb = nn.Conv2d(widths[-1], channels, 1)
         for layer in (self.weigh, self.to_rgb):
             _init_linear(layer)
 
@@ -86,14 +93,16 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (n, 3, 32, 32) and labels (n,) -> logits (n,); large means "real".
+    """Images (n, c, h, w) and labels (n,) -> logits (n,); large means "real".
 
     Ends in one learned 4x4 picture per channel, against which the channel is measured.
     """
 
-    def __init__(self, widths: list[int], stage: Callable[[int], nn.Module], classes: int) -> None:
+    def __init__(
+        self, widths: list[int], stage: Callable[[int], nn.Module], channels: int, classes: int
+    ) -> None:
         super().__init__()
-        self.from_rgb = nn.Conv2d(3, widths[0], 1)
+        self.from_rgb = nn.Conv2d(channels, widths[0], 1)
         self.stages = nn.ModuleList(map(stage, widths))
         self.changes = nn.ModuleList(starmap(_change, pairwise(widths)))
         self.basis = nn.Conv2d(widths[-1], widths[-1], 4, groups=widths[-1], bias=False)
@@ -147,9 +156,8 @@ def halve(images: Tensor) -> Tensor:
     return F.avg_pool2d(images, 2)
 
 
-def _stage(blocks: int, expansion: int, group_width: int, width: int) -> nn.Sequential:
+def _stage(blocks: int, expansion: int, group_width: int, depth: int, width: int) -> nn.Sequential:
     groups = math.ceil(expansion * width / group_width)
-    depth = STAGES * blocks
     return nn.Sequential(*(Block(width, groups, group_width, depth) for _ in range(blocks)))
 
 

@@ -1,6 +1,7 @@
-"""A residual GAN for 32x32 images. Miyato, Kataoka, Koyama and Yoshida 2018, appendix B.4."""
+"""A residual GAN. Miyato, Kataoka, Koyama and Yoshida 2018, appendix B.4."""
 
 from functools import partial
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -8,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import PositiveInt
 from torch import Tensor, nn
 
+from raygen.image_shape import ImageShape
 from raygen.models.layers import (
     CriticNorm,
     Norm,
@@ -18,15 +20,17 @@ from raygen.models.layers import (
     modulate,
     norm_layer,
     relu_sum,
+    residual_widths,
 )
 from raygen.models.nets import GanNets
 from raygen.spec import Spec
 
 
 class Sngan(Spec):
-    """Generator: three residual blocks up from 4x4. Discriminator: four, two of which halve.
+    """Generator: residual blocks up from 4x4. Discriminator: blocks down to 8x8, and two more.
 
-    Every block has `width` channels (generator) or `discriminator_width`. With `conditional`,
+    Every block has `width` channels (generator) or `discriminator_width`; above 32x32, half as many
+    at each doubling. With `conditional`,
     gain and bias after each normalisation are those of the class, and the discriminator projects
     on it (Miyato and Koyama 2018). `discriminator_norm` none or layer is for gradient penalties.
     """
@@ -44,26 +48,29 @@ class Sngan(Spec):
         """Whether the discriminator's score of an image depends on the rest of its batch."""
         return False
 
-    def build(self, classes: int) -> GanNets:
+    def build(self, image: ImageShape, classes: int) -> GanNets:
         """Build both networks, untrained."""
         labels = classes if self.conditional else 0
         return GanNets(
-            Generator(self.latent_dim, self.width, self.generator_norm, labels),
-            Discriminator(self.discriminator_width, self.discriminator_norm, labels),
+            Generator(self.latent_dim, self.width, self.generator_norm, image, labels),
+            Discriminator(self.discriminator_width, self.discriminator_norm, image, labels),
         )
 
 
 class Generator(nn.Module):
-    """Latents (n, latent_dim) and labels (n,) -> images (n, 3, 32, 32) in [-1, 1]."""
+    """Latents (n, latent_dim) and labels (n,) -> images (n, c, h, w) in [-1, 1]."""
 
-    def __init__(self, latent_dim: int, width: int, norm: Norm, classes: int) -> None:
+    def __init__(
+        self, latent_dim: int, width: int, norm: Norm, image: ImageShape, classes: int
+    ) -> None:
         super().__init__()
         self.latent_dim = latent_dim
-        self.project = nn.Linear(latent_dim, width * 4 * 4)
+        widths = residual_widths(width, image)
+        self.project = nn.Linear(latent_dim, widths[0] * 4 * 4)
         normed = partial(ClassNorm, norm, classes)
-        self.blocks = nn.ModuleList(ResidualUp(width, width, normed) for _ in range(3))
-        self.norm = norm_layer(norm, width)
-        self.to_rgb = nn.Conv2d(width, 3, 3, padding=1)
+        self.blocks = nn.ModuleList(ResidualUp(a, b, normed) for a, b in pairwise(widths))
+        self.norm = norm_layer(norm, widths[-1])
+        self.to_rgb = nn.Conv2d(widths[-1], image.channels, 3, padding=1)
         self.apply(_init)
         nn.init.xavier_uniform_(self.to_rgb.weight)
 
@@ -75,13 +82,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (n, 3, 32, 32) and labels (n,) -> logits (n,); large means "real"."""
+    """Images (n, c, h, w) and labels (n,) -> logits (n,); large means "real"."""
 
-    def __init__(self, width: int, norm: CriticNorm, classes: int) -> None:
+    def __init__(self, width: int, norm: CriticNorm, image: ImageShape, classes: int) -> None:
         super().__init__()
+        # Of the halving blocks, from the full resolution down to 8x8.
+        widths = residual_widths(width, image)[:1:-1]
         self.blocks = nn.Sequential(
-            ResidualDown(3, width, norm, first=True),
-            ResidualDown(width, width, norm),
+            ResidualDown(image.channels, widths[0], norm, first=True),
+            *(ResidualDown(a, b, norm) for a, b in pairwise(widths)),
             ResidualDown(width, width, norm, halve=False),
             ResidualDown(width, width, norm, halve=False),
         )

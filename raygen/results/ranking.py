@@ -8,6 +8,7 @@ import pandas as pd
 
 from raygen.errors import InputError
 from raygen.failure import why_useless
+from raygen.image_shape import ImageShape
 from raygen.metrics import METRICS
 from raygen.posterior import posterior
 from raygen.results.study import Results
@@ -40,12 +41,14 @@ def failed(study: Results) -> dict[int, str]:
     Read from what they reported at their best milestone, however short their training was.
     """
     guess = METRICS[study.metric].guess if study.metric in METRICS else None
+    image = ImageShape.of(study.info.get("data", {}).get("image"))
+    value_of_guess = guess(image.values) if guess else None
     family = str(study.info.get("family"))
     reasons = {}
     for table in (study.trials, study.replicates):
         rows = zip(table["trial"], table["value"], table["variation"], strict=True)
         for trial, value, variation in rows:
-            if reason := why_useless(family, variation, value, guess, study.minimise):
+            if reason := why_useless(family, variation, value, value_of_guess, study.minimise):
                 reasons[int(trial)] = reason
     return reasons
 

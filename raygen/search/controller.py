@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
 from raygen.errors import InputError
+from raygen.image_shape import CIFAR10, ImageShape
 from raygen.journal.records import (
     Checkpoint,
     Close,
@@ -82,9 +83,11 @@ class Controller:
         sampler: Sampler,
         notify: Notify,
         delete: Callable[[int, str], None] = lambda trial, role: None,
+        image: ImageShape = CIFAR10,
     ) -> None:
         self.study, self.spec = study, study.spec
         self.journal, self.sampler, self.notify, self.delete = journal, sampler, notify, delete
+        self.image = image
         self.directions = [METRICS[metric].direction for metric in self.spec.objectives]
         self.minimise = self.directions[0] == "minimize"
         self.scheduler = make_scheduler(self.spec)
@@ -493,7 +496,7 @@ class Controller:
     def best_run(self) -> int | None:
         """The trial or replicate whose checkpoint is the one to use; see results.best_model."""
         runs = list(self.trials) if len(self.directions) == 1 else self.searched
-        order = in_order(self.spec, [run for run in runs if run.state == "completed"])
+        order = in_order(self.spec, self.image, [run for run in runs if run.state == "completed"])
         return order[0] if order else None
 
     def _best_completed(self) -> list[int]:
@@ -501,7 +504,9 @@ class Controller:
 
     def _best(self, *states: str) -> list[int]:
         """Trials of the search in some states that have values, the best first."""
-        return in_order(self.spec, [trial for trial in self.searched if trial.state in states])
+        return in_order(
+            self.spec, self.image, [trial for trial in self.searched if trial.state in states]
+        )
 
     # Remembering
 

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from raygen.config import StudySpec
 from raygen.failure import why_useless
+from raygen.image_shape import ImageShape
 from raygen.journal.trials import TrialState
 from raygen.metrics import METRICS
 from raygen.search.pareto import nondominated_order
 
 
-def in_order(spec: StudySpec, runs: Sequence[TrialState]) -> list[int]:
+def in_order(spec: StudySpec, image: ImageShape, runs: Sequence[TrialState]) -> list[int]:
     """Return the numbers of those that have values, best first; see results.ranked.
 
     Several objectives are ordered by fronts. What drew nothing usable comes last.
@@ -21,7 +22,7 @@ def in_order(spec: StudySpec, runs: Sequence[TrialState]) -> list[int]:
     parts: tuple[list[TrialState], list[TrialState]] = [], []
     for run in runs:
         if run.values is not None:
-            parts[_useless(spec, run)].append(run)
+            parts[_useless(spec, image, run)].append(run)
     for part in parts:
         points = [[s * v for s, v in zip(signs, run.values or [], strict=True)] for run in part]
         by_value = sorted(range(len(part)), key=points.__getitem__)
@@ -30,9 +31,10 @@ def in_order(spec: StudySpec, runs: Sequence[TrialState]) -> list[int]:
     return order
 
 
-def _useless(spec: StudySpec, run: TrialState) -> bool:
+def _useless(spec: StudySpec, image: ImageShape, run: TrialState) -> bool:
     """Whether its best checkpoint drew nothing usable; see results.failed."""
     metric = METRICS[spec.objective]
     value = run.values[0] if run.values is not None else math.nan
     minimise = metric.direction == "minimize"
-    return bool(why_useless(spec.family, run.variation, value, metric.guess, minimise))
+    guess = metric.guess(image.values) if metric.guess else None
+    return bool(why_useless(spec.family, run.variation, value, guess, minimise))

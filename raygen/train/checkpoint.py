@@ -19,6 +19,7 @@ from raygen.cache import replace_file
 from raygen.config import GanTrial, Trial, parse_trial
 from raygen.document import brief, shown
 from raygen.errors import InputError, cannot_write
+from raygen.image_shape import SIZES, ImageShape
 from raygen.train.loop import Learner, Position, Progress, make_learner
 from raygen.train.vae import Vae
 
@@ -118,9 +119,9 @@ def load_sampler(path: Path, device: torch.device) -> tuple[Learner, dict[str, A
     """
     content = load(path, device)
     trial = _described(path, content)
-    classes = len(content["data"]["classes"])
+    classes, image = len(content["data"]["classes"]), _image(path, content["data"])
     average = _mapping(path, content["learner"], "average", "learner")
-    nets = _outline(path, trial, classes, average)
+    nets = _outline(path, trial, classes, image, average)
     for part, network in nets.items():
         if part == "average" or part in content["learner"]:
             weights = _mapping(path, content["learner"], part, "learner")
@@ -130,7 +131,7 @@ def load_sampler(path: Path, device: torch.device) -> tuple[Learner, dict[str, A
             _fail(path, f"learner.average.{name}", "is not finite: raygen draws nothing from it")
         if name.endswith("running_var") and bool((value < 0).any()):
             _fail(path, f"learner.average.{name}", "is a variance below 0: it would draw nothing")
-    learner = make_learner(trial, classes, device, content["seed"])
+    learner = make_learner(trial, classes, device, content["seed"], image=image)
     learner.load_weights(content["learner"])
     return learner, content
 
@@ -148,7 +149,11 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
     trial = _described(path, content)
     state = content["learner"]
     nets = _outline(
-        path, trial, len(content["data"]["classes"]), _mapping(path, state, "average", "learner")
+        path,
+        trial,
+        len(content["data"]["classes"]),
+        _image(path, content["data"]),
+        _mapping(path, state, "average", "learner"),
     )
     for name, network in nets.items():
         _check_weights(path, name, _mapping(path, state, name, "learner"), network)
@@ -182,6 +187,7 @@ def _described(path: Path, content: dict[str, Any]) -> Trial:
         _fail(path, "data.classes", "must be a list of names")
     if not 1 <= len(classes) <= MOST_CLASSES:
         _fail(path, "data.classes", f"has {len(classes)} names, must have 1 to {MOST_CLASSES:,}")
+    data["image"] = list(_image(path, data).chw)  # earlier ones do not say it
     for name in ("name", "fingerprint"):
         if not isinstance(data.get(name), str):
             _fail(path, f"data.{name}", "must be a text")
@@ -197,8 +203,22 @@ def _described(path: Path, content: dict[str, Any]) -> Trial:
     return trial
 
 
+def _image(path: Path, data: Mapping[Any, Any]) -> ImageShape:
+    """The shape of the images that a checkpoint was trained on."""
+    shape = data.get("image")
+    if shape is not None and (
+        not isinstance(shape, list | tuple)
+        or [type(side) for side in shape] != [int] * 3
+        or shape[0] not in (1, 3)
+        or shape[1] not in SIZES
+        or shape[1] != shape[2]
+    ):
+        _fail(path, "data.image", f"{shown(shape)}: must be channels, height and width of images")
+    return ImageShape.of(shape)
+
+
 def _outline(
-    path: Path, trial: Trial, classes: int, average: Mapping[Any, Any]
+    path: Path, trial: Trial, classes: int, image: ImageShape, average: Mapping[Any, Any]
 ) -> dict[str, nn.Module]:
     """The networks of a trial as shapes only, none larger than what the file holds allows for.
 
@@ -216,7 +236,7 @@ def _outline(
     try:
         with torch.device("meta"):
             gan = isinstance(trial, GanTrial)
-            built = trial.model.build(classes) if gan else Vae(trial)
+            built = trial.model.build(image, classes) if gan else Vae(trial, image)
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         _fail(path, "trial.model", f"cannot be built: {brief(str(error))}")
     if isinstance(built, Vae):

@@ -12,6 +12,7 @@ from raygen.config import GanTrial
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
+from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
 from raygen.models.layers import spectral_layers
 from raygen.seeds import numbered
@@ -48,11 +49,12 @@ class GanLearner:
         seed: int,
         compute: Compute | None = None,
         budget: float | None = None,
+        image: ImageShape = CIFAR10,
     ) -> None:
         """`budget`: images at the end of training, where a decaying learning rate is 0."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            nets = trial.model.build(classes)
+            nets = trial.model.build(image, classes)
         self.trial, self.classes, self.device, self.seed = trial, classes, device, seed
         self.budget = budget
         self.latent_dim = trial.model.latent_dim

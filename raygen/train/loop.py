@@ -13,6 +13,7 @@ from raygen.config import GanTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.distributed import agree
+from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS, Score, protocol_hash
 from raygen.metrics.evaluator import Evaluator
@@ -84,10 +85,11 @@ def make_learner(
     seed: int,
     compute: Compute | None = None,
     budget: float | None = None,
+    image: ImageShape = CIFAR10,
 ) -> Learner:
     """Build the learner of a trial's family; `budget` (images) is where its rates decay to."""
     kind = GanLearner if isinstance(trial, GanTrial) else VaeLearner
-    return kind(trial, classes, device, seed, compute or Compute(), budget)  # pyright: ignore[reportArgumentType]
+    return kind(trial, classes, device, seed, compute or Compute(), budget, image)  # pyright: ignore[reportArgumentType]
 
 
 def fit(
@@ -109,7 +111,7 @@ def fit(
     """
     device = evaluator.device
     budget = milestones[-1] * 1000
-    learner = make_learner(trial, len(data.classes), device, seed, compute, budget)
+    learner = make_learner(trial, len(data.classes), device, seed, compute, budget, data.image)
     compiling = AutoCompile(learner, budget) if learner.arithmetic.compiled_if_worth else None
     batches = Batches(data.train, trial.batch_size, seed, device, trial.flip)
     objective = evaluator.metrics[0]
@@ -195,7 +197,8 @@ def _health(trial: Trial, objective: str, data: ImageData) -> Health:
     minimise = metric.direction == "minimize"
     if isinstance(trial, GanTrial):
         return Health(minimise, real, chance=ADVERSARIAL[trial.loss.name].chance)
-    return Health(minimise, real, diversity=0.0, guess=metric.guess)
+    guess = metric.guess(data.image.values) if metric.guess else None
+    return Health(minimise, real, diversity=0.0, guess=guess)
 
 
 class _Stretch(NamedTuple):

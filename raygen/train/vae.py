@@ -11,6 +11,7 @@ from raygen.compute import Compute, compile_if, tf32
 from raygen.config import VaeTrial
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
+from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
 from raygen.seeds import numbered
@@ -23,10 +24,10 @@ from raygen.train.step_graph import StepGraph
 class Vae(nn.Module):
     """Network and likelihood as one module, so that one DDP wrapper and one average hold them."""
 
-    def __init__(self, trial: VaeTrial) -> None:
+    def __init__(self, trial: VaeTrial, image: ImageShape = CIFAR10) -> None:
         super().__init__()
-        self.likelihood = LIKELIHOODS[trial.loss.likelihood]()
-        net = trial.model.build(self.likelihood.channels)
+        self.likelihood = LIKELIHOODS[trial.loss.likelihood](image.channels)
+        net = trial.model.build(image, self.likelihood.outputs)
         assert net.to_parameters.bias is not None
         with torch.no_grad():
             net.to_parameters.bias.copy_(torch.tensor(self.likelihood.start))
@@ -46,7 +47,7 @@ class Vae(nn.Module):
 class VaeStepInputs(NamedTuple):
     """All that changes from step to step, of this rank's n images."""
 
-    images: Tensor  # (n, 3, 32, 32) uint8
+    images: Tensor  # (n, c, h, w) uint8
     noise: Tensor  # (n, latent_dim)
     kl_weight: Tensor  # () of the divergence
     ema: Tensor  # () how far the average moves
@@ -63,12 +64,13 @@ class VaeLearner:
         seed: int,
         compute: Compute | None = None,
         budget: float | None = None,
+        image: ImageShape = CIFAR10,
     ) -> None:
         """`budget`: images at the end of training, where a decaying learning rate is 0."""
         self.share = trial.batch_size // world_size()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            vae = Vae(trial)
+            vae = Vae(trial, image)
         self.trial, self.classes, self.device, self.seed = trial, classes, device, seed
         self.budget = budget
         self.arithmetic = (compute or Compute()).on(device)

@@ -110,7 +110,7 @@ def run_study(
         taught = list(lessons(study, data, assets.milestones, warm_start))
         shared = _shared(study, data, assets, folder, slots(), storage)
         with _journal(folder.journal, bucket) as journal:
-            session = _Session(study, folder, journal, storage, notify, started)
+            session = _Session(study, data, folder, journal, storage, notify, started)
             session.open(info, taught, data)
             outcome = session.search(shared, slots, plan, interrupts or Interrupts())
     write_tables(fold(folder, read_records(folder.journal)))
@@ -145,6 +145,7 @@ class _Session:
     def __init__(
         self,
         study: Study,
+        data: ImageData,
         folder: StudyFolder,
         journal: Journal,
         storage: Storage | None,
@@ -161,7 +162,7 @@ class _Session:
 
         self.notify = announce
         sampler = Sampler(study, folder.root.name, folder.optuna, lambda text: notify(Phase(text)))
-        self.controller = Controller(study, journal, sampler, announce, self._delete)
+        self.controller = Controller(study, journal, sampler, announce, self._delete, data.image)
 
     def open(self, info: dict[str, Any], taught: Sequence[Warm], data: ImageData) -> None:
         """Write the first record, or continue after those of earlier sessions.

@@ -250,7 +250,7 @@ def test_missing_and_broken_sources_are_refused(place: Path, gan: Path, tmp_path
         "nothing.pt": "no such checkpoint, study, folder or .npz",
         "empty": "no pictures in it",
         "bad": "a.png: not a readable picture",
-        "big": "a.png: 64x64, but images must be 32x32",
+        "big": "a.png: 64x64, but the real images are 32x32 colour",
         "torn.pt": "not a readable checkpoint",
         "grey.npz": "has shape (9, 28, 28), not (n, 32, 32, 3)",
         "wide.pt": "learner.average.project.weight: is float32 [512, 8], but its model has",

@@ -19,6 +19,7 @@ from raygen.apply.explore import (
 )
 from raygen.data.pictures import save_grid
 from raygen.errors import InputError
+from raygen.image_shape import CIFAR10
 from raygen.train.checkpoint import load_sampler
 
 CPU = torch.device("cpu")
@@ -93,13 +94,13 @@ def test_a_picture_of_any_size_becomes_its_middle_square(tmp_path: Path) -> None
     picture.paste("blue", (100, 0, 200, 100))
     picture.save(tmp_path / "wide.png")
 
-    found = read_square(tmp_path / "wide.png")
+    found = read_square(tmp_path / "wide.png", CIFAR10)
 
     assert found.shape == (1, 3, 32, 32)
     assert found[0, :, 16, 16].tolist() == [0, 0, 255]
     assert bool((found[0, 2] > 200).all())
     with pytest.raises(InputError, match="no such file"):
-        read_square(tmp_path / "nothing.png")
+        read_square(tmp_path / "nothing.png", CIFAR10)
 
 
 def test_a_gan_finds_a_picture_that_it_drew_itself(
@@ -112,7 +113,7 @@ def test_a_gan_finds_a_picture_that_it_drew_itself(
     drawn = learner.sample(hidden, torch.full((40,), 2))
     save_grid(drawn[:1], tmp_path / "own.png", columns=1)
 
-    latent, label = resembling(learner, read_square(tmp_path / "own.png"), 0, label=None)
+    latent, label = resembling(learner, read_square(tmp_path / "own.png", CIFAR10), 0, label=None)
 
     found = learner.sample(latent.unsqueeze(0), torch.tensor([label])).float()
     error = (found - drawn[:1]).square().mean()

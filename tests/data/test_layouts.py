@@ -21,9 +21,10 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from data.loading import load, refusal
 from raygen.config_file import load_space, load_train_job
-from raygen.data import DataSpec, ImageData
+from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.listing import PICTURES
 from raygen.errors import InputError
+from raygen.image_shape import CIFAR10
 from raygen.metrics.stored import Pictures, open_images
 
 TRAIN, TEST, VALIDATION = 40, 20, 10  # images of each split in every layout that has it
@@ -289,18 +290,32 @@ def test_a_class_named_train_beside_other_classes_is_a_class(tmp_path: Path) -> 
     [
         (("seg_train/crow", "seg_train/owl", "seg_test/crow", "seg_test/owl", "seg_pred"),
          "set: seg_pred does not say of which split it is"),
-        (("trainA", "testA"), "set/trainA: holds pictures without a class"),
-        (("train_images", "testimages"), "set/train_images: holds pictures without a class"),
+        (("train/crow", "train/owl", "test"), "set/test: pictures without a class, but"),
+        (("trainA", "testA/owl"), "set/trainA: pictures without a class, but"),
         (("training_set/crow", "training_set/owl", "holdout/crow"),
          "set: holdout and training_set both hold folders crow, as splits do"),
     ],
 )  # fmt: skip
-def test_pictures_right_in_a_split_are_of_no_class(
+def test_splits_of_other_classes_than_each_other_are_refused(
     tmp_path: Path, folders: tuple[str, ...], said: str
 ) -> None:
     pictures(tmp_path / "set", 10, folders)
 
     assert refusal(tmp_path / "set", tmp_path).startswith(said)
+
+
+@pytest.mark.parametrize(
+    "folders", [("trainA", "testA"), ("train_images", "testimages"), ("train", "test")]
+)
+def test_pictures_right_in_a_split_are_of_one_class(
+    tmp_path: Path, folders: tuple[str, str]
+) -> None:
+    pictures(tmp_path / "set", TRAIN, folders)
+
+    data = load(tmp_path / "set")
+
+    assert data.classes == ("all",)
+    assert sum(counts(data)) == TRAIN
 
 
 def test_an_empty_test_folder_of_another_name_is_refused_too(tmp_path: Path) -> None:
@@ -339,25 +354,25 @@ def test_folders_inside_of_classes_and_classes_with_a_word_of_a_split_stay_class
     assert load(tmp_path / "set").classes == tuple(sorted({f.split("/")[0] for f in folders}))
 
 
-def test_splits_without_classes_are_refused_and_no_classes(tmp_path: Path) -> None:
-    pictures(tmp_path / "set", 8, ("train", "test"))
-
-    message = refusal(tmp_path / "set", tmp_path)
-
-    assert message.startswith("set/train: holds pictures without a class")
-    assert "such as train/all" in message
-
-
-def test_what_to_do_with_pictures_of_no_class_is_said_and_works(tmp_path: Path) -> None:
+def test_pictures_without_classes_equal_those_of_a_single_class(tmp_path: Path) -> None:
     pictures(tmp_path, TRAIN, ("birds",))
 
-    message = refusal(tmp_path / "birds", tmp_path)
-    assert "for pictures of one kind: a single one, such as birds/all" in message
+    flat = load(tmp_path / "birds")
     (tmp_path / "birds").rename(tmp_path / "all")
     (tmp_path / "birds").mkdir()
     (tmp_path / "all").rename(tmp_path / "birds" / "all")
 
-    assert load(tmp_path / "birds").classes == ("all",)
+    assert flat.classes == ("all",)
+    assert flat.fingerprint == load(tmp_path / "birds").fingerprint
+
+
+def test_labels_none_reads_all_pictures_as_of_one_kind(tmp_path: Path) -> None:
+    pictures(tmp_path / "set", TRAIN, ("00000", "01000", "01000/deeper"))
+
+    data = load_data(DataSpec(path=str(tmp_path / "set"), labels="none"))
+
+    assert data.classes == ("all",)
+    assert sum(counts(data)) == TRAIN
 
 
 NPZ = {
@@ -401,7 +416,10 @@ def test_arrays_are_of_the_split_that_a_reader_sees_in_their_names(
         (["x_test", "y_test"], "set.npz: no training arrays (only x_test)"),
         (["x_train", "y_train", "images", "labels"], "set.npz: images does not say of which split"),
         (["x_train", "y_train", "train_images"], "set.npz: x_train and train_images are both im"),
-        (["x_train", "y_train", "x_val"], "set.npz: x_val without y_val: labels are needed"),
+        (
+            ["x_train", "y_train", "x_val"],
+            "set.npz: x_val without y_val, but the other split has labels",
+        ),
     ],
 )
 def test_arrays_whose_split_is_unclear_are_refused_by_name(
@@ -518,7 +536,7 @@ def test_evaluating_a_folder_sees_the_pictures_that_learning_from_it_sees(
 ) -> None:
     root, more, _ = laid_out(tmp_path, layout)
 
-    store = open_images(root)
+    store = open_images(root, CIFAR10)
 
     assert isinstance(store, Pictures)
     assert len(store) == TRAIN + more + (layout == "loose")  # an evaluation asks for no class
@@ -743,11 +761,11 @@ def test_every_column_of_images_gives_the_same_pixels(tmp_path: Path, kind: str)
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        (np.zeros((4, 28, 28, 3), int).tolist(), "row 0: lists of 28x28x3 numbers, but im"),
+        (np.zeros((4, 28, 28, 3), int).tolist(), "row 0: 28x28, but images must be squares"),
         (np.zeros((4, 3072), int).tolist(), "row 0: lists of 3072 numbers, but images must"),
-        ([*np.zeros((3, 32, 32, 3), int).tolist(), None], "row 3: not a list of 32x32 pixels"),
+        ([*np.zeros((3, 32, 32, 3), int).tolist(), None], "row 3: a list of another length"),
         ([*np.zeros((2, 32, 32, 3), int).tolist(), [[[0]] * 32] * 31,
-          np.zeros((32, 32, 3), int).tolist()], "row 2: not a list of 32x32 pixels"),
+          np.zeros((32, 32, 3), int).tolist()], "row 2: a list of another length"),
         (np.full((4, 32, 32, 3), 256).tolist(), "row 0: pixels beyond 0 to 255"),
         (np.full((4, 32, 32, 3), -1).tolist(), "row 0: pixels beyond 0 to 255"),
         (np.full((4, 32, 32, 3), 0.5).tolist(), "lists of double, but pixels must be whole"),

@@ -26,9 +26,11 @@ from torchvision.datasets.folder import default_loader
 from data.loading import load, refusal
 from raygen.data import CIFAR10_CLASSES, DataSpec, load_data
 from raygen.data.class_numbers import Arrays
-from raygen.data.decode import decode
+from raygen.data.decode import decode_all
+from raygen.data.fit import Fit
 from raygen.data.read import hold_out
 from raygen.errors import InputError
+from raygen.image_shape import CIFAR10
 from raygen.metrics.stored import open_images
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"
@@ -171,11 +173,11 @@ LABELS = [0, 1, 0, 1]
         ([*GOOD[:3], b"no picture"], LABELS, "row 3: not a readable picture"),
         ([GOOD[0], None, *GOOD[2:]], LABELS, "row 1: not a readable picture"),
         ([GOOD[0], encoded(np.zeros((28, 30, 3), np.uint8)), *GOOD[2:]], LABELS,
-         "row 1: 30x28, but images must be 32x32"),
-        (GOOD, [0, None, 0, 1], "row 1: label None is not a class number"),
-        (GOOD, [0, 1, -1, 1], "row 2: label -1 is not a class number"),
-        (GOOD, ["a", "b", "a", "b"], "row 0: label 'a' is not a class number"),
-        (GOOD, [0.0, 1.0, 0.0, 1.0], "row 0: label 0.0 is not a class number"),
+         "row 1: 30x28, but bad.parquet row 0 is 32x32; set data.size, to which all are brought"),
+        (GOOD, [0, None, 0, 1], "row 1: label None is not a class number or text"),
+        (GOOD, [0, 1, -1, 1], "row 2: label -1 is not a class number or text"),
+        (GOOD, ["a", "b", None, "b"], "row 2: label None: is not a text"),
+        (GOOD, [0.0, 1.0, 0.0, 1.0], "row 0: label 0.0 is not a class number or text"),
     ],
 )  # fmt: skip
 def test_a_bad_row_of_a_table_is_named(
@@ -200,7 +202,7 @@ def test_a_corrupt_jpeg_in_one_file_of_many_names_that_file(tmp_path: Path) -> N
     ("columns", "said"),
     [
         (("picture", "label"), "no image column"),
-        (("img", "target"), "no label column"),
+        (("img", "label"), "no column 'target' (data.labels); it has img, label"),
     ],
 )
 def test_a_table_without_its_columns_is_refused(
@@ -208,7 +210,19 @@ def test_a_table_without_its_columns_is_refused(
 ) -> None:
     file = write_parquet(tmp_path / "bad.parquet", list(GOOD), LABELS, columns=columns)
 
-    assert refusal(file, tmp_path).startswith(f"bad.parquet: {said}")
+    assert refusal(file, tmp_path, labels="target").startswith(f"bad.parquet: {said}")
+
+
+def test_labels_are_the_column_that_is_named_or_text_or_nothing(tmp_path: Path) -> None:
+    columns = ("img", "kind")
+    file = write_parquet(tmp_path / "set.parquet", list(GOOD), ["owl", "crow"] * 2, columns=columns)
+
+    unlabelled = load(file)
+    labelled = load_data(DataSpec(path=str(file), labels="kind"))
+
+    assert unlabelled.classes == ("all",)
+    assert labelled.classes == ("crow", "owl")
+    assert [*labelled.train.labels, *labelled.test.labels].count(1) == 2
 
 
 @pytest.mark.parametrize("cells", [[{"path": "a.png"}] * 4, ["a.png"] * 4, [1, 2, 3, 4]])
@@ -303,16 +317,14 @@ IMAGES = random_images(4)
     [
         ({"images": IMAGES / 255, "labels": LABELS}, "images is float64, but pixels must be uint8"),
         ({"images": IMAGES.astype(int), "labels": LABELS}, "images is int64"),
-        ({"images": IMAGES[:, :28], "labels": LABELS}, "images has shape (4, 28, 32, 3)"),
-        ({"images": IMAGES[..., 0], "labels": LABELS}, "images has shape (4, 32, 32)"),
+        ({"images": IMAGES[:, :28], "labels": LABELS}, "images: 32x28, but images must be squa"),
+        ({"images": IMAGES[..., :2], "labels": LABELS}, "images has shape (4, 32, 32, 2)"),
         ({"images": np.uint8(3), "labels": LABELS}, "images has shape ()"),
         ({"images": IMAGES[:0], "labels": []}, "images is empty"),
-        ({"images": IMAGES}, "images without labels"),
         ({"images": IMAGES, "labels": LABELS[:3]}, "4 images but 3 labels"),
         ({"images": IMAGES, "labels": np.eye(4)}, "4 images but 16 labels"),
         ({"images": IMAGES, "labels": [0.0, 1, 0, 1]}, "labels must be whole numbers"),
         ({"images": IMAGES, "labels": [0, 1, 0, -1]}, "labels must be whole numbers"),
-        ({"images": IMAGES, "labels": ["a", "b", "a", "b"]}, "labels must be whole numbers"),
         ({"x_train": IMAGES, "y_train": LABELS, "x_test": IMAGES}, "x_test without y_test"),
         ({"pictures": IMAGES, "labels": LABELS}, "has pictures, labels, but needs images"),
         ({}, "has nothing"),
@@ -405,7 +417,7 @@ def test_an_npz_with_any_damage_is_read_or_refused_in_one_line(
         for place in random.integers(start, start + 300, 4):
             damaged[place] = random.integers(256)
         (tmp_path / "bad.npz").write_bytes(damaged)
-        for read in (load, open_images):
+        for read in (load, lambda path: open_images(path, CIFAR10)):
             assert "\n" not in outcome(read, tmp_path / "bad.npz")
 
 
@@ -483,12 +495,6 @@ def test_notes_and_hidden_folders_beside_the_pictures_are_left_alone(tmp_path: P
     assert load(tmp_path / "set").classes == ("crow", "owl")
 
 
-def test_loose_pictures_are_refused(tmp_path: Path) -> None:
-    write_folder(tmp_path, random_images(2), ["set", "set"])
-
-    assert refusal(tmp_path / "set", tmp_path).startswith("set: holds pictures without a class")
-
-
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
 
@@ -521,7 +527,9 @@ def test_a_picture_of_the_wrong_size_is_refused_by_name(tmp_path: Path) -> None:
 
     message = refusal(tmp_path / "set", tmp_path)
 
-    assert message == "set/owl/0000.png: 64x48, but images must be 32x32"
+    assert message.startswith("set/owl/0000.png: 64x48, but images must be squares of 16, 32,")
+    assert message.endswith("set data.size, such as 64, and data.fit (crop, pad or resize), "
+                            "such as crop")  # fmt: skip
 
 
 def test_a_damaged_picture_is_refused_by_name(tmp_path: Path) -> None:
@@ -562,6 +570,10 @@ def test_a_hold_out_is_disjoint_complete_a_tenth_and_always_the_same(count: int)
     assert np.array_equal(split.labels, again.labels)
 
 
+def rgb(content: bytes, where: str) -> np.ndarray:
+    return decode_all([content], [where], Fit(32, 3))[0]
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
 def test_pictures_of_every_mode_become_the_rgb_that_torchvision_reads(
     tmp_path: Path, mode: str
@@ -572,7 +584,7 @@ def test_pictures_of_every_mode_become_the_rgb_that_torchvision_reads(
     file = tmp_path / f"a.{'tif' if mode in ('CMYK', 'YCbCr') else 'png'}"
     picture.save(file)
 
-    decoded = decode(file.read_bytes(), "x").transpose(1, 2, 0)
+    decoded = rgb(file.read_bytes(), "x").transpose(1, 2, 0)
 
     assert np.array_equal(decoded, np.asarray(default_loader(str(file))))
 
@@ -584,7 +596,7 @@ def test_a_transparent_palette_keeps_its_colours_without_a_warning() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        decoded = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
+        decoded = rgb(buffer.getvalue(), "x").transpose(1, 2, 0)
 
     assert np.array_equal(decoded, np.asarray(picture.convert("RGB")))
 
@@ -595,7 +607,7 @@ def test_16_bit_grey_is_scaled_to_8_bits_and_not_clipped(kind: str) -> None:
     buffer = io.BytesIO()
     Image.fromarray(levels).save(buffer, format=kind)
 
-    decoded = decode(buffer.getvalue(), "x")
+    decoded = rgb(buffer.getvalue(), "x")
 
     assert np.array_equal(decoded, np.broadcast_to((levels / 257).round(), (3, 32, 32)))
     assert (decoded.min(), decoded.max()) == (0, 255)
@@ -607,7 +619,7 @@ def test_pixels_without_a_known_white_are_refused(dtype: str, said: str) -> None
     Image.fromarray(np.ones((32, 32), dtype)).save(buffer, format="TIFF")
 
     with pytest.raises(InputError, match=rf"here: pixels are 32-bit {said} numbers.*8 or 16 bits"):
-        decode(buffer.getvalue(), "here")
+        rgb(buffer.getvalue(), "here")
 
 
 @pytest.mark.parametrize(
@@ -633,7 +645,7 @@ def test_a_picture_is_turned_as_its_exif_says(
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, format="PNG", exif=exif)
 
-    decoded = decode(buffer.getvalue(), "x").transpose(1, 2, 0)
+    decoded = rgb(buffer.getvalue(), "x").transpose(1, 2, 0)
 
     assert np.array_equal(decoded, upright(image))
 
@@ -641,7 +653,7 @@ def test_a_picture_is_turned_as_its_exif_says(
 def test_the_channels_of_a_picture_keep_their_order() -> None:
     red = encoded(np.full((32, 32, 3), (250, 100, 10), np.uint8))
 
-    assert decode(red, "x")[:, 0, 0].tolist() == [250, 100, 10]
+    assert rgb(red, "x")[:, 0, 0].tolist() == [250, 100, 10]
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
@@ -655,7 +667,7 @@ def test_a_picture_with_any_damage_is_decoded_or_refused(kind: str) -> None:
         for place in random.integers(0, min(len(damaged), 300), 6):
             damaged[place] = random.integers(256)
         with contextlib.suppress(InputError):
-            assert decode(bytes(damaged), "here").shape == (3, 32, 32)
+            assert rgb(bytes(damaged), "here").shape == (3, 32, 32)
 
 
 def test_a_picture_that_claims_a_billion_pixels_is_refused() -> None:
@@ -664,7 +676,7 @@ def test_a_picture_that_claims_a_billion_pixels_is_refused() -> None:
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
 
     with pytest.raises(InputError, match="here: "):
-        decode(bytes(content), "here")
+        rgb(bytes(content), "here")
 
 
 # CIFAR-10

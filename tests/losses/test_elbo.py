@@ -185,7 +185,7 @@ def test_masses_objectives_and_their_gradients_are_finite_for_extreme_outputs(
 ) -> None:
     likelihood = LIKELIHOODS[kind]()
     for scale in (-size, 0.0, min(size, 80.0)):
-        output = torch.full((256, likelihood.channels, 1, 1), sign * size)
+        output = torch.full((256, likelihood.outputs, 1, 1), sign * size)
         if kind == "gaussian":
             likelihood.log_sigma.data.fill_(scale)  # type: ignore[union-attr]
         else:
@@ -203,7 +203,7 @@ def test_masses_objectives_and_their_gradients_are_finite_for_extreme_outputs(
 def test_the_slope_of_the_mass_is_the_one_of_finite_differences(kind: str) -> None:
     likelihood = LIKELIHOODS[kind]().double()
     random = torch.Generator().manual_seed(0)
-    shape = (4, likelihood.channels, 2, 2)
+    shape = (4, likelihood.outputs, 2, 2)
     output = torch.randn(shape, generator=random, dtype=torch.float64, requires_grad=True)
     chosen = torch.tensor([0, 1, 2, 100, 127, 128, 200, 253, 254, 255])
     chosen = chosen[torch.randint(10, (4, 3, 2, 2), generator=random)]
@@ -336,7 +336,7 @@ def test_the_mass_of_an_image_is_the_product_over_its_pixels() -> None:
 @pytest.mark.parametrize("kind", LIKELIHOODS)
 def test_a_likelihood_reads_as_many_channels_as_it_says_and_means_three(kind: str) -> None:
     likelihood = LIKELIHOODS[kind]()
-    output = torch.zeros(2, likelihood.channels, 32, 32)
+    output = torch.zeros(2, likelihood.outputs, 32, 32)
 
     assert likelihood.mean(output).shape == (2, 3, 32, 32)
     assert likelihood.log_mass(torch.zeros(2, 3, 32, 32), output).shape == (2,)

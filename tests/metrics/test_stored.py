@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from raygen.errors import InputError
+from raygen.image_shape import CIFAR10
 from raygen.metrics.model import CHUNK, draw_latents
 from raygen.metrics.stored import StoredImages, open_images
 
@@ -47,7 +48,7 @@ def test_all_images_of_an_archive_come_out_as_they_went_in(
     assert callable(save)
     save(tmp_path / "x.npz", **{key: stored, "labels": np.zeros(300)})
 
-    model = StoredImages(open_images(tmp_path / "x.npz"), CPU, 300, seed=0)
+    model = StoredImages(open_images(tmp_path / "x.npz", CIFAR10), CPU, 300, seed=0)
 
     for _ in range(2):  # an archive starts again from its beginning
         assert np.array_equal(drawn(model, 300).permute(0, 2, 3, 1).numpy(), images)
@@ -57,7 +58,7 @@ def test_pictures_of_a_folder_come_in_the_order_of_their_names(tmp_path: Path) -
     images = some_images(30)
     write_folder(tmp_path, images)
 
-    model = StoredImages(open_images(tmp_path), CPU, 30, seed=0)
+    model = StoredImages(open_images(tmp_path, CIFAR10), CPU, 30, seed=0)
 
     assert np.array_equal(drawn(model, 30).permute(0, 2, 3, 1).numpy(), images)
     assert model.origin == {"source": "stored images, all"}
@@ -67,7 +68,7 @@ def test_fewer_than_all_are_drawn_by_chance_and_not_from_the_front(tmp_path: Pat
     """A folder is often sorted by class."""
     images = some_images(600)
     np.savez(tmp_path / "x.npz", images=images)
-    store = open_images(tmp_path / "x.npz")
+    store = open_images(tmp_path / "x.npz", CIFAR10)
 
     def chosen(seed: int) -> list[int]:
         found = drawn(StoredImages(store, CPU, 260, seed), 260).permute(0, 2, 3, 1).numpy()
@@ -82,7 +83,7 @@ def test_fewer_than_all_are_drawn_by_chance_and_not_from_the_front(tmp_path: Pat
 def test_a_chunk_in_the_middle_is_read_without_those_before(tmp_path: Path) -> None:
     images = some_images(600)
     np.savez_compressed(tmp_path / "x.npz", images=images)
-    model = StoredImages(open_images(tmp_path / "x.npz"), CPU, 600, seed=0)
+    model = StoredImages(open_images(tmp_path / "x.npz", CIFAR10), CPU, 600, seed=0)
 
     second = model.sample(*draw_latents(model, 0, 1, CHUNK))
 
@@ -91,7 +92,7 @@ def test_a_chunk_in_the_middle_is_read_without_those_before(tmp_path: Path) -> N
 
 def test_an_archive_is_read_at_constant_memory(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "x.npz", images=np.zeros((20_000, 32, 32, 3), np.uint8))
-    model = StoredImages(open_images(tmp_path / "x.npz"), CPU, 20_000, seed=0)
+    model = StoredImages(open_images(tmp_path / "x.npz", CIFAR10), CPU, 20_000, seed=0)
 
     tracemalloc.start()
     for index in range(80):
@@ -117,7 +118,7 @@ def test_an_archive_of_something_else_is_refused(
     np.savez(tmp_path / "x.npz", **arrays)
 
     with pytest.raises(InputError, match=message):
-        open_images(tmp_path / "x.npz")
+        open_images(tmp_path / "x.npz", CIFAR10)
 
 
 def test_a_damaged_archive_and_an_empty_folder_are_refused(tmp_path: Path) -> None:
@@ -127,6 +128,6 @@ def test_a_damaged_archive_and_an_empty_folder_are_refused(tmp_path: Path) -> No
     (tmp_path / "empty").mkdir()
 
     with pytest.raises(InputError, match=r"half.npz: not a readable .npz file"):
-        open_images(tmp_path / "half.npz")
+        open_images(tmp_path / "half.npz", CIFAR10)
     with pytest.raises(InputError, match="no pictures in it"):
-        open_images(tmp_path / "empty")
+        open_images(tmp_path / "empty", CIFAR10)

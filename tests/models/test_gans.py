@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
+from raygen.image_shape import CIFAR10
 from raygen.models import Dcgan, GanModel, layers
 from raygen.models.biggan import Attention, Biggan, LatentNorm
 from raygen.models.layers import BatchNorm2d, ResidualDown, ResidualUp, SpectralNorm
@@ -57,7 +58,7 @@ each_model = pytest.mark.parametrize("model", MODELS, ids=name_of)
 
 def built(model: Any, seed: int = 0) -> tuple[Any, Any]:
     torch.manual_seed(seed)
-    return model.build(CLASSES)
+    return model.build(CIFAR10, CLASSES)
 
 
 def nudged(net: Any) -> Any:
@@ -273,12 +274,12 @@ def test_sngan_has_as_many_weights_as_the_table_of_its_paper_says() -> None:
     critic = first + (2 * conv + shortcut) + 2 * (2 * conv) + (narrow + 1)
     assert critic == 151_680 + 311_680 + 590_336 + 129
 
-    generator, discriminator = Sngan().build(10)
+    generator, discriminator = Sngan().build(CIFAR10, 10)
     assert count(generator) == start + 3 * up + end
     assert count(discriminator) == critic
 
     # Seven normalisations, of which six have ten gains and biases in place of one.
-    generator, discriminator = Sngan(conditional=True).build(10)
+    generator, discriminator = Sngan(conditional=True).build(CIFAR10, 10)
     assert count(generator) == start + 3 * up + end + 6 * 9 * 2 * wide
     assert count(discriminator) == critic + 10 * narrow
 
@@ -292,7 +293,7 @@ def test_biggan_has_as_many_weights_as_its_blocks_add_up_to() -> None:
     start, end = part * 4 * 4 * wide + 4 * 4 * wide, 2 * wide + 3 * 3 * wide * 3 + 3
     expected = 10 * shared + start + 3 * up + attention + end
 
-    generator, discriminator = Biggan(conditional=True).build(10)
+    generator, discriminator = Biggan(conditional=True).build(CIFAR10, 10)
 
     assert count(generator) == expected
     # That of the SNGAN, with attention and the projection on ten classes.
@@ -305,7 +306,7 @@ def test_r3gan_has_as_many_weights_as_the_network_of_its_paper_for_cifar() -> No
     block = 2 * wide * hidden + hidden + (3 * 3 * 16 * hidden + hidden)  # 96 groups of 16
     blocks = 4 * 2 * block  # 4x4 to 32x32, two each
     with torch.device("meta"):
-        generator, discriminator = R3gan(width=wide, growth=1).build(10)
+        generator, discriminator = R3gan(width=wide, growth=1).build(CIFAR10, 10)
 
     assert generator.stages[0][0].grouped.groups == 96
     assert count(generator) == blocks + 16 * wide + 64 * wide + 3 * wide + 3

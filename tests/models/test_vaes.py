@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from raygen.image_shape import CIFAR10
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.models import VaeModel
 from raygen.models.conv_vae import ConvVae
@@ -26,7 +27,7 @@ each_norm = pytest.mark.parametrize("norm", ["none", "batch", "layer"])
 def build(name: str, channels: int = CHANNELS, seed: int = 0, **settings: Any) -> Any:
     spec = SPECS[name.split()[0]](**{**TINY[name], **settings})
     torch.manual_seed(seed)
-    return spec.build(channels)
+    return spec.build(CIFAR10, channels)
 
 
 def stirred(name: str, **settings: Any) -> Any:
@@ -61,15 +62,15 @@ def test_a_vae_gives_a_posterior_and_what_its_likelihood_reads(
     name: str, norm: str, depth: int, kind: str
 ) -> None:
     likelihood = LIKELIHOODS[kind]()
-    net = build(name, likelihood.channels, norm=norm, depth=depth)
+    net = build(name, likelihood.outputs, norm=norm, depth=depth)
 
     output, shift, log_ratio = net(images(3), noise_of(net, 3))
     decoded = net.decode(noise_of(net, 5))
 
     assert sum(net.layers) == net.latent_dim
     assert shift.shape == log_ratio.shape == (3, net.latent_dim)
-    assert output.shape == (3, likelihood.channels, 32, 32)
-    assert decoded.shape == (5, likelihood.channels, 32, 32)
+    assert output.shape == (3, likelihood.outputs, 32, 32)
+    assert decoded.shape == (5, likelihood.outputs, 32, 32)
     assert likelihood.log_prob(images(3), output).shape == (3,)
 
 
@@ -137,7 +138,9 @@ def test_under_autocast_latents_and_the_output_stay_float32_and_near(name: str, 
 
 
 def ladder(**settings: Any) -> LadderVaeNet:
-    return LadderVae(**{"width": 4, "latent_channels": 2, "layers": 2, **settings}).build(CHANNELS)
+    return LadderVae(**{"width": 4, "latent_channels": 2, "layers": 2, **settings}).build(
+        CIFAR10, CHANNELS
+    )
 
 
 def test_a_ladder_starts_at_its_prior() -> None:
