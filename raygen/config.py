@@ -185,6 +185,9 @@ class SamplerSpec(Spec):
     `design_share`: of the compute of curve that goes to points of a quasi-random sequence.
     `prior`: how far curve prefers the neighbourhood of the starting points, 0 to not at all.
     `population`: trials of one generation of nsga2 and nsga3.
+
+    Raises:
+        ValueError: a setting that the sampler does not have.
     """
 
     name: Literal["curve", "tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "curve"
@@ -192,6 +195,22 @@ class SamplerSpec(Spec):
     design_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
     prior: NonNegativeFloat = 1.0
     population: Annotated[int, Field(ge=4, le=10_000)] = 24
+
+    @model_validator(mode="after")
+    def _settings_are_its_own(self) -> "SamplerSpec":
+        owners = {
+            "design_share": ("curve",),
+            "prior": ("curve",),
+            "population": ("nsga2", "nsga3"),
+        }
+        for setting, names in owners.items():
+            if getattr(self, setting) != type(self).model_fields[setting].default and (
+                self.name not in names
+            ):
+                raise ValueError(
+                    f"{setting} is a setting of {' and '.join(names)}, not {self.name}"
+                )
+        return self
 
 
 class Finalists(Spec):

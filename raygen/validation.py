@@ -82,6 +82,13 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
         rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
     elif mistake["type"] == "missing":
         said, rule = "", "is required"
+    elif mistake["type"] == "literal_error" and isinstance(value, str):
+        choices = mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
+        rule = f"unknown name, choose from {choices}{did_you_mean(value, choices.split(', '))}"
+    elif mistake["type"] == "model_type":
+        rule = "must be a mapping"
+        if isinstance(value, str):
+            rule += f", such as {{name: {value}}}"
     elif isinstance(value, dict) and mistake["type"].endswith("_type"):
         hint = did_you_mean(str(next(iter(value), "")), ("float", "int", "choice", "one_of"))
         rule += f", or a parameter such as {{float: [low, high]}}{hint}"

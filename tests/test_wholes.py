@@ -9,10 +9,14 @@ import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
+from sklearn.datasets import load_digits
 
 from raygen.cli import main
+from raygen.data.shapes import draw_shapes
 from raygen.results import best_model, failed, fresh, load_results
 from raygen.results import full_measurements as measured
 
@@ -115,6 +119,61 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     assert "are reproduced exactly" in checked
     if file.name in EVERY_COMMAND:
         use(project, study)
+
+
+def save_faces(folder: Path) -> Path:
+    """600 pictures of 64x64 without classes, as FFHQ and CelebA come: one flat folder."""
+    images, _ = draw_shapes(600, seed=3, size=64)
+    folder.mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image.transpose(1, 2, 0)).save(folder / f"{number:05d}.png")
+    return folder
+
+
+def save_digits(file: Path) -> Path:
+    """The 8x8 digits of scikit-learn at 28x28 and in grey, as MNIST comes."""
+    digits = load_digits()
+    pixels = (digits.images * 255 / 16).astype(np.uint8)
+    large = [np.asarray(Image.fromarray(image).resize((28, 28))) for image in pixels]
+    np.savez(file, images=np.stack(large), labels=digits.target)
+    return file
+
+
+@pytest.mark.parametrize("kind", ["faces", "digits"])
+def test_a_search_over_other_images_ends_in_its_page_and_every_command_takes_its_study(
+    project: Project, kind: str
+) -> None:
+    spaces = FILES[0].parent
+    if kind == "faces":
+        data = {"path": str(save_faces(project.folder / "faces")), "limit": 512}
+        file, shape = spaces / "gan.yaml", [3, 64, 64]
+    else:
+        data = {"path": str(save_digits(project.folder / "digits.npz")), "size": 32, "fit": "pad"}
+        file, shape = spaces / "vae.yaml", [1, 32, 32]
+
+    study = project.search(file, *cuts_of(file), f"data={json.dumps({**data, 'source': 'shapes'})}")
+
+    results = load_results(study)
+    assert results.info["data"]["image"] == shape
+    assert results.info["data"]["classes"] == (["all"] if kind == "faces" else [*"0123456789"])
+    model = best_model(results)
+    assert model is not None
+    grid = Image.open(study / "real.png")
+    assert (grid.mode, grid.width) == ("RGB" if kind == "faces" else "L", 8 * shape[1])
+    project.run("generate", study, "--count", 9, "--out", "few.npz")
+    assert np.load("few.npz")["images"].shape == (9, shape[1], shape[2], shape[0])
+    project.run("generate", study, "--count", 4, "--out", "few")
+    assert Image.open("few/0.png").size == (shape[1], shape[2])
+    project.run("generate", study, "--count", 2, "--like", "few/0.png", "--out", "like.gif")
+    project.run("audit", study, "--samples", 60)
+    project.run("export", study, "--out", "model.pt2")
+    assert f"(n, {shape[0]}, {shape[1]}, {shape[2]})" in Path("model.md").read_text("utf-8")
+    project.run("evaluate", study, "--samples", 400)
+    codes = (2,) if kind == "faces" else (0,)
+    project.run("augment", study, "--samples", 64, "--steps", 4, "--seeds", 1, codes=codes)
+    project.run("evaluate", "few", "--data", data["path"], "--metrics", "kd_classifier",
+                codes=(2,))  # fmt: skip
+    assert "are reproduced exactly" in project.run("status", study, "--check").stdout
 
 
 def use(project: Project, study: Path) -> None:

@@ -161,10 +161,9 @@ class Controller:
         """Record how trials end whose search ended before them."""
         for trial in self.running:
             self.end(trial.number, "interrupted", "the search ended before it")
-        finished = self.closing is None or self.closing.state == "finished"
         for trial in self.paused:
-            at = f"it waited at {kimg_text(trial.kimg)} kimg"
-            self.end(trial.number, "stopped" if finished else "interrupted", at)
+            at = f"the search ended while it waited at {kimg_text(trial.kimg)} kimg"
+            self.end(trial.number, "interrupted", at)
 
     def close(self, state: str, reason: str, storage: bool = False) -> None:
         """Start nothing more, and end what runs at the next sign of it."""
@@ -339,6 +338,10 @@ class Controller:
             last = record.time
         if opened is not None and last is not None:
             self.earlier += last - opened
+        self.reopen()
+
+    def reopen(self) -> None:
+        """Let what an earlier session left unfinished wait to go on."""
         for trial in self.trials:
             if trial.unfinished:
                 trial.state = "paused" if trial.held else "waiting"

@@ -29,7 +29,7 @@ from raygen.document import brief
 from raygen.errors import InputError
 from raygen.metrics import METRICS, Direction
 from raygen.search.curve import CurveSampler, from_unit, sobol_point
-from raygen.search.curve.sampler import BY, EARLIER, ERROR, KERNEL, REPORTS
+from raygen.search.curve.sampler import BY, EARLIER, ERROR, IGNORED, KERNEL, REPORTS
 from raygen.seeds import derive
 from raygen.space import Draw, Group, Parameter, conditions, parameters, sample
 
@@ -166,6 +166,7 @@ class Sampler:
             trial.set_constraint("trainable", 1.0)
             values = values if values is not None else self.worst
         if values is None or state == "lost":
+            self.storage.set_trial_system_attr(trial._trial_id, IGNORED, True)
             self.study.tell(trial, state=TrialState.FAIL)
         elif state == "stopped" and (self.curve or STOPPED == TrialState.PRUNED or len(values) > 1):
             # A front is of full trainings only: values of a low rung may not enter it.
@@ -189,6 +190,7 @@ class Sampler:
         trial = self.study.ask()
         draw = sample(self.space, trial)
         attributes = self.storage.get_trial(trial._trial_id).system_attrs
+        self.storage.set_trial_system_attr(trial._trial_id, IGNORED, True)
         self.study.tell(trial, state=TrialState.FAIL)
         by = attributes.get(BY) or self._author()
         return Suggestion(draw, by, attributes.get(KERNEL))

@@ -9,7 +9,7 @@ from raygen.errors import RaygenError
 from raygen.journal.records import Close, Decide, Open, Record, Reopen, Suggest
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
-from raygen.search.scheduler import Decision, rung_value
+from raygen.search.scheduler import rung_value
 
 
 class Verified(NamedTuple):
@@ -29,15 +29,17 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
     suggestions = decisions = 0
     for line, record in enumerate(records, start=1):
         match record:
-            case Open() | Reopen() | Close():
+            case Open() | Close():
+                continue
+            case Reopen():
+                controller.reopen()
                 continue
             case Suggest(of=None):
                 draw = controller.draw().draw
                 _same(line, "suggestion", draw.config, record.config)
                 suggestions += 1
             case Decide(decision="promote"):
-                promotion = controller.promotion()
-                now = promotion and _promoted(controller, *promotion)
+                now = _promoted(controller, record)
                 _same(line, "promotion", now, replace(record, time=None))
                 decisions += 1
             case Decide():
@@ -53,9 +55,22 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
     return Verified(suggestions, decisions)
 
 
-def _promoted(controller: Controller, number: int, verdict: Decision) -> Decide:
-    trial = controller.trials[number]
-    return verdict.as_record(number, trial.kimg, trial.values or [])
+def _promoted(controller: Controller, record: Decide) -> Decide | None:
+    """The promotion that is due: when more trials may come, or when none will.
+
+    Which of the two it was depends on a budget that may have been raised since.
+    """
+    paused = {trial.number: trial.kimg for trial in controller.paused}
+    made = None
+    for last in (False, True):
+        due = controller.scheduler.promotion(paused, last)
+        if due is not None:
+            number, verdict = due
+            trial = controller.trials[number]
+            made = verdict.as_record(number, trial.kimg, trial.values or [])
+            if made == replace(record, time=None):
+                return made
+    return made
 
 
 def _same(line: int, what: str, now: object, then: object) -> None:

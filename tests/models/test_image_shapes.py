@@ -11,8 +11,8 @@ from raygen.image_shape import SIZES, ImageShape
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.models import GanModel, VaeModel
 from raygen.models.biggan import Biggan
-from raygen.models.layers import residual_widths
 from raygen.models.ladder_vae import LadderVae
+from raygen.models.layers import residual_widths
 from raygen.train.vae import Vae
 
 TINY: dict[str, dict[str, Any]] = {

@@ -18,7 +18,7 @@ from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.search.verify import verify
 from raygen.study_folder import StudyFolder
-from search.studies import Memory, event, make_controller, make_study, run
+from search.studies import FACTS, Memory, event, make_controller, make_study, run
 
 
 def curve(config: dict[str, Any], seed: int, kimg: float) -> float:
@@ -99,18 +99,56 @@ def value_at(journal: Memory, trial: TrialState, kimg: float) -> float:
     return min(value for value in values if value is not None)
 
 
-def test_a_search_whose_budget_is_spent_ends_those_that_wait(tmp_path: Path) -> None:
-    study = make_study(
-        tmp_path, "budget={trials: 40, kimg: 9, total_kimg: 30}", "scheduler.promote=true"
-    )
-    controller = make_controller(study, Memory())
-    run(controller, curve)
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_search_whose_budget_is_spent_goes_on_when_it_is_raised(
+    tmp_path: Path, at_once: int
+) -> None:
+    """With those that waited at a rung; and its journal still follows from its own rules."""
+    settings = ("budget={trials: 20, kimg: 9}", "scheduler.promote=true", "sampler.name=random")
+    study = make_study(tmp_path, *settings, "budget.total_kimg=30")
+    journal = Memory()
+    controller = make_controller(study, journal)
+    run(controller, curve, at_once)
     waiting = len(controller.paused)
     controller.end_unfinished()
-
     assert waiting > 5
     assert not controller.paused
-    assert controller.ended()["stopped"] == waiting
+    assert controller.ended()["interrupted"] >= waiting
+
+    study = make_study(tmp_path, *settings)
+    journal.append(Reopen(study=FACTS))
+    controller = make_controller(study, journal)
+    assert len(controller.paused) == waiting
+    run(controller, curve, at_once)
+
+    whole = Memory()
+    run(make_controller(study, whole), curve)
+    best = {trial.number for trial in controller.searched if trial.state == "completed"}
+    assert min(whole_values(whole)) in whole_values(journal)
+    assert best
+    verify(study, journal)
+
+
+def whole_values(journal: Memory) -> list[float]:
+    """The values of full trainings."""
+    last = [r.metrics["fd_classifier"] for r in journal if isinstance(r, Report) and r.last]
+    return [value for value in last if value is not None]
+
+
+def test_a_promotion_that_was_the_last_resort_stays_true_when_trials_are_added(
+    tmp_path: Path,
+) -> None:
+    settings = ("scheduler.promote=true", "sampler.name=random")
+    study = make_study(tmp_path, *settings, "budget.trials=4")
+    journal = Memory()
+    run(make_controller(study, journal), curve)
+
+    study = make_study(tmp_path, *settings, "budget.trials=8")
+    journal.append(Reopen(study=FACTS))
+    run(make_controller(study, journal), curve)
+
+    suggestions, decisions = verify(study, journal)
+    assert (suggestions, decisions > 8) == (8, True)
 
 
 def test_a_search_cut_at_twenty_records_one_after_another_loses_and_doubles_nothing(

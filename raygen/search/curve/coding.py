@@ -11,10 +11,12 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.trial import FrozenTrial
 
 Array = np.ndarray
 INACTIVE = 0.5  # the coordinate of a parameter in a branch that is not taken
 BELOW_ONE = 1 - 1e-12
+_ABSENT = object()
 
 
 class Coding:
@@ -30,7 +32,11 @@ class Coding:
         space: Mapping[str, BaseDistribution],
         conditions: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
-        """`conditions`: of a parameter, the values that others must have for it to exist."""
+        """`conditions`: of a parameter, the values that others must have for it to exist.
+
+        A frozenset of values stands for any of them.
+        """
+        self.space, self.given_conditions = dict(space), conditions
         self.names = list(space)
         self.distributions = list(space.values())
         places = {name: index for index, name in enumerate(self.names)}
@@ -45,14 +51,17 @@ class Coding:
             ],
             bool,
         )
-        self.conditions: list[list[tuple[int, int]]] = []
+        self.conditions: list[list[tuple[int, list[int]]]] = []
         for name in self.names:
             needed = (conditions or {}).get(name, {})
             self.conditions.append(
-                [(places[other], (choices[places[other]] or ()).index(value))
-                 for other, value in needed.items()]
-            )  # fmt: skip
+                [
+                    (places[other], _indices(choices[places[other]] or (), value))
+                    for other, value in needed.items()
+                ]
+            )
         self.conditional = any(self.conditions)
+        self.single = np.array([distribution.single() for distribution in self.distributions], bool)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -116,6 +125,7 @@ class Coding:
                 features[:, index] = order[chosen] / (count - 1)
             else:
                 features[:, index] = INACTIVE
+        features[:, self.single] = INACTIVE
         if self.conditional:
             features = np.where(self._active(points), features, INACTIVE)
         return features
@@ -124,11 +134,37 @@ class Coding:
         """Whether each parameter exists at each point: (n, d)."""
         active = np.ones(points.shape, bool)
         for index, needed in enumerate(self.conditions):
-            for other, choice in needed:
+            for other, wanted in needed:
                 count = self.counts[other]
                 chosen = np.minimum((points[:, other] * count).astype(int), count - 1)
-                active[:, index] &= chosen == choice
+                active[:, index] &= np.isin(chosen, wanted)
         return active
+
+
+def inferred_conditions(
+    trials: Sequence[FrozenTrial], space: Mapping[str, BaseDistribution]
+) -> dict[str, dict[str, frozenset[Any]]]:
+    """Infer the choices on which a parameter's existence depends, from who has it and who not.
+
+    For spaces that are defined by running them. A parameter that no choice explains is taken to
+    exist always.
+    """
+    drawn = [trial.params for trial in trials if trial.params and trial.state.is_finished()]
+    categorical = [n for n, d in space.items() if isinstance(d, CategoricalDistribution)]
+    conditions: dict[str, dict[str, frozenset[Any]]] = {}
+    for name in space:
+        having = [params for params in drawn if name in params]
+        lacking = [params for params in drawn if name not in params]
+        if not lacking or not having:
+            continue
+        for other in categorical:
+            if other == name or not all(other in params for params in having):
+                continue
+            values = frozenset(params[other] for params in having)
+            if not any(params.get(other, _ABSENT) in values for params in lacking):
+                conditions[name] = {**conditions.get(other, {}), other: values}
+                break
+    return conditions
 
 
 def from_unit(distribution: BaseDistribution, u: float) -> Any:
@@ -152,7 +188,7 @@ def from_unit(distribution: BaseDistribution, u: float) -> Any:
 def to_unit(distribution: BaseDistribution, value: Any) -> float:
     """Map a value to the u in [0, 1) that `from_unit` maps to it: the centre of its cell."""
     if isinstance(distribution, CategoricalDistribution):
-        return (distribution.choices.index(value) + 0.5) / len(distribution.choices)
+        return (distribution.to_internal_repr(value) + 0.5) / len(distribution.choices)
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     low, high = float(distribution.low), float(distribution.high)
     if steps := _steps(distribution):
@@ -162,6 +198,12 @@ def to_unit(distribution: BaseDistribution, value: Any) -> float:
     if distribution.log:
         low, high, value = math.log(low), math.log(high), math.log(value)
     return min(max((value - low) / (high - low), 0.0), BELOW_ONE) if high > low else 0.5
+
+
+def _indices(choices: Sequence[Any], value: Any) -> list[int]:
+    """Places of a value among choices, or of each of several."""
+    values = value if isinstance(value, frozenset) else (value,)
+    return [choices.index(each) for each in values]
 
 
 def _steps(distribution: BaseDistribution) -> int:

@@ -32,7 +32,7 @@ def log_distance(values: Array, best: Array) -> Array:
     """
     lowest, middle = float(best.min()), float(np.median(best))
     beyond = (middle - lowest) / 2 or abs(lowest) / 10 or 1.0
-    return np.log(np.maximum(values - (lowest - beyond), 1e-12))
+    return np.log(np.maximum(values - (lowest - beyond), np.finfo(float).tiny))
 
 
 def chain(levels: Array) -> list[Step]:

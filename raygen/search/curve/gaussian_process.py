@@ -108,8 +108,9 @@ def log_expected_improvement(mean: Array, sd: Array, best: float) -> Array:
     near = np.exp(log_density) + z * ndtr(z)
     ratio = np.exp(np.minimum(log_ndtr(z) - log_density, 0.0)) * -z  # z Phi(z) / -phi(z)
     with np.errstate(divide="ignore"):
-        # Beyond z = -10 as the leading term of the asymptotic series, phi(z) / z^2.
-        far = log_density - 2 * np.log(np.maximum(-z, 1.0))
+        # Beyond z = -10 by the asymptotic series, phi(z) / z^2 (1 - 3 / z^2).
+        steep = np.maximum(-z, 10.0)
+        far = log_density - 2 * np.log(steep) + np.log1p(-3 / np.square(steep))
         middle = log_density + np.log1p(-np.minimum(ratio, 1 - 1e-15))
         value = np.where(z > -1, np.log(np.maximum(near, 1e-300)), np.where(z > -10, middle, far))
     return value + np.log(sd)

@@ -1,6 +1,8 @@
 """A sampler that reads learning curves: a suggestion follows from all the curves so far."""
 
 import math
+import threading
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import torch
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from raygen.search.curve.coding import BELOW_ONE, Coding, from_unit
+from raygen.search.curve.coding import BELOW_ONE, Coding, from_unit, inferred_conditions
 from raygen.search.curve.extrapolation import at_full_budget, log_distance
 from raygen.search.curve.gaussian_process import (
     GaussianProcess,
@@ -22,9 +24,9 @@ from raygen.search.curve.gaussian_process import (
 Array = np.ndarray
 Study = optuna.study.Study
 
-# Attributes of a trial, kept by Optuna's storage.
-BY, KERNEL, ERROR, EARLIER, REPORTS = (
-    f"curve:{name}" for name in ("by", "kernel", "error", "earlier", "reports")
+# Attributes of a trial, kept by Optuna's storage. One that is IGNORED was never there.
+BY, KERNEL, ERROR, EARLIER, REPORTS, IGNORED = (
+    f"curve:{name}" for name in ("by", "kernel", "error", "earlier", "reports", "ignored")
 )
 DESIGN, MODEL = "design", "curve"
 
@@ -53,6 +55,7 @@ class Rows(NamedTuple):
     errors: Array  # (n, levels): standard error of the first objective
     spent: Array  # (n,): steps trained
     states: Array  # (n,): RUNNING, ENDED, INFEASIBLE, or of an EARLIER_STUDY
+    suggested: Array  # (n,): whether this sampler suggested it, or it was enqueued
     design: Array  # (n,): whether it is a design point
 
     def pick(self, which: Array) -> "Rows":
@@ -79,14 +82,15 @@ class CurveSampler(optuna.samplers.BaseSampler):
 
     Report intermediate values, stop trials by any pruner, and this sampler learns from each what it
     would have reached: a chain of regressions from level to level carries it on to the full budget,
-    with the variance that this adds. A Gaussian process over the values there chooses by augmented
-    expected improvement (Huang et al. 2006). What a design of Sobol points takes of the compute is
-    never modelled away, so it is at worst a quasi-random search with the rest.
+    with the variance that this adds. The value that a complete trial returns is its value there. A
+    Gaussian process over these chooses by augmented expected improvement (Huang et al. 2006) over
+    the lowest mean. What a design of Sobol points takes of the compute is never modelled away, so
+    it is at worst a quasi-random search with the rest.
 
     What it suggests for a trial depends on the trials of the study, `seed` and the trial's number
     alone. Several objectives are scalarised anew for each trial (ParEGO, Knowles 2006). Trials with
-    a violated constraint (`Trial.set_constraint`) or a last value that is not finite count as bad;
-    failed ones are left out.
+    a violated constraint (`Trial.set_constraint`), a last value that is not finite, or an exception
+    before the first report count as bad.
 
         sampler = CurveSampler(seed=0, levels=[1, 3, 9, 27])
         study = optuna.create_study(sampler=sampler, pruner=optuna.pruners.HyperbandPruner())
@@ -117,7 +121,11 @@ class CurveSampler(optuna.samplers.BaseSampler):
         with a `confidence` (0: not at all) that fades as trials end, and at once where others do
         better.
         `best_so_far`: a trial is worth the best it has reported, and not the last.
+
+        Raises:
+            ValueError: an argument is out of its range, or a prior is not of `space`.
         """
+        _check_arguments(seed, levels, confidence, startup_trials, design_share)
         self.seed, self.levels, self.priors = seed, tuple(levels), list(priors)
         self.confidence, self.best_so_far = confidence, best_so_far
         self.startup_trials, self.design_share = startup_trials, design_share
@@ -125,10 +133,18 @@ class CurveSampler(optuna.samplers.BaseSampler):
         self.conditions = conditions
         self.coding = Coding(self.space, conditions) if self.space else None
         self.turn: tuple[int, int] | None = None  # number and attempt, where they are not Optuna's
+        for prior in self.priors:
+            for name, value in prior.items():
+                if space is not None and not _possible(space, name, value):
+                    raise ValueError(f"priors: {name}={value!r} is not of the space")
+        self._study: tuple[Any, ...] | None = None
+        self._lock = threading.RLock()  # Optuna asks from several threads where n_jobs says so
         # Of trials that ended, which never change: read once.
         self._ended: Rows | None = None
         self._read_before: set[int] = set()
         self._drawn: set[bytes] = set()
+        # Of trials that have been given parameters, but may not have asked for them yet.
+        self._given: dict[int, dict[str, Any]] = {}
         self._cached_levels: tuple[int, ...] = ()
 
     def infer_relative_search_space(
@@ -137,9 +153,8 @@ class CurveSampler(optuna.samplers.BaseSampler):
         if self.space is not None:
             return self.space
         space: dict[str, BaseDistribution] = {}
-        for other in study.get_trials(deepcopy=False):
-            for name, distribution in other.distributions.items():
-                space.setdefault(name, distribution)
+        for other in _all_trials(study):
+            space |= other.distributions  # of a range that was widened, the widest comes last
         return space
 
     def sample_relative(
@@ -147,15 +162,21 @@ class CurveSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         if not search_space:
             return {}
-        if self.coding is None or self.coding.names != list(search_space):
-            self.coding = Coding(search_space, self.conditions)
-            self._forget()
-        point, by, kernel = self._choose(study, trial, self.coding)
         storage, identity = study._storage, trial._trial_id
-        storage.set_trial_system_attr(identity, BY, by)
-        if kernel is not None:
-            storage.set_trial_system_attr(identity, KERNEL, kernel)
-        return self.coding.params(point)
+        with self._lock:
+            coding = self._coding_of(study, search_space)
+            point, by, kernel = self._choose(study, trial, coding)
+            self._given[identity] = params = coding.params(point)
+            storage.set_trial_system_attr(identity, BY, by)
+            if kernel is not None:
+                storage.set_trial_system_attr(identity, KERNEL, kernel)
+        return params
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.RLock())
 
     def sample_independent(
         self,
@@ -164,7 +185,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
         param_name: str,
         param_distribution: BaseDistribution,
     ) -> Any:
-        place = sum(map(ord, param_name))  # of a parameter that nobody has asked for before
+        place = zlib.crc32(param_name.encode())  # of a parameter that nobody has asked for before
         u = np.random.default_rng([self.seed, trial.number, place]).random()
         return from_unit(param_distribution, float(u))
 
@@ -176,10 +197,15 @@ class CurveSampler(optuna.samplers.BaseSampler):
         """The point of a trial, who chose it, and the kernel if it was fitted for it."""
         number, attempt = self.turn or (trial.number, 0)
         random = np.random.default_rng([self.seed, number, attempt])
+        everything = _all_trials(study)
+        running = {other._trial_id for other in everything if not other.state.is_finished()}
+        self._given = {key: params for key, params in self._given.items() if key in running}
         trials = [
             other
-            for other in study.get_trials(deepcopy=False)
-            if other._trial_id != trial._trial_id and other.state != TrialState.FAIL
+            for other in everything
+            if other._trial_id != trial._trial_id
+            and IGNORED not in other.system_attrs
+            and (other.state.is_finished() or other.params or other._trial_id in self._given)
         ]
         signs = np.array(
             [
@@ -197,8 +223,6 @@ class CurveSampler(optuna.samplers.BaseSampler):
         kept = _thinned(observed.y, MODEL_POINTS, random)
         observed = Observed(*(each[kept] for each in observed))
         point = self._best_candidate(rows, observed, kernel, random, coding)
-        if point is None:  # the space has nothing new
-            return self._design_point(rows, attempt, random, coding), DESIGN, None
         fit = [*kernel.vector().tolist(), float(changed)] if changed else None
         return point, MODEL, fit
 
@@ -208,7 +232,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             return True
         least = self._cached_levels[0] if self._cached_levels else 1
         spent = np.maximum(rows.spent, least)  # also where it broke before that
-        ours = rows.states != EARLIER_STUDY
+        ours = rows.suggested & (rows.states != EARLIER_STUDY)
         return spent[ours & rows.design].sum() < self.design_share * spent[ours].sum()
 
     def _design_point(
@@ -245,8 +269,11 @@ class CurveSampler(optuna.samplers.BaseSampler):
         kernel: Kernel,
         random: np.random.Generator,
         coding: Coding,
-    ) -> Array | None:
-        """The point of the highest augmented expected improvement that was not suggested yet."""
+    ) -> Array:
+        """The point of the highest augmented expected improvement that was not suggested yet.
+
+        Or that was, where the space has no other.
+        """
         x, y, variances = observed.features, observed.y, observed.variances
         model = GaussianProcess(kernel, x, y, variances, coding.nominal)
         means, _ = model.predict(x)
@@ -268,7 +295,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             return merit + preference(features)
 
         top = observed.points[np.argsort(means, kind="stable")[:10]]
-        known = [coding.point(prior) for prior in self.priors]
+        known = [coding.point(prior) for prior in self._priors_of(coding)]
         top = np.vstack([top, *known]) if known else top
         spread = np.repeat(top, max(1, MUTATIONS // len(top)), axis=0)
         points = coding.snapped(
@@ -283,11 +310,12 @@ class CurveSampler(optuna.samplers.BaseSampler):
             near = coding.snapped(near)
             points, merits = np.vstack([points, near]), np.concatenate([merits, merit(near)])
         running = {_key(features) for features in rows.features[rows.states == RUNNING]}
-        for index in np.argsort(-merits, kind="stable"):
+        order = np.argsort(-merits, kind="stable")
+        for index in order:
             key = _key(coding.features(points[index][None])[0])
             if key not in running and key not in self._drawn:
                 return points[index]
-        return None
+        return points[order[0]]
 
     def _preference(self, rows: Rows, coding: Coding) -> Callable[[Array], Array | float]:
         """The log density of the priors, weighted by what is still believed of them.
@@ -296,13 +324,15 @@ class CurveSampler(optuna.samplers.BaseSampler):
         Hvarfner et al. 2022 (piBO). Overruled by the data as in Mallik et al. 2023 (PriorBand): by
         the share of the other trials that the best prior beats, where half of them is no advantage.
         """
-        if not self.priors or not self.confidence:
+        priors = self._priors_of(coding)
+        if not priors or not self.confidence:
             return lambda features: 0.0
         rows = rows.pick(rows.valued & (rows.states != EARLIER_STUDY))
-        places = np.array([coding.features(coding.point(p)[None])[0] for p in self.priors])
+        places = np.array([coding.features(coding.point(p)[None])[0] for p in priors])
         # What a prior leaves out is as good anywhere.
-        given = np.array([[name in prior for name in coding.names] for prior in self.priors], bool)
-        weight = self.confidence * self.startup_trials / max(len(rows.numbers), self.startup_trials)
+        given = np.array([[name in prior for name in coding.names] for prior in priors], bool)
+        full = max(self.startup_trials, 1)  # trials before the confidence fades
+        weight = self.confidence * full / max(len(rows.numbers), full)
         weight *= _advantage(rows, places, given)
 
         def preference(features: Array) -> Array:
@@ -313,7 +343,27 @@ class CurveSampler(optuna.samplers.BaseSampler):
 
         return preference if weight else lambda features: 0.0
 
+    def _priors_of(self, coding: Coding) -> list[Mapping[str, Any]]:
+        """Those that say something of the space."""
+        return [prior for prior in self.priors if any(name in prior for name in coding.names)]
+
     # Reading
+
+    def _coding_of(self, study: Study, space: dict[str, BaseDistribution]) -> Coding:
+        """The coding of the space, made again where it or the study is another one."""
+        conditions = self.conditions
+        if self.space is None and conditions is None:
+            conditions = inferred_conditions(_all_trials(study), space)
+        identity = id(study._storage), study._study_id, study.study_name
+        coding = self.coding
+        if coding is None or (coding.space, coding.given_conditions) != (space, conditions):
+            coding = Coding(space, conditions)
+        if coding is not self.coding or identity != self._study:
+            if identity != self._study:
+                self._given.clear()
+            self.coding, self._study = coding, identity
+            self._forget()
+        return coding
 
     def _forget(self) -> None:
         self._ended = None
@@ -360,20 +410,57 @@ class CurveSampler(optuna.samplers.BaseSampler):
                 place = self._cached_levels.index(step)
                 levels[:, place] = best
                 errors[place] = attributes.get(ERROR, {}).get(str(step), 0.0)
+        returned = None
+        if trial.state == TrialState.COMPLETE:
+            returned = signs * np.array(trial.values, float)
+            finite = finite and bool(np.isfinite(returned).all())
         state = ENDED if trial.state.is_finished() else RUNNING
+        failed = trial.state == TrialState.FAIL and not np.isfinite(levels).any()
         if attributes.get(EARLIER):
             state = EARLIER_STUDY
-        elif not finite or any(value > 0 for value in trial.constraints.values()):
+        elif not finite or failed or any(value > 0 for value in trial.constraints.values()):
             state = INFEASIBLE
-        complete = trial.state == TrialState.COMPLETE and state != INFEASIBLE
-        if complete and not np.isfinite(levels[:, -1]).all():  # it reported nothing on its way
-            values = signs * np.array(trial.values, float)
-            levels[:, -1] = np.fmin(best, values) if self.best_so_far else values
+        if returned is not None and state != INFEASIBLE:
+            levels[:, -1] = returned
             spent = max(spent, float(self._cached_levels[-1]))
-        point = coding.point(trial.params)
-        design = attributes.get(BY) == DESIGN and "fixed_params" not in attributes
+        point = coding.point(trial.params or self._given.get(trial._trial_id, {}))
+        enqueued = "fixed_params" in attributes
+        suggested, design = enqueued or BY in attributes, attributes.get(BY) == DESIGN
         features = coding.features(point[None])[0]
-        return trial.number, point, features, levels, errors, spent, state, design
+        return (
+            trial.number, point, features, levels, errors, spent, state, suggested,
+            design and not enqueued,
+        )  # fmt: skip
+
+
+def _check_arguments(
+    seed: int, levels: Sequence[int], confidence: float, startup_trials: int, design_share: float
+) -> None:
+    if seed < 0:
+        raise ValueError(f"seed: {seed}, must be 0 or above")
+    if any(type(level) is not int for level in levels) or list(levels) != sorted({*levels}):
+        raise ValueError(f"levels: {list(levels)}, must be whole numbers in ascending order")
+    if not confidence >= 0:
+        raise ValueError(f"confidence: {confidence}, must be 0 or above")
+    if startup_trials < 0:
+        raise ValueError(f"startup_trials: {startup_trials}, must be 0 or above")
+    if not 0 <= design_share <= 1:
+        raise ValueError(f"design_share: {design_share}, must be from 0 to 1")
+
+
+def _possible(space: Mapping[str, BaseDistribution], name: str, value: Any) -> bool:
+    """Whether a parameter of the space can have a value."""
+    if name not in space:
+        return False
+    try:
+        return bool(space[name]._contains(space[name].to_internal_repr(value)))
+    except (ValueError, TypeError):
+        return False
+
+
+def _all_trials(study: Study) -> list[FrozenTrial]:
+    """Those of the study itself: a pruner may hand over a view of some of them (Hyperband)."""
+    return study._storage.get_all_trials(study._study_id, deepcopy=False)
 
 
 def _stacked(rows: Sequence[tuple[Any, ...]], before: Rows | None) -> Rows:
@@ -406,16 +493,13 @@ def _observe(rows: Rows, random: np.random.Generator) -> Observed | None:
     if not len(sound.numbers):
         return None
     parts = [_scaled_objective(sound, k) for k in range(sound.levels.shape[1])]
-    whole = [part for part in parts if part is not None]
-    if len(whole) < len(parts):
-        return None
-    y, variances = _spreads(*(whole[0] if len(whole) == 1 else _scalarised(whole, random)))
+    y, variances = _spreads(*(parts[0] if len(parts) == 1 else _scalarised(parts, random)))
     variances = variances + EARLIER_VARIANCE * (sound.states == EARLIER_STUDY)
     bad = rows.pick(rows.states == INFEASIBLE)
     worst = np.full(len(bad.numbers), np.quantile(y, WORST))
     y = np.minimum(np.concatenate([y, worst]), CEILING)
     variances = np.concatenate([variances, np.full(len(worst), WORST_VARIANCE)])
-    if len(np.unique(y)) < 3:
+    if len(np.unique(y)) < 2:
         return None
     features, points = (
         np.concatenate(pair)
@@ -429,12 +513,10 @@ def _augmentation(sd: Array, noise: float) -> Array:
     return np.log(1 - math.sqrt(noise) / np.sqrt(np.square(sd) + noise) + 1e-9)
 
 
-def _scaled_objective(rows: Rows, objective: int) -> tuple[Array, Array] | None:
+def _scaled_objective(rows: Rows, objective: int) -> tuple[Array, Array]:
     """An objective of each trial at the full budget and its variance, in log distances."""
     levels = rows.levels[:, objective]
     best = np.where(np.isfinite(levels), levels, math.inf).min(axis=1)
-    if len(np.unique(best)) < 3:
-        return None
     scaled = log_distance(levels, best)
     errors = rows.errors if objective == 0 else np.zeros(levels.shape)
     relative = np.square(errors / np.exp(scaled))  # the slope of a logarithm
@@ -492,7 +574,7 @@ def _key(features: Array) -> bytes:
 
 
 def _geometric(trials: Sequence[FrozenTrial]) -> tuple[int, ...]:
-    """Steps a factor of three apart, down from the highest that was reported."""
+    """Steps a factor of three apart, from the highest that was reported to the lowest."""
     steps = sorted({step for trial in trials for step in trial.intermediate_values})
     if not steps:
         return (1,)
@@ -503,4 +585,6 @@ def _geometric(trials: Sequence[FrozenTrial]) -> tuple[int, ...]:
         if nearest >= levels[-1]:
             break
         levels.append(nearest)
+    if steps[0] < levels[-1]:
+        levels.append(steps[0])  # where trials may have been stopped, too
     return tuple(reversed(levels))
