@@ -14,8 +14,8 @@ raygen ls
 ```
 
 Line 1 of each search space is the command that runs it; `--dry-run` shows what it would do. For
-your own images: `--set data.path=FOLDER` (class folders of 32x32 images, Parquet, or .npz). Studies
-are written to `runs/`, reports to `reports/`.
+your own images: `--set data.path=FOLDER` (pictures, class folders, Parquet, or .npz), and
+`--set data.size=64` to bring them to one size. Studies are written to `runs/`, reports to `reports/`.
 """
 IGNORED = "/runs/\n/reports/\n/data/\n"
 

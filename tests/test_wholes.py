@@ -146,7 +146,7 @@ def test_a_search_over_other_images_ends_in_its_page_and_every_command_takes_its
     spaces = FILES[0].parent
     if kind == "faces":
         data = {"path": str(save_faces(project.folder / "faces")), "limit": 512}
-        file, shape = spaces / "gan.yaml", [3, 64, 64]
+        file, shape = spaces / "quickstart.yaml", [3, 64, 64]
     else:
         data = {"path": str(save_digits(project.folder / "digits.npz")), "size": 32, "fit": "pad"}
         file, shape = spaces / "vae.yaml", [1, 32, 32]
@@ -165,7 +165,7 @@ def test_a_search_over_other_images_ends_in_its_page_and_every_command_takes_its
     project.run("generate", study, "--count", 4, "--out", "few")
     assert Image.open("few/0.png").size == (shape[1], shape[2])
     project.run("generate", study, "--count", 2, "--like", "few/0.png", "--out", "like.gif")
-    project.run("audit", study, "--samples", 60)
+    project.run("audit", study, "--samples", 100)
     project.run("export", study, "--out", "model.pt2")
     assert f"(n, {shape[0]}, {shape[1]}, {shape[2]})" in Path("model.md").read_text("utf-8")
     project.run("evaluate", study, "--samples", 400)
