@@ -23,6 +23,7 @@ from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, VaeModel
+from raygen.plugins import hashes
 from raygen.space import (
     Group,
     Parameter,
@@ -414,7 +415,8 @@ class Study(NamedTuple):
         spec = self.spec.model_dump(mode="json")
         flat = flatten({**spec, "space": self.raw["space"], "start": self.raw.get("start") or []})
         kept = {key: value for key, value in flat.items() if not key.startswith(FREE)}
-        return {**kept, "budget.kimg": self.spec.budget.kimg}
+        code = {f"plugins.{name}": digest for name, digest in hashes([spec, self.raw]).items()}
+        return {**kept, "budget.kimg": self.spec.budget.kimg, **code}
 
     def points(self, starts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Starting points as values by parameter; what lies outside of the space is left out.

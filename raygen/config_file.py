@@ -139,6 +139,12 @@ def _check_metrics(job: Job, document: Document) -> None:
             document.fail(("evaluation", key), problem)
 
 
+def a_draw(study: Study) -> dict[str, Any]:
+    """Return a configuration of a space, the same at every call: its first starting point."""
+    point = study.start[0] if study.start else {}
+    return sample(study.space, _Random(0, point)).config
+
+
 def _check_draws(
     spec: StudySpec, space: Group, start: tuple[dict[str, Any], ...], document: Document
 ) -> None:

@@ -62,12 +62,14 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     """
     from raygen.config_file import load_space
     from raygen.files import check_target
+    from raygen.plugins import look_in
     from raygen.report.page import page_path
 
     if options.cluster is None and (options.detach or options.send_keys or options.plain_http):
         raise click.UsageError("--detach, --send-keys and --plain-http need --cluster")
     if options.dry_run and options.as_json:
         raise click.UsageError("--dry-run prints text: it cannot be combined with --json")
+    look_in(options.space.parent)
     study = load_space(options.space, options.overrides)
     use_token()
     if options.cluster is not None and not options.dry_run:

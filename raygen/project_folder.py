@@ -15,12 +15,30 @@ raygen ls
 
 Line 1 of each search space is the command that runs it; `--dry-run` shows what it would do. For
 your own images: `--set data.path=FOLDER` (pictures, class folders, Parquet, or .npz), and
-`--set data.size=64` to bring them to one size. Studies are written to `runs/`, reports to `reports/`.
+`--set data.size=64` to bring them to one size. Studies are written to `runs/`, reports to
+`reports/`.
+"""
+EXAMPLE = """# A raygen example
+
+```sh
+raygen validate own.yaml      # imports mine.py and trains it for two steps
+raygen tune --space own.yaml  # a minute on two cores
+```
+
+See docs/extend.md of raygen. Studies are written to `runs/`, reports to `reports/`.
 """
 IGNORED = "/runs/\n/reports/\n/data/\n"
 
 
-def start(folder: Path) -> list[Path]:
+EXAMPLES = Path(__file__).parent / "examples"
+
+
+def examples() -> list[str]:
+    """Names of the examples that a folder may begin with, in place of the search spaces."""
+    return sorted(path.name for path in EXAMPLES.iterdir() if path.is_dir())
+
+
+def start(folder: Path, example: str | None = None) -> list[Path]:
     """Write the folder's files and return their paths.
 
     Raises:
@@ -29,11 +47,15 @@ def start(folder: Path) -> list[Path]:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder}: already exists; choose an empty or a new folder")
+    source = shipped_spaces() if example is None else EXAMPLES / example
+    below = "search_spaces/" if example is None else ""
     texts = {
-        f"search_spaces/{file.name}": file.read_text(encoding="utf-8")
-        for file in sorted(shipped_spaces().glob("*.yaml"))
+        f"{below}{file.name}": file.read_text(encoding="utf-8")
+        for file in sorted(source.iterdir())
+        if file.suffix in (".yaml", ".py")
     }
-    files = {folder / "README.md": README, folder / ".gitignore": IGNORED}
+    readme = README if example is None else EXAMPLE
+    files = {folder / "README.md": readme, folder / ".gitignore": IGNORED}
     files |= {folder / name: text for name, text in texts.items()}
     try:
         for file, text in files.items():

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable
 from pydantic import BaseModel, ConfigDict
 
 from raygen.document import shown
-from raygen.errors import did_you_mean
+from raygen.errors import InputError, did_you_mean
+from raygen.plugins import Registry, is_reference
 
 
 class Spec(BaseModel):
@@ -17,11 +18,19 @@ class Spec(BaseModel):
 
 
 def key_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Return a validator that accepts only the given names, and suggests the nearest one."""
+    """Return a validator that accepts only the given names, and suggests the nearest one.
+
+    Of a Registry it also accepts what a reference names.
+    """
     choices = sorted(names)
 
     def check(name: str) -> str:
-        if name not in choices:
+        if isinstance(names, Registry) and is_reference(name):
+            try:
+                _ = names[name]
+            except InputError as error:
+                raise ValueError(str(error)) from error
+        elif name not in choices:
             hint = did_you_mean(name, choices)
             raise ValueError(f"unknown name {shown(name)}, choose from {', '.join(choices)}{hint}")
         return name

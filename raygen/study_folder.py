@@ -4,6 +4,7 @@
 journal.jsonl             append-only, one record a line: the truth
 study.json                what was searched, how, where, and how it ended
 space.yaml                the search space after all overrides
+plugins/                  copies of the user's own code that it names
 trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
 tensorboard/0007/         a trial's curves for TensorBoard (never read back)
@@ -36,6 +37,10 @@ class StudyFolder(NamedTuple):
     @property
     def space(self) -> Path:
         return self.root / "space.yaml"
+
+    @property
+    def plugins(self) -> Path:
+        return self.root / "plugins"
 
     @property
     def origin(self) -> Path:

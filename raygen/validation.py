@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from raygen.document import Document, Keys, shown, spoken
 from raygen.errors import InputError, did_you_mean
+from raygen.plugins import is_reference, resolve
 
 Model = TypeVar("Model", bound=BaseModel)
 # How pydantic ends the place of a mistake in a setting that may have values of several kinds.
@@ -42,6 +43,7 @@ def checked(
             at, names = _untagged(model, mistake["loc"])
             if mistake["type"] == "union_tag_invalid":
                 at = (*at, mistake["ctx"]["discriminator"].strip("'"))
+            names = _own_names(data, at) or names
             if len(at) == 1:
                 names = [*names, *extra_names]
             if mistake["type"] == "extra_forbidden":
@@ -110,6 +112,15 @@ def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[
         if inner and part != loc[-1]:
             models = inner
     return tuple(path), sorted({name for m in models for name in m.model_fields})
+
+
+def _own_names(data: dict[str, Any], at: Keys) -> list[str]:
+    """The settings of a model of the user's own, where a mistake is among them."""
+    group = data.get(str(at[0])) if len(at) == 2 else None
+    name = group.get("name") if isinstance(group, dict) else None
+    if name is None or not is_reference(name):
+        return []
+    return sorted({"name", *getattr(resolve(name), "model_fields", ())})
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:

@@ -9,6 +9,7 @@ import click
 import pytest
 
 from raygen.cli import main
+from raygen import plugins
 from raygen.config_file import load_space
 from report.journals import write_demo
 
@@ -97,7 +98,11 @@ def test_every_path_that_is_named_is_there(page: Path) -> None:
 
 
 @pages
-def test_every_space_in_yaml_is_one(page: Path, tmp_path: Path) -> None:
+def test_every_space_in_yaml_is_one(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAYGEN_PLUGINS", str(ROOT / "raygen" / "examples" / "own-model"))
+    plugins._modules.pop("mine.py", None)  # that of another test
     for text in blocks(page, "yaml"):
         rest = "family: gan\ndata: {source: shapes}\nspace: {batch_size: {choice: [32, 64]}}\n"
         whole = text if "family:" in text else rest + text

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from raygen import plugins
 from raygen.cli import main
 from raygen.config_file import load_space
 
@@ -46,3 +48,26 @@ def test_every_shell_gets_a_script_that_asks_raygen_itself() -> None:
     for shell in ("bash", "zsh", "fish"):
         script = CliRunner().invoke(main, ["completion", shell]).stdout
         assert f"_RAYGEN_COMPLETE={shell}_complete" in script
+
+
+def test_the_example_of_a_model_of_ones_own_is_valid_and_is_what_the_docs_show(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine"), "--example", "own-model"])
+    assert done.stdout == f"cd {tmp_path / 'mine'} && raygen tune --space own.yaml\n"
+    monkeypatch.chdir(tmp_path / "mine")
+    plugins._modules.pop("mine.py", None)
+
+    checked = CliRunner().invoke(main, ["validate", "own.yaml"])
+
+    assert checked.output == "own.yaml: ok\n"
+    code = (tmp_path / "mine" / "mine.py").read_text(encoding="utf-8")
+    assert code in (repository / "docs" / "extend.md").read_text(encoding="utf-8")
+
+
+def test_an_example_that_is_not_there_is_refused_with_the_nearest(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine"), "--example", "own-modle"])
+
+    assert done.exit_code == 2
+    assert "did you mean 'own-model'?" in done.stderr
+    assert not (tmp_path / "mine").exists()

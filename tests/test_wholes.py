@@ -19,6 +19,7 @@ from raygen.cli import main
 from raygen.data.shapes import draw_shapes
 from raygen.results import best_model, failed, fresh, load_results
 from raygen.results import full_measurements as measured
+from test_plugins import LAYERS, MODEL, SPACE, forget
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
 EVERY_COMMAND = ("gan.yaml", "vae.yaml")  # one of each family meets every command
@@ -119,6 +120,28 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     assert "are reproduced exactly" in checked
     if file.name in EVERY_COMMAND:
         use(project, study)
+
+
+def test_a_search_over_code_of_ones_own_ends_in_its_page_and_refuses_other_code(
+    project: Project,
+) -> None:
+    forget()
+    for name, text in {"mine.py": MODEL, "mylayers.py": LAYERS, "own.yaml": SPACE}.items():
+        (project.folder / name).write_text(text, encoding="utf-8")
+
+    study = project.search(Path("own.yaml"))
+
+    results = load_results(study)
+    assert results.info["state"] == "finished"
+    assert {c["model"]["name"] for c in results.configs.values()} == {"mine.py:Mine"}
+    assert (study / "plugins" / "mylayers.py").read_text(encoding="utf-8") == LAYERS
+    project.run("generate", study, "--count", 4, "--out", "few.png")
+    project.run("report", study)
+    assert "are reproduced exactly" in project.run("status", study, "--check").stdout
+    (project.folder / "mylayers.py").write_text(LAYERS + "# changed\n", encoding="utf-8")
+    forget()
+    refused = project.run("tune", "--space", "own.yaml", "--trials", 3, codes=(2,)).stderr
+    assert "plugins.mylayers.py: was" in refused
 
 
 def save_faces(folder: Path) -> Path:

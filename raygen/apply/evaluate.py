@@ -16,6 +16,7 @@ from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator, require
 from raygen.metrics.model import Generative
 from raygen.metrics.repeated import Value, repeated
 from raygen.metrics.stored import Archive, Pictures, StoredImages, open_images
+from raygen.plugins import is_reference
 from raygen.results import Results, best_model, fresh, load_results
 from raygen.study_folder import StudyFolder, TrialFolder, UseFolder
 
@@ -164,7 +165,7 @@ def evaluation_table(evaluations: Sequence[Evaluated]) -> str:
 
 def _known(metrics: Sequence[str]) -> tuple[str, ...]:
     for name in metrics:
-        if name not in METRICS:
+        if name not in METRICS and not is_reference(name):
             hint = did_you_mean(name, METRICS) or f"; choose from {', '.join(METRICS)}"
             raise InputError(f"--metrics {name}: no such metric{hint}")
     return tuple(dict.fromkeys(metrics))

@@ -8,7 +8,7 @@ import click
 from raygen.cli.group import command
 from raygen.cli.options import JSON, PLAIN_HTTP, SEND_KEYS, answer
 from raygen.cluster import use_token
-from raygen.errors import RaygenError
+from raygen.errors import InputError, RaygenError, did_you_mean
 from raygen.terminal import say, tell
 
 
@@ -56,19 +56,24 @@ def doctor_command(
 
 @command("init")
 @click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--example", metavar="NAME", help="Begin with an example: own-model.")
 @JSON
-def init_command(folder: Path, as_json: bool) -> None:
-    """Create a project folder with the bundled search spaces.
+def init_command(folder: Path, example: str | None, as_json: bool) -> None:
+    """Create a project folder with the bundled search spaces, or with an example.
 
-    E.g.: raygen init my-project
+    E.g.: raygen init my-project --example own-model
     """
-    from raygen.project_folder import start
+    from raygen.project_folder import examples, start
 
-    files = [str(file) for file in start(folder)]
+    if example is not None and example not in examples():
+        hint = did_you_mean(example, examples())
+        raise InputError(f"--example {example}: choose from {', '.join(examples())}{hint}")
+    files = [str(file) for file in start(folder, example)]
     if not as_json:
         for file in files:
             tell(file)
-    command_line = f"cd {folder} && raygen tune --space search_spaces/quickstart.yaml"
+    space = "search_spaces/quickstart.yaml" if example is None else "own.yaml"
+    command_line = f"cd {folder} && raygen tune --space {space}"
     answer(as_json, command_line, folder=str(folder), files=files)
 
 

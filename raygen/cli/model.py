@@ -34,11 +34,13 @@ def train_command(
     """
     from raygen.compute import best_device
     from raygen.config_file import load_train_job
+    from raygen.plugins import look_in
     from raygen.progress import milestone_line
     from raygen.study_folder import TrialFolder
     from raygen.train import single
     from raygen.words import kimg_text
 
+    look_in(config.parent)
     job = load_train_job(config, settings)
     folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
     device = best_device()

@@ -118,6 +118,8 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
     from raygen.cluster.files import check_cluster, describes_cluster
     from raygen.config_file import load_space, load_train_job
     from raygen.document import load_document
+    from raygen.plugins import look_in
+    from raygen.try_out import try_out
 
     mistakes: dict[str, str | None] = {}
     for file in files:
@@ -127,7 +129,9 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
             if describes_cluster(data):
                 check_cluster(file)
             else:
-                _ = load_train_job(file) if "trial" in data else load_space(file)
+                look_in(file.parent)
+                job = load_train_job(file) if "trial" in data else load_space(file)
+                try_out(job)
             if not as_json:
                 say(f"{file}: ok")
         except InputError as error:

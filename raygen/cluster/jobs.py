@@ -28,6 +28,7 @@ from raygen.cluster.files import check_cluster
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.files import check_plain
 from raygen.home import has_token
+from raygen.plugins import sources
 from raygen.storage import access_of
 from raygen.untrusted import inside
 
@@ -94,8 +95,8 @@ def reach(cluster: str, plain_http: str | None = None) -> Iterator[Remote]:
 def submit(remote: Remote, name: str, command: list[str], space: Path, keys: dict[str, str]) -> str:
     """Start a search on the cluster and return the name of its job.
 
-    `command`: of raygen, with `space.yaml` for the file of the space, which is sent along; `keys`:
-    environment variables with which it reaches its storage.
+    `command`: of raygen, with `space.yaml` for the file of the space, which is sent along with the
+    user's own code; `keys`: environment variables with which it reaches its storage.
 
     Raises:
         RaygenError: a search of that name is already running.
@@ -107,11 +108,13 @@ def submit(remote: Remote, name: str, command: list[str], space: Path, keys: dic
             f"{remote.name}: {name} is already running; follow it with: {attach(remote, name)}"
         )
     job = f"{PREFIX}{name}-{int(time.time())}"
+    files = {"space.yaml": space.read_bytes()}
+    files |= {name: text.encode() for name, text in sources().items()}
     line = (
         f"mkdir -p {REPORTS} && {shlex.join(command)} --report {REPORTS}/{shlex.quote(name)}.html"
     )
     return _start(
-        remote, job, line, {"space.yaml": space.read_bytes()}, keys,
+        remote, job, line, files, keys,
         metadata={"study": name}, RAY_JOB_STOP_WAIT_TIME_S=str(STOP_SECONDS),
     )  # fmt: skip
 

@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Callable
 from functools import cache
+from types import FunctionType
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F
 from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor
 
+from raygen.plugins import Registry
 from raygen.spec import Spec, key_of
 
 Critic = Callable[[Tensor], Tensor]  # images (n, 3, 32, 32) -> logits (n,), each by itself
@@ -79,7 +81,7 @@ def relativistic_generator(real: Tensor, fake: Tensor) -> Tensor:
     return F.softplus(real - fake).mean()
 
 
-ADVERSARIAL = {
+ADVERSARIAL = Registry(GanLoss, {
     "minimax": GanLoss(logistic_discriminator, minimax_generator, 2 * math.log(2)),
     "nonsaturating": GanLoss(logistic_discriminator, nonsaturating_generator, 2 * math.log(2)),
     "hinge": GanLoss(hinge_discriminator, linear_generator, 2.0),
@@ -88,7 +90,7 @@ ADVERSARIAL = {
     "relativistic": GanLoss(
         relativistic_discriminator, relativistic_generator, math.log(2), pairs=True
     ),
-}
+})  # fmt: skip
 
 
 class Penalty(NamedTuple):
@@ -133,7 +135,9 @@ def r1_r2(critic: Critic, real: Tensor, fake: Tensor, mix: Tensor) -> Penalty:
     return Penalty(2 * value, *logits.chunk(2))
 
 
-PENALTIES = {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2, "r1_r2": r1_r2}
+PENALTIES: Registry[Callable[[Critic, Tensor, Tensor, Tensor], Penalty]] = Registry(
+    FunctionType, {"gradient_penalty": gradient_penalty, "r1": r1, "r2": r2, "r1_r2": r1_r2}
+)
 
 
 def _half_square(gradient: Tensor) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, NonNegativeFloat
 from torch import Tensor, nn
 
 from raygen.distributed import all_reduce_sum, world_size
+from raygen.plugins import Registry
 from raygen.spec import Spec, key_of
 
 HALF_LEVEL = 1 / 255
@@ -216,11 +217,11 @@ def _with_edges(images: Tensor, darkest: Tensor, brightest: Tensor, between: Ten
 
 
 Likelihood = DiscretisedLogistic | DiscretisedLogisticMixture | LearnedSigmaGaussian
-LIKELIHOODS: dict[str, type[Likelihood]] = {
+LIKELIHOODS: Registry[type[Likelihood]] = Registry(type, {
     "discretised_logistic": DiscretisedLogistic,
     "discretised_logistic_mixture": DiscretisedLogisticMixture,
     "gaussian": LearnedSigmaGaussian,
-}
+})  # fmt: skip
 
 
 class ElboLoss(Spec):

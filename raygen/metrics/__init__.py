@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from raygen.metrics.protocol import Score, comparable, protocol_hash
+from raygen.plugins import Registry
 
 Direction = Literal["minimize", "maximize"]
-Features = Literal["classifier", "inception", "dinov2"]
+Features = Literal["classifier", "inception", "dinov2", "pixels"]
 BOTH = ("gan", "vae")
 VAE = ("vae",)
 
@@ -17,12 +18,13 @@ class Metric(NamedTuple):
 
     `computed_by` names a file of raygen.metrics and an object in it, which needs torch and is
     loaded when it is used: a `SampleStatistic` of the `features` of an extractor, against those
-    of a split of the data, or for a metric without features a `ModelStatistic`.
+    of a split of the data, or for a metric without features a `ModelStatistic`. Or it is a function
+    of images and real images, see `metric`.
     """
 
     direction: Direction
     families: tuple[str, ...]
-    computed_by: str
+    computed_by: str | Callable[[Any, Any], float]
     label: str
     short: str = ""  # for a table column; "" if the label will do
     features: Features | None = None
@@ -43,7 +45,7 @@ _QUARTER = "for covariances of full rank from a quarter of them"
 # Below it a Fréchet distance is known to be biased upwards (Chong and Forsyth 2020).
 _UNBIASED = 10_000
 
-METRICS = {
+METRICS = Registry(Metric, {
     "fd_classifier": Metric(
         "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance{_OURS}", "Fréchet distance",
         "classifier", 353, _RANK,
@@ -128,7 +130,26 @@ METRICS = {
     "million_parameters": Metric(
         "minimize", BOTH, "size:MILLION_PARAMETERS", "parameters (millions)"
     ),
-}  # fmt: skip
+})  # fmt: skip
+
+
+def metric(
+    direction: Direction,
+    label: str = "",
+    short: str = "",
+    families: tuple[str, ...] = BOTH,
+    least_samples: int = 1,
+) -> Callable[[Callable[[Any, Any], float]], Metric]:
+    """Make a metric of a function of generated and of as many real training images (a decorator).
+
+    Both are uint8 tensors (n, c, h, w) on the device of the trial.
+    """
+
+    def make(function: Callable[[Any, Any], float]) -> Metric:
+        name = label or function.__name__
+        return Metric(direction, families, function, name, short, "pixels", least_samples)
+
+    return make
 
 
 def too_few(name: str, samples: int) -> str | None:
@@ -140,4 +161,13 @@ def too_few(name: str, samples: int) -> str | None:
     return f"{least} {metric.because}" if metric.because else least
 
 
-__all__ = ["METRICS", "Direction", "Metric", "Score", "comparable", "protocol_hash", "too_few"]
+__all__ = [
+    "METRICS",
+    "Direction",
+    "Metric",
+    "Score",
+    "comparable",
+    "metric",
+    "protocol_hash",
+    "too_few",
+]

@@ -267,6 +267,13 @@ def _build_dinov2(asset: Asset, device: torch.device) -> Network:
     return Network(features, dinov2.FEATURES, f"dinov2-{asset['hash']}", protocol)
 
 
+def _build_pixels(asset: Asset, _: torch.device) -> Network:
+    def features(images: Tensor) -> Tensor:
+        return images.flatten(1).float()
+
+    return Network(features, asset["values"], "pixels", {"encoder": "none, pixels"})
+
+
 def _coloured(features: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Show a network of coloured images grey ones three times, as torch-fidelity does."""
     return lambda images: features(images.expand(-1, 3, -1, -1))
@@ -276,6 +283,7 @@ EXTRACTORS = {
     "classifier": Kind(classifier.FEATURES, _prepare_classifier, _build_classifier),
     "inception": Kind(inception.FEATURES, lambda *_: {}, _build_inception),
     "dinov2": Kind(dinov2.FEATURES, _prepare_dinov2, _build_dinov2),
+    "pixels": Kind(0, lambda data, _: {"values": data.image.values}, _build_pixels),
 }
 
 

@@ -4,6 +4,7 @@ Each is an object in the file of its maths; an entry of METRICS names it.
 """
 
 import functools
+import math
 from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -14,6 +15,7 @@ from raygen.metrics import METRICS, Metric
 from raygen.metrics.model import Autoencoder, Generative
 from raygen.metrics.moments import FeatureStats, Grouped
 from raygen.metrics.protocol import Record
+from raygen.plugins import hashes
 
 Result = TypeVar("Result")
 
@@ -151,9 +153,29 @@ def once_per_subject(compute: Callable[[Subject], Result]) -> Callable[[Subject]
 
 def sample_statistic(metric: str) -> SampleStatistic:
     """Return what computes a metric that has features."""
-    statistic = resolve_name(f"raygen.metrics.{METRICS[metric].computed_by}")
+    computed_by = METRICS[metric].computed_by
+    if callable(computed_by):
+        return _of_images(metric, computed_by)
+    statistic = resolve_name(f"raygen.metrics.{computed_by}")
     assert isinstance(statistic, SampleStatistic), metric
     return statistic
+
+
+def _of_images(metric: str, function: Callable[[Tensor, Tensor], float]) -> SampleStatistic:
+    """A function of generated and real images, whose pixels are the features."""
+
+    def compute(measured: Measured, _: Metric) -> Estimate:
+        return Estimate(float(function(_images(measured.features), _images(measured.real))))
+
+    return SampleStatistic(compute, lambda _: {"code": hashes(metric)})
+
+
+def _images(rows: Tensor) -> Tensor:
+    """Pixels (n, d) as uint8 images (n, c, h, w): sizes are powers of two, so d says which."""
+    values = rows.shape[1]
+    channels = 3 if values % 3 == 0 else 1
+    size = math.isqrt(values // channels)
+    return rows.view(-1, channels, size, size).byte()
 
 
 def model_statistic(metric: str) -> ModelStatistic:

@@ -1,17 +1,23 @@
 """The list of architectures: a new one is a new file and one line here."""
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from functools import cache, partial
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, create_model
 
+from raygen.errors import InputError
 from raygen.models.biggan import Biggan
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
-from raygen.models.nets import GanNets, Pass, VaeNet
+from raygen.models.nets import GanNets, GanSpec, Pass, VaeNet, VaeSpec
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
+from raygen.plugins import is_reference, resolve
+from raygen.spec import Spec
+
+Model = TypeVar("Model", bound=Spec)
 
 
 def named(default: str) -> Callable[[Any], Any]:
@@ -23,12 +29,49 @@ def named(default: str) -> Callable[[Any], Any]:
     return add
 
 
+@cache
+def own_model(reference: str, kind: type[Model]) -> type[Model]:
+    """Return the settings of an architecture outside of raygen, with its reference as its name.
+
+    Raises:
+        InputError: it cannot be imported, or is no GanSpec or VaeSpec.
+    """
+    found = resolve(reference)
+    if not isinstance(found, type) or not issubclass(found, kind):
+        raise InputError(f"{reference}: must be a class derived from raygen.models.{kind.__name__}")
+    name: Any = (Literal[reference], reference)
+    return create_model(found.__name__, __base__=found, name=name)  # pyright: ignore[reportCallIssue]
+
+
+def _own_or(kind: type[Spec], model: Any, listed: Callable[[Any], Any]) -> Any:
+    """Validate the settings of an architecture of one's own, or of a listed one."""
+    name = model.get("name") if isinstance(model, dict) else None
+    if isinstance(model, kind) or not isinstance(name, str) or not is_reference(name):
+        return model if isinstance(model, kind) else listed(model)
+    try:
+        return own_model(name, kind).model_validate(model)
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+def _dumped(model: Spec) -> dict[str, Any]:
+    return model.model_dump()
+
+
 GanModel = Annotated[
     Annotated[Dcgan | Sngan | Biggan | R3gan, Field(discriminator="name")],
+    WrapValidator(partial(_own_or, GanSpec)),
     BeforeValidator(named("dcgan")),
+    PlainSerializer(_dumped),
 ]
 VaeModel = Annotated[
-    Annotated[ConvVae | LadderVae, Field(discriminator="name")], BeforeValidator(named("conv_vae"))
+    Annotated[ConvVae | LadderVae, Field(discriminator="name")],
+    WrapValidator(partial(_own_or, VaeSpec)),
+    BeforeValidator(named("conv_vae")),
+    PlainSerializer(_dumped),
 ]
 
-__all__ = ["ConvVae", "Dcgan", "GanModel", "GanNets", "Pass", "VaeModel", "VaeNet"]
+__all__ = [
+    "ConvVae", "Dcgan", "GanModel", "GanNets", "GanSpec", "Pass", "Spec", "VaeModel", "VaeNet",
+    "VaeSpec", "own_model",
+]  # fmt: skip

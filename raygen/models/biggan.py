@@ -22,13 +22,12 @@ from raygen.models.layers import (
     relu_sum,
     residual_widths,
 )
-from raygen.models.nets import GanNets
-from raygen.spec import Spec
+from raygen.models.nets import GanNets, GanSpec
 
 ATTENTION = 16  # the resolution
 
 
-class Biggan(Spec):
+class Biggan(GanSpec):
     """Residual blocks with spectral normalisation in both networks, and self-attention at 16x16.
 
     The latent is cut into equal parts: one is the 4x4 start, each of the others, beside the class
@@ -43,12 +42,6 @@ class Biggan(Spec):
     discriminator_width: PositiveInt = 64
     embedding_dim: PositiveInt = 128
     attention: bool = True
-    conditional: bool = False
-
-    @property
-    def mixes_images(self) -> bool:
-        """Whether the discriminator's score of an image depends on the rest of its batch."""
-        return False
 
     def build(self, image: ImageShape, classes: int) -> GanNets:
         """Build both networks, untrained.

@@ -8,13 +8,12 @@ from torch import Tensor, nn
 
 from raygen.image_shape import ImageShape
 from raygen.models.layers import Norm, in_float32, norm_layer
-from raygen.models.nets import Pass
-from raygen.spec import Spec
+from raygen.models.nets import Pass, VaeSpec
 
 MOST = 8  # times `width`: channels grow no further at the smallest resolutions of large images
 
 
-class ConvVae(Spec):
+class ConvVae(VaeSpec):
     """Strided convolutions down to 4x4 and back, `depth` residual blocks at each scale.
 
     `width` is the channel count at half the resolution of images; it doubles at each further

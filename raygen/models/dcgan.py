@@ -16,13 +16,12 @@ from raygen.models.layers import (
     init_normal,
     norm_layer,
 )
-from raygen.models.nets import GanNets
-from raygen.spec import Spec
+from raygen.models.nets import GanNets, GanSpec
 
 MOST = 16  # times `width`: channels grow no further at the smallest resolutions of large images
 
 
-class Dcgan(Spec):
+class Dcgan(GanSpec):
     """Generator: linear to 4x4, a transposed convolution per doubling. Discriminator: its mirror.
 
     `width` is the channel count at the full resolution (generator) and half of it (discriminator);
@@ -35,7 +34,6 @@ class Dcgan(Spec):
     width: PositiveInt = 64
     generator_norm: Norm = "batch"
     discriminator_norm: Literal["none", "batch", "layer", "spectral"] = "none"
-    conditional: bool = False
 
     @property
     def mixes_images(self) -> bool:

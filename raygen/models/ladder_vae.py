@@ -15,14 +15,13 @@ from raygen.errors import InputError
 from raygen.image_shape import BASE, ImageShape
 from raygen.models.conv_vae import Residual
 from raygen.models.layers import Norm, in_float32, norm_layer
-from raygen.models.nets import Pass
-from raygen.spec import Spec
+from raygen.models.nets import Pass, VaeSpec
 
 # Log-scales stay within: a factor of 150 to either side. Vahdat and Kautz 2020, soft clamping.
 BOUND = 5.0
 
 
-class LadderVae(Spec):
+class LadderVae(VaeSpec):
     """`layers` stochastic layers at each of 4x4, 8x8 and so on up to `finest`, coarse to fine.
 
     Images are at least as large as `finest`; from larger ones, convolutions lead down to it. Each

@@ -1,8 +1,37 @@
 """What an architecture builds."""
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
+
+from raygen.image_shape import ImageShape
+from raygen.spec import Spec
+
+
+class GanSpec(Spec):
+    """The settings of a GAN's architecture: typed fields that a YAML file may set and search.
+
+    It has a field or property `latent_dim`.
+    """
+
+    conditional: bool = False  # whether images follow a label
+
+    @property
+    def mixes_images(self) -> bool:
+        """Whether the discriminator's score of an image depends on the rest of its batch."""
+        return False
+
+    def build(self, image: ImageShape, classes: int) -> "GanNets":
+        """Build both networks, untrained, for images of a shape and so many classes."""
+        raise NotImplementedError
+
+
+class VaeSpec(Spec):
+    """The settings of a VAE's architecture: typed fields that a YAML file may set and search."""
+
+    def build(self, image: ImageShape, outputs: int) -> Any:
+        """Build a VaeNet; it ends in as many channels as its likelihood wants."""
+        raise NotImplementedError
 
 
 class GanNets(NamedTuple):
@@ -22,13 +51,13 @@ class Pass(NamedTuple):
     standard deviation, the posterior of one is N(shift, exp(log_ratio)^2), and its prior N(0, 1).
     """
 
-    output: Tensor  # (n, c, 32, 32), the parameters of the pixel likelihood
+    output: Tensor  # (n, c, h, w), the parameters of the pixel likelihood
     shift: Tensor  # (n, d)
     log_ratio: Tensor  # (n, d)
 
 
 class VaeNet(Protocol):
-    """A module: images (n, 3, 32, 32) and standard normal noise (n, d) -> Pass.
+    """A module: images (n, c, h, w) and standard normal noise (n, d) -> Pass.
 
     Latents, shift and log_ratio are float32, also under autocast.
     """
@@ -42,5 +71,5 @@ class VaeNet(Protocol):
         ...
 
     def decode(self, noise: Tensor) -> Tensor:
-        """Draw the latents from the prior with the noise (n, d) and decode: (n, c, 32, 32)."""
+        """Draw the latents from the prior with the noise (n, d) and decode: (n, c, h, w)."""
         ...

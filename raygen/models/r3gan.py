@@ -13,13 +13,12 @@ from torch import Tensor, nn
 
 from raygen.image_shape import ImageShape
 from raygen.models.layers import ProjectionHead, in_float32
-from raygen.models.nets import GanNets
-from raygen.spec import Spec
+from raygen.models.nets import GanNets, GanSpec
 
 MOST = 3  # halvings from which the channel count grows no further
 
 
-class R3gan(Spec):
+class R3gan(GanSpec):
     """Residual blocks with grouped convolutions and no normalisation; networks mirror each other.
 
     `width` is the channel count at the full resolution and grows by the factor `growth` at each of
@@ -36,12 +35,6 @@ class R3gan(Spec):
     group_width: PositiveInt = 16
     expansion: PositiveInt = 2
     blocks: PositiveInt = 2
-    conditional: bool = False
-
-    @property
-    def mixes_images(self) -> bool:
-        """Whether the discriminator's score of an image depends on the rest of its batch."""
-        return False
 
     def build(self, image: ImageShape, classes: int) -> GanNets:
         """Build both networks, untrained."""

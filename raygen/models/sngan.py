@@ -22,11 +22,10 @@ from raygen.models.layers import (
     relu_sum,
     residual_widths,
 )
-from raygen.models.nets import GanNets
-from raygen.spec import Spec
+from raygen.models.nets import GanNets, GanSpec
 
 
-class Sngan(Spec):
+class Sngan(GanSpec):
     """Generator: residual blocks up from 4x4. Discriminator: blocks down to 8x8, and two more.
 
     Every block has `width` channels (generator) or `discriminator_width`; above 32x32, half as many
@@ -41,12 +40,6 @@ class Sngan(Spec):
     discriminator_width: PositiveInt = 128
     generator_norm: Norm = "batch"
     discriminator_norm: CriticNorm = "spectral"
-    conditional: bool = False
-
-    @property
-    def mixes_images(self) -> bool:
-        """Whether the discriminator's score of an image depends on the rest of its batch."""
-        return False
 
     def build(self, image: ImageShape, classes: int) -> GanNets:
         """Build both networks, untrained."""

@@ -163,7 +163,10 @@ class Sampler:
         """
         trial = self.trials.pop(number)
         if state in ("diverged", "out_of_memory", "failed"):
-            trial.set_constraint("trainable", 1.0)
+            # Optuna's Gaussian process wants a constraint of all trials or none: a second model of
+            # its own. To it they are as good as the worst.
+            if self.spec.name != "gp":
+                trial.set_constraint("trainable", 1.0)
             values = values if values is not None else self.worst
         if values is None or state == "lost":
             self.storage.set_trial_system_attr(trial._trial_id, IGNORED, True)

@@ -20,6 +20,7 @@ from raygen.config import GanTrial, Trial, parse_trial
 from raygen.document import brief, shown
 from raygen.errors import InputError, cannot_write
 from raygen.image_shape import SIZES, ImageShape
+from raygen.plugins import check_unchanged, hashes
 from raygen.train.loop import Learner, Position, Progress, make_learner
 from raygen.train.vae import Vae
 
@@ -37,6 +38,7 @@ def checkpoint(
     return {
         "format": FORMAT,
         "trial": trial.model_dump(),
+        "plugins": hashes(trial.model_dump()),
         "seed": seed,
         "data": data,
         "kimg": progress.kimg,
@@ -56,6 +58,7 @@ def checkpoint_between(
     return {
         "format": FORMAT,
         "trial": trial.model_dump(),
+        "plugins": hashes(trial.model_dump()),
         "seed": seed,
         "data": data,
         "kimg": position.images / 1000,
@@ -187,6 +190,10 @@ def _described(path: Path, content: dict[str, Any]) -> Trial:
         _fail(path, "data.classes", "must be a list of names")
     if not 1 <= len(classes) <= MOST_CLASSES:
         _fail(path, "data.classes", f"has {len(classes)} names, must have 1 to {MOST_CLASSES:,}")
+    recorded = content.get("plugins", {})
+    if not isinstance(recorded, dict):
+        _fail(path, "plugins", "must be hashes by file")
+    check_unchanged(recorded, trial.model_dump(), str(path))
     data["image"] = list(_image(path, data).chw)  # earlier ones do not say it
     for name in ("name", "fingerprint"):
         if not isinstance(data.get(name), str):

@@ -20,11 +20,13 @@ import torch
 from raygen.cluster import mps
 from raygen.cluster.connect import growth, wait_for
 from raygen.compute import Compute
-from raygen.config import Study, Trial
+from raygen.config import Study, Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.data.batches import Batches
 from raygen.errors import first_line
+from raygen.image_shape import ImageShape
 from raygen.notices import Notify, Phase
+from raygen.plugins import install, sources
 from raygen.search.sampler import Sampler
 from raygen.train.loop import make_learner
 from raygen.tune.gpu_sharing import share_of
@@ -73,8 +75,8 @@ def settle(study: Study, data: ImageData, notify: Notify) -> Study:
     draw = Sampler(study, "auto", None).draw(0).draw  # as the search will
     task = ray.remote(num_gpus=1, num_cpus=resources.cpus, max_retries=0)(_measure_on_node)
     answer = task.remote(  # pyright: ignore[reportCallIssue]
-        study.trial(draw.config), data.train.images.shape, len(data.classes), study.spec.compute,
-        resources.cpus,
+        study.trial(draw.config).model_dump(), sources(), data.train.images.shape,
+        len(data.classes), study.spec.compute, resources.cpus,
     )  # fmt: skip
     text = "measuring how many trials may share a GPU"
     notify(Phase(text))
@@ -85,9 +87,16 @@ def settle(study: Study, data: ImageData, notify: Notify) -> Study:
 
 
 def _measure_on_node(
-    trial: Trial, shape: Sequence[int], classes: int, compute: Compute, cpus: float
+    settings: dict[str, Any],
+    plugins: dict[str, str],
+    shape: Sequence[int],
+    classes: int,
+    compute: Compute,
+    cpus: float,
 ) -> Packing:
     """Measure as many trials as the CPUs of this node are enough for."""
+    install(plugins)
+    trial = parse_trial(settings)
     here = ray.get_runtime_context().get_node_id()
     offered = next(node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
     most = min(MOST, int(offered.get("CPU", 0) / max(offered.get("GPU", 1), 1) / cpus + 1e-9))
@@ -133,7 +142,9 @@ def measure(
     speeds: dict[int, float] = {}
     memory = 1.0
     daemon = f"auto-{secrets.token_hex(4)}"
-    with _processes((daemon, trial, tuple(shape), classes, compute, device, threads)) as start:
+    with _processes(
+        (daemon, trial.model_dump(), sources(), tuple(shape), classes, compute, device, threads)
+    ) as start:
         try:
             first = start()
             memory = _answer(first)
@@ -193,7 +204,8 @@ def _processes(arguments: tuple[Any, ...]) -> Iterator[Callable[[], Connection]]
 def _train(
     asked: Connection,
     daemon: str,
-    trial: Trial,
+    settings: dict[str, Any],
+    plugins: dict[str, str],
     shape: tuple[int, ...],
     classes: int,
     compute: Compute,
@@ -205,9 +217,12 @@ def _train(
         if device.type == "cuda":
             mps.join(daemon)
         torch.set_num_threads(threads)
+        install(plugins)
+        trial = parse_trial(settings)
         images = torch.randint(256, shape, dtype=torch.uint8, device=device)
         labels = torch.randint(classes, shape[:1], device=device)
-        learner = make_learner(trial, classes, device, 0, compute)
+        image = ImageShape(*shape[1:3])
+        learner = make_learner(trial, classes, device, 0, compute, image=image)
         batches = Batches(Split(images, labels), trial.batch_size, 0, device, trial.flip)
         position = 0
 

@@ -10,6 +10,7 @@ from raygen.errors import RaygenError
 from raygen.metrics import afresh
 from raygen.metrics.repeated import repeated
 from raygen.notices import Phase
+from raygen.plugins import install
 from raygen.search.controller import Controller
 from raygen.train.checkpoint import load_sampler
 from raygen.tune.gpu_sharing import share_gpu
@@ -69,6 +70,7 @@ def _words(numbers: list[int]) -> str:
 def _measure(shared: Shared, number: int, plan: afresh.Plan) -> dict[str, Any]:
     """Measure one run's best weights, on the device of its training."""
     resources = shared.resources
+    install(shared.plugins)
     share_gpu(resources, shared.folder)
     torch.set_num_threads(max(1, int(resources.cpus)))
     device = torch.device("cuda" if resources.gpu_share else "cpu")

@@ -25,6 +25,7 @@ from raygen.journal.records import Close, Open, Record, Reopen, Warm
 from raygen.metrics import afresh
 from raygen.metrics.evaluator import prepare, require, too_few_real
 from raygen.notices import Earlier, Machines, Notice, Notify, Phase
+from raygen.plugins import install, sources
 from raygen.results import fold, write_tables
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
@@ -182,6 +183,8 @@ class _Session:
         else:
             self.notify(self.journal.append(Open(study=info)))
         write_text(self.folder.space, dump(self.study.raw))
+        for name, text in sources().items():  # for the reader: a study runs no code of its folder
+            write_text(self.folder.plugins / name, text)
         save_grid(data.train.images[:64], self.folder.real)
         if self.storage is not None:
             self.storage.push(self.folder.root, self.folder.space.name, self.folder.real.name)
@@ -288,15 +291,22 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
     """
     spec = study.spec
     if not spec.resources.gpu_share:
-        return _assets(spec, plan, data, torch.device("cpu"))
+        return _assets(spec, plan, data, torch.device("cpu"), {})
     task = ray.remote(num_gpus=spec.resources.gpu_share)(_assets)
-    made = task.remote(spec, plan, data, torch.device("cuda"))  # pyright: ignore[reportCallIssue]
+    made = task.remote(spec, plan, data, torch.device("cuda"), sources())  # pyright: ignore[reportCallIssue]
     text = f"waiting for {spec.resources.gpu_share:g} GPU, or measuring real images on it"
     return wait_for(made, spec.budget.hours, notify, text)
 
 
-def _assets(spec: StudySpec, plan: afresh.Plan, data: ImageData, device: torch.device) -> Assets:
+def _assets(
+    spec: StudySpec,
+    plan: afresh.Plan,
+    data: ImageData,
+    device: torch.device,
+    plugins: dict[str, str],
+) -> Assets:
     """Make on a device what evaluators at milestones and afterwards share; it comes to the CPU."""
+    install(plugins)
     if spec.evaluation.precision == "float32":
         metrics = tuple(dict.fromkeys((*spec.metrics, *plan.metrics)))
         samples = max(spec.evaluation.samples, plan.samples)
@@ -340,4 +350,5 @@ def _shared(
         save_seconds=study.spec.checkpoints.every_minutes * 60,
         beat_seconds=max(BEAT, concurrent / BEATS_PER_SECOND),
         storage=storage,
+        plugins=sources(),
     )

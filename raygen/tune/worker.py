@@ -24,6 +24,7 @@ from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
 from raygen.metrics.evaluator import Evaluator
+from raygen.plugins import install
 from raygen.search.assignment import Assignment
 from raygen.storage import Storage, scratch
 from raygen.study_folder import StudyFolder, TrialFolder
@@ -64,6 +65,7 @@ class Shared(NamedTuple):
     assets: Assets
     save_seconds: float  # between two checkpoints of a trial, at most
     beat_seconds: float  # between two signs of life of a trial
+    plugins: dict[str, str] = {}  # files of the user's own code, by name
     storage: Storage | None = None  # where the study is kept, if not in `folder`
 
     def open_folder(self) -> StudyFolder:
@@ -90,6 +92,7 @@ class Worker:
         ask: Callable[[int], bool] = lambda images: False,
     ) -> None:
         """`ask` hears how many images a trial has seen; where it returns true, the trial ends."""
+        install(shared.plugins)
         self.sharing, self.remark = share_gpu(shared.resources, shared.folder)
         self.threads = max(1, int(shared.resources.cpus))
         data = shared.data()

@@ -1,0 +1,207 @@
+"""Models, losses and metrics of one's own, named as `file.py:Name` or `package.module:Name`.
+
+A file is looked for in the folder of the YAML that names it, which the user has asked to run, in
+the working directory and in the folders of $RAYGEN_PLUGINS; never in a study, whose author may be
+somebody else. Workers get the files with the study.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from raygen.errors import InputError, did_you_mean, first_line
+
+REFERENCE = re.compile(r"(?P<place>[\w./~-]+\.py|[A-Za-z_]\w*(\.\w+)*):(?P<name>[A-Za-z_]\w*)")
+Value = TypeVar("Value")
+
+_folders: list[Path] = []  # of the YAML files that were loaded
+_modules: dict[str, Any] = {}  # by the place that a reference names
+_paths: set[str] = set()  # of the files
+_sources: dict[str, str] = {}  # of those that are files, and of the files beside them they import
+
+
+class Registry(dict[str, Value]):
+    """Things by name: those of raygen, and those that a reference names once it is asked for."""
+
+    def __init__(self, kind: type, entries: Mapping[str, Value]) -> None:
+        super().__init__(entries)
+        self.kind = kind
+
+    def __missing__(self, name: str) -> Value:
+        if not is_reference(name):
+            raise KeyError(name)
+        value = resolve(name)
+        if not isinstance(value, self.kind):
+            kind = self.kind.__name__
+            raise InputError(f"{name}: is a {type(value).__name__}, but must be a {kind}")
+        self[name] = value
+        return value
+
+
+def is_reference(name: object) -> bool:
+    """Whether a name stands for something outside of raygen."""
+    return isinstance(name, str) and REFERENCE.fullmatch(name) is not None
+
+
+def look_in(folder: Path) -> None:
+    """Look for files in a folder from now on, before all others."""
+    folder = folder.resolve()
+    if folder in _folders:
+        _folders.remove(folder)
+    _folders.insert(0, folder)
+
+
+def resolve(reference: str) -> Any:
+    """Import what a reference names.
+
+    Raises:
+        InputError: no such file, module or name, or importing it fails; one line, which for an
+            error of the module itself names its file and line.
+    """
+    match = REFERENCE.fullmatch(reference)
+    assert match is not None, reference
+    place, name = match["place"], match["name"]
+    if place not in _modules:
+        try:
+            load = _load_file if place.endswith(".py") else importlib.import_module
+            _modules[place] = load(place)
+        except InputError:
+            raise
+        except Exception as error:  # whatever the user's own module raises
+            raise InputError(f"{reference}: {place_of(error)}") from error
+    module = _modules[place]
+    if not hasattr(module, name):
+        public = [key for key in vars(module) if not key.startswith("_")]
+        raise InputError(f"{reference}: {place} has no {name}{did_you_mean(name, public)}")
+    return getattr(module, name)
+
+
+def references(settings: Any) -> list[str]:
+    """Every reference among the values and names of nested settings, each once."""
+    found: dict[str, None] = {}
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            found |= dict.fromkeys([key] if is_reference(key) else [])
+            found |= dict.fromkeys(references(value))
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            found |= dict.fromkeys(references(value))
+    elif is_reference(settings):
+        found[settings] = None
+    return list(found)
+
+
+def sources() -> dict[str, str]:
+    """Return the text of every file that was imported, by its name, for a worker to `install`."""
+    return dict(_sources)
+
+
+def hashes(settings: Any) -> dict[str, str]:
+    """SHA-256 (first 16 digits) of what the references of settings are made of, by file.
+
+    Of a package it is that of the module's own file.
+    """
+    digests = {}
+    for reference in references(settings):
+        place = reference.rpartition(":")[0]
+        resolve(reference)
+        if place.endswith(".py"):
+            digests |= {name: _digest(text.encode()) for name, text in _sources.items()}
+        elif (file := getattr(_modules[place], "__file__", None)) is not None:
+            digests[place] = _digest(Path(file).read_bytes())
+    return digests
+
+
+def install(files: Mapping[str, str]) -> None:
+    """Make files that another process imported available to this one."""
+    if not files or all(_sources.get(name) == text for name, text in files.items()):
+        return
+    folder = Path(tempfile.mkdtemp(prefix="raygen-plugins-"))
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    look_in(folder)
+
+
+def _load_file(place: str) -> Any:
+    path = _find(place)
+    module_name = f"raygen_plugin_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    _paths.add(str(path))
+    sys.modules[module_name] = module
+    beside = str(path.parent)
+    before = set(sys.modules)
+    sys.path.insert(0, beside)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    finally:
+        sys.path.remove(beside)
+    _sources[path.name] = path.read_text(encoding="utf-8")
+    for other in set(sys.modules) - before:
+        file = getattr(sys.modules[other], "__file__", None)
+        if file is not None and Path(file).parent == path.parent:
+            _paths.add(file)
+            _sources[Path(file).name] = Path(file).read_text(encoding="utf-8")
+    return module
+
+
+def _find(place: str) -> Path:
+    given = Path(place).expanduser()
+    if given.is_absolute():
+        if given.is_file():
+            return given
+        raise InputError(f"{place}: no such file")
+    more = [Path(part) for part in os.environ.get("RAYGEN_PLUGINS", "").split(os.pathsep) if part]
+    folders = [*_folders, Path.cwd(), *more]
+    for folder in folders:
+        for candidate in (folder / given, folder / given.name):
+            if candidate.is_file():
+                return candidate.resolve()
+    looked = ", ".join(dict.fromkeys(str(folder) for folder in folders))
+    raise InputError(
+        f"{place}: no such file in {looked}; put it there, or name its folder in $RAYGEN_PLUGINS"
+    )
+
+
+def place_of(error: BaseException) -> str:
+    """Say where in the user's own files an error comes from, and what it is."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if file in _paths:
+            place = f"{file}:{trace.tb_lineno}: "
+        trace = trace.tb_next
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f"{error.filename}:{error.lineno}: "
+    return f"{place}{type(error).__name__}: {first_line(error)}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def check_unchanged(recorded: Mapping[str, str], settings: Any, where: str) -> None:
+    """Refuse to use other code than what was recorded.
+
+    Raises:
+        InputError: naming the file.
+    """
+    now = hashes(settings) if recorded else {}
+    for name, digest in recorded.items():
+        if now.get(name) != digest:
+            raise InputError(
+                f"{where}: was made with another {name} (its hash was {digest}, now it is "
+                f"{now.get(name, 'missing')})"
+            )

@@ -1,0 +1,51 @@
+"""Whether code of one's own works: built, and trained for two steps on noise, before a search."""
+
+from raygen.config import Study, TrainJob
+from raygen.config_file import a_draw
+from raygen.errors import InputError
+from raygen.image_shape import ImageShape
+from raygen.plugins import references
+
+CLASSES = 10
+SEED = 0
+
+
+def try_out(job: Study | TrainJob) -> None:
+    """Train a configuration of a file for two steps, if its model or its loss is one's own.
+
+    On noise of the shape that the file says, or of 32x32 in colour.
+
+    Raises:
+        InputError: it cannot be built, or a step fails, naming the error.
+    """
+    spec = job.spec if isinstance(job, Study) else job
+    trial = job.trial(a_draw(job)) if isinstance(job, Study) else job.trial
+    named = references(trial.model_dump())
+    if not named:
+        return
+    import torch
+
+    from raygen.data import Split
+    from raygen.data.batches import Batches
+    from raygen.train.loop import make_learner
+
+    image = ImageShape(spec.data.channels or 3, spec.data.size or 32)
+    trial = trial.model_copy(update={"batch_size": 4 * trial.accumulate})
+    cpu, random = torch.device("cpu"), torch.Generator().manual_seed(SEED)
+    pixels = torch.randint(256, (16, *image.chw), dtype=torch.uint8, generator=random)
+    split = Split(pixels, torch.arange(16) % CLASSES)
+    try:
+        learner = make_learner(trial, CLASSES, cpu, SEED, image=image)
+        batches = Batches(split, trial.batch_size, SEED, cpu, trial.flip)
+        for step in range(2):
+            learner.step(batches, step * learner.images_per_step)
+        drawn = learner.sample(torch.randn(3, learner.latent_dim), torch.arange(3))
+    except Exception as error:  # whatever the user's own code raises
+        from raygen.plugins import place_of
+
+        raise InputError(f"{', '.join(named)}: {place_of(error)}") from error
+    if drawn.shape != (3, *image.chw):
+        raise InputError(
+            f"{', '.join(named)}: draws images {tuple(drawn.shape[1:])}, but those of the data are "
+            f"{image.chw}"
+        )

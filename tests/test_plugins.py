@@ -1,0 +1,255 @@
+"""Code of one's own, by `file.py:Name`: a model, a loss and a metric; found, checked and hashed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+
+from raygen import plugins
+from raygen.cli import main
+from raygen.config import GanTrial, parse_trial
+from raygen.config_file import load_space
+from raygen.data import DataSpec, load_data
+from raygen.errors import InputError
+from raygen.losses.adversarial import ADVERSARIAL
+from raygen.metrics import METRICS
+from raygen.metrics.evaluator import Evaluator
+from raygen.models import own_model
+from raygen.train.checkpoint import load_sampler
+from raygen.train.loop import make_learner
+
+CPU = torch.device("cpu")
+LAYERS = "from torch import nn\n\ndef linear(n, m):\n    return nn.Linear(n, m)\n"
+MODEL = """
+import torch
+from torch import nn
+from pydantic import PositiveInt
+from raygen.models import GanNets, GanSpec
+from raygen.losses.adversarial import GanLoss
+from raygen.metrics import metric
+from mylayers import linear
+
+
+class Generator(nn.Module):
+    def __init__(self, latent_dim, width, image):
+        super().__init__()
+        self.latent_dim, self.image = latent_dim, image
+        self.layers = nn.Sequential(
+            linear(latent_dim, width), nn.ReLU(), linear(width, image.values), nn.Tanh()
+        )
+
+    def forward(self, latents, labels):
+        return self.layers(latents).view(-1, *self.image.chw)
+
+
+class Critic(nn.Module):
+    def __init__(self, width, image):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Flatten(), linear(image.values, width), nn.ReLU(), linear(width, 1)
+        )
+
+    def forward(self, images, labels):
+        return self.layers(images).squeeze(1)
+
+
+class Mine(GanSpec):
+    latent_dim: PositiveInt = 16
+    width: PositiveInt = 8
+
+    def build(self, image, classes):
+        return GanNets(Generator(self.latent_dim, self.width, image), Critic(self.width, image))
+
+
+squares = GanLoss(
+    lambda real, fake: ((real - 1) ** 2).mean() + (fake ** 2).mean(),
+    lambda real, fake: ((fake - 1) ** 2).mean(),
+    chance=0.5,
+)
+
+
+@metric("minimize", label="difference of brightness")
+def brightness(images, real):
+    return (images.float().mean() - real.float().mean()).abs()
+
+
+not_a_model = 3
+"""
+SPACE = """family: gan
+data: {source: shapes, limit: 256}
+objective: "mine.py:brightness"
+evaluation: {samples: 200}
+budget: {trials: 2, kimg: 0.064}
+finalists: {count: 1, seeds: 1}
+scheduler: {grace_kimg: 0.032}
+space:
+  model: {name: "mine.py:Mine", width: {int: [4, 8]}}
+  loss: {name: "mine.py:squares"}
+  batch_size: 16
+"""
+JOB = """family: gan
+data: {source: shapes, limit: 256}
+objective: "mine.py:brightness"
+evaluation: {samples: 200}
+kimg: 0.064
+trial:
+  model: {name: "mine.py:Mine", width: 4}
+  loss: {name: "mine.py:squares"}
+  batch_size: 16
+"""
+
+
+def forget() -> None:
+    """As in a new process."""
+    plugins._modules.clear()
+    plugins._sources.clear()
+    own_model.cache_clear()
+    ADVERSARIAL.pop("mine.py:squares", None)
+    METRICS.pop("mine.py:brightness", None)
+    for name in ("mylayers", "raygen_plugin_mine"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(plugins, "_folders", [])
+    forget()
+    (tmp_path / "mine.py").write_text(MODEL)
+    (tmp_path / "mylayers.py").write_text(LAYERS)
+    (tmp_path / "space.yaml").write_text(SPACE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def trial(**settings: object) -> GanTrial:
+    model = {"name": "mine.py:Mine", **settings}
+    parsed = parse_trial({"family": "gan", "model": model, "loss": {"name": "mine.py:squares"}})
+    assert isinstance(parsed, GanTrial)
+    return parsed
+
+
+@pytest.mark.usefixtures("folder")
+def test_settings_of_a_model_of_ones_own_come_back_as_they_were_written() -> None:
+    written = trial(width=5)
+
+    assert written.model.model_dump()["name"] == "mine.py:Mine"
+    assert written.model.model_dump()["width"] == 5
+    assert parse_trial(written.model_dump()) == written
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_model_and_a_loss_are_trained_and_measured_by_a_metric_of_ones_own() -> None:
+    data = load_data(DataSpec(source="shapes", limit=256, size=16, channels=1))
+    learner = make_learner(trial(), len(data.classes), CPU, 0, image=data.image)
+
+    score = Evaluator(("mine.py:brightness",), data, 200, CPU)(learner)["mine.py:brightness"]
+
+    drawn = learner.sample(torch.zeros(4, 16), torch.zeros(4, dtype=torch.long))
+    assert drawn.shape == (4, 1, 16, 16)
+    assert METRICS["mine.py:brightness"].label == "difference of brightness"
+    assert set(score.protocol["code"]) == {"mine.py", "mylayers.py"}
+    assert 0 <= score.value < 255
+
+
+def test_a_training_writes_checkpoints_that_refuse_other_code(folder: Path) -> None:
+    (folder / "job.yaml").write_text(JOB)
+    result = CliRunner().invoke(main, ["train", "--config", "job.yaml", "--out", "out"])
+    assert result.exit_code == 0, result.output
+    learner, content = load_sampler(folder / "out" / "best.pt", CPU)
+    assert learner.latent_dim == 16
+    assert set(content["plugins"]) == {"mine.py", "mylayers.py"}
+    result = CliRunner().invoke(main, ["generate", "out", "--count", "4", "--out", "few.png"])
+    assert result.exit_code == 0, result.output
+
+    (folder / "mylayers.py").write_text(LAYERS + "# changed\n")
+    forget()
+    with pytest.raises(InputError, match=r"best.pt: was made with another mylayers.py"):
+        load_sampler(folder / "out" / "best.pt", CPU)
+
+
+def test_a_space_is_tried_out_and_its_settings_say_which_code_it_means(folder: Path) -> None:
+    result = CliRunner().invoke(main, ["validate", "space.yaml"])
+    assert result.exit_code == 0, result.output
+
+    settings = load_space(folder / "space.yaml").settings()
+    (folder / "mylayers.py").write_text(LAYERS + "# changed\n")
+    forget()
+    changed = load_space(folder / "space.yaml").settings()
+
+    assert {key for key in settings if settings[key] != changed[key]} == {"plugins.mylayers.py"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("mine.py:Mine", "mine.py:Mien", "mine.py:Mien: mine.py has no Mien; did you mean 'Mine'?"),
+        ("mine.py:Mine", "your.py:Mine", "your.py: no such file in "),
+        ("mine.py:Mine", "mine.py:not_a_model", "must be a class derived from raygen.models.GanSp"),
+        ("mine.py:Mine", "no_package:Mine", "No module named 'no_package'"),
+        ("mine.py:squares", "mine.py:Mine", "is a ModelMetaclass, but must be a GanLoss"),
+        ("mine.py:brightness", "mine.py:squares", "is a GanLoss, but must be a Metric"),
+        ("width: {int", "widht: {int", "unknown name, choose from conditional, latent_dim, name, "
+         "width; did you mean 'width'?"),
+        ("{int: [4, 8]}", "{int: [-4, 8]}", "space.model.width: -2: input should be greater than "),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_a_line_with_its_place_and_the_way_out(
+    folder: Path, before: str, after: str, said: str
+) -> None:
+    (folder / "space.yaml").write_text(SPACE.replace(before, after))
+
+    result = CliRunner().invoke(main, ["validate", "space.yaml"])
+
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+    assert result.output.startswith("error: space.yaml:"), result.output
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("import torch\n", "import torch\n1 / 0\n", "mine.py:3: ZeroDivisionError: division by"),
+        ("import torch\n", "import torch\ndef\n", "mine.py:3: SyntaxError: "),
+        ("linear(width, 1)", "linear(width + 1, 1)", "mat1 and mat2 shapes cannot be mul"),
+        ("view(-1, *self.image.chw)", "view(-1, 3, 16, 64)", "mine.py"),
+    ],
+)  # fmt: skip
+def test_an_error_of_the_users_code_is_shown_with_its_place(
+    folder: Path, before: str, after: str, said: str
+) -> None:
+    (folder / "mine.py").write_text(MODEL.replace(before, after))
+
+    result = CliRunner().invoke(main, ["validate", "space.yaml"])
+
+    assert result.exit_code == 2, result.output
+    assert said in result.output
+
+
+def test_code_is_not_looked_for_in_a_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = folder / "study"
+    study.mkdir()
+    for name in ("mine.py", "mylayers.py", "space.yaml"):
+        (folder / name).rename(study / name)
+
+    with pytest.raises(InputError, match=r"mine.py: no such file in .*RAYGEN_PLUGINS"):
+        load_space(study / "space.yaml")
+    monkeypatch.setenv("RAYGEN_PLUGINS", str(study))
+    load_space(study / "space.yaml")
+
+
+def test_another_process_gets_the_files_and_needs_no_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial()
+    files = plugins.sources()
+    forget()
+    monkeypatch.setattr(plugins, "_folders", [])
+    for file in folder.glob("*.py"):
+        file.unlink()
+
+    plugins.install(files)
+    trial()
+
+    assert plugins.sources() == files
