@@ -1,6 +1,6 @@
 """uv run python benchmarks/house.py [FOLDER]: how the code is kept, in numbers.
 
-Files and lines a package, the longest functions and files, how much of `tune/` never reaches Ray,
+Files and lines a package, the longest functions and files, how much of `tuning/` never reaches Ray,
 who reads raw records, names that two files define, import aliases, and names that say nothing. The
 last line is one JSON object.
 """
@@ -53,11 +53,11 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 
 def without_ray(modules: list[Module], root: Path) -> tuple[int, int]:
-    """Lines of `tune/` in modules that reach no Ray within the package, and all its lines."""
+    """Lines of `tuning/` in modules that reach no Ray within the package, and all its lines."""
     names = {
         ".".join((root.name, *path.relative_to(root).with_suffix("").parts)): (path, tree)
         for path, tree in modules
-        if path.relative_to(root).parts[0] == "tune"
+        if path.relative_to(root).parts[0] == "tuning"
     }
     reach = {
         name

@@ -33,7 +33,7 @@ from raygen.config_file import load_space
 from raygen.data import load_data
 from raygen.metrics.evaluator import Evaluator, prepare
 from raygen.space import sample
-from raygen.train.loop import fit
+from raygen.training.loop import fit
 
 SPACE = Path(__file__).parent / "live_search.yaml"
 CPU = torch.device("cpu")

@@ -34,7 +34,7 @@ from raygen.config_file import load_space
 from raygen.journal import read_records
 from raygen.journal.records import End, Report
 from raygen.study_folder import StudyFolder
-from raygen.tune.run import run_study
+from raygen.tuning.run import run_study
 
 REPORTS = 6
 SPACE = """

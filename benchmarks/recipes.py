@@ -21,7 +21,7 @@ from raygen.data import DataSpec, ImageData, load_data
 from raygen.failure import why_useless
 from raygen.metrics import METRICS
 from raygen.metrics.evaluator import Evaluator
-from raygen.train.loop import fit, make_learner
+from raygen.training.loop import fit, make_learner
 
 EMA = {"half_life_kimg": 0.5}
 FAST = {"generator_lr": 1e-3, "discriminator_lr": 1e-3}

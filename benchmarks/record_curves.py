@@ -51,8 +51,8 @@ from raygen.image_shape import ImageShape
 from raygen.metrics.evaluator import Asset, Evaluator, prepare
 from raygen.models import Dcgan, GanNets
 from raygen.space import Draw, sample
-from raygen.train.health import JUDGED
-from raygen.train.loop import fit
+from raygen.training.health import JUDGED
+from raygen.training.loop import fit
 from search_tables import spaces
 
 HERE = Path(__file__).parent

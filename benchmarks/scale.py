@@ -164,7 +164,7 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
     from raygen.search.sampler import Sampler
     from raygen.status import status
     from raygen.study_folder import StudyFolder
-    from raygen.tune.tuner import drive
+    from raygen.tuning.tuner import drive
 
     (root / "space.yaml").write_text(SPACE.format(trials=trials, at_once=at_once))
     study, folder = load_space(root / "space.yaml"), StudyFolder(root / "study")

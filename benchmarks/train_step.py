@@ -43,7 +43,7 @@ from raygen.data.batches import Batches
 from raygen.image_shape import CIFAR10
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics.evaluator import Evaluator
-from raygen.train.loop import Learner, make_learner
+from raygen.training.loop import Learner, make_learner
 from recipes import RECIPES, cpu_name
 
 R1_R2 = {"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.05}

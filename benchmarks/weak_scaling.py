@@ -23,7 +23,7 @@ import torch.distributed as dist
 from raygen.config import parse_trial
 from raygen.data import DataSpec, load_data
 from raygen.data.batches import Batches
-from raygen.train.loop import make_learner
+from raygen.training.loop import make_learner
 from recipes import RECIPES, cpu_name
 
 BATCH = 64  # of each worker

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from raygen.journal.records import Record
     from raygen.notices import Notice
-    from raygen.train.loop import Progress
+    from raygen.training.loop import Progress
 
 Settings = Mapping[str, Any]
 
@@ -230,7 +230,7 @@ def tune(
     from raygen.plugins import look_in
     from raygen.progress import StudyProgress
     from raygen.search.location import place_study
-    from raygen.tune.run import run_study
+    from raygen.tuning.run import run_study
 
     with tempfile.TemporaryDirectory() as scratch:
         file = _space_file(space, name, Path(scratch))
@@ -245,9 +245,10 @@ def tune(
             f"--storage {storage} --resume must",
             "space_file": str(space) if not isinstance(space, Mapping) else f"{name}.yaml",
         }
-        with Interrupts() as interrupts, StudyProgress(
-            study, "quiet" if quiet else "normal"
-        ) as progress:
+        with (
+            Interrupts() as interrupts,
+            StudyProgress(study, "quiet" if quiet else "normal") as progress,
+        ):
 
             def announce(record: Any) -> None:
                 progress(record)
@@ -280,7 +281,7 @@ def train(
     from raygen.compute import best_device
     from raygen.config_file import load_train_job
     from raygen.plugins import look_in
-    from raygen.train import single
+    from raygen.training import single
 
     with tempfile.TemporaryDirectory() as scratch:
         file = _space_file(config, "config", Path(scratch))

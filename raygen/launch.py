@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # heavy: imported by the steps that need them
     from raygen.interrupts import Interrupts
     from raygen.storage import Storage
     from raygen.study_folder import StudyFolder
-    from raygen.tune.run import Outcome
+    from raygen.tuning.run import Outcome
 
 PAGE = (".html", ".htm")  # so that no page takes the place of a journal or a checkpoint
 
@@ -148,7 +148,7 @@ def _search(
     interrupts: "Interrupts",
 ) -> "Outcome":
     from raygen.progress import StudyProgress
-    from raygen.tune.run import run_study
+    from raygen.tuning.run import run_study
 
     command = shlex.join(["raygen", *sys.argv[1:]])
     facts = {"command": command, "resume_command": resume, "space_file": str(options.space)}

@@ -27,7 +27,7 @@ def try_out(job: Study | TrainJob) -> None:
 
     from raygen.data import Split
     from raygen.data.batches import Batches
-    from raygen.train.loop import make_learner
+    from raygen.training.loop import make_learner
 
     image = ImageShape(spec.data.channels or 3, spec.data.size or 32)
     trial = trial.model_copy(update={"batch_size": 4 * trial.accumulate})

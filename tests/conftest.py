@@ -16,7 +16,7 @@ import object_store
 
 # Before torch is imported: two cores are shared with browsers, Ray and other workers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# Before Ray is imported, by whichever test is first: as raygen.tune does it for its users.
+# Before Ray is imported, by whichever test is first: as raygen.tuning does it for its users.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 

@@ -33,12 +33,10 @@ def test_a_space_without_a_name_is_refused() -> None:
         raygen.tune({"family": "gan"})
 
 
-def test_a_training_yields_its_milestones(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_training_yields_its_milestones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = {
-        "family": "gan", "data": {"source": "shapes", "limit": 256}, "objective": "fd_classifier",
+        "family": "gan", "data": {"source": "shapes", "limit": 400}, "objective": "fd_classifier",
         "evaluation": {"samples": 400}, "kimg": 0.064, "milestones": [0.032],
         "trial": {"model": {"width": 4}, "batch_size": 16},
     }  # fmt: skip
@@ -47,8 +45,6 @@ def test_a_training_yields_its_milestones(
 
     assert [m.kimg for m in milestones] == [0.032, 0.064]
     value = milestones[-1].scores["fd_classifier"].value
-    measured = raygen.evaluate("out", ["fd_classifier"], samples=400, data="shapes") if 0 else None
-    assert measured is None
     assert value > 0
     generator = raygen.Generator("out", device="cpu")
     one = generator(4, seed=2)
@@ -72,7 +68,7 @@ def test_the_example_of_the_docs_runs_as_it_is_written(
     assert example is not None
     names: dict = {}
 
-    exec(example[1], names)  # noqa: S102
+    exec(example[1], names)
 
     study = names["study"]
     results = load_results(tmp_path / "runs" / "from_python")

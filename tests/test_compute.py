@@ -11,7 +11,7 @@ from raygen.config import Trial, parse_trial
 from raygen.data import Split
 from raygen.data.batches import Batches
 from raygen.data.shapes import draw_shapes
-from raygen.train.loop import make_learner
+from raygen.training.loop import make_learner
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PENALTY = {"name": "wasserstein", "penalty": "gradient_penalty", "penalty_weight": 10.0}

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 import pytest
 
-from raygen.cli import main
 from raygen import plugins
+from raygen.cli import main
 from raygen.config_file import load_space
 from report.journals import write_demo
 

@@ -21,7 +21,7 @@ from raygen.cli import main
 from raygen.errors import InputError
 from raygen.files import check_target, replacing, write_text
 from raygen.storage import Storage, access_of, fetch
-from raygen.train.checkpoint import load_sampler
+from raygen.training.checkpoint import load_sampler
 from raygen.untrusted import check_links, check_name, inside, visible
 from report.journals import close, end, make_info, report, suggest, write_study
 
@@ -267,7 +267,7 @@ def test_files_have_the_rights_of_the_umask_and_a_link_beside_them_is_not_follow
 
 
 def test_a_checkpoint_can_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
-    from raygen.train.checkpoint import save
+    from raygen.training.checkpoint import save
 
     before = os.umask(0o022)
     try:
@@ -455,7 +455,7 @@ import os, re, subprocess, sys
 from raygen.cluster.connect import connected
 import ray
 from ray import tune
-import raygen.tune.run  # says what Ray Tune must not copy into its actors' environment
+import raygen.tuning.run  # says what Ray Tune must not copy into its actors' environment
 def is_ours(pid):  # other tests on this machine have a Ray of their own
     while pid not in (0, 1, os.getpid()):
         pid = int(open(f"/proc/{{pid}}/stat").read().rpartition(")")[2].split()[1])

@@ -17,8 +17,8 @@ from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS
 from raygen.metrics.evaluator import Evaluator
 from raygen.models import own_model
-from raygen.train.checkpoint import load_sampler
-from raygen.train.loop import make_learner
+from raygen.training.checkpoint import load_sampler
+from raygen.training.loop import make_learner
 
 CPU = torch.device("cpu")
 LAYERS = "from torch import nn\n\ndef linear(n, m):\n    return nn.Linear(n, m)\n"

@@ -32,8 +32,8 @@ from raygen.files import write_json
 from raygen.metrics.classifier import load_classifier, restore
 from raygen.metrics.model import Autoencoder, Generative
 from raygen.study_folder import TrialFolder
-from raygen.train.checkpoint import load_sampler
-from raygen.train.gan import GanLearner
+from raygen.training.checkpoint import load_sampler
+from raygen.training.gan import GanLearner
 
 SAMPLE_SEED = 2_020_061  # other latents than those that the metrics see
 CELLS = 8

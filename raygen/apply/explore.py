@@ -14,8 +14,8 @@ from raygen.data.decode import decode_all, read_bytes
 from raygen.data.fit import Fit
 from raygen.document import check_file
 from raygen.image_shape import ImageShape
-from raygen.train.loop import Learner
-from raygen.train.vae import VaeLearner
+from raygen.training.loop import Learner
+from raygen.training.vae import VaeLearner
 
 STARTS, STEPS, RATE = 32, 150, 0.05  # of a search for a picture
 

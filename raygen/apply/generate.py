@@ -14,8 +14,8 @@ from raygen.apply.source import find_data, open_source
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
 from raygen.metrics.model import CHUNK, Generative, draw_latents, even, labels_in_shares
-from raygen.train.loop import Learner
-from raygen.train.vae import VaeLearner
+from raygen.training.loop import Learner
+from raygen.training.vae import VaeLearner
 
 Chunks = Iterator[tuple[Tensor, Tensor]]
 MOST_IN_ONE = 100_000  # images of a grid or an animation, which are made in memory

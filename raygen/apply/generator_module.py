@@ -5,9 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from raygen.train.gan import GanLearner
-from raygen.train.loop import Learner
-from raygen.train.vae import Vae
+from raygen.training.gan import GanLearner
+from raygen.training.loop import Learner
+from raygen.training.vae import Vae
 
 
 class GanImages(nn.Module):

@@ -13,8 +13,8 @@ from raygen.errors import InputError
 from raygen.image_shape import ImageShape
 from raygen.results import Model, best_model, best_trial, failed, fresh, load_results
 from raygen.study_folder import StudyFolder, TrialFolder, UseFolder
-from raygen.train.checkpoint import load_sampler
-from raygen.train.loop import Learner
+from raygen.training.checkpoint import load_sampler
+from raygen.training.loop import Learner
 
 
 class Source(NamedTuple):

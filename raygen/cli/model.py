@@ -37,7 +37,7 @@ def train_command(
     from raygen.plugins import look_in
     from raygen.progress import milestone_line
     from raygen.study_folder import TrialFolder
-    from raygen.train import single
+    from raygen.training import single
     from raygen.words import kimg_text
 
     look_in(config.parent)

@@ -1,4 +1,4 @@
-"""What a metric needs of a model; the learners of raygen.train satisfy it."""
+"""What a metric needs of a model; the learners of raygen.training satisfy it."""
 
 from typing import Protocol
 

@@ -13,7 +13,7 @@ from raygen.config_file import load_space
 from raygen.errors import InputError
 from raygen.journal import read_records
 from raygen.journal.records import Suggest
-from raygen.train.health import JUDGED
+from raygen.training.health import JUDGED
 from raygen.words import counted
 
 Array = np.ndarray

@@ -8,8 +8,8 @@ from torch import Tensor
 from raygen.config import parse_trial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
-from raygen.train.checkpoint import FORMAT, save
-from raygen.train.loop import make_learner
+from raygen.training.checkpoint import FORMAT, save
+from raygen.training.loop import make_learner
 
 TINY = {
     "dcgan": {"latent_dim": 8, "width": 4},

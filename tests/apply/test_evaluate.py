@@ -22,8 +22,8 @@ from raygen.metrics.classifier import train_classifier
 from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
-from raygen.train.checkpoint import checkpoint, save
-from raygen.train.loop import Progress, make_learner
+from raygen.training.checkpoint import checkpoint, save
+from raygen.training.loop import Progress, make_learner
 
 CPU = torch.device("cpu")
 COUNT = 400
@@ -91,7 +91,7 @@ def measured(*arguments: object) -> list[dict[str, Any]]:
 
 
 def direct(folder: Path, data: ImageData, metrics: tuple[str, ...], seed: int) -> dict[str, Score]:
-    from raygen.train.checkpoint import load_sampler
+    from raygen.training.checkpoint import load_sampler
 
     learner, _ = load_sampler(folder / "best.pt", CPU)
     return Evaluator(metrics, data, COUNT, CPU)(learner, seed=seed)
@@ -158,7 +158,7 @@ def test_stored_samples_of_a_model_score_as_the_model_does(
 ) -> None:
     """An .npz and a folder of its samples: other origins, and the same way of measuring."""
     from raygen.metrics.model import draw_latents
-    from raygen.train.checkpoint import load_sampler
+    from raygen.training.checkpoint import load_sampler
 
     learner, _ = load_sampler(gan / "best.pt", CPU)
     chunks = [

@@ -20,7 +20,7 @@ from raygen.apply.explore import (
 from raygen.data.pictures import save_grid
 from raygen.errors import InputError
 from raygen.image_shape import CIFAR10
-from raygen.train.checkpoint import load_sampler
+from raygen.training.checkpoint import load_sampler
 
 CPU = torch.device("cpu")
 

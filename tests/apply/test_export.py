@@ -12,7 +12,7 @@ from apply.models import TINY, shapes, write_checkpoint
 from raygen.apply import export as module
 from raygen.cli import main
 from raygen.metrics.model import draw_latents
-from raygen.train.checkpoint import load_sampler
+from raygen.training.checkpoint import load_sampler
 
 SLOW = {"biggan", "sngan", "r3gan", "ladder_vae", "conv_vae"}  # five seconds or more to trace
 CASES = [

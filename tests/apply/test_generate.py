@@ -16,7 +16,7 @@ from raygen.apply.image_writer import write_folder, write_npz
 from raygen.cli import main
 from raygen.data import DataSpec, load_data
 from raygen.data.pictures import tile
-from raygen.train.checkpoint import load_sampler
+from raygen.training.checkpoint import load_sampler
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 
 from raygen.cluster.connect import on_network, started_here
 from raygen.cluster.nodes import facts, judge
-from raygen.tune.interface import choose_interface, interface_of
+from raygen.tuning.interface import choose_interface, interface_of
 
 MOUNTS = """overlay / overlay rw 0 0
 tmpfs /dev/shm tmpfs rw 0 0

@@ -19,9 +19,9 @@ from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.storage import Storage, fetch
 from raygen.study_folder import StudyFolder
-from raygen.tune.packing import settle
-from raygen.tune.run import run_study
-from raygen.tune.tuner import drive
+from raygen.tuning.packing import settle
+from raygen.tuning.run import run_study
+from raygen.tuning.tuner import drive
 from search.studies import make_study, written
 from tune.test_faults import make, measured
 

@@ -32,7 +32,7 @@ from fuzz.mutate import (
 from raygen.data import DataSpec, load_data
 from raygen.document import dump
 from raygen.journal.records import Close, Open
-from raygen.train.checkpoint import load_full, save
+from raygen.training.checkpoint import load_full, save
 from report.journals import make_info, race_of, simulate, warm, write_study
 from search.studies import Memory, make_controller, make_study, run
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from raygen.compute import Compute
 from raygen.config import GanTrial, parse_trial
 from raygen.losses.adversarial import PENALTIES
-from raygen.train.gan import GanLearner
+from raygen.training.gan import GanLearner
 
 CPU = torch.device("cpu")
 MODELS: dict[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ from raygen.metrics import bounds
 from raygen.metrics.evaluator import IMPORTANCE_SAMPLES, Evaluator
 from raygen.models.conv_vae import ConvVae
 from raygen.models.ladder_vae import LadderVae
-from raygen.train.vae import VaeLearner
+from raygen.training.vae import VaeLearner
 
 CPU = torch.device("cpu")
 PIXELS, LATENTS, SPREAD = 5, 2, 0.7

@@ -18,7 +18,7 @@ from raygen.metrics.bounds import bits_per_dim
 from raygen.metrics.evaluator import Evaluator, prepare, too_few_real
 from raygen.metrics.model import labels_in_shares
 from raygen.models.conv_vae import ConvVae
-from raygen.train.vae import VaeLearner
+from raygen.training.vae import VaeLearner
 
 CPU = torch.device("cpu")
 TRAIN = TEST = 600

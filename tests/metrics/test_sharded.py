@@ -21,7 +21,7 @@ from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.kernel import kernel_distance
 from raygen.metrics.mind import mind
 from raygen.models.conv_vae import ConvVae
-from raygen.train.vae import VaeLearner
+from raygen.training.vae import VaeLearner
 
 pytestmark = pytest.mark.slow  # pairs of processes, each with everything imported
 CPU = torch.device("cpu")

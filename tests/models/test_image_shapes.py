@@ -13,7 +13,7 @@ from raygen.models import GanModel, VaeModel
 from raygen.models.biggan import Biggan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.layers import residual_widths
-from raygen.train.vae import Vae
+from raygen.training.vae import Vae
 
 TINY: dict[str, dict[str, Any]] = {
     "dcgan": {"width": 2, "latent_dim": 8},

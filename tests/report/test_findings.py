@@ -17,7 +17,7 @@ from raygen.report.findings import findings, judge_study
 from raygen.report.gains import gain
 from raygen.report.health_checks import health
 from raygen.results import Results, best_model
-from raygen.train.health import spread
+from raygen.training.health import spread
 from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
 
 Make = Callable[..., Results]

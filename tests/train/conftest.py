@@ -20,7 +20,7 @@ from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
-from raygen.train import health
+from raygen.training import health
 
 EMA = Ema(half_life_kimg=0.2)
 PENALTY = AdversarialLoss(name="wasserstein", penalty="gradient_penalty", penalty_weight=10.0)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from raygen.config import Ema
-from raygen.train.average import Average
+from raygen.training.average import Average
 
 
 def _network(value: float) -> nn.Sequential:

@@ -11,8 +11,8 @@ from raygen.compute import Compute
 from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
-from raygen.train.background import BackgroundWriter
-from raygen.train.loop import make_learner
+from raygen.training.background import BackgroundWriter
+from raygen.training.loop import make_learner
 
 CPU = torch.device("cpu")
 

@@ -18,9 +18,9 @@ from raygen.errors import InputError
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.study_folder import TrialFolder
-from raygen.train.checkpoint import checkpoint, load, load_full, load_sampler, save
-from raygen.train.loop import Progress, fit, make_learner
-from raygen.train.record import record
+from raygen.training.checkpoint import checkpoint, load, load_full, load_sampler, save
+from raygen.training.loop import Progress, fit, make_learner
+from raygen.training.record import record
 
 CPU = torch.device("cpu")
 FULL_DISK = """
@@ -28,7 +28,7 @@ import resource, signal, sys
 from pathlib import Path
 import torch
 from raygen.errors import RaygenError
-from raygen.train.checkpoint import save
+from raygen.training.checkpoint import save
 
 path = Path(sys.argv[1])
 save(path, {"format": 1, "old": torch.arange(4)})

@@ -9,10 +9,10 @@ from raygen.compute import Compute
 from raygen.config import GanTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
-from raygen.train import compilation
-from raygen.train.compilation import EXPECTED, LOOKS, SETTLING, AutoCompile, Payoff
-from raygen.train.gan import GanLearner
-from raygen.train.loop import make_learner
+from raygen.training import compilation
+from raygen.training.compilation import EXPECTED, LOOKS, SETTLING, AutoCompile, Payoff
+from raygen.training.gan import GanLearner
+from raygen.training.loop import make_learner
 
 ROUNDS = LOOKS + SETTLING + 1  # looks until a decision
 STEPS = 25  # between two looks

@@ -34,8 +34,8 @@ from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
-from raygen.train.gan import GanLearner
-from raygen.train.loop import CHECK_EVERY, fit, make_learner
+from raygen.training.gan import GanLearner
+from raygen.training.loop import CHECK_EVERY, fit, make_learner
 
 pytestmark = pytest.mark.slow  # pairs of processes, each with everything imported
 CPU = torch.device("cpu")

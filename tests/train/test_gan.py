@@ -12,7 +12,7 @@ from raygen.config import GanTrial
 from raygen.data import ImageData
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.losses.adversarial import AdversarialLoss
-from raygen.train.gan import GanLearner
+from raygen.training.gan import GanLearner
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(16) % 10

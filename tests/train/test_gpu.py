@@ -11,8 +11,8 @@ from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.losses.adversarial import PENALTIES
-from raygen.train.loop import Learner, make_learner
-from raygen.train.step_graph import WARM_UP
+from raygen.training.loop import Learner, make_learner
+from raygen.training.step_graph import WARM_UP
 
 pytestmark = [
     pytest.mark.gpu,

@@ -9,8 +9,8 @@ import torch
 from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.metrics.evaluator import Evaluator
-from raygen.train.health import DIVERSITY, YOUNG, Health, spread
-from raygen.train.loop import fit
+from raygen.training.health import DIVERSITY, YOUNG, Health, spread
+from raygen.training.loop import fit
 
 STEPS = 1000
 REAL = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator())
@@ -161,7 +161,7 @@ def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> No
 def test_a_trial_that_has_trained_to_its_end_is_judged_by_its_best_and_not_called_diverged(
     gan: Trial, data: ImageData, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raygen.train.health.YOUNG", 0)
+    monkeypatch.setattr("raygen.training.health.YOUNG", 0)
 
     reasons = [p.diverged for p in fit(gan, data, evaluator, (0.02, 0.04), seed=0)]
 
@@ -171,7 +171,7 @@ def test_a_trial_that_has_trained_to_its_end_is_judged_by_its_best_and_not_calle
 def test_a_gan_whose_samples_are_all_alike_is_ended_at_its_second_milestone(
     gan: Trial, data: ImageData, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("raygen.train.health.YOUNG", 0)
+    monkeypatch.setattr("raygen.training.health.YOUNG", 0)
     reasons = [p.diverged for p in fit(gan, data, evaluator, (0.02, 0.04, 0.06), seed=0)]
 
     assert reasons[0] is None

@@ -13,7 +13,7 @@ from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.metrics import Score
 from raygen.metrics.evaluator import Evaluator
-from raygen.train.loop import CHECK_EVERY, GRID, Progress, fit, make_learner
+from raygen.training.loop import CHECK_EVERY, GRID, Progress, fit, make_learner
 
 pytestmark = pytest.mark.usefixtures("patience")
 CPU = torch.device("cpu")

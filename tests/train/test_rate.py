@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.optim import lr_scheduler
 
-from raygen.train.rate import rate
+from raygen.training.rate import rate
 
 STEPS = 40
 

@@ -16,9 +16,9 @@ from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.metrics.evaluator import Evaluator
 from raygen.study_folder import TrialFolder
-from raygen.train.checkpoint import checkpoint, load, load_full, save
-from raygen.train.loop import fit
-from raygen.train.record import record
+from raygen.training.checkpoint import checkpoint, load, load_full, save
+from raygen.training.loop import fit
+from raygen.training.record import record
 
 pytestmark = pytest.mark.usefixtures("patience")
 CPU = torch.device("cpu")
@@ -29,9 +29,9 @@ from pathlib import Path
 import torch
 from conftest import TRIALS, PixelDistance, be_patient, make_data
 from raygen.study_folder import TrialFolder
-from raygen.train.checkpoint import load_full
-from raygen.train.loop import fit
-from raygen.train.record import record
+from raygen.training.checkpoint import load_full
+from raygen.training.loop import fit
+from raygen.training.record import record
 
 torch.set_num_threads(1)
 be_patient(setattr)

@@ -7,7 +7,7 @@ from raygen.compute import Compute
 from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
-from raygen.train.loop import Learner, make_learner
+from raygen.training.loop import Learner, make_learner
 from train.tape import TapedStep
 
 CPU = torch.device("cpu")

@@ -15,7 +15,7 @@ from raygen.data.batches import Batches, to_model_range
 from raygen.losses.elbo import ElboLoss
 from raygen.models.conv_vae import ConvVae
 from raygen.models.ladder_vae import LadderVae
-from raygen.train.vae import VaeLearner
+from raygen.training.vae import VaeLearner
 
 CPU = torch.device("cpu")
 LABELS = torch.zeros(4, dtype=torch.int64)

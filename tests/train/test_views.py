@@ -10,10 +10,10 @@ from raygen.data import ImageData
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
 from raygen.study_folder import TrialFolder
-from raygen.train.loop import fit, make_learner
-from raygen.train.record import record
-from raygen.train.vae import VaeLearner
-from raygen.train.views import FRAMES, ROWS, SEED, interpolation, reconstructions
+from raygen.training.loop import fit, make_learner
+from raygen.training.record import record
+from raygen.training.vae import VaeLearner
+from raygen.training.views import FRAMES, ROWS, SEED, interpolation, reconstructions
 
 pytestmark = pytest.mark.usefixtures("patience")
 CPU = torch.device("cpu")

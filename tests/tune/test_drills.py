@@ -172,7 +172,7 @@ from raygen.config_file import load_space
 from raygen.study_folder import StudyFolder
 from raygen.journal.records import Report, Start
 from raygen.cluster.connect import RAY_SETTINGS
-from raygen.tune.run import run_study
+from raygen.tuning.run import run_study
 root, settings = Path(sys.argv[1]), sys.argv[2:]
 def search(disturb):
     study = load_space(root / "space.yaml", settings)

@@ -26,10 +26,10 @@ from raygen.notices import Notice, Notify
 from raygen.results import Results, best_model, full_measurements, load_results
 from raygen.search.verify import verify
 from raygen.study_folder import StudyFolder
-from raygen.train.checkpoint import load_sampler
-from raygen.train.vae import VaeLearner
-from raygen.tune import tuner
-from raygen.tune.run import Outcome, run_study
+from raygen.training.checkpoint import load_sampler
+from raygen.training.vae import VaeLearner
+from raygen.tuning import tuner
+from raygen.tuning.run import Outcome, run_study
 from search.studies import written
 
 SPACE = """

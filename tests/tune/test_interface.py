@@ -8,7 +8,7 @@ import pytest
 import torch.distributed as dist
 from ray.train.torch.config import _TorchBackend
 
-from raygen.tune.interface import OverRaysNetwork
+from raygen.tuning.interface import OverRaysNetwork
 
 pytestmark = pytest.mark.ray
 

@@ -5,8 +5,8 @@ import torch
 
 from raygen.compute import Compute
 from raygen.config import Trial, parse_trial
-from raygen.tune.gpu_sharing import memory_fraction, share_of
-from raygen.tune.packing import Packing, in_words, measure
+from raygen.tuning.gpu_sharing import memory_fraction, share_of
+from raygen.tuning.packing import Packing, in_words, measure
 
 CPU = torch.device("cpu")
 GIB = 2**30

@@ -16,8 +16,8 @@ from raygen.notices import Notice
 from raygen.results import Results, train_config
 from raygen.results import load_results as load_results
 from raygen.study_folder import StudyFolder, TrialFolder
-from raygen.train.single import train
-from raygen.tune.run import Outcome, run_study
+from raygen.training.single import train
+from raygen.tuning.run import Outcome, run_study
 from search.studies import written
 
 SPACE = """

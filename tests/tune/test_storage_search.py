@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from raygen.cli import main
 from raygen.storage import Storage, fetch
 from raygen.study_folder import StudyFolder
-from raygen.tune.run import Outcome, run_study
+from raygen.tuning.run import Outcome, run_study
 from search.studies import written
 from tune.test_faults import make, measured
 

@@ -21,9 +21,9 @@ from ray.util.placement_group import remove_placement_group
 from raygen.config import Resources
 from raygen.distributed import rank
 from raygen.study_folder import StudyFolder
-from raygen.tune.interface import OverRaysNetwork
-from raygen.tune.mailbox import Mailbox
-from raygen.tune.worker import (
+from raygen.tuning.interface import OverRaysNetwork
+from raygen.tuning.mailbox import Mailbox
+from raygen.tuning.worker import (
     Assignment,
     Event,
     Shared,
@@ -101,7 +101,7 @@ class DdpTrial(tune.Trainable):
     """A trial of several workers, through Ray Train.
 
     The group of workers stays for the next trial: Ray Train starts it once, and each worker runs
-    one trial after another as it is told (raygen.tune.mailbox). What takes 10 to 40 s is starting
+    one trial after another as it is told (raygen.tuning.mailbox). What takes 10 to 40 s is starting
     processes, and nothing of that depends on the trial.
 
     Progress comes through our own mailbox and the placement group is removed by us: with Ray's own

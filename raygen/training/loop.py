@@ -18,11 +18,11 @@ from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS, Score, protocol_hash
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
-from raygen.train.compilation import AutoCompile
-from raygen.train.gan import GanLearner
-from raygen.train.health import Health
-from raygen.train.vae import VaeLearner
-from raygen.train.views import views
+from raygen.training.compilation import AutoCompile
+from raygen.training.gan import GanLearner
+from raygen.training.health import Health
+from raygen.training.vae import VaeLearner
+from raygen.training.views import views
 
 GRID = 64
 GRID_SEED = 7

@@ -12,9 +12,9 @@ from raygen.metrics.repeated import repeated
 from raygen.notices import Phase
 from raygen.plugins import install
 from raygen.search.controller import Controller
-from raygen.train.checkpoint import load_sampler
-from raygen.tune.gpu_sharing import share_gpu
-from raygen.tune.worker import Shared, headline
+from raygen.training.checkpoint import load_sampler
+from raygen.tuning.gpu_sharing import share_gpu
+from raygen.tuning.worker import Shared, headline
 
 POLL = 1.0  # seconds between two looks at whether the search is to end
 

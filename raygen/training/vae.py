@@ -15,10 +15,10 @@ from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
 from raygen.seeds import numbered
-from raygen.train.average import Average
-from raygen.train.optimizer import FusedAdam
-from raygen.train.rate import rate
-from raygen.train.step_graph import StepGraph
+from raygen.training.average import Average
+from raygen.training.optimizer import FusedAdam
+from raygen.training.rate import rate
+from raygen.training.step_graph import StepGraph
 
 
 class Vae(nn.Module):

@@ -21,8 +21,8 @@ from raygen.document import brief, shown
 from raygen.errors import InputError, cannot_write
 from raygen.image_shape import SIZES, ImageShape
 from raygen.plugins import check_unchanged, hashes
-from raygen.train.loop import Learner, Position, Progress, make_learner
-from raygen.train.vae import Vae
+from raygen.training.loop import Learner, Position, Progress, make_learner
+from raygen.training.vae import Vae
 
 FORMAT = 1
 # What a learner has beside the averaged weights (a discriminator), as a multiple of them and more.

@@ -10,9 +10,9 @@ from raygen.data import load_data
 from raygen.errors import InputError
 from raygen.metrics.evaluator import Evaluator, require
 from raygen.study_folder import TrialFolder
-from raygen.train.checkpoint import load_full
-from raygen.train.loop import Progress, fit
-from raygen.train.record import record
+from raygen.training.checkpoint import load_full
+from raygen.training.loop import Progress, fit
+from raygen.training.record import record
 
 
 def train(

@@ -28,11 +28,11 @@ from raygen.plugins import install
 from raygen.search.assignment import Assignment
 from raygen.storage import Storage, scratch
 from raygen.study_folder import StudyFolder, TrialFolder
-from raygen.train.background import BackgroundWriter
-from raygen.train.checkpoint import checkpoint_between, load_full, save
-from raygen.train.loop import Position, Progress, fit
-from raygen.train.record import record
-from raygen.tune.gpu_sharing import share_gpu
+from raygen.training.background import BackgroundWriter
+from raygen.training.checkpoint import checkpoint_between, load_full, save
+from raygen.training.loop import Position, Progress, fit
+from raygen.training.record import record
+from raygen.tuning.gpu_sharing import share_gpu
 
 Event = dict[str, Any]
 

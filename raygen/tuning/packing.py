@@ -28,8 +28,8 @@ from raygen.image_shape import ImageShape
 from raygen.notices import Notify, Phase
 from raygen.plugins import install, sources
 from raygen.search.sampler import Sampler
-from raygen.train.loop import make_learner
-from raygen.tune.gpu_sharing import share_of
+from raygen.training.loop import make_learner
+from raygen.tuning.gpu_sharing import share_of
 
 MOST = 8  # trials on one GPU
 WORTH = 1.1  # times as fast together: else half as many trials, each sooner at its next rung

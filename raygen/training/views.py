@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from raygen.metrics.model import draw_latents
-from raygen.train.gan import GanLearner
-from raygen.train.vae import VaeLearner
+from raygen.training.gan import GanLearner
+from raygen.training.vae import VaeLearner
 
 ROWS, FRAMES = 4, 8  # of an interpolation
 REBUILT = 16  # test images, each above its reconstruction

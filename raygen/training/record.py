@@ -5,8 +5,8 @@ from typing import Any
 from raygen.config import Trial
 from raygen.data.pictures import save_grid
 from raygen.study_folder import TrialFolder
-from raygen.train.checkpoint import checkpoint, save
-from raygen.train.loop import Progress
+from raygen.training.checkpoint import checkpoint, save
+from raygen.training.loop import Progress
 
 
 def record(

@@ -34,11 +34,11 @@ from raygen.search.tensorboard import Curves
 from raygen.search.warm_start import lessons
 from raygen.storage import JOURNAL, Storage
 from raygen.study_folder import StudyFolder
-from raygen.tune.packing import settle
-from raygen.tune.remeasure import measure_chosen
-from raygen.tune.trainables import DdpTrial, TrialActor
-from raygen.tune.tuner import drive
-from raygen.tune.worker import Assets, Shared
+from raygen.tuning.packing import settle
+from raygen.tuning.remeasure import measure_chosen
+from raygen.tuning.trainables import DdpTrial, TrialActor
+from raygen.tuning.tuner import drive
+from raygen.tuning.worker import Assets, Shared
 
 # Trials tell that they are alive this often; with many of them less often, to spare Tune's loop.
 BEAT, BEATS_PER_SECOND = 1.0, 50
