@@ -415,7 +415,9 @@ class Study(NamedTuple):
         spec = self.spec.model_dump(mode="json")
         flat = flatten({**spec, "space": self.raw["space"], "start": self.raw.get("start") or []})
         kept = {key: value for key, value in flat.items() if not key.startswith(FREE)}
-        code = {f"plugins.{name}": digest for name, digest in hashes([spec, self.raw]).items()}
+        # Not of `data`, where a name with a colon may be that of a column.
+        naming = {key: value for key, value in {**self.raw, **spec}.items() if key != "data"}
+        code = {f"plugins.{name}": digest for name, digest in hashes(naming).items()}
         return {**kept, "budget.kimg": self.spec.budget.kimg, **code}
 
     def points(self, starts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -227,6 +227,20 @@ def test_an_error_of_the_users_code_is_shown_with_its_place(
     assert said in result.output
 
 
+def test_a_column_with_a_colon_is_no_code(folder: Path) -> None:
+    space = SPACE.replace("mine.py:brightness", "fd_classifier")
+    space = space.replace("limit: 256}", "labels: meta:kind}").replace(
+        "samples: 200", "samples: 400"
+    )
+    (folder / "space.yaml").write_text(space)
+
+    settings = load_space(folder / "space.yaml").settings()
+
+    assert {key for key in settings if key.startswith("plugins.")} == {
+        "plugins.mine.py", "plugins.mylayers.py"
+    }  # fmt: skip
+
+
 def test_code_is_not_looked_for_in_a_study(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = folder / "study"
     study.mkdir()
