@@ -124,8 +124,10 @@ class DiscretisedLogisticMixture(nn.Module):
         """Logits (n, k, h, w), means, log-scales (n, k, c, h, w), couplings in (-1, 1)."""
         parts = output.unflatten(1, (COMPONENTS, -1))
         scales, rest = 1 + self.image_channels, 1 + 2 * self.image_channels
-        means, couplings = parts[:, :, 1:scales], torch.tanh(parts[:, :, rest:])
-        return parts[:, :, 0], means.unbind(2), parts[:, :, scales:rest], couplings.unbind(2)
+        means = parts[:, :, 1:scales].unbind(2)
+        # Grey has none: torch.export cannot save that nothing is taken apart.
+        couplings = torch.tanh(parts[:, :, rest:]).unbind(2) if len(means) == 3 else ()
+        return parts[:, :, 0], means, parts[:, :, scales:rest], couplings
 
 
 class LearnedSigmaGaussian(nn.Module):
