@@ -14,6 +14,7 @@ Importing raygen loads none of this, nor torch, Ray or pandas.
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -227,23 +228,18 @@ def tune(
     from raygen.cluster import use_token
     from raygen.config_file import load_space
     from raygen.interrupts import Interrupts
-    from raygen.plugins import look_in
     from raygen.progress import StudyProgress
-    from raygen.search.location import place_study
+    from raygen.search.location import place_study, resume_command
     from raygen.tuning.run import run_study
 
-    with tempfile.TemporaryDirectory() as scratch:
-        file = _space_file(space, name, Path(scratch))
-        look_in(Path.cwd() if isinstance(space, Mapping) else file.parent)
-        overrides = [f"{key}={json.dumps(value)}" for key, value in (set or {}).items()]
-        study = load_space(file, overrides)
+    with _settings_file(space, name) as file:
+        study = load_space(file, _overrides(set))
         use_token()
         folder, bucket = place_study(str(storage), name, file.stem, resume, None)
         facts = {
             "command": "raygen.tune",
-            "resume_command": f"raygen tune --space {folder.space} --name {folder.root.name} "
-            f"--storage {storage} --resume must",
-            "space_file": str(space) if not isinstance(space, Mapping) else f"{name}.yaml",
+            "resume_command": resume_command(folder.space, folder.root.name, str(storage)),
+            "space_file": file.name if isinstance(space, Mapping) else str(space),
         }
         with (
             Interrupts() as interrupts,
@@ -280,13 +276,10 @@ def train(
     """
     from raygen.compute import best_device
     from raygen.config_file import load_train_job
-    from raygen.plugins import look_in
     from raygen.training import single
 
-    with tempfile.TemporaryDirectory() as scratch:
-        file = _space_file(config, "config", Path(scratch))
-        look_in(Path.cwd() if isinstance(config, Mapping) else file.parent)
-        job = load_train_job(file, [f"{k}={json.dumps(v)}" for k, v in (set or {}).items()])
+    with _settings_file(config, "config") as file:
+        job = load_train_job(file, _overrides(set))
     yield from single.train(job, TrialFolder(Path(out)), best_device(), resume)
 
 
@@ -312,14 +305,24 @@ def evaluate(
     return {value.metric: value._asdict() for value in result.values}
 
 
-def _space_file(given: str | Path | Settings, name: str | None, folder: Path) -> Path:
-    """The file of settings; a mapping is written to one."""
+def _overrides(settings: Settings | None) -> list[str]:
+    return [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
+
+
+@contextmanager
+def _settings_file(given: str | Path | Settings, name: str | None) -> Iterator[Path]:
+    """The file of settings, beside which their code is; a mapping is written to one for a while."""
+    from raygen.document import dump
+    from raygen.plugins import look_in
+
     if not isinstance(given, Mapping):
-        return Path(given)
+        look_in(Path(given).parent)
+        yield Path(given)
+        return
     if name is None:
         raise InputError("a space that is a mapping needs a name")
-    from raygen.document import dump
-
-    file = folder / f"{name}.yaml"
-    file.write_text(dump(json.loads(json.dumps(given))), encoding="utf-8")
-    return file
+    look_in(Path.cwd())
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / f"{name}.yaml"
+        file.write_text(dump(json.loads(json.dumps(given))), encoding="utf-8")
+        yield file

@@ -83,7 +83,7 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     if options.dry_run:
         _print_plan(options, study, storage.place if storage else folder.root)
         return 0
-    resume = resume_command(options, folder, storage)
+    resume = _resume_command(options, folder, storage)
     outcome = _search(options, study, folder, storage, resume, interrupts)
     page_code = make_page(folder.root, page)
     if storage is not None and page.is_file():
@@ -128,15 +128,15 @@ def _print_plan(options: Launch, study: "Study", place: Path | str) -> None:
     say(plan_text(study, place, fits(study.spec, options.address or options.cluster), data))
 
 
-def resume_command(options: Launch, folder: "StudyFolder", storage: "Storage | None") -> str:
-    """The command that resumes the study."""
+def _resume_command(options: Launch, folder: "StudyFolder", storage: "Storage | None") -> str:
+    from raygen.search.location import resume_command
+
     # The space in a folder holds the overrides; of one on object storage the folder is temporary.
-    words = ["raygen", "tune", "--space", str(options.space if storage else folder.space)]
-    words += [f"--set={setting}" for setting in options.overrides] if storage else []
-    words += ["--name", folder.root.name, "--storage", options.storage, "--resume", "must"]
-    words += ["--journal", options.journal] if options.journal else []
-    words += ["--address", options.address] if options.address else []
-    return shlex.join(words)
+    space = options.space if storage else folder.space
+    more = [f"--set={setting}" for setting in options.overrides] if storage else []
+    more += ["--journal", options.journal] if options.journal else []
+    more += ["--address", options.address] if options.address else []
+    return resume_command(space, folder.root.name, options.storage, more)
 
 
 def _search(

@@ -14,17 +14,24 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from raygen.errors import InputError, did_you_mean, first_line
 
 REFERENCE = re.compile(r"(?P<place>[\w./~-]+\.py|[A-Za-z_]\w*(\.\w+)*):(?P<name>[A-Za-z_]\w*)")
 Value = TypeVar("Value")
 
+
+class Plugin(NamedTuple):
+    """An imported module, and the text of its file and of those beside it that it imports."""
+
+    module: Any
+    files: dict[str, str]
+
+
 _folders: list[Path] = []  # of the YAML files that were loaded
-_modules: dict[str, Any] = {}  # by the place that a reference names
+_plugins: dict[str, Plugin] = {}  # by the place that a reference names
 _paths: set[str] = set()  # of the files
-_sources: dict[str, str] = {}  # of those that are files, and of the files beside them they import
 
 
 class Registry(dict[str, Value]):
@@ -68,15 +75,15 @@ def resolve(reference: str) -> Any:
     match = REFERENCE.fullmatch(reference)
     assert match is not None, reference
     place, name = match["place"], match["name"]
-    if place not in _modules:
+    if place not in _plugins:
         try:
-            load = _load_file if place.endswith(".py") else importlib.import_module
-            _modules[place] = load(place)
+            load = _load_file if place.endswith(".py") else _load_module
+            _plugins[place] = load(place)
         except InputError:
             raise
         except Exception as error:  # whatever the user's own module raises
             raise InputError(f"{reference}: {place_of(error)}") from error
-    module = _modules[place]
+    module = _plugins[place].module
     if not hasattr(module, name):
         public = [key for key in vars(module) if not key.startswith("_")]
         raise InputError(f"{reference}: {place} has no {name}{did_you_mean(name, public)}")
@@ -85,22 +92,24 @@ def resolve(reference: str) -> Any:
 
 def references(settings: Any) -> list[str]:
     """Every reference among the values and names of nested settings, each once."""
-    found: dict[str, None] = {}
+    if is_reference(settings):
+        return [settings]
+    inside: list[Any] = []
     if isinstance(settings, Mapping):
-        for key, value in settings.items():
-            found |= dict.fromkeys([key] if is_reference(key) else [])
-            found |= dict.fromkeys(references(value))
+        inside = [part for item in settings.items() for part in item]
     elif isinstance(settings, list | tuple):
-        for value in settings:
-            found |= dict.fromkeys(references(value))
-    elif is_reference(settings):
-        found[settings] = None
-    return list(found)
+        inside = list(settings)
+    return list(dict.fromkeys(name for part in inside for name in references(part)))
 
 
 def sources() -> dict[str, str]:
     """Return the text of every file that was imported, by its name, for a worker to `install`."""
-    return dict(_sources)
+    return {
+        name: text
+        for place, plugin in _plugins.items()
+        if place.endswith(".py")
+        for name, text in plugin.files.items()
+    }
 
 
 def hashes(settings: Any) -> dict[str, str]:
@@ -110,18 +119,15 @@ def hashes(settings: Any) -> dict[str, str]:
     """
     digests = {}
     for reference in references(settings):
-        place = reference.rpartition(":")[0]
         resolve(reference)
-        if place.endswith(".py"):
-            digests |= {name: _digest(text.encode()) for name, text in _sources.items()}
-        elif (file := getattr(_modules[place], "__file__", None)) is not None:
-            digests[place] = _digest(Path(file).read_bytes())
+        files = _plugins[reference.rpartition(":")[0]].files
+        digests |= {name: _digest(text.encode()) for name, text in files.items()}
     return digests
 
 
 def install(files: Mapping[str, str]) -> None:
     """Make files that another process imported available to this one."""
-    if not files or all(_sources.get(name) == text for name, text in files.items()):
+    if files.items() <= sources().items():
         return
     folder = Path(tempfile.mkdtemp(prefix="raygen-plugins-"))
     for name, text in files.items():
@@ -129,7 +135,13 @@ def install(files: Mapping[str, str]) -> None:
     look_in(folder)
 
 
-def _load_file(place: str) -> Any:
+def _load_module(place: str) -> Plugin:
+    module = importlib.import_module(place)
+    file = getattr(module, "__file__", None)
+    return Plugin(module, {place: Path(file).read_text(encoding="utf-8")} if file else {})
+
+
+def _load_file(place: str) -> Plugin:
     path = _find(place)
     module_name = f"raygen_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(module_name, path)
@@ -148,13 +160,13 @@ def _load_file(place: str) -> Any:
         raise
     finally:
         sys.path.remove(beside)
-    _sources[path.name] = path.read_text(encoding="utf-8")
+    files = {path.name: path.read_text(encoding="utf-8")}
     for other in set(sys.modules) - before:
         file = getattr(sys.modules[other], "__file__", None)
         if file is not None and Path(file).parent == path.parent:
             _paths.add(file)
-            _sources[Path(file).name] = Path(file).read_text(encoding="utf-8")
-    return module
+            files[Path(file).name] = Path(file).read_text(encoding="utf-8")
+    return Plugin(module, files)
 
 
 def _find(place: str) -> Path:

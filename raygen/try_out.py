@@ -4,7 +4,7 @@ from raygen.config import Study, TrainJob
 from raygen.config_file import a_draw
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
-from raygen.plugins import references
+from raygen.plugins import place_of, references
 
 CLASSES = 10
 SEED = 0
@@ -41,8 +41,6 @@ def try_out(job: Study | TrainJob) -> None:
             learner.step(batches, step * learner.images_per_step)
         drawn = learner.sample(torch.randn(3, learner.latent_dim), torch.arange(3))
     except Exception as error:  # whatever the user's own code raises
-        from raygen.plugins import place_of
-
         raise InputError(f"{', '.join(named)}: {place_of(error)}") from error
     if drawn.shape != (3, *image.chw):
         raise InputError(

@@ -102,7 +102,7 @@ def test_every_space_in_yaml_is_one(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAYGEN_PLUGINS", str(ROOT / "raygen" / "examples" / "own-model"))
-    plugins._modules.pop("mine.py", None)  # that of another test
+    plugins._plugins.pop("mine.py", None)  # that of another test
     for text in blocks(page, "yaml"):
         rest = "family: gan\ndata: {source: shapes}\nspace: {batch_size: {choice: [32, 64]}}\n"
         whole = text if "family:" in text else rest + text

@@ -56,7 +56,7 @@ def test_the_example_of_a_model_of_ones_own_is_valid_and_is_what_the_docs_show(
     done = CliRunner().invoke(main, ["init", str(tmp_path / "mine"), "--example", "own-model"])
     assert done.stdout == f"cd {tmp_path / 'mine'} && raygen tune --space own.yaml\n"
     monkeypatch.chdir(tmp_path / "mine")
-    plugins._modules.pop("mine.py", None)
+    plugins._plugins.pop("mine.py", None)
 
     checked = CliRunner().invoke(main, ["validate", "own.yaml"])
 

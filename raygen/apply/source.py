@@ -148,23 +148,19 @@ def _study_of(checkpoint: Path) -> StudyFolder | None:
 
 def _data_spec(checkpoint: Path, wanted: dict[str, Any], given: str | None) -> DataSpec:
     study = _study_of(checkpoint)
-    known = load_space(study.space).spec.data if study and study.space.exists() else None
-    if given is not None:
-        spec = data_at(given)
+    recorded = load_space(study.space).spec.data if study and study.space.exists() else None
+    if given is None and recorded is not None:
+        return recorded
+    place = "shapes" if given is None and wanted["name"] == "shapes" else given
+    if place is not None:
         # As they were read for the training: its settings, or what the checkpoint says of them.
         image = ImageShape.of(wanted["image"])
-        shape: dict[str, Any] = {"size": image.size, "channels": image.channels}
+        reading: dict[str, Any] = {"size": image.size, "channels": image.channels}
         if wanted["classes"] == [UNLABELLED]:
-            shape["labels"] = "none"
-        if known is not None:
-            shape = known.model_dump(include={"size", "channels", "fit", "labels"})
-        return spec.model_copy(update=shape)
-    if known is not None:
-        return known
-    if wanted["name"] == "shapes":
-        image = ImageShape.of(wanted["image"])
-        shape = {"size": image.size, "channels": image.channels}
-        return data_at("shapes").model_copy(update=shape)
+            reading["labels"] = "none"
+        if recorded is not None:
+            reading = recorded.model_dump(include={"size", "channels", "fit", "labels"})
+        return data_at(place).model_copy(update=reading)
     raise InputError(
         f"{checkpoint}: does not say where its {wanted['train']} training images "
         f"({wanted['name']}) are; add --data PATH"

@@ -39,14 +39,14 @@ def read_known(name: str, root: str, fit: Fit) -> Arrays:
     Raises:
         InputError: it is not there and cannot be downloaded, or its images need a size.
     """
-    known = KNOWN[name]
-    if fit.size is None and known.fit.size is not None:
-        fit = known.fit._replace(channels=fit.channels)
+    entry = KNOWN[name]
+    if fit.size is None and entry.fit.size is not None:
+        fit = entry.fit._replace(channels=fit.channels)
     try:
-        train, test = (known.read(root, part, fit) for part in (True, False))
+        train, test = (entry.read(root, part, fit) for part in (True, False))
     except (OSError, RuntimeError, ImportError) as error:
         raise InputError(
-            f"{root}/{known.file}: {known.title} is not there and could not be downloaded "
+            f"{root}/{entry.file}: {entry.title} is not there and could not be downloaded "
             f"({error}); put the archive there, or set data.path to a copy in another format"
         ) from error
     splits = [(fit_array(part.images, fit, name), part.labels) for part in (train, test)]

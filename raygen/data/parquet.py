@@ -276,8 +276,8 @@ def _open(file: Path, labels: str) -> tuple[Any, str, str | None]:
     table = pyarrow.parquet.read_table(file)
     columns = one_line(", ".join(table.column_names)) or "nothing"
     image = next((name for name in IMAGE_COLUMNS if name in table.column_names), None)
-    known = {"auto": LABEL_COLUMNS, "none": ()}.get(labels, (labels,))
-    label = next((name for name in known if name in table.column_names), None)
+    columns_of_labels = {"auto": LABEL_COLUMNS, "none": ()}.get(labels, (labels,))
+    label = next((name for name in columns_of_labels if name in table.column_names), None)
     if image is None or not _holds_images(table.schema.field(image).type):
         raise InputError(
             f"{file}: no image column ({' or '.join(IMAGE_COLUMNS)}: bytes, {{bytes, path}} or "

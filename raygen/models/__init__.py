@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache, partial
+from inspect import isabstract
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WrapValidator, create_model
@@ -34,13 +35,15 @@ def own_model(reference: str, kind: type[Model]) -> type[Model]:
     """Return the settings of an architecture outside of raygen, with its reference as its name.
 
     Raises:
-        InputError: it cannot be imported, or is no GanSpec or VaeSpec.
+        InputError: it cannot be imported, is no GanSpec or VaeSpec, or has no `build`.
     """
-    found = resolve(reference)
-    if not isinstance(found, type) or not issubclass(found, kind):
+    spec = resolve(reference)
+    if not isinstance(spec, type) or not issubclass(spec, kind):
         raise InputError(f"{reference}: must be a class derived from raygen.models.{kind.__name__}")
+    if isabstract(spec):
+        raise InputError(f"{reference}: has no method build, which returns its networks")
     name: Any = (Literal[reference], reference)
-    return create_model(found.__name__, __base__=found, name=name)  # pyright: ignore[reportCallIssue]
+    return create_model(spec.__name__, __base__=spec, name=name)  # pyright: ignore[reportCallIssue]
 
 
 def _own_or(kind: type[Spec], model: Any, listed: Callable[[Any], Any]) -> Any:

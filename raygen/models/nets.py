@@ -1,5 +1,6 @@
 """What an architecture builds."""
 
+from abc import abstractmethod
 from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
@@ -21,17 +22,17 @@ class GanSpec(Spec):
         """Whether the discriminator's score of an image depends on the rest of its batch."""
         return False
 
+    @abstractmethod
     def build(self, image: ImageShape, classes: int) -> "GanNets":
         """Build both networks, untrained, for images of a shape and so many classes."""
-        raise NotImplementedError
 
 
 class VaeSpec(Spec):
     """The settings of a VAE's architecture: typed fields that a YAML file may set and search."""
 
+    @abstractmethod
     def build(self, image: ImageShape, outputs: int) -> Any:
         """Build a VaeNet; it ends in as many channels as its likelihood wants."""
-        raise NotImplementedError
 
 
 class GanNets(NamedTuple):

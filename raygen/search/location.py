@@ -1,11 +1,19 @@
 """Which study a search is: an existing one to resume, or a new one under a free name."""
 
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from raygen.errors import InputError
 from raygen.storage import JOURNAL, Storage, is_uri, scratch
 from raygen.study_folder import StudyFolder
 from raygen.untrusted import check_links, check_name
+
+
+def resume_command(space: Path, name: str, storage: str, more: Sequence[str] = ()) -> str:
+    """The command that resumes a study; `more` are further options."""
+    words = ["--name", name, "--storage", storage, "--resume", "must"]
+    return shlex.join(["raygen", "tune", "--space", str(space), *more, *words])
 
 
 def place_study(

@@ -36,12 +36,7 @@ def checkpoint(
     """Collect what a file holds: the weights for sampling, or everything for going on."""
     learner = progress.learner
     return {
-        "format": FORMAT,
-        "trial": trial.model_dump(),
-        "plugins": hashes(trial.model_dump()),
-        "seed": seed,
-        "data": data,
-        "kimg": progress.kimg,
+        **_origin(trial, seed, data, progress.kimg),
         "scores": {name: score.value for name, score in progress.scores.items()},
         "protocols": {name: score.protocol for name, score in progress.scores.items()},
         "learner": learner.state_dict() if full else learner.weights(),
@@ -56,18 +51,22 @@ def checkpoint_between(
 ) -> dict[str, Any]:
     """Collect everything for going on from between two milestones."""
     return {
-        "format": FORMAT,
-        "trial": trial.model_dump(),
-        "plugins": hashes(trial.model_dump()),
-        "seed": seed,
-        "data": data,
-        "kimg": position.images / 1000,
+        **_origin(trial, seed, data, position.images / 1000),
         "scores": {},
         "protocols": {},
         "learner": position.learner.state_dict(),
         "loop": position.state(),
         "report": None,
     }
+
+
+def _origin(trial: Trial, seed: int, data: dict[str, Any], kimg: float) -> dict[str, Any]:
+    """Of which training a file is, and from where in it."""
+    settings = trial.model_dump()
+    return {
+        "format": FORMAT, "trial": settings, "plugins": hashes(settings), "seed": seed,
+        "data": data, "kimg": kimg,
+    }  # fmt: skip
 
 
 def save(path: Path, content: dict[str, Any]) -> None:

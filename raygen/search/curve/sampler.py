@@ -295,8 +295,8 @@ class CurveSampler(optuna.samplers.BaseSampler):
             return merit + preference(features)
 
         top = observed.points[np.argsort(means, kind="stable")[:10]]
-        known = [coding.point(prior) for prior in self._priors_of(coding)]
-        top = np.vstack([top, *known]) if known else top
+        starts = [coding.point(prior) for prior in self._priors_of(coding)]
+        top = np.vstack([top, *starts]) if starts else top
         spread = np.repeat(top, max(1, MUTATIONS // len(top)), axis=0)
         points = coding.snapped(
             np.vstack(
