@@ -42,7 +42,7 @@ import torch
 
 from other_searchers import PlainRay, SyneTune
 from raygen.replay import SAMPLERS, SCHEDULERS, WORKERS, Raygen, Run, paired, simulate, variant
-from raygen.search.curve import coding, sampler
+from raygen.search.curve import coding, observation, sampler
 from raygen.search.scheduler import Halving
 from search_tables import (
     CURVES,
@@ -185,8 +185,8 @@ def _last_value(levels: np.ndarray, errors: np.ndarray) -> tuple[np.ndarray, np.
 
 # What replaces a part of the curve sampler that is left out: module or class, name, replacement.
 WITHOUT: dict[str, tuple[Any, str, Callable[..., Any]]] = {
-    "extrapolation": (sampler, "at_full_budget", _last_value),
-    "log distances": (sampler, "log_distance", lambda values, best: values),
+    "extrapolation": (observation, "at_full_budget", _last_value),
+    "log distances": (observation, "log_distance", lambda values, best: values),
     "augmentation": (sampler, "_augmentation", lambda sd, noise: 0.0),
     "order of choices": (coding, "_order", lambda distribution: None),
     "the design's own rungs": (Halving, "_peers", lambda self, kimg, design: self.rungs[kimg]),

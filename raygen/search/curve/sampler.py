@@ -4,7 +4,7 @@ import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import optuna
@@ -13,12 +13,21 @@ from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from raygen.search.curve.coding import BELOW_ONE, Coding, from_unit, inferred_conditions
-from raygen.search.curve.extrapolation import at_full_budget, log_distance
 from raygen.search.curve.gaussian_process import (
     GaussianProcess,
     Kernel,
     fitted,
     log_expected_improvement,
+)
+from raygen.search.curve.observation import (
+    EARLIER_STUDY,
+    ENDED,
+    INFEASIBLE,
+    RUNNING,
+    Observed,
+    Rows,
+    advantage,
+    observe,
 )
 
 Array = np.ndarray
@@ -34,47 +43,8 @@ LEAST_TRIALS = 4  # with a value, before anything is modelled
 FIT_POINTS, MODEL_POINTS = 150, 220  # at most: they bound the cost of a suggestion
 REFIT_GROWTH = 12  # the kernel is fitted again once the data grew by a twelfth
 UNIFORM, MUTATIONS, REFINED = 600, 400, 200  # candidates
-CEILING = 1.5  # values above this many spreads over the median are all just bad
-WORST, WORST_VARIANCE = 0.95, 0.1  # what a trial counts for that diverged: a quantile
-EARLIER_VARIANCE = 0.05  # of a value from an earlier study, in squared spreads
 PENDING_VARIANCE = 1e-3
-AUGMENTATION = 0.05  # of Tchebycheff's scalarisation (Knowles 2006)
 PRIOR_SPREAD = 0.2  # of a starting point's neighbourhood, in units of a range
-
-
-RUNNING, ENDED, INFEASIBLE, EARLIER_STUDY = range(4)
-
-
-class Rows(NamedTuple):
-    """Trials as the model sees them, in the order of their numbers; arrays of n trials."""
-
-    numbers: Array  # (n,)
-    points: Array  # (n, d)
-    features: Array  # (n, d)
-    levels: Array  # (n, objectives, levels): the best so far, minimised; nan where it did not get
-    errors: Array  # (n, levels): standard error of the first objective
-    spent: Array  # (n,): steps trained
-    states: Array  # (n,): RUNNING, ENDED, INFEASIBLE, or of an EARLIER_STUDY
-    suggested: Array  # (n,): whether this sampler suggested it, or it was enqueued
-    design: Array  # (n,): whether it is a design point
-
-    def pick(self, which: Array) -> "Rows":
-        """Some of them: by a mask, or by their places."""
-        return Rows(*(array[which] for array in self))
-
-    @property
-    def valued(self) -> Array:
-        """Which have a value at some level: (n,)."""
-        return np.asarray(np.isfinite(self.levels).any(axis=-1).any(axis=-1))
-
-
-class Observed(NamedTuple):
-    """What the model is conditioned on: values at the full budget, scaled, to be minimised."""
-
-    features: Array  # (n, d)
-    points: Array  # (n, d)
-    y: Array  # (n,)
-    variances: Array  # (n,)
 
 
 class CurveSampler(optuna.samplers.BaseSampler):
@@ -216,7 +186,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
         rows = self._read(trials, signs, coding)
         observed = None
         if rows is not None and number >= self.startup_trials and not self._owes_design(rows):
-            observed = _observe(rows, random)
+            observed = observe(rows, random)
         if rows is None or observed is None:
             return self._design_point(rows, attempt, random, coding), DESIGN, None
         kernel, changed = self._kernel(trials, observed, coding)
@@ -333,7 +303,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
         given = np.array([[name in prior for name in coding.names] for prior in priors], bool)
         full = max(self.startup_trials, 1)  # trials before the confidence fades
         weight = self.confidence * full / max(len(rows.numbers), full)
-        weight *= _advantage(rows, places, given)
+        weight *= advantage(rows, places, given)
 
         def preference(features: Array) -> Array:
             apart = features[:, None, :] - places
@@ -470,81 +440,15 @@ def _stacked(rows: Sequence[tuple[Any, ...]], before: Rows | None) -> Rows:
     return Rows(*(np.concatenate(pair) for pair in zip(before, fresh, strict=True)))
 
 
-def _advantage(rows: Rows, places: Array, given: Array) -> float:
-    """From 0 to 1: how far the best of the trials at the priors is above the median."""
-    same = np.abs(rows.features[:, None, :] - places) < 1e-9
-    at_prior = (same | ~given).all(axis=-1).any(axis=-1)
-    if not at_prior.any() or at_prior.all():
-        return 1.0
-    values, _ = at_full_budget(rows.levels[:, 0], np.zeros(rows.errors.shape))
-    beaten = float((values[~at_prior] > np.nanmin(values[at_prior])).mean())
-    return max(0.0, 2 * beaten - 1)
-
-
 def sobol_point(dimensions: int, seed: int, index: int) -> Array:
     """Return one point (d,) of a scrambled Sobol sequence (Owen 1995)."""
     engine = torch.quasirandom.SobolEngine(dimensions, scramble=True, seed=seed)
     return engine.fast_forward(index).draw(1, dtype=torch.float64)[0].numpy()
 
 
-def _observe(rows: Rows, random: np.random.Generator) -> Observed | None:
-    """The values of all trials at the full budget; None while there is too little to model."""
-    sound = rows.pick(rows.valued & (rows.states != INFEASIBLE))
-    if not len(sound.numbers):
-        return None
-    parts = [_scaled_objective(sound, k) for k in range(sound.levels.shape[1])]
-    y, variances = _spreads(*(parts[0] if len(parts) == 1 else _scalarised(parts, random)))
-    variances = variances + EARLIER_VARIANCE * (sound.states == EARLIER_STUDY)
-    bad = rows.pick(rows.states == INFEASIBLE)
-    worst = np.full(len(bad.numbers), np.quantile(y, WORST))
-    y = np.minimum(np.concatenate([y, worst]), CEILING)
-    variances = np.concatenate([variances, np.full(len(worst), WORST_VARIANCE)])
-    if len(np.unique(y)) < 2:
-        return None
-    features, points = (
-        np.concatenate(pair)
-        for pair in ((sound.features, bad.features), (sound.points, bad.points))
-    )
-    return Observed(features, points, y, variances)
-
-
 def _augmentation(sd: Array, noise: float) -> Array:
     """Logarithm of the share of sd that one more trial removes (Huang et al. 2006, eq. 12)."""
     return np.log(1 - math.sqrt(noise) / np.sqrt(np.square(sd) + noise) + 1e-9)
-
-
-def _scaled_objective(rows: Rows, objective: int) -> tuple[Array, Array]:
-    """An objective of each trial at the full budget and its variance, in log distances."""
-    levels = rows.levels[:, objective]
-    best = np.where(np.isfinite(levels), levels, math.inf).min(axis=1)
-    scaled = log_distance(levels, best)
-    errors = rows.errors if objective == 0 else np.zeros(levels.shape)
-    relative = np.square(errors / np.exp(scaled))  # the slope of a logarithm
-    return at_full_budget(scaled, np.minimum(np.nan_to_num(relative), 1.0))
-
-
-def _scalarised(
-    parts: Sequence[tuple[Array, Array]], random: np.random.Generator
-) -> tuple[Array, Array]:
-    """Objectives as one, by augmented Tchebycheff with weights drawn anew (Knowles 2006)."""
-    weights = random.dirichlet(np.ones(len(parts)))
-    scaled, spread = [], []
-    for values, variances in parts:
-        y, v = _spreads(values, variances)
-        y = np.minimum(y, CEILING)
-        width = float(y.max() - y.min()) or 1.0
-        scaled.append((y - y.min()) / width)
-        spread.append(v / width**2)
-    weighted = weights[:, None] * np.array(scaled)
-    value = weighted.max(axis=0) + AUGMENTATION * weighted.sum(axis=0)
-    return value, (np.square(weights)[:, None] * np.array(spread)).sum(axis=0)
-
-
-def _spreads(y: Array, variances: Array) -> tuple[Array, Array]:
-    """Centred at the median, in units of the spread of the lower half."""
-    apart = y - np.median(y)
-    spread = math.sqrt(2 * float(np.square(np.minimum(apart, 0.0)).mean())) or 1.0
-    return apart / spread, variances / spread**2
 
 
 def _thinned(y: Array, most: int, random: np.random.Generator | None = None) -> Array:
