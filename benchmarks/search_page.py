@@ -40,7 +40,9 @@ def write_page(report: dict[str, Any], path: Path) -> None:
 def verdict(report: dict[str, Any]) -> str:
     """In how many comparisons the default is better, worse, or neither."""
     better = worse = unclear = 0
-    for _, _, _, difference in _differences(report):
+    for experiment, _, _, difference in _differences(report):
+        if experiment == "ablation":  # there the default is compared with itself
+            continue
         better += difference["high"] < 0
         worse += difference["low"] > 0
         unclear += difference["low"] <= 0 <= difference["high"]
@@ -61,7 +63,7 @@ def figure(report: dict[str, Any]) -> go.Figure:
         middle = [100 * difference["mean"] for _, difference in each]
         drawn.add_scatter(
             x=middle, y=[f"{table} against {method}" for method, _ in each], mode="markers",
-            name=table, marker={}, line={}, meta={"role": "best"},
+            name=table, meta={"role": "best"},
             error_x={
                 "type": "data", "symmetric": False,
                 "array": [100 * d["high"] - m for (_, d), m in zip(each, middle, strict=True)],
@@ -71,7 +73,7 @@ def figure(report: dict[str, Any]) -> go.Figure:
     height = 120 + 22 * sum(len(each) for each in rows.values())
     drawn.update_layout(height=height, showlegend=False, margin={"l": 260, "t": 20})
     drawn.update_xaxes(title="difference of the default, %", zeroline=True)
-    drawn.update_yaxes(autorange="reversed")
+    drawn.update_yaxes(autorange="reversed", automargin=True)
     return drawn
 
 

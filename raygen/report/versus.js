@@ -6,7 +6,9 @@ root.classList.add("js");
 const draw = () => {
   const { data, layout } = structuredClone(figures.versus);
   for (const trace of data) {
-    trace.line.color = trace.marker.color = css(`c-${trace.meta.role}`);
+    const color = css(`c-${trace.meta.role}`); // plotly writes no empty line or marker
+    trace.line = { ...trace.line, color };
+    trace.marker = { ...trace.marker, color };
   }
   const axis = { gridcolor: css("line"), linecolor: css("line-strong"), zeroline: false,
     tickfont: { color: css("muted") }, title: { font: { color: css("muted"), size: 12 } } };

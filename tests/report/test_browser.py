@@ -14,6 +14,7 @@ from raygen.report.versus import write_versus
 from raygen.results import Results, best_trial, load_results
 from report.chromium import CHROMIUM, DRIVER, Browser, chromium
 from report.journals import close, end, finals, replicate, report, searched, suggest, write_demo
+from search_page import write_page
 
 pytestmark = pytest.mark.skipif(
     not (CHROMIUM and DRIVER), reason="no chromium or no chromedriver on PATH"
@@ -84,6 +85,20 @@ def linked_trials(browser: Browser, figure: str, faded: bool = False) -> set[int
 def test_the_page_opens_without_an_error_a_request_or_a_policy_violation(opened: Browser) -> None:
     assert opened.complaints() == []
     assert opened.requests() == []
+
+
+def test_the_page_of_the_search_benchmark_draws_its_chart(browser: Browser, tmp_path: Path) -> None:
+    file = Path(__file__).parents[2] / "benchmarks" / "results" / "search_quality.json"
+    figures = json.loads(file.read_text(encoding="utf-8"))
+    write_page(figures, tmp_path / "search.html")
+
+    browser.open(tmp_path / "search.html")
+
+    browser.wait(CHARTS)
+    assert browser.complaints() == []
+    drawn = drawn_points(browser, "versus", "best")
+    compared = [t for e in ("headline", "public") for t in figures["experiments"][e].values()]
+    assert len(drawn) == sum(len(table["methods"]) - 1 for table in compared)
 
 
 def test_the_browser_blocks_what_the_policy_forbids(opened: Browser) -> None:
