@@ -218,7 +218,7 @@ def learn(trial: Trial, data: ImageData, kimg: float, samples: int, seed: int) -
     scores = [progress.scores.get(metric_of(trial)) for progress in found]
     after = min((score.value for score in scores if score), default=float("nan"))
     best = next((p for p, s in zip(found, scores, strict=True) if s and s.value == after), None)
-    guess = METRICS[metric_of(trial)].guess
+    guess = METRICS[metric_of(trial)].value_of_guess(data.image)
     return {
         # As a ranking and the page judge it, whatever training said.
         "useless": best is None or bool(why_useless(trial.family, best.variation, after, guess)),

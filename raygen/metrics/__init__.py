@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
+from raygen.image_shape import ImageShape
 from raygen.metrics.protocol import Score, comparable, protocol_hash
 from raygen.plugins import Registry
 
@@ -34,6 +35,10 @@ class Metric(NamedTuple):
     enough: int = 0  # samples from which a bias is small
     # Its value if all pictures of so many bytes were equally likely.
     guess: Callable[[int], float] | None = None
+
+    def value_of_guess(self, image: ImageShape) -> float | None:
+        """Its value if all pictures of that shape were equally likely; None if it has none."""
+        return self.guess(image.values) if self.guess else None
 
 
 _OURS = " (raygen classifier features)"

@@ -40,15 +40,15 @@ def failed(study: Results) -> dict[int, str]:
 
     Read from what they reported at their best milestone, however short their training was.
     """
-    guess = METRICS[study.metric].guess if study.metric in METRICS else None
     image = ImageShape.of(study.info.get("data", {}).get("image"))
-    value_of_guess = guess(image.values) if guess else None
+    known = study.metric in METRICS
+    guess = METRICS[study.metric].value_of_guess(image) if known else None
     family = str(study.info.get("family"))
     reasons = {}
     for table in (study.trials, study.replicates):
         rows = zip(table["trial"], table["value"], table["variation"], strict=True)
         for trial, value, variation in rows:
-            if reason := why_useless(family, variation, value, value_of_guess, study.minimise):
+            if reason := why_useless(family, variation, value, guess, study.minimise):
                 reasons[int(trial)] = reason
     return reasons
 

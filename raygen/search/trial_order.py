@@ -36,5 +36,5 @@ def _useless(spec: StudySpec, image: ImageShape, run: TrialState) -> bool:
     metric = METRICS[spec.objective]
     value = run.values[0] if run.values is not None else math.nan
     minimise = metric.direction == "minimize"
-    guess = metric.guess(image.values) if metric.guess else None
+    guess = metric.value_of_guess(image)
     return bool(why_useless(spec.family, run.variation, value, guess, minimise))

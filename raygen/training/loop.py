@@ -197,8 +197,7 @@ def _health(trial: Trial, objective: str, data: ImageData) -> Health:
     minimise = metric.direction == "minimize"
     if isinstance(trial, GanTrial):
         return Health(minimise, real, chance=ADVERSARIAL[trial.loss.name].chance)
-    guess = metric.guess(data.image.values) if metric.guess else None
-    return Health(minimise, real, diversity=0.0, guess=guess)
+    return Health(minimise, real, diversity=0.0, guess=metric.value_of_guess(data.image))
 
 
 class _Stretch(NamedTuple):

@@ -290,7 +290,8 @@ def _assets() -> dict[str, dict[str, Any]]:
         state = Classifier(10).state_dict()
         features = torch.randn(500, FEATURES, dtype=torch.float64)
     reference = {"mean": features.mean(dim=0), "cov": features.T.cov(), "count": 500}
-    return {"classifier": {"state": state, "accuracy": 0.1, "hash": "none", **reference}}
+    asset = {"state": state, "accuracy": 0.1, "hash": "none", "task": "classes"}
+    return {"classifier": {**asset, **reference}}
 
 
 def _data() -> ImageData:
