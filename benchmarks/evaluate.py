@@ -134,7 +134,7 @@ def run(side: str, samples: int, folder: str, pixels: int) -> dict[str, Any]:
 def measure(side: str, samples: int, folder: Path, pixels: int) -> dict[str, Any]:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
-    FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE = pixels
+    FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE = pixels  # pyright: ignore
     random = torch.Generator().manual_seed(0)
     real = torch.randint(256, (REFERENCE, 3, 32, 32), generator=random, dtype=torch.uint8)
     fake = torch.randint(200, (samples, 3, 32, 32), generator=random, dtype=torch.uint8)
@@ -180,8 +180,8 @@ def torch_fidelity(
 
     start = time.perf_counter()
     found = calculate_metrics(
-        input1=Subset(fake, range(len(fake))),
-        input2=Subset(real, range(len(real))),
+        input1=Subset(fake, range(len(fake))),  # pyright: ignore
+        input2=Subset(real, range(len(real))),  # pyright: ignore
         input2_cache_name=f"noise-{len(real)}",
         cache_root=str(folder / "fidelity"),
         feature_extractor_weights_path=str(folder / FILE),
@@ -262,7 +262,7 @@ def write_weights(folder: Path) -> None:
     from raygen.metrics.inception import FILE
 
     class Untrained(FeatureExtractorInceptionV3):
-        def load_state_dict(self, *_: Any) -> None:
+        def load_state_dict(self, *_: Any) -> None:  # pyright: ignore
             torch.manual_seed(0)
             for layer in self.modules():
                 if isinstance(layer, nn.Conv2d):

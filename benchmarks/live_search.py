@@ -58,7 +58,7 @@ def raygen_search(data: str | None, seed: int, seconds: int, folder: Path) -> di
     spent = float(results.trials["kimg"].sum())
     return {
         "config": results.configs[best],
-        "value": float(results.trials.set_index("trial").loc[best, "value"]),
+        "value": float(results.trials.set_index("trial")["value"][best]),
         "trials": len(results.trials),
         "kimg": spent,
         "seconds": took,

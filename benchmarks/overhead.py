@@ -11,6 +11,7 @@ The last line is one JSON object; values are {"median", "min", "max"} in seconds
 import argparse
 import datetime
 import json
+import logging
 import os
 import platform
 import statistics
@@ -148,7 +149,7 @@ def main() -> None:
     few, many = (3, 6) if chosen.quick else (5, 20)
     os.environ.update(RAY_SETTINGS)
     # Four logical CPUs: a driver and two workers, whatever the machine has.
-    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level="ERROR")
+    ray.init(address="local", num_cpus=4, log_to_driver=False, logging_level=logging.ERROR)
     ways = {
         "ray_function_fresh": lambda: plain_ray(nothing, many, reuse=False),
         "ray_function_reused": lambda: plain_ray(nothing, many, reuse=True),

@@ -120,7 +120,7 @@ def worker(
     device = torch.device("cuda" if cuda else "cpu")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // trials))
     data = load_data(DataSpec(source="shapes"))
-    meeting = dist.FileStore(str(Path(folder) / "meet"), trials)
+    meeting = dist.FileStore(str(Path(folder) / "meet"), trials)  # pyright: ignore
     speeds = {}
     for name in names:
         full = FULL[name]

@@ -263,14 +263,15 @@ def read_table(path: Path, studies: dict[str, Study]) -> dict[Job, list[dict[str
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
     configs = {f: draws(s, s.spec.budget.trials) for f, s in studies.items()}
     runs: dict[Job, list[dict[str, Any]]] = {}
-    for (family, config, seed), rows in table.groupby(["family", "config", "seed"], sort=False):
+    for _, rows in table.groupby(["family", "config", "seed"], sort=False):
+        family, config, seed = (rows[name].iloc[0] for name in ("family", "config", "seed"))
         job = Job(family, int(config), int(seed) - 100 * int(config))
         drawn = configs[family][job.config].parameters
         if any(rows.iloc[0][name] != str(value) for name, value in drawn.items()):
             continue
         numbers = rows[list(FIXED[:-1])].map(lambda text: float(text) if text else None)
         runs[job] = [
-            {name: None if pd.isna(value) else value for name, value in row.items()}
+            {str(name): None if pd.isna(value) else value for name, value in row.items()}
             | {"diverged": reason}
             for row, reason in zip(numbers.to_dict("records"), rows["diverged"], strict=True)
         ]

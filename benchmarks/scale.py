@@ -13,6 +13,7 @@ The last line is one JSON object; all values by number of trials.
 import argparse
 import datetime
 import json
+import logging
 import os
 import platform
 import statistics
@@ -258,7 +259,7 @@ def alone(trials: int, at_once: int) -> None:
     ) as folder:
         ray.init(
             address="local", num_cpus=2, resources={"slot": at_once}, log_to_driver=False,
-            logging_level="ERROR", object_store_memory=200_000_000, _temp_dir=f"{folder}/ray",
+            logging_level=logging.ERROR, object_store_memory=200_000_000, _temp_dir=f"{folder}/ray",
             runtime_env={"env_vars": {**RAY_SETTINGS, "OMP_NUM_THREADS": "1"}},
         )  # fmt: skip
         print(json.dumps(measure(trials, at_once, Path(folder))))

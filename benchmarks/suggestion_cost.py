@@ -43,10 +43,10 @@ def filled(study: Study, trials: int) -> Sampler:
         level = 20 + 30 * (rate + 3.7) ** 2 + 5 * random.random()
         sampler.add(number, params, "design" if number % 3 == 0 else "curve")
         last = 3 if number % 9 == 0 else 2 if number % 3 == 0 else 1
-        for rung in rungs[:last]:
-            value = level * (1 + 0.3 * rungs[-1] / rung / 9)
+        values = [level * (1 + 0.3 * rungs[-1] / rung / 9) for rung in rungs[:last]]
+        for rung, value in zip(rungs, values, strict=False):
             sampler.report(number, rung, [value], [value])
-        sampler.finish(number, "completed" if last == 3 else "stopped", [value])
+        sampler.finish(number, "completed" if last == 3 else "stopped", values[-1:])
     return sampler
 
 

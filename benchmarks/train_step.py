@@ -131,7 +131,7 @@ def plain_gan(
             logits = discriminator(real, labels), discriminator(fake.detach(), labels)
         adams[1].zero_grad()
         lost = loss.discriminator(*logits)
-        if trial.loss.penalty:
+        if trial.loss.penalty_weight:
             lost = lost + trial.loss.penalty_weight * penalty(critic, real, fake, labels)
         lost.backward()
         adams[1].step()
@@ -143,7 +143,7 @@ def plain_gan(
         adams[0].step()
         (follow if engineered else update)(average, bare)
         if not engineered:
-            lost.item(), fooled.item()
+            _ = lost.item(), fooled.item()
         return len(real)
 
     return step
@@ -186,7 +186,7 @@ def plain_vae(
         adam.step()
         (follow if engineered else update)(average, bare)
         if not engineered:
-            likelihood.item(), kl.item()
+            _ = likelihood.item(), kl.item()
         return len(images)
 
     return step
@@ -202,7 +202,9 @@ def update(average: nn.Module, source: nn.Module) -> None:
 @torch.no_grad()
 def follow(average: nn.Module, source: nn.Module) -> None:
     """The average in one launch."""
-    torch._foreach_lerp_(list(average.parameters()), list(source.parameters()), 0.001)
+    torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+        list(average.parameters()), list(source.parameters()), 0.001
+    )
 
 
 def bfloat16(device: torch.device, enabled: bool) -> Any:

@@ -11,7 +11,7 @@ from raygen.config import Study
 from raygen.journal.records import Record, stamped
 from raygen.metrics import METRICS
 from raygen.replay.recording import Array, Params
-from raygen.replay.surrogate import Forecast, Step, Surrogate
+from raygen.replay.surrogate import Forecast, Step
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 
@@ -35,6 +35,17 @@ class Method(Protocol):
     def chosen(self) -> int | None:
         """Return the trial that it would recommend now."""
         ...
+
+
+class Benchmark(Protocol):
+    """What is searched: it tells the curve of any configuration."""
+
+    def forecast(
+        self,
+        params: Params,
+        milestones: Sequence[float],
+        luck: np.random.Generator | None = None,
+    ) -> Forecast: ...
 
 
 class Run(NamedTuple):
@@ -125,9 +136,9 @@ class _Simulation:
     """Workers that each train one trial at a time, by a simulated clock."""
 
     def __init__(
-        self, method: Method, surrogate: Surrogate, seed: int, workers: int, clock: Clock
+        self, method: Method, benchmark: Benchmark, seed: int, workers: int, clock: Clock
     ) -> None:
-        self.method, self.surrogate, self.seed = method, surrogate, seed
+        self.method, self.benchmark, self.seed = method, benchmark, seed
         self.workers, self.clock = workers, clock
         self.milestones = method.milestones
         self.queue: list[tuple[float, int, int]] = []  # when, which event, trial
@@ -152,7 +163,7 @@ class _Simulation:
                 self._train(number)
                 continue
             luck = np.random.default_rng([self.seed, number])
-            forecast = self.surrogate.forecast(params, self.milestones, luck)
+            forecast = self.benchmark.forecast(params, self.milestones, luck)
             self.forecasts[number], self.rest[number] = forecast, iter(forecast.steps)
             self.began[number], self.kimg[number] = self.now, 0.0
             self._train(number)
@@ -183,7 +194,7 @@ class _Simulation:
 
 def simulate(
     method: Method,
-    surrogate: Surrogate,
+    benchmark: Benchmark,
     compute: float,
     seed: int,
     workers: int = WORKERS,
@@ -194,7 +205,7 @@ def simulate(
     Simulated time is the seconds that were recorded, or the images. The luck of trial n follows
     from the seed and n alone, so that two methods that are compared have the same.
     """
-    floor = _Simulation(method, surrogate, seed, workers, clock)
+    floor = _Simulation(method, benchmark, seed, workers, clock)
     spent, truth = [], []
     floor.fill()
     while floor.queue:
