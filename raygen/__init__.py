@@ -5,9 +5,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from raygen.api import Generator, LoadedStudy, evaluate, load, train, tune
+    from raygen.api import Callback, Event, Generator, LoadedStudy, evaluate, load, train, tune
 
-__all__ = ["Generator", "LoadedStudy", "evaluate", "load", "train", "tune"]
+__all__ = ["Callback", "Event", "Generator", "LoadedStudy", "evaluate", "load", "train", "tune"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,11 +13,13 @@ Importing raygen loads none of this, nor torch, Ray or pandas.
 
 import json
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from raygen.callbacks import Callback as Callback
+from raygen.callbacks import Event as Event
 from raygen.errors import InputError, RaygenError
 from raygen.results import Model, Results, best_model, best_trial, finalists, load_results
 from raygen.study_folder import TrialFolder
@@ -27,8 +29,6 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
     from torch import Tensor
 
-    from raygen.journal.records import Record
-    from raygen.notices import Notice
     from raygen.training.loop import Progress
 
 Settings = Mapping[str, Any]
@@ -210,15 +210,15 @@ def tune(
     resume: str = "auto",
     warm_start: Sequence[str | Path] = (),
     address: str | None = None,
-    callbacks: "Sequence[Callable[[Record | Notice], None]]" = (),
+    callbacks: Sequence[Callback] = (),
     quiet: bool = False,
 ) -> LoadedStudy:
     """Search, or go on with a search, and return the study.
 
     As `raygen tune`: `space` is a YAML file, or its content as a mapping (which needs a `name`);
     `set` holds settings by dotted name. In a process that is connected to Ray the search runs
-    there, else on `address`, on RAY_ADDRESS, or on a Ray of its own. `callbacks` are called with
-    every record of the journal as it is written, and must not raise. A signal ends the search in
+    there, else on `address`, on RAY_ADDRESS, or on a Ray of its own. `callbacks` hear of
+    it beside those of the file, each in a thread of its own. A signal ends the search in
     order, as on the command line. The page is `study.report()`.
 
     Raises:
@@ -245,15 +245,9 @@ def tune(
             Interrupts() as interrupts,
             StudyProgress(study, "quiet" if quiet else "normal") as progress,
         ):
-
-            def announce(record: Any) -> None:
-                progress(record)
-                for callback in callbacks:
-                    callback(record)
-
             outcome = run_study(
-                study, folder, facts, address, announce, [Path(each) for each in warm_start],
-                None, bucket, interrupts,
+                study, folder, facts, address, progress, [Path(each) for each in warm_start],
+                None, bucket, interrupts, callbacks,
             )  # fmt: skip
     if outcome.state == "failed":
         raise RaygenError(f"{folder.root}: {outcome.reason}")

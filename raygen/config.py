@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from raygen.callbacks import CallbackSpec
 from raygen.compute import Compute, Precision
 from raygen.data import DataSpec
 from raygen.data.diffaugment import PolicyName
@@ -357,6 +358,7 @@ class StudySpec(Job):
     recovery: Recovery = Recovery()
     checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
+    callbacks: tuple[CallbackSpec, ...] = ()
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -395,7 +397,9 @@ class StudySpec(Job):
 
 
 # What may change when a study goes on: how long and where it runs, not what it compares.
-FREE = ("budget.", "resources.", "recovery.", "checkpoints.", "finalists.", "data.")
+FREE = (
+    "budget.", "resources.", "recovery.", "checkpoints.", "finalists.", "data.", "callbacks"
+)  # fmt: skip
 
 
 class Study(NamedTuple):
@@ -415,8 +419,9 @@ class Study(NamedTuple):
         spec = self.spec.model_dump(mode="json")
         flat = flatten({**spec, "space": self.raw["space"], "start": self.raw.get("start") or []})
         kept = {key: value for key, value in flat.items() if not key.startswith(FREE)}
-        # Not of `data`, where a name with a colon may be that of a column.
-        naming = {key: value for key, value in {**self.raw, **spec}.items() if key != "data"}
+        # Not of `data`, where a name with a colon may be that of a column; nor of who listens.
+        free = ("data", "callbacks")
+        naming = {key: value for key, value in {**self.raw, **spec}.items() if key not in free}
         code = {f"plugins.{name}": digest for name, digest in hashes(naming).items()}
         return {**kept, "budget.kimg": self.spec.budget.kimg, **code}
 

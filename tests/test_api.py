@@ -80,10 +80,14 @@ def test_the_example_of_the_docs_runs_as_it_is_written(
     assert len(study.finalists) == 1
     assert "<table" in study._repr_html_()
     assert repr(study) == "LoadedStudy('runs/from_python': finished, 3 trials)"
-    heard: list = []
+    heard: list[raygen.Event] = []
+    listener = raygen.Callback()
+    listener.on_trial_end = heard.append
     again = raygen.tune(
         tmp_path / "runs" / "from_python" / "space.yaml", name="from_python",
-        set={"budget.trials": 4}, callbacks=[heard.append], quiet=True,
+        set={"budget.trials": 4}, callbacks=[listener], quiet=True,
     )  # fmt: skip
     assert len(again.trials) == 4
-    assert any(getattr(record, "kind", "") == "end" for record in heard)
+    assert [(event.trial, event.state) for event in heard if event.of is None] == [
+        (3, again.trials["state"].iloc[3])
+    ]

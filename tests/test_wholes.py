@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from mlflow import MlflowClient
 from PIL import Image
 from sklearn.datasets import load_digits
 
@@ -122,11 +123,19 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
         use(project, study)
 
 
+CALLBACKS = """
+callbacks: [{wandb: {mode: offline}}, {mlflow: {tracking_uri: $TRACKING}},
+            {webhook: "http://127.0.0.1:9/"}]
+"""
+
+
 def test_a_search_over_code_of_ones_own_ends_in_its_page_and_refuses_other_code(
-    project: Project,
+    project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     forget()
-    for name, text in {"mine.py": MODEL, "mylayers.py": LAYERS, "own.yaml": SPACE}.items():
+    monkeypatch.setenv("TRACKING", f"sqlite:///{project.folder}/mlflow.db")
+    space = SPACE + CALLBACKS
+    for name, text in {"mine.py": MODEL, "mylayers.py": LAYERS, "own.yaml": space}.items():
         (project.folder / name).write_text(text, encoding="utf-8")
 
     study = project.search(Path("own.yaml"))
@@ -135,6 +144,13 @@ def test_a_search_over_code_of_ones_own_ends_in_its_page_and_refuses_other_code(
     assert results.info["state"] == "finished"
     assert {c["model"]["name"] for c in results.configs.values()} == {"mine.py:Mine"}
     assert (study / "plugins" / "mylayers.py").read_text(encoding="utf-8") == LAYERS
+    # Two loggers, and a webhook that nobody answers, which costs the search nothing.
+    runs = len(results.trials) + len(results.replicates)
+    assert len(list(study.glob("wandb/offline-run-*/*.wandb"))) == runs
+    logged = MlflowClient(f"sqlite:///{project.folder}/mlflow.db")
+    experiment = logged.get_experiment_by_name(study.name)
+    assert experiment is not None
+    assert len(logged.search_runs([experiment.experiment_id])) == 1 + runs
     project.run("generate", study, "--count", 4, "--out", "few.png")
     project.run("report", study)
     assert "are reproduced exactly" in project.run("status", study, "--check").stdout

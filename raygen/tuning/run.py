@@ -1,7 +1,7 @@
 """Build, run, resume and close a search on Ray."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import ray
 import torch
 from ray import tune
 
+from raygen.callbacks import Callback
 from raygen.cluster.connect import TrialSlots, check_storage, connected, wait_for
 from raygen.config import Study, StudySpec
 from raygen.data import ImageData, load_data
@@ -17,6 +18,9 @@ from raygen.data.pictures import save_grid
 from raygen.document import dump
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError, cannot_write
 from raygen.files import write_bytes, write_text
+from raygen.integrations import callbacks_of
+from raygen.integrations.dispatch import Dispatcher
+from raygen.integrations.events import Events
 from raygen.interrupts import Interrupts
 from raygen.journal import read_records
 from raygen.journal.bucket import RecordStore, RemoteJournal, records_at
@@ -30,7 +34,6 @@ from raygen.results import fold, write_tables
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from raygen.search.study_record import check_same, describe
-from raygen.search.tensorboard import Curves
 from raygen.search.warm_start import lessons
 from raygen.storage import JOURNAL, Storage
 from raygen.study_folder import StudyFolder
@@ -74,20 +77,23 @@ def run_study(
     journal_uri: str | None = None,
     storage: Storage | None = None,
     interrupts: Interrupts | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Outcome:
     """Search, or resume the search in the folder, and leave a study that opens without Ray.
 
     `facts` are added to what the study records of itself; `notify` gets every journal record;
     `warm_start` holds earlier studies to learn from; `journal_uri` is where on object storage the
     journal is also kept; `storage` is where all of the study is kept, and `folder` then a new one
-    that holds what this process needs of it; `interrupts` handles the signals that stop it.
+    that holds what this process needs of it; `interrupts` handles the signals that stop it;
+    `callbacks` hear of it beside those of the file.
 
     Raises:
-        InputError: the data, the weights or the resources are not there, or the study in the
-            folder searched something else; nothing was started.
+        InputError: the data, the weights, the resources or what a callback needs are not there, or
+            the study in the folder searched something else; nothing was started.
         ClusterError: Ray cannot be reached, or the disk is full.
     """
     started = time.time()
+    hearing = callbacks_of(study.spec.callbacks, callbacks, folder)
     notify(Phase("loading data"))
     data = _load(study, notify)
     if storage is not None:
@@ -111,7 +117,7 @@ def run_study(
         taught = list(lessons(study, data, assets.milestones, warm_start))
         shared = _shared(study, data, assets, folder, slots(), storage)
         with _journal(folder.journal, bucket) as journal:
-            session = _Session(study, data, folder, journal, storage, notify, started)
+            session = _Session(study, data, folder, journal, storage, notify, started, hearing)
             session.open(info, taught, data)
             outcome = session.search(shared, slots, plan, interrupts or Interrupts())
     write_tables(fold(folder, read_records(folder.journal)))
@@ -152,13 +158,17 @@ class _Session:
         storage: Storage | None,
         notify: Notify,
         started: float,
+        callbacks: Mapping[str, Callback],
     ) -> None:
         self.study, self.folder, self.journal, self.storage = study, folder, journal, storage
         self.started = started
-        self.curves = Curves(folder.curves, lambda text: notify(Phase(text)))
+        events = Events(
+            folder.root.name, folder.root.resolve(), study.spec.objective, study.spec.family
+        )
+        self.dispatcher = Dispatcher(events, callbacks, lambda text: notify(Phase(text)))
 
         def announce(record: Record | Notice) -> None:
-            self.curves(record)
+            self.dispatcher(record)
             notify(record)
 
         self.notify = announce
@@ -207,14 +217,14 @@ class _Session:
                 drive(controller, *_trainable(shared), slots, self.folder.root)
                 measure_chosen(controller, shared, plan)
             controller.end_unfinished()
+            state, reason, full = controller.outcome()
+            self.notify(self._close(state, reason))
         except RaygenError as error:
             with suppress(RaygenError):  # a full disk, perhaps; the error says what it was
-                self._close("failed", str(error))
+                self.dispatcher(self._close("failed", str(error)))
             raise
         finally:
-            self.curves.close()
-        state, reason, full = controller.outcome()
-        self.notify(self._close(state, reason))
+            self.dispatcher.close()
         return Outcome(state, controller.ended(), interrupts.received, reason, full)
 
     def _close(self, state: str, reason: str) -> Record:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,10 +17,12 @@ from urllib.request import urlopen
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from raygen.journal.records import End, Report
+from raygen.callbacks import Event
+from raygen.integrations.dispatch import Dispatcher
+from raygen.integrations.events import Events
+from raygen.integrations.tensorboard import Tensorboard
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
-from raygen.search.tensorboard import Curves
 from search.studies import Memory, make_study, run
 
 PATIENCE = 90  # seconds for a tool to answer
@@ -29,12 +31,18 @@ PATIENCE = 90  # seconds for a tool to answer
 def search(folder: Path) -> list[dict[str, Any]]:
     """A search of four trials, mirrored for both tools; returns its journal."""
     study = make_study(folder, "budget.trials=4", "scheduler.name=none", "finalists.count=0")
-    curves, journal = Curves(folder / "tensorboard"), Memory()
+    curves, journal = mirror(folder, print), Memory()
     sampler = Sampler(study, "mirrored", folder / "optuna.log")
     controller = Controller(study, journal, sampler, curves)
     run(controller, lambda config, seed, kimg: 100 / kimg + seed % 5)
     curves.close()
     return journal.lines
+
+
+def mirror(folder: Path, tell: Callable[[str], None]) -> Dispatcher:
+    """What writes for TensorBoard."""
+    events = Events("mirrored", folder, "fd_classifier", "gan")
+    return Dispatcher(events, {"tensorboard": Tensorboard(folder / "tensorboard")}, tell)
 
 
 def values(journal: Sequence[dict[str, Any]], trial: int) -> list[tuple[int, float]]:
@@ -46,15 +54,14 @@ def values(journal: Sequence[dict[str, Any]], trial: int) -> list[tuple[int, flo
 def test_the_curves_hold_each_value_at_the_images_seen_and_no_loss_that_is_not_finite(
     tmp_path: Path,
 ) -> None:
-    curves = Curves(tmp_path)
-    milestone = Report(
-        trial=7, time=12.0, kimg=1.5, seconds=3.0, images_per_second=640.0, metrics={"fid": 31.5},
-        losses={"generator_loss": 0.7, "discriminator_loss": None}, protocols={},
+    curves = Tensorboard(tmp_path)
+    milestone = Event(
+        "report", "gan", tmp_path, 12.0, "fid", trial=7, kimg=1.5, images_per_second=640.0,
+        metrics={"fid": 31.5}, losses={"generator_loss": 0.7, "discriminator_loss": None},
     )  # fmt: skip
-    curves(milestone)
-    curves(replace(milestone, kimg=3.0, metrics={"fid": None}))
-    curves(End(trial=7, state="completed", reason=""))
-    curves.close()
+    curves.on_report(milestone)
+    curves.on_report(replace(milestone, kimg=3.0, metrics={"fid": None}))
+    curves.on_trial_end(replace(milestone, hook="trial_end"))
 
     found = EventAccumulator(str(tmp_path / "0007")).Reload()
     scalars = {
@@ -163,7 +170,7 @@ def test_a_mirror_that_cannot_be_written_is_given_up_and_the_search_ends(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
     try:
-        curves = Curves(tmp_path / "tensorboard", messages.append)
+        curves = mirror(tmp_path, messages.append)
         sampler = Sampler(study, "mirrored", tmp_path / "optuna.log", messages.append)
         run(Controller(study, journal, sampler, curves), lambda *_: 1.0)
         curves.close()
