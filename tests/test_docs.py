@@ -101,10 +101,13 @@ def test_every_path_that_is_named_is_there(page: Path) -> None:
 def test_every_space_in_yaml_is_one(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("RAYGEN_PLUGINS", str(ROOT / "raygen" / "examples" / "own-model"))
+    code = [text for text in blocks(page, "python") if "\nclass " in text]
+    monkeypatch.setenv("RAYGEN_PLUGINS", str(tmp_path))
+    (tmp_path / "mine.py").write_text("".join(code[:1]))
     plugins._plugins.pop("mine.py", None)  # that of another test
     for text in blocks(page, "yaml"):
         rest = "family: gan\ndata: {source: shapes}\nspace: {batch_size: {choice: [32, 64]}}\n"
+        rest += "" if "budget:" in text else "budget: {kimg: 9}\n"
         whole = text if "family:" in text else rest + text
         (tmp_path / "space.yaml").write_text(whole)
         load_space(tmp_path / "space.yaml")
