@@ -12,6 +12,8 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     TypeAdapter,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
@@ -20,11 +22,12 @@ from raygen.compute import Compute, Precision
 from raygen.data import DataSpec
 from raygen.data.diffaugment import PolicyName
 from raygen.document import Document, flatten
+from raygen.errors import InputError
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, VaeModel
-from raygen.plugins import hashes
+from raygen.plugins import hashes, is_reference, resolve
 from raygen.space import (
     Group,
     Parameter,
@@ -181,6 +184,9 @@ class SchedulerSpec(Spec):
     promote: bool = False
 
 
+SAMPLERS = ("curve", "tpe", "random", "quasi_random", "gp", "nsga2", "nsga3")
+
+
 class SamplerSpec(Spec):
     """Who proposes configurations; curve, tpe and gp model none of the first `startup_trials`.
 
@@ -188,31 +194,64 @@ class SamplerSpec(Spec):
     `prior`: how far curve prefers the neighbourhood of the starting points, 0 to not at all.
     `population`: trials of one generation of nsga2 and nsga3.
 
+    Or any class of optuna.samplers.BaseSampler, as `package.module:Class` or `file.py:Class`, and
+    of OptunaHub by `hub: samplers/NAME` (`@REF` for one state of it), with its `arguments`. It is
+    made afresh for each trial, with a seed if it takes one.
+
     Raises:
         ValueError: a setting that the sampler does not have.
     """
 
-    name: Literal["curve", "tpe", "random", "quasi_random", "gp", "nsga2", "nsga3"] = "curve"
+    hub: Annotated[str, Field(pattern=r"^[\w./-]+(@[\w.-]+)?$")] | None = None
+    name: str = "curve"
+    arguments: dict[str, Any] = {}
     startup_trials: Count = 12
     design_share: Annotated[float, Field(ge=0, le=1)] = 1 / 3
     prior: NonNegativeFloat = 1.0
     population: Annotated[int, Field(ge=4, le=10_000)] = 24
 
+    @field_validator("name")
+    @classmethod
+    def _name_is_known(cls, name: str, info: ValidationInfo) -> str:
+        """Import what a reference names: a mistake in it is reported before a search."""
+        if info.data.get("hub") is not None:
+            return name
+        if not is_reference(name):
+            return key_of(SAMPLERS)(name)
+        try:
+            resolve(name)
+        except InputError as error:
+            raise ValueError(str(error)) from error
+        return name
+
     @model_validator(mode="after")
     def _settings_are_its_own(self) -> "SamplerSpec":
+        if self.arguments and not self.others:
+            raise ValueError(f"arguments are for samplers of others, not {self.name}")
         owners = {
+            "startup_trials": SAMPLERS,
             "design_share": ("curve",),
             "prior": ("curve",),
             "population": ("nsga2", "nsga3"),
         }
         for setting, names in owners.items():
             if getattr(self, setting) != type(self).model_fields[setting].default and (
-                self.name not in names
+                self.others or self.name not in names
             ):
                 raise ValueError(
-                    f"{setting} is a setting of {' and '.join(names)}, not {self.name}"
+                    f"{setting} is a setting of {' and '.join(names)}, not {self.called}"
                 )
         return self
+
+    @property
+    def others(self) -> bool:
+        """Whether it is none of raygen's."""
+        return self.hub is not None or is_reference(self.name)
+
+    @property
+    def called(self) -> str:
+        """What messages and tables call it."""
+        return self.hub or self.name
 
 
 class Finalists(Spec):

@@ -5,6 +5,7 @@ from raygen.config_file import a_draw
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
 from raygen.plugins import place_of, references
+from raygen.search.own_sampler import check_sampler
 
 CLASSES = 10
 SEED = 0
@@ -16,9 +17,11 @@ def try_out(job: Study | TrainJob) -> None:
     On noise of the shape that the file says, or of 32x32 in colour.
 
     Raises:
-        InputError: it cannot be built, or a step fails, naming the error.
+        InputError: it cannot be built, a step fails, or a sampler of others cannot be made.
     """
     spec = job.spec if isinstance(job, Study) else job
+    if isinstance(job, Study):
+        check_sampler(job.spec.sampler)
     trial = job.trial(a_draw(job)) if isinstance(job, Study) else job.trial
     named = references(trial.model_dump())
     if not named:

@@ -518,7 +518,7 @@ def test_a_trial_survives_the_yaml_that_a_study_writes(tmp_path: Path) -> None:
         ("evaluation.every_kimg=1e-9", "evaluation.every_kimg: 1e-09: input should be greater"),
         ("recovery.hang_minutes=1e-9", "recovery.hang_minutes: 1e-09: input should be greater"),
         ("sampler=curve", "sampler: 'curve': must be a mapping, such as {name: curve}"),
-        ("sampler.name=curv", "sampler.name: 'curv': unknown name, choose from curve, tpe, random"),
+        ("sampler.name=curv", "sampler.name: 'curv': unknown name 'curv', choose from curve, gp, "),
         (
             "sampler={name: random, design_share: 0.5}",
             "sampler: design_share is a setting of curve, not ra",

@@ -225,11 +225,13 @@ def _check(study: Path, as_json: bool) -> None:
     from raygen.search.verify import verify
     from raygen.study_folder import StudyFolder
 
-    verified = verify(load_space(StudyFolder(study).space), read_study(study, strict=True))
-    text = (
-        f"{counted(verified.suggestions, 'suggestion')} and "
-        f"{counted(verified.decisions, 'decision')} are reproduced exactly"
-    )
+    searched = load_space(StudyFolder(study).space)
+    verified = verify(searched, read_study(study, strict=True))
+    text = f"{counted(verified.decisions, 'decision')} are reproduced exactly"
+    if verified.suggestions is None:
+        text += f"; suggestions are not: {searched.spec.sampler.called} takes no seed"
+    else:
+        text = f"{counted(verified.suggestions, 'suggestion')} and {text}"
     say(json.dumps(verified._asdict()) if as_json else text)
 
 

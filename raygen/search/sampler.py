@@ -26,10 +26,12 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from raygen.config import SamplerSpec as SamplerSpec
 from raygen.config import Study
 from raygen.document import brief
-from raygen.errors import InputError
+from raygen.errors import InputError, RaygenError
 from raygen.metrics import METRICS, Direction
+from raygen.plugins import place_of
 from raygen.search.curve import CurveSampler, from_unit, sobol_point
 from raygen.search.curve.sampler import BY, EARLIER, ERROR, IGNORED, KERNEL, REPORTS
+from raygen.search.own_sampler import make_own, takes_seed
 from raygen.seeds import derive
 from raygen.space import Draw, Group, Parameter, conditions, parameters, sample
 
@@ -72,7 +74,12 @@ class Sampler:
         self.trials: dict[int, optuna.Trial] = {}  # those that run
         self.drawn: set[tuple[Any, ...]] = set()
         self.worst: list[float] | None = None
-        self.curve = make_curve_sampler(study) if self.spec.name == "curve" else None
+        ours = not self.spec.others
+        self.curve = make_curve_sampler(study) if ours and self.spec.name == "curve" else None
+        # Whether a suggestion follows from the seed, the number of the trial and those before it.
+        self.reproducible = ours or takes_seed(self.spec)
+        if not self.reproducible:
+            tell(f"sampler {self.spec.called} takes no seed: its suggestions cannot be repeated")
         self._mirror = _Mirror(mirror, name, self.directions, tell) if mirror else None
 
     def draw(self, number: int, point: dict[str, Any] | None = None) -> Suggestion:
@@ -107,8 +114,8 @@ class Sampler:
         template = _frozen(self.space, params, TrialState.RUNNING, None, attributes)
         identity = self.storage.create_new_trial(self.study_id, template)
         trial = optuna.Trial(self.study, identity)
-        if self.spec.name in GENETIC:
-            # They give each trial its generation as they sample it, and keep who its parents were.
+        if self.spec.others or self.spec.name in GENETIC:
+            # Some keep notes with a trial as they sample it: of its generation, of its parents.
             sampler = make_sampler(self.spec, self.space, self.seed, number, 0)
             frozen = self.storage.get_trial(identity)
             relative = sampler.infer_relative_search_space(self.study, frozen)
@@ -162,6 +169,8 @@ class Sampler:
         the sampler avoids its region; a lost one teaches nothing.
         """
         trial = self.trials.pop(number)
+        if self.spec.others:  # which may keep more as it is told
+            self.study.sampler = make_sampler(self.spec, self.space, self.seed, number, 0)
         if state in ("diverged", "out_of_memory", "failed"):
             # Optuna's Gaussian process wants a constraint of all trials or none: a second model of
             # its own. To it they are as good as the worst.
@@ -190,8 +199,14 @@ class Sampler:
             self.study.sampler = make_sampler(spec, self.space, self.seed, number, attempt)
         if fixed is not None:
             self.study.enqueue_trial(fixed)
-        trial = self.study.ask()
-        draw = sample(self.space, trial)
+        try:
+            trial = self.study.ask()
+            draw = sample(self.space, trial)
+        except Exception as error:
+            if not spec.others:
+                raise
+            # Whatever its author raises, now or only once there are trials to learn from.
+            raise RaygenError(f"sampler {spec.called}: {place_of(error)}") from error
         attributes = self.storage.get_trial(trial._trial_id).system_attrs
         self.storage.set_trial_system_attr(trial._trial_id, IGNORED, True)
         self.study.tell(trial, state=TrialState.FAIL)
@@ -204,7 +219,7 @@ class Sampler:
         random = self.spec.name in ("tpe", "gp")
         completed = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         early = random and len(completed) < self.spec.startup_trials
-        return "startup" if early else self.spec.name
+        return "startup" if early else self.spec.called
 
 
 def make_curve_sampler(study: Study) -> CurveSampler:
@@ -239,7 +254,7 @@ def make_sampler(
     with warnings.catch_warnings():
         # `group` is what makes a multivariate TPE sample conditional branches jointly.
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        match spec.name:
+        match "" if spec.others else spec.name:
             case "random":
                 return optuna.samplers.RandomSampler(seed=derived)
             case "quasi_random":
@@ -259,6 +274,8 @@ def make_sampler(
                 )
             case "curve":
                 raise AssertionError("one sampler draws all trials of a study")
+            case _:
+                return make_own(spec, derived)
 
 
 class QuasiRandom(optuna.samplers.BaseSampler):

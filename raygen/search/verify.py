@@ -15,12 +15,14 @@ from raygen.search.scheduler import rung_value
 class Verified(NamedTuple):
     """How many choices came out as they were written."""
 
-    suggestions: int
+    suggestions: int | None  # None: the sampler takes no seed
     decisions: int
 
 
 def verify(study: Study, records: Sequence[Record]) -> Verified:
     """Draw every suggestion and make every decision again, from the records before it.
+
+    Suggestions of a sampler that takes no seed are left out.
 
     Raises:
         RaygenError: one came out differently, for instance with another version of Optuna.
@@ -34,7 +36,7 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
             case Reopen():
                 controller.reopen()
                 continue
-            case Suggest(of=None):
+            case Suggest(of=None) if controller.sampler.reproducible:
                 draw = controller.draw().draw
                 _same(line, "suggestion", draw.config, record.config)
                 suggestions += 1
@@ -52,7 +54,7 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
             case _:
                 pass
         controller.apply_line(line, record)
-    return Verified(suggestions, decisions)
+    return Verified(suggestions if controller.sampler.reproducible else None, decisions)
 
 
 def _promoted(controller: Controller, record: Decide) -> Decide | None:
