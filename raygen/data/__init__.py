@@ -10,14 +10,27 @@ from torch import Tensor
 from raygen.data.class_numbers import Arrays, without_labels
 from raygen.data.fit import Fit, How, in_colour
 from raygen.data.known import CIFAR10_CLASSES, KNOWN, read_known
+from raygen.data.own_source import read_own
 from raygen.data.read import hold_out, read_path
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
+from raygen.plugins import is_reference, resolve
 from raygen.spec import Spec, key_of
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
 SOURCES = (*KNOWN, "shapes")
+
+
+def _known_or_own(source: str) -> str:
+    if not is_reference(source):
+        return key_of(SOURCES)(source)
+    try:
+        if not callable(resolve(source)):
+            raise ValueError(f"{source}: must be a function that returns images")
+    except InputError as error:
+        raise ValueError(str(error)) from error
+    return source
 
 
 def _no_empty_path(path: str | None) -> str | None:
@@ -30,8 +43,9 @@ def _no_empty_path(path: str | None) -> str | None:
 class DataSpec(Spec):
     """Which images to learn.
 
-    `path` (a Parquet file or folder, an .npz, a folder of pictures or with one subfolder per class)
-    wins over `source`. Images are brought to `size` x `size` and to `channels` (3 or 1): `crop`
+    `path` (a Parquet file or folder, an .npz, a folder of pictures or with one subfolder per class,
+    or hf://USER/NAME) wins over `source`, the name of a known set or `file.py:function` of the
+    user's. Images are brought to `size` x `size` and to `channels` (3 or 1): `crop`
     takes the square in the middle, `pad` puts a black border around, `resize` loses the
     proportions. Without a size they must be squares of 16 to 256 already, and they are grey if all
     are. `labels`: auto, none to leave classes out, or the column of Parquet files.
@@ -46,7 +60,7 @@ class DataSpec(Spec):
         InputError: `path` is empty.
     """
 
-    source: Annotated[str, AfterValidator(key_of(SOURCES))] = "cifar10"
+    source: Annotated[str, AfterValidator(_known_or_own)] = "cifar10"
     path: Annotated[str | None, AfterValidator(_no_empty_path)] = None
     root: str = "data"
     size: Literal[16, 32, 64, 128, 256] | None = None
@@ -112,6 +126,9 @@ def load_data(spec: DataSpec) -> ImageData:
             for count, seed in ((SHAPES_TRAIN, 0), (SHAPES_TEST, 1))
         )
         name, arrays = "shapes", Arrays(SHAPES, *train, *test)
+    elif is_reference(spec.source):
+        name = spec.source.rpartition(":")[2]
+        arrays = read_own(spec.source, fit, spec.labels)
     else:
         name, arrays = spec.source, read_known(spec.source, spec.root, fit)
     if spec.labels == "none":

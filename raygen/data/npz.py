@@ -6,8 +6,8 @@ import tokenize
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -39,25 +39,32 @@ def read_npz(file: Path, fit: Fit, labels: str) -> tuple[Arrays, Counter[str]]:
     """
     try:
         with np.load(file, allow_pickle=False) as archive:
-            return _read(file, archive, fit, labels)
+            return read_arrays(file, archive, fit, labels)
     except InputError:
         raise
     except DAMAGED as error:
         raise InputError(f"{file}: not a readable .npz file ({first_line(error)})") from error
 
 
-def _read(file: Path, archive: Any, fit: Fit, wanted: str) -> tuple[Arrays, Counter[str]]:
-    images, labels = (_by_split(file, archive.files, kind) for kind in ("images", "labels"))
+def read_arrays(
+    file: Path | str, archive: Mapping[str, np.ndarray], fit: Fit, wanted: str
+) -> tuple[Arrays, Counter[str]]:
+    """Read arrays by their names, as read_npz does; `file` is what errors call them.
+
+    Raises:
+        InputError: as read_npz.
+    """
+    images, labels = (_by_split(file, list(archive), kind) for kind in ("images", "labels"))
     if wanted == "none":
         labels = {}
     elif wanted != "auto":
         raise InputError(
-            f"data.labels: {wanted} names a column of Parquet files, and {file} is an .npz; "
+            f"data.labels: {wanted} names a column of Parquet files, and {file} has arrays; "
             "give auto or none"
         )
     if not images:
         raise InputError(
-            f"{file}: has {one_line(', '.join(archive.files)) or 'nothing'}, but needs images "
+            f"{file}: has {one_line(', '.join(archive)) or 'nothing'}, but needs images "
             "and labels, or x_train, y_train, x_test and y_test"
         )
     groups = group_by_split({key: split for split, key in images.items()}, file, "arrays")
@@ -75,11 +82,11 @@ def _read(file: Path, archive: Any, fit: Fit, wanted: str) -> tuple[Arrays, Coun
             "set data.labels=none to leave them out"
         )
     used = {key for pair in pairs for key in pair}
-    left_out = Counter(f"array {key}" for key in archive.files if key not in used)
+    left_out = Counter(f"array {key}" for key in archive if key not in used)
     return with_classes(splits[0], splits[1] if len(splits) > 1 else None), left_out
 
 
-def _by_split(file: Path, keys: list[str], kind: str) -> dict[str | None, str]:
+def _by_split(file: Path | str, keys: list[str], kind: str) -> dict[str | None, str]:
     """The arrays of images, or of labels, by the split that their names say (None: they do not)."""
     by_split: dict[str | None, str] = {}
     for key in keys:
@@ -99,7 +106,13 @@ def _expected(image_key: str) -> str:
     return re.sub("image(?=s?)", "label", image_key.replace("x", "y").replace("X", "Y"))
 
 
-def _split(file: Path, archive: Any, fit: Fit, image_key: str, label_key: str | None) -> Numbered:
+def _split(
+    file: Path | str,
+    archive: Mapping[str, np.ndarray],
+    fit: Fit,
+    image_key: str,
+    label_key: str | None,
+) -> Numbered:
     images = _images(file, np.asarray(archive[image_key]), image_key, fit)
     if label_key is None:
         return Numbered(images, np.zeros(len(images), np.int64), [UNLABELLED], file)
@@ -117,7 +130,7 @@ def _split(file: Path, archive: Any, fit: Fit, image_key: str, label_key: str | 
     return Numbered(images, labels.astype(np.int64), [], file)
 
 
-def _images(file: Path, images: np.ndarray, key: str, fit: Fit) -> np.ndarray:
+def _images(file: Path | str, images: np.ndarray, key: str, fit: Fit) -> np.ndarray:
     if images.dtype != np.uint8:
         raise InputError(f"{file}: {key} is {images.dtype}, but pixels must be uint8")
     shape = images.shape

@@ -1,7 +1,7 @@
 """Whatever lies at a path. Every error names the file.
 
 What is read: Parquet files (raygen.data.parquet), an .npz (raygen.data.npz), a folder of pictures
-(raygen.data.folder).
+(raygen.data.folder). What lies on the hub is brought here first (raygen.data.hub).
 """
 
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 from raygen.data.class_numbers import Arrays
 from raygen.data.fit import Fit
 from raygen.data.folder import read_folder
+from raygen.data.hub import HUB, fetch_dataset
 from raygen.data.listing import left_out_note, list_files
 from raygen.data.npz import read_npz
 from raygen.data.parquet import read_parquet
@@ -27,10 +28,12 @@ def read_path(path: str, fit: Fit, labels: str) -> tuple[str, Arrays, tuple[str,
     Raises:
         InputError: nothing there, or as the reader of its kind.
     """
-    place = Path(path).expanduser()
+    place = fetch_dataset(path) if path.startswith(HUB) else Path(path).expanduser()
     if not place.exists():
         raise InputError(f"data.path: {path} not found")
     name = place.resolve().stem if place.is_file() else place.resolve().name
+    if path.startswith(HUB):
+        name = path.removeprefix(HUB).partition("@")[0].rpartition("/")[2]
     suffix = place.suffix.lower() if place.is_file() else ""
     notes: tuple[str, ...] = ()
     if suffix == ".npz":

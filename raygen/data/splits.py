@@ -69,7 +69,9 @@ def split_of(name: str, where: Path | str) -> str | None:
     return next(iter(words.values()), None)
 
 
-def group_by_split(splits: Mapping[Item, str | None], where: Path, kind: str) -> dict[str, list]:
+def group_by_split(
+    splits: Mapping[Item, str | None], where: Path | str, kind: str
+) -> dict[str, list]:
     """Sort items by the split that each one's name stands for: all are for training if none does.
 
     Raises:
