@@ -387,6 +387,7 @@ def plain_loop(
     if isinstance(trial, GanTrial):
         classes = len(data.classes)
         return plain_gan(trial, classes, source, device, engineered, compiled)
+    assert isinstance(trial, VaeTrial)
     return plain_vae(trial, learner, source, device, engineered, compiled)
 
 

@@ -26,7 +26,7 @@ from raygen.errors import InputError
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
-from raygen.models import ConvVae, Dcgan, GanModel, VaeModel
+from raygen.models import ConvVae, Dcgan, GanModel, OwnModel, VaeModel
 from raygen.plugins import hashes, is_reference, resolve
 from raygen.space import (
     Group,
@@ -42,7 +42,7 @@ Samples = Annotated[int, Field(ge=16, le=1_000_000)]  # beyond, features fill th
 Kimg = Annotated[float, Field(ge=IMAGE, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]  # torch and numpy take it, mixed with a position
-Family = Literal["gan", "vae"]
+Family = Literal["gan", "vae", "own"]
 Decay = Literal["none", "linear", "cosine"]
 
 
@@ -148,8 +148,26 @@ class VaeTrial(Spec):
         return _batch_divides(self)
 
 
-Trial = GanTrial | VaeTrial
-TRIALS: dict[str, type[GanTrial] | type[VaeTrial]] = {"gan": GanTrial, "vae": VaeTrial}
+class OwnTrial(Spec):
+    """One configuration of a generator that the user's own code trains.
+
+    By default without an average of its weights: `ema` adds one.
+    """
+
+    family: Literal["own"] = "own"
+    model: OwnModel
+    ema: Ema = Ema(half_life_kimg=0.0)
+    batch_size: Annotated[int, Field(ge=2)] = 64
+    flip: bool = True
+
+    @property
+    def accumulate(self) -> int:
+        """Parts in which a batch passes: its author's business."""
+        return 1
+
+
+Trial = GanTrial | VaeTrial | OwnTrial
+TRIALS: dict[str, type[Trial]] = {"gan": GanTrial, "vae": VaeTrial, "own": OwnTrial}
 MetricName = Annotated[str, AfterValidator(key_of(METRICS))]
 
 
@@ -380,7 +398,7 @@ class TrainJob(Job):
     threads: Annotated[int, Field(gt=0, le=1024)] | None = None
     milestones: tuple[Kimg, ...] = ()
     rungs: tuple[Kimg, ...] = ()
-    trial: GanTrial | VaeTrial = Field(discriminator="family")
+    trial: Trial = Field(discriminator="family")
 
 
 class StudySpec(Job):
@@ -486,7 +504,5 @@ def with_extra(milestones: Sequence[float], every: float | None, end: float) -> 
 
 def parse_trial(raw: dict[str, Any]) -> Trial:
     """Turn settings that were checked before, such as those of a checkpoint, into a trial."""
-    adapter: TypeAdapter[Trial] = TypeAdapter(
-        Annotated[GanTrial | VaeTrial, Field(discriminator="family")]
-    )
+    adapter: TypeAdapter[Trial] = TypeAdapter(Annotated[Trial, Field(discriminator="family")])
     return adapter.validate_python(raw)

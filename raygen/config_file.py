@@ -105,6 +105,8 @@ def _check_study(spec: StudySpec, document: Document) -> None:
             ("scheduler", "grace_kimg"),
             f"the first rung lies beyond the budget of {spec.budget.kimg:g} kimg",
         )
+    if spec.family == "own" and spec.resources.workers > 1:
+        document.fail(("resources", "workers"), "a trainer of your own trains in one process")
     if spec.scheduler.name == "median" and spec.trade_off:
         document.fail(("scheduler", "name"), "there is no median of several objectives")
     if spec.scheduler.promote and spec.scheduler.name != "asha":

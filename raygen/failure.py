@@ -14,7 +14,7 @@ def is_one_image(variation: float | None, family: str) -> bool:
     """
     if variation is None or math.isnan(variation):
         return False
-    return family == "gan" and variation < DIVERSITY
+    return family != "vae" and variation < DIVERSITY
 
 
 def why_useless(

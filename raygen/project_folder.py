@@ -21,8 +21,8 @@ your own images: `--set data.path=FOLDER` (pictures, class folders, Parquet, or 
 EXAMPLE = """# A raygen example
 
 ```sh
-raygen validate own.yaml      # imports mine.py and trains it for two steps
-raygen tune --space own.yaml  # a minute on two cores
+raygen validate own.yaml      # imports the code beside it and trains it for two steps
+raygen tune --space own.yaml  # minutes on two cores
 ```
 
 See docs/extend.md of raygen. Studies are written to `runs/`, reports to `reports/`.

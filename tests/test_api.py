@@ -89,5 +89,5 @@ def test_the_example_of_the_docs_runs_as_it_is_written(
     )  # fmt: skip
     assert len(again.trials) == 4
     assert [(event.trial, event.state) for event in heard if event.of is None] == [
-        (3, again.trials["state"].iloc[3])
+        (4, again.trials["state"].iloc[3])  # 3 is a replicate
     ]

@@ -98,11 +98,9 @@ def test_every_path_that_is_named_is_there(page: Path) -> None:
 
 
 @pages
-def test_every_space_in_yaml_is_one(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_space_in_yaml_is_one(page: Path, tmp_path: Path) -> None:
     code = [text for text in blocks(page, "python") if "\nclass " in text]
-    monkeypatch.setenv("RAYGEN_PLUGINS", str(tmp_path))
+    plugins.look_in(tmp_path)
     (tmp_path / "mine.py").write_text("".join(code[:1]))
     plugins._plugins.pop("mine.py", None)  # that of another test
     for text in blocks(page, "yaml"):

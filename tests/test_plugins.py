@@ -186,7 +186,7 @@ def test_a_space_is_tried_out_and_its_settings_say_which_code_it_means(folder: P
         ("mine.py:Mine", "mine.py:Mien", "mine.py:Mien: mine.py has no Mien; did you mean 'Mine'?"),
         ("mine.py:Mine", "your.py:Mine", "your.py: no such file in "),
         ("mine.py:Mine", "mine.py:not_a_model", "must be a class derived from raygen.models.GanSp"),
-        ("mine.py:Mine", "raygen.models:GanSpec", "raygen.models:GanSpec: has no method build"),
+        ("mine.py:Mine", "raygen.models:GanSpec", "raygen.models:GanSpec: has no build: see"),
         ("mine.py:Mine", "no_package:Mine", "No module named 'no_package'"),
         ("mine.py:squares", "mine.py:Mine", "is a ModelMetaclass, but must be a GanLoss"),
         ("mine.py:brightness", "mine.py:squares", "is a GanLoss, but must be a Metric"),

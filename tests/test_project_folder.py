@@ -50,18 +50,22 @@ def test_every_shell_gets_a_script_that_asks_raygen_itself() -> None:
         assert f"_RAYGEN_COMPLETE={shell}_complete" in script
 
 
-def test_the_example_of_a_model_of_ones_own_is_valid_and_is_what_the_docs_show(
-    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("example", "file"),
+    [("own-model", "mine.py"), ("own-trainer", "train.py"), ("own-data", "pictures.py")],
+)
+def test_an_example_is_valid_and_its_code_is_what_the_docs_show(
+    tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch, example: str, file: str
 ) -> None:
-    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine"), "--example", "own-model"])
+    done = CliRunner().invoke(main, ["init", str(tmp_path / "mine"), "--example", example])
     assert done.stdout == f"cd {tmp_path / 'mine'} && raygen tune --space own.yaml\n"
     monkeypatch.chdir(tmp_path / "mine")
-    plugins._plugins.pop("mine.py", None)
+    plugins._plugins.pop(file, None)
 
     checked = CliRunner().invoke(main, ["validate", "own.yaml"])
 
     assert checked.output == "own.yaml: ok\n"
-    code = (tmp_path / "mine" / "mine.py").read_text(encoding="utf-8")
+    code = (tmp_path / "mine" / file).read_text(encoding="utf-8")
     assert code in (repository / "docs" / "extend.md").read_text(encoding="utf-8")
 
 

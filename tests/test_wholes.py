@@ -18,12 +18,14 @@ from sklearn.datasets import load_digits
 
 from raygen.cli import main
 from raygen.data.shapes import draw_shapes
+from raygen.project_folder import EXAMPLES
 from raygen.results import best_model, failed, fresh, load_results
 from raygen.results import full_measurements as measured
 from test_plugins import LAYERS, MODEL, SPACE, forget
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
-EVERY_COMMAND = ("gan.yaml", "vae.yaml")  # one of each family meets every command
+OWN = EXAMPLES / "own-trainer" / "own.yaml"
+EVERY_COMMAND = ("gan.yaml", "vae.yaml", "own.yaml")  # one of each family meets every command
 # Only the budget, the widths and the device are cut: every block of a file is kept.
 CUT = (
     "data={source: shapes, limit: 512}", "resources={cpus: 1, gpus: 0}", "budget.trials=3",
@@ -82,7 +84,7 @@ def check_page(html: str) -> None:
 
 def cuts_of(file: Path) -> list[str]:
     text = file.read_text(encoding="utf-8")
-    family = "vae" if "family: vae" in text else "gan"
+    family = "vae" if "family: vae" in text else "gan"  # of one's own as of GANs
     return [*CUT, *BY_FAMILY[family], *MORE.get(file.name, ())]
 
 
@@ -91,7 +93,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     return Project(tmp_path, monkeypatch)
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+@pytest.mark.parametrize("file", [*FILES, OWN], ids=lambda file: file.name)
 def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
     project: Project, file: Path
 ) -> None:

@@ -33,7 +33,8 @@ from raygen.metrics.classifier import load_classifier, restore
 from raygen.metrics.model import Autoencoder, Generative
 from raygen.study_folder import TrialFolder
 from raygen.training.checkpoint import load_sampler
-from raygen.training.gan import GanLearner
+from raygen.training.own import OwnLearner
+from raygen.training.vae import VaeLearner
 
 SAMPLE_SEED = 2_020_061  # other latents than those that the metrics see
 CELLS = 8
@@ -215,7 +216,9 @@ def membership(
 
     That of best.pt is not kept, so the one of last.pt beside it is taken.
     """
-    if not isinstance(source_model.learner, GanLearner):
+    if isinstance(source_model.learner, OwnLearner):
+        return None, {"why_not": "a model of your own has neither an ELBO nor a discriminator"}
+    if isinstance(source_model.learner, VaeLearner):
         return elbo_membership(source_model.learner), {"checkpoint": source_model.checkpoint.name}
     path, content = source_model.checkpoint, source_model.content
     last = TrialFolder(source_model.checkpoint.parent).last

@@ -5,12 +5,11 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from raygen.training.gan import GanLearner
 from raygen.training.loop import Learner
 from raygen.training.vae import Vae
 
 
-class GanImages(nn.Module):
+class GeneratorImages(nn.Module):
     """Latents (n, d) and labels (n,) -> images (n, 3, 32, 32) in [-1, 1]."""
 
     def __init__(self, generator: nn.Module) -> None:
@@ -60,7 +59,4 @@ class Unlabelled(nn.Module):
 def network_of(learner: Learner) -> nn.Module:
     """A copy of the averaged network, for evaluation: nothing of it is trained."""
     average = copy.deepcopy(learner.average.network).eval().requires_grad_(False)
-    if isinstance(learner, GanLearner):
-        return GanImages(average)
-    assert isinstance(average, Vae)
-    return VaeImages(average)
+    return VaeImages(average) if isinstance(average, Vae) else GeneratorImages(average)

@@ -56,7 +56,11 @@ def doctor_command(
 
 @command("init")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--example", metavar="NAME", help="Begin with an example: own-model.")
+@click.option(
+    "--example",
+    metavar="NAME",
+    help="Begin with an example: own-model, own-data or own-trainer.",
+)
 @JSON
 def init_command(folder: Path, example: str | None, as_json: bool) -> None:
     """Create a project folder with the bundled search spaces, or with an example.

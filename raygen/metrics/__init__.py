@@ -10,7 +10,7 @@ from raygen.plugins import Registry
 
 Direction = Literal["minimize", "maximize"]
 Features = Literal["classifier", "inception", "dinov2", "pixels"]
-BOTH = ("gan", "vae")
+EVERY = ("gan", "vae", "own")
 VAE = ("vae",)
 
 
@@ -52,67 +52,67 @@ _UNBIASED = 10_000
 
 METRICS = Registry(Metric, {
     "fd_classifier": Metric(
-        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance{_OURS}", "Fréchet distance",
+        "minimize", EVERY, "frechet:DISTANCE", f"Fréchet distance{_OURS}", "Fréchet distance",
         "classifier", 353, _RANK,
     ),
     "fd_classifier_test": Metric(
-        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance to test images{_OURS}",
+        "minimize", EVERY, "frechet:DISTANCE", f"Fréchet distance to test images{_OURS}",
         "Fréchet distance (test)", "classifier", 353, _RANK, "test",
     ),
     "fd_classifier_infinity": Metric(
-        "minimize", BOTH, "frechet:INFINITY",
+        "minimize", EVERY, "frechet:INFINITY",
         "FD∞ (limit of infinitely many samples, raygen classifier features)", "FD∞",
         "classifier", 2000, _QUARTER,
     ),
     "kd_classifier": Metric(
-        "minimize", BOTH, "kernel:DISTANCE", f"kernel distance{_OURS}", "kernel distance",
+        "minimize", EVERY, "kernel:DISTANCE", f"kernel distance{_OURS}", "kernel distance",
         "classifier", 100,
     ),
     "mind_classifier": Metric(
-        "minimize", BOTH, "mind:DISTANCE", f"MIND{_OURS}", "MIND", "classifier", 100
+        "minimize", EVERY, "mind:DISTANCE", f"MIND{_OURS}", "MIND", "classifier", 100
     ),
     "precision_classifier": Metric(
-        "maximize", BOTH, "neighbours:PRECISION", f"precision{_OURS}", "precision", "classifier",
+        "maximize", EVERY, "neighbours:PRECISION", f"precision{_OURS}", "precision", "classifier",
         100,
     ),
     "recall_classifier": Metric(
-        "maximize", BOTH, "neighbours:RECALL", f"recall{_OURS}", "recall", "classifier", 100
+        "maximize", EVERY, "neighbours:RECALL", f"recall{_OURS}", "recall", "classifier", 100
     ),
     "density_classifier": Metric(
-        "maximize", BOTH, "neighbours:DENSITY", f"density{_OURS}", "density", "classifier", 100
+        "maximize", EVERY, "neighbours:DENSITY", f"density{_OURS}", "density", "classifier", 100
     ),
     "coverage_classifier": Metric(
-        "maximize", BOTH, "neighbours:COVERAGE", f"coverage{_OURS}", "coverage", "classifier", 100
+        "maximize", EVERY, "neighbours:COVERAGE", f"coverage{_OURS}", "coverage", "classifier", 100
     ),
     "fid": Metric(
-        "minimize", BOTH, "frechet:DISTANCE", "FID", "", "inception", 2049, _RANK,
+        "minimize", EVERY, "frechet:DISTANCE", "FID", "", "inception", 2049, _RANK,
         enough=_UNBIASED,
     ),
     "fid_test": Metric(
-        "minimize", BOTH, "frechet:DISTANCE", "FID against test images", "FID (test)",
+        "minimize", EVERY, "frechet:DISTANCE", "FID against test images", "FID (test)",
         "inception", 2049, _RANK, "test", _UNBIASED,
     ),
     "fid_infinity": Metric(
-        "minimize", BOTH, "frechet:INFINITY", "FID∞ (limit of infinitely many samples)", "FID∞",
+        "minimize", EVERY, "frechet:INFINITY", "FID∞ (limit of infinitely many samples)", "FID∞",
         "inception", 10_000, _QUARTER,
     ),
-    "kid": Metric("minimize", BOTH, "kernel:DISTANCE", "KID", "", "inception", 100),
-    "mind": Metric("minimize", BOTH, "mind:DISTANCE", "MIND", "", "inception", 100),
+    "kid": Metric("minimize", EVERY, "kernel:DISTANCE", "KID", "", "inception", 100),
+    "mind": Metric("minimize", EVERY, "mind:DISTANCE", "MIND", "", "inception", 100),
     "inception_score": Metric(
-        "maximize", BOTH, "inception_score:SCORE", "inception score", "", "inception", 100
+        "maximize", EVERY, "inception_score:SCORE", "inception score", "", "inception", 100
     ),
     "precision": Metric(
-        "maximize", BOTH, "neighbours:PRECISION", "precision", "", "inception", 100
+        "maximize", EVERY, "neighbours:PRECISION", "precision", "", "inception", 100
     ),
-    "recall": Metric("maximize", BOTH, "neighbours:RECALL", "recall", "", "inception", 100),
-    "density": Metric("maximize", BOTH, "neighbours:DENSITY", "density", "", "inception", 100),
-    "coverage": Metric("maximize", BOTH, "neighbours:COVERAGE", "coverage", "", "inception", 100),
+    "recall": Metric("maximize", EVERY, "neighbours:RECALL", "recall", "", "inception", 100),
+    "density": Metric("maximize", EVERY, "neighbours:DENSITY", "density", "", "inception", 100),
+    "coverage": Metric("maximize", EVERY, "neighbours:COVERAGE", "coverage", "", "inception", 100),
     "fd_dinov2": Metric(
-        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance {_DINOV2}", "FD-DINOv2",
+        "minimize", EVERY, "frechet:DISTANCE", f"Fréchet distance {_DINOV2}", "FD-DINOv2",
         "dinov2", 1025, _RANK, enough=_UNBIASED,
     ),
     "fd_dinov2_test": Metric(
-        "minimize", BOTH, "frechet:DISTANCE", f"Fréchet distance to test images {_DINOV2}",
+        "minimize", EVERY, "frechet:DISTANCE", f"Fréchet distance to test images {_DINOV2}",
         "FD-DINOv2 (test)", "dinov2", 1025, _RANK, "test", _UNBIASED,
     ),
     "elbo": Metric(
@@ -133,7 +133,7 @@ METRICS = Registry(Metric, {
     ),
     "active_units": Metric("maximize", VAE, "bounds:ACTIVE_UNITS", "active latents"),
     "million_parameters": Metric(
-        "minimize", BOTH, "size:MILLION_PARAMETERS", "parameters (millions)"
+        "minimize", EVERY, "size:MILLION_PARAMETERS", "parameters (millions)"
     ),
 })  # fmt: skip
 
@@ -142,7 +142,7 @@ def metric(
     direction: Direction,
     label: str = "",
     short: str = "",
-    families: tuple[str, ...] = BOTH,
+    families: tuple[str, ...] = EVERY,
     least_samples: int = 1,
 ) -> Callable[[Callable[[Any, Any], float]], Metric]:
     """Make a metric of a function of generated and of as many real training images (a decorator).

@@ -12,7 +12,7 @@ from raygen.models.biggan import Biggan
 from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
-from raygen.models.nets import GanNets, GanSpec, Pass, VaeNet, VaeSpec
+from raygen.models.nets import GanNets, GanSpec, Pass, TrainerSpec, VaeNet, VaeSpec
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
 from raygen.plugins import is_reference, resolve
@@ -35,13 +35,14 @@ def own_model(reference: str, kind: type[Model]) -> type[Model]:
     """Return the settings of an architecture outside of raygen, with its reference as its name.
 
     Raises:
-        InputError: it cannot be imported, is no GanSpec or VaeSpec, or has no `build`.
+        InputError: it cannot be imported, is of another kind, or lacks a method.
     """
     spec = resolve(reference)
     if not isinstance(spec, type) or not issubclass(spec, kind):
         raise InputError(f"{reference}: must be a class derived from raygen.models.{kind.__name__}")
     if isabstract(spec):
-        raise InputError(f"{reference}: has no method build, which returns its networks")
+        missing = " and ".join(sorted(spec.__abstractmethods__))
+        raise InputError(f"{reference}: has no {missing}: see raygen.models.{kind.__name__}")
     name: Any = (Literal[reference], reference)
     return create_model(spec.__name__, __base__=spec, name=name)  # pyright: ignore[reportCallIssue]
 
@@ -55,6 +56,11 @@ def _own_or(kind: type[Spec], model: Any, listed: Callable[[Any], Any]) -> Any:
         return own_model(name, kind).model_validate(model)
     except InputError as error:
         raise ValueError(str(error)) from error
+
+
+def _only_own(model: Any) -> Any:
+    """Refuse settings that name nothing of the user's."""
+    raise ValueError("name must be a class of your own, as file.py:Class")
 
 
 def _dumped(model: Spec) -> dict[str, Any]:
@@ -73,8 +79,13 @@ VaeModel = Annotated[
     BeforeValidator(named("conv_vae")),
     PlainSerializer(_dumped),
 ]
+OwnModel = Annotated[
+    TrainerSpec,
+    WrapValidator(lambda model, _: _own_or(TrainerSpec, model, _only_own)),
+    PlainSerializer(_dumped),
+]
 
 __all__ = [
-    "ConvVae", "Dcgan", "GanModel", "GanNets", "GanSpec", "Pass", "Spec", "VaeModel", "VaeNet",
-    "VaeSpec", "own_model",
+    "ConvVae", "Dcgan", "GanModel", "GanNets", "GanSpec", "OwnModel", "Pass", "Spec",
+    "TrainerSpec", "VaeModel", "VaeNet", "VaeSpec", "own_model",
 ]  # fmt: skip

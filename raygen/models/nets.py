@@ -1,8 +1,10 @@
 """What an architecture builds."""
 
 from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from raygen.image_shape import ImageShape
@@ -33,6 +35,24 @@ class VaeSpec(Spec):
     @abstractmethod
     def build(self, image: ImageShape, outputs: int) -> Any:
         """Build a VaeNet; it ends in as many channels as its likelihood wants."""
+
+
+class TrainerSpec(Spec):
+    """The settings of a generator with its whole training, for `family: own`.
+
+    Its typed fields are what a YAML file may set and search.
+    """
+
+    latent_dim: PositiveInt = 128
+    conditional: bool = False  # whether images follow a label
+
+    @abstractmethod
+    def build(self, image: ImageShape, classes: int) -> nn.Module:
+        """Build the generator: latents (n, latent_dim), labels (n,) -> images in [-1, 1]."""
+
+    @abstractmethod
+    def fit(self, run: Any) -> Iterator[Mapping[str, Tensor | float]]:
+        """Train `run.generator` (raygen.training.own.Run), and yield the losses of each step."""
 
 
 class GanNets(NamedTuple):

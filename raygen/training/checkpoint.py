@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from raygen.cache import replace_file
-from raygen.config import GanTrial, Trial, parse_trial
+from raygen.config import OwnTrial, Trial, VaeTrial, parse_trial
 from raygen.document import brief, shown
 from raygen.errors import InputError, cannot_write
 from raygen.image_shape import SIZES, ImageShape
@@ -28,6 +28,7 @@ FORMAT = 1
 # What a learner has beside the averaged weights (a discriminator), as a multiple of them and more.
 MOST_TIMES, MOST_MORE = 20, 50_000_000
 MOST_CLASSES = 100_000
+ADAMS = {"gan": ("generator_adam", "discriminator_adam"), "vae": ("adam",), "own": ()}
 
 
 def checkpoint(
@@ -159,8 +160,9 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
     )
     for name, network in nets.items():
         _check_weights(path, name, _mapping(path, state, name, "learner"), network)
-    gan = isinstance(trial, GanTrial)
-    for name in ("generator_adam", "discriminator_adam") if gan else ("adam",):
+    if isinstance(trial, OwnTrial):
+        _mapping(path, state, "kept", "learner")
+    for name in ADAMS[trial.family]:
         adam = _mapping(path, state, name, "learner")
         if not isinstance(adam.get("state"), dict) or not isinstance(
             adam.get("param_groups"), list
@@ -241,12 +243,14 @@ def _outline(
             )
     try:
         with torch.device("meta"):
-            gan = isinstance(trial, GanTrial)
-            built = trial.model.build(image, classes) if gan else Vae(trial, image)
+            vae = isinstance(trial, VaeTrial)
+            built = Vae(trial, image) if vae else trial.model.build(image, classes)
     except (RuntimeError, ValueError, TypeError, OverflowError, ZeroDivisionError) as error:
         _fail(path, "trial.model", f"cannot be built: {brief(str(error))}")
     if isinstance(built, Vae):
         nets: dict[str, nn.Module] = {"average": built, "vae": built}
+    elif isinstance(built, nn.Module):
+        nets = {"average": built, "generator": built}
     else:
         nets = {
             "average": built.generator,

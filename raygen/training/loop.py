@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from raygen.compute import Compute
-from raygen.config import GanTrial, Trial
+from raygen.config import GanTrial, OwnTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.distributed import agree
@@ -21,6 +21,7 @@ from raygen.metrics.model import draw_latents
 from raygen.training.compilation import AutoCompile
 from raygen.training.gan import GanLearner
 from raygen.training.health import Health
+from raygen.training.own import OwnLearner
 from raygen.training.vae import VaeLearner
 from raygen.training.views import views
 
@@ -29,7 +30,8 @@ GRID_SEED = 7
 # Losses stay on the device; reading them waits for it, so they are looked at every so often.
 CHECK_EVERY = 25
 
-Learner = GanLearner | VaeLearner
+Learner = GanLearner | VaeLearner | OwnLearner
+LEARNERS: dict[str, type[Learner]] = {"gan": GanLearner, "vae": VaeLearner, "own": OwnLearner}
 
 
 class Position(NamedTuple):
@@ -88,7 +90,7 @@ def make_learner(
     image: ImageShape = CIFAR10,
 ) -> Learner:
     """Build the learner of a trial's family; `budget` (images) is where its rates decay to."""
-    kind = GanLearner if isinstance(trial, GanTrial) else VaeLearner
+    kind = LEARNERS[trial.family]
     return kind(trial, classes, device, seed, compute or Compute(), budget, image)  # pyright: ignore[reportArgumentType]
 
 
@@ -197,6 +199,8 @@ def _health(trial: Trial, objective: str, data: ImageData) -> Health:
     minimise = metric.direction == "minimize"
     if isinstance(trial, GanTrial):
         return Health(minimise, real, chance=ADVERSARIAL[trial.loss.name].chance)
+    if isinstance(trial, OwnTrial):
+        return Health(minimise, real)
     return Health(minimise, real, diversity=0.0, guess=metric.value_of_guess(data.image))
 
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from raygen.metrics.model import draw_latents
 from raygen.training.gan import GanLearner
+from raygen.training.own import OwnLearner
 from raygen.training.vae import VaeLearner
 
 ROWS, FRAMES = 4, 8  # of an interpolation
@@ -14,7 +15,7 @@ REBUILT = 16  # test images, each above its reconstruction
 SEED = 11  # not that of the grid: these latents are looked at in pairs
 
 
-def views(learner: GanLearner | VaeLearner, held_out: Tensor) -> dict[str, Tensor]:
+def views(learner: GanLearner | VaeLearner | OwnLearner, held_out: Tensor) -> dict[str, Tensor]:
     """Uint8 images by name, in rows of 8, from the same latents and images at every milestone."""
     images = {"interpolation": interpolation(learner)}
     if isinstance(learner, VaeLearner):
@@ -22,7 +23,7 @@ def views(learner: GanLearner | VaeLearner, held_out: Tensor) -> dict[str, Tenso
     return images
 
 
-def interpolation(learner: GanLearner | VaeLearner) -> Tensor:
+def interpolation(learner: GanLearner | VaeLearner | OwnLearner) -> Tensor:
     """Each row goes from one latent to another: cos(t) a + sin(t) b, t from 0 to a right angle.
 
     For independent standard normal a and b every point between is standard normal, too; a straight

@@ -20,7 +20,7 @@ import torch
 from raygen.cluster import mps
 from raygen.cluster.connect import growth, wait_for
 from raygen.compute import Compute
-from raygen.config import Study, Trial, parse_trial
+from raygen.config import GanTrial, Study, Trial, parse_trial
 from raygen.data import ImageData, Split
 from raygen.data.batches import Batches
 from raygen.errors import first_line
@@ -249,7 +249,7 @@ def _train(
 
 def _variants(trial: Trial) -> int:
     """Steps until every kind of step has been met: with a lazy penalty, and without."""
-    return getattr(trial.loss, "penalty_interval", 1)
+    return trial.loss.penalty_interval if isinstance(trial, GanTrial) else 1
 
 
 def _memory(device: torch.device) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from raygen import metrics
 from raygen.data import ImageData, Split, fingerprint
-from raygen.metrics import BOTH, METRICS, Metric, extractors, too_few
+from raygen.metrics import EVERY, METRICS, Metric, extractors, too_few
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import Generative
 from raygen.metrics.statistic import (
@@ -57,7 +57,7 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RAYGEN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(metrics, "__path__", [*metrics.__path__, str(tmp_path)])
     importlib.invalidate_caches()
-    for name, metric in eval(f"{{{entry}}}", {"Metric": Metric, "BOTH": BOTH}).items():
+    for name, metric in eval(f"{{{entry}}}", {"Metric": Metric, "EVERY": EVERY}).items():
         monkeypatch.setitem(METRICS, name, metric)
 
     def features(images: Tensor) -> Tensor:
