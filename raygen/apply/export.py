@@ -78,7 +78,7 @@ def export(source: Path, output: Path, uint8: bool = False) -> Exported:
     write_text(
         card,
         model_card(
-            output, source_model.content, source_model.facts(), interface, _audit(source_model)
+            output, source_model.content, source_model.facts(), interface, audit_of(source_model)
         ),
     )
     return Exported(output, card, difference)
@@ -172,7 +172,7 @@ def _difference(source_model: Source, run: Run, uint8: bool) -> float:
     return worst
 
 
-def _audit(source_model: Source) -> dict[str, Any] | None:
+def audit_of(source_model: Source) -> dict[str, Any] | None:
     """The audit of the same checkpoint, of its study or of its trial, if there is one."""
     for folder in (source_model.folder.root, source_model.checkpoint.parent):
         path = UseFolder(folder).audit

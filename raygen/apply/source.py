@@ -13,7 +13,7 @@ from raygen.errors import InputError
 from raygen.image_shape import ImageShape
 from raygen.results import Model, best_model, best_trial, failed, fresh, load_results
 from raygen.study_folder import StudyFolder, TrialFolder, UseFolder
-from raygen.training.checkpoint import load_sampler
+from raygen.training.checkpoint import SAFETENSORS, load_sampler
 from raygen.training.loop import Learner
 
 
@@ -65,6 +65,8 @@ def _find(source: Path) -> tuple[Path, Model | None]:
         return study.folder.trial(model.run).best, model
     if TrialFolder(source).best.exists():
         return TrialFolder(source).best, None
+    if (source / SAFETENSORS).exists():
+        return source / SAFETENSORS, None
     raise InputError(f"{source}: neither a checkpoint, nor a study, nor a trained configuration")
 
 

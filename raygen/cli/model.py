@@ -265,6 +265,12 @@ def audit_command(
 )
 @click.option("--uint8", is_flag=True, help="Write images as 0 to 255 instead of 0.0 to 1.0.")
 @click.option(
+    "--to-hf",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Write a folder for the Hugging Face hub: safetensors, config, card.",
+)
+@click.option(
     "--table",
     default="trials",
     type=click.Choice(["trials", "history", "rungs", "replicates", "finalists", "full"]),
@@ -278,6 +284,7 @@ def export_command(
     form: str | None,
     out: Path | None,
     uint8: bool,
+    to_hf: Path | None,
     table: str,
     as_json: bool,
 ) -> None:
@@ -289,6 +296,14 @@ def export_command(
 
     Or: raygen export runs/quickstart -f csv --table history > history.csv
     """
+    if to_hf is not None:
+        if form or out or uint8 or table != "trials":
+            raise click.UsageError("--to-hf writes a folder of its own; only --trial goes with it")
+        from raygen.apply.hub_folder import export_to_hub
+
+        folder = export_to_hub(chosen_source(source, trial), to_hf)
+        answer(as_json, str(folder), folder=str(folder))
+        return
     ending = out.suffix.removeprefix(".") if out else ""
     form = form or (ending if ending in ("csv", "json", "parquet") else None)
     if form in ("csv", "json", "parquet"):

@@ -4,6 +4,7 @@ What is loaded may have been cut or changed, or come from anybody: nothing is bu
 is known to be that of the file, and no weight is used that is not finite.
 """
 
+import json
 import math
 import warnings
 import zipfile
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from raygen.cache import replace_file
 from raygen.config import OwnTrial, Trial, VaeTrial, parse_trial
-from raygen.document import brief, shown
+from raygen.document import MOST_BYTES, brief, read_bounded, shown
 from raygen.errors import InputError, cannot_write
 from raygen.image_shape import SIZES, ImageShape
 from raygen.plugins import check_unchanged, hashes
@@ -25,6 +26,8 @@ from raygen.training.loop import Learner, Position, Progress, make_learner
 from raygen.training.vae import Vae
 
 FORMAT = 1
+# Of a folder in the layout of the Hugging Face hub.
+SAFETENSORS, CONFIG = "model.safetensors", "config.json"
 # What a learner has beside the averaged weights (a discriminator), as a multiple of them and more.
 MOST_TIMES, MOST_MORE = 20, 50_000_000
 MOST_CLASSES = 100_000
@@ -84,14 +87,44 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint.
+    """Read a checkpoint: what `save` wrote, or safetensors with config.json beside them.
 
     Raises:
         InputError: missing, damaged, or not a raygen checkpoint.
     """
+    if not path.exists():
+        raise InputError(f"{path}: no such checkpoint")
+    content = (
+        _from_hub(path, device) if path.suffix == ".safetensors" else _from_torch(path, device)
+    )
+    # By its type, too: 1.0 and true are equal to 1.
+    numbered = isinstance(content, dict) and type(content.get("format")) is int
+    if not numbered or content["format"] != FORMAT:
+        raise InputError(f"{path}: not a raygen checkpoint of format {FORMAT}")
+    return content
+
+
+def _from_hub(path: Path, device: torch.device) -> Any:
+    """A folder that `raygen export --to-hf` wrote: weights, and beside them what they are."""
     try:
-        if not path.exists():
-            raise InputError(f"{path}: no such checkpoint")
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(f"{path}: needs safetensors: uv sync --extra hf") from error
+    beside = path.with_name(CONFIG)
+    try:
+        described = json.loads(read_bounded(beside, MOST_BYTES))
+        weights = load_file(path, str(device))
+    except InputError:
+        raise
+    except Exception as error:  # of safetensors, which raises its own, and of JSON
+        raise InputError(f"{path}: not a readable model, or not {beside.name}") from error
+    if not isinstance(described, dict):
+        raise InputError(f"{beside}: is not a mapping")
+    return {**described, "learner": {"average": weights}, "loop": None, "report": None}
+
+
+def _from_torch(path: Path, device: torch.device) -> Any:
+    try:
         # Only what torch writes: bytes that are stored as they are, so no larger than the file.
         if not path.is_file() or not zipfile.is_zipfile(path):
             raise InputError(f"{path}: not a readable checkpoint")
@@ -101,16 +134,11 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
             raise InputError(f"{path}: not a readable checkpoint: it is larger than its file")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch thinks of sparse tensors
-            content = torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True)
     except InputError:
         raise
     except Exception as error:  # on foreign bytes torch raises KeyError, IndexError, and more
         raise InputError(f"{path}: not a readable checkpoint") from error
-    # By its type, too: 1.0 and true are equal to 1.
-    numbered = isinstance(content, dict) and type(content.get("format")) is int
-    if not numbered or content["format"] != FORMAT:
-        raise InputError(f"{path}: not a raygen checkpoint of format {FORMAT}")
-    return content
 
 
 def load_sampler(path: Path, device: torch.device) -> tuple[Learner, dict[str, Any]]:

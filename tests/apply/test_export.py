@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from click.testing import CliRunner, Result
+from safetensors.torch import load_file
 
 from apply.models import TINY, shapes, write_checkpoint
 from raygen.apply import export as module
@@ -115,3 +117,41 @@ def test_other_endings_and_other_files_are_refused(tmp_path: Path) -> None:
         result = export(source, "--out", tmp_path / out)
         assert result.exit_code == 2
         assert text in result.stderr
+
+
+@pytest.mark.parametrize("name", ["dcgan", "conv_vae"])
+def test_a_folder_for_the_hub_holds_the_same_model_and_every_command_reads_it(
+    tmp_path: Path, name: str
+) -> None:
+    path = write_checkpoint(tmp_path / "best.pt", name, shapes(32, 16), name == "dcgan")
+    folder = tmp_path / "hub" / "model"
+
+    result = export(path, "--to-hf", folder)
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout.strip() == str(folder)
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "README.md", "config.json", "model.safetensors", "samples.png",
+    ]  # fmt: skip
+    kept = torch.load(path, weights_only=True)["learner"]["average"]
+    stored = load_file(folder / "model.safetensors")
+    assert stored.keys() == kept.keys()
+    assert all(torch.equal(stored[key], kept[key]) for key in kept)
+    card = (folder / "README.md").read_text()
+    facts = yaml.safe_load(card.split("---\n")[1])
+    assert facts["library_name"] == "raygen"
+    assert facts["model-index"][0]["results"][0]["metrics"][0]["value"] == 41.25
+    pictures = []
+    for source in (path, folder, folder / "model.safetensors"):
+        out = tmp_path / f"{len(pictures)}.npz"
+        words = ["generate", source, "--count", 5, "--out", out]
+        assert CliRunner().invoke(main, list(map(str, words))).exit_code == 0
+        pictures.append(np.load(out)["images"])
+    assert np.array_equal(pictures[0], pictures[1])
+    assert np.array_equal(pictures[0], pictures[2])
+    assert export(path, "--to-hf", folder).exit_code == 2  # it is not empty
+    assert export(path, "--to-hf", tmp_path / "x", "--uint8").exit_code == 2
+    (folder / "config.json").write_text("[]")
+    broken = CliRunner().invoke(main, ["generate", str(folder), "--count", "4"])
+    assert broken.exit_code == 2
+    assert len(broken.stderr.splitlines()) == 1
