@@ -7,6 +7,7 @@ space.yaml                the search space after all overrides
 plugins/                  copies of the user's own code that it names
 trials.csv history.csv rungs.csv; replicates.csv: the finalists with other seeds
 optuna.log                the same study for optuna-dashboard (never read back)
+artifacts/                its sample grids, for optuna-dashboard
 tensorboard/0007/         a trial's curves for TensorBoard (never read back)
 real.png                  64 real training images
 trials/0007/              best.pt, last.pt, error.txt; samples-, interpolation-000012000.png and
@@ -49,6 +50,10 @@ class StudyFolder(NamedTuple):
     @property
     def optuna(self) -> Path:
         return self.root / "optuna.log"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
 
     @property
     def curves(self) -> Path:

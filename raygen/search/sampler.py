@@ -7,8 +7,7 @@ journal so far, and the same after any crash.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,8 +18,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.storages import InMemoryStorage, JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raygen.config import SamplerSpec as SamplerSpec
@@ -31,6 +29,7 @@ from raygen.metrics import METRICS, Direction
 from raygen.plugins import place_of
 from raygen.search.curve import CurveSampler, from_unit, sobol_point
 from raygen.search.curve.sampler import BY, EARLIER, ERROR, IGNORED, KERNEL, REPORTS
+from raygen.search.mirror import Mirror
 from raygen.search.own_sampler import make_own, takes_seed
 from raygen.seeds import derive
 from raygen.space import Draw, Group, Parameter, conditions, parameters, sample
@@ -80,7 +79,7 @@ class Sampler:
         self.reproducible = ours or takes_seed(self.spec)
         if not self.reproducible:
             tell(f"sampler {self.spec.called} takes no seed: its suggestions cannot be repeated")
-        self._mirror = _Mirror(mirror, name, self.directions, tell) if mirror else None
+        self._mirror = Mirror(mirror, name, self.directions, tell) if mirror else None
 
     def draw(self, number: int, point: dict[str, Any] | None = None) -> Suggestion:
         """Draw the configuration of a trial.
@@ -360,68 +359,3 @@ def _frozen(
 
 def _key(params: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(sorted((name, repr(value)) for name, value in params.items()))
-
-
-class _NoLock:
-    """The only writer is this process: the journal's own lock keeps others out of the folder.
-
-    Optuna's lock would be waited for without end if a killed process left its own behind.
-    """
-
-    def acquire(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        """Nothing is held."""
-
-
-class _Mirror:
-    """A write-only copy of the study: nothing ever reads it back, so it may never stop a search."""
-
-    def __init__(
-        self, path: Path, name: str, directions: Sequence[str], tell: Callable[[str], None]
-    ) -> None:
-        self.path, self.tell = path, tell
-        self.storage: JournalStorage | None = None
-        self.ids: dict[int, int] = {}
-        with self._given_up():
-            path.unlink(missing_ok=True)  # written again from the journal
-            backend = JournalFileBackend(str(path), lock_obj=_NoLock())  # pyright: ignore[reportArgumentType]
-            storage = JournalStorage(backend)
-            ways = [optuna.study.StudyDirection[direction.upper()] for direction in directions]
-            self.study = storage.create_new_study(ways, name)
-            self.storage = storage
-
-    def start(self, number: int, trial: optuna.Trial) -> None:
-        with self._given_up():
-            if self.storage is not None:
-                template = create_trial(
-                    state=TrialState.RUNNING, params=trial.params, distributions=trial.distributions
-                )
-                self.ids[number] = self.storage.create_new_trial(self.study, template)
-
-    def report(self, number: int, kimg: float, value: float) -> None:
-        with self._given_up():
-            if self.storage is not None:
-                step = int(kimg * 1000)
-                self.storage.set_trial_intermediate_value(self.ids[number], step, value)
-
-    def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:
-        with self._given_up():
-            if self.storage is not None:
-                identity = self.ids.pop(number)
-                self.storage.set_trial_user_attr(identity, "state", state)
-                ended = TrialState.FAIL
-                if values is not None and state in ("completed", "stopped"):
-                    ended = TrialState.COMPLETE if state == "completed" else TrialState.PRUNED
-                done = list(values) if ended == TrialState.COMPLETE and values is not None else None
-                self.storage.set_trial_state_values(identity, ended, done)
-
-    @contextmanager
-    def _given_up(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # whatever Optuna raises of a full disk or a file cut short
-            self.storage = None
-            reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-            self.tell(f"{self.path}: no longer written, the search continues: {reason}")

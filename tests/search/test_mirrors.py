@@ -23,6 +23,7 @@ from raygen.integrations.events import Events
 from raygen.integrations.tensorboard import Tensorboard
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
+from raygen.study_folder import StudyFolder
 from search.studies import Memory, make_study, run
 
 PATIENCE = 90  # seconds for a tool to answer
@@ -90,12 +91,25 @@ def test_tensorboard_shows_the_curve_of_every_trial(tmp_path: Path) -> None:
         assert [(step, value) for _, step, value in scalars] == steps
 
 
-def test_optuna_dashboard_shows_every_trial_with_its_values(tmp_path: Path) -> None:
+def test_optuna_dashboard_shows_every_trial_with_its_values_and_its_last_picture(
+    tmp_path: Path,
+) -> None:
+    for kimg in (1.0, 9.0):
+        grid = StudyFolder(tmp_path).trial(2).samples(kimg)
+        grid.parent.mkdir(parents=True, exist_ok=True)
+        grid.write_bytes(f"picture at {kimg}".encode())
     journal = search(tmp_path)
     launch = "from optuna_dashboard._cli import main; main()"
-    with served(["-c", launch, str(tmp_path / "optuna.log")], "/api/studies") as ask:
+    shown = ["--artifact-dir", str(tmp_path / "artifacts")]
+    with served(["-c", launch, str(tmp_path / "optuna.log"), *shown], "/api/studies") as ask:
         (summary,) = ask("/api/studies")["study_summaries"]
-        trials = ask(f"/api/studies/{summary['study_id']}?after=0")["trials"]
+        study = summary["study_id"]
+        trials = ask(f"/api/studies/{study}?after=0")["trials"]
+        (picture,) = trials[2]["artifacts"]
+        place = f"/artifacts/{study}/{trials[2]['trial_id']}/{picture['artifact_id']}"
+        assert ask(place, bytes) == b"picture at 9.0"
+    assert [len(trial["artifacts"]) for trial in trials] == [0, 0, 1, 0]
+    assert picture["filename"] == "samples-000009000.png"
 
     assert summary["study_name"] == "mirrored"
     assert [trial["state"] for trial in trials] == ["Complete"] * 4
@@ -116,9 +130,9 @@ def served(command: list[str], first: str, *more: str) -> Iterator[Any]:
         [sys.executable, *command, *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
 
-    def ask(path: str) -> Any:
+    def ask(path: str, read: Callable[[bytes], Any] = json.loads) -> Any:
         with urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
-            return json.loads(answer.read())
+            return read(answer.read())
 
     def tried() -> Any:
         assert server.poll() is None, "the server ended"
