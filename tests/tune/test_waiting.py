@@ -177,7 +177,7 @@ def test_an_address_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
         code = search.end(60)
 
     assert code == 4
-    assert time.monotonic() - search.began < 45
+    assert time.monotonic() - search.began < 120  # of its own; not for ever
     (line,) = (line for line in search.lines if line.startswith("error: "))
     assert f"Ray at {address} cannot be reached" in line
     assert "--address local" in line
