@@ -22,8 +22,8 @@ from raygen.spec import Spec
 
 Hook = Literal["study_start", "report", "new_best", "trial_end", "failure", "study_end"]
 VARIABLE = re.compile(r"\$(?P<name>[A-Za-z_]\w*)")
-# A part of a path with digits that is as long as this is taken for a token.
-TOKEN = re.compile(r"(?=[^/]*[0-9])[A-Za-z0-9_-]{16,}")
+# A part of a path that is as long as this, with digits or without, is taken for a token.
+TOKEN = re.compile(r"(?=[^/]*[0-9]).{16,}|.{32,}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,12 @@ def _no_secret(address: str) -> str:
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be an http(s) address, or a variable of the environment: $NAME")
-    if parts.password or parts.query or any(map(TOKEN.fullmatch, parts.path.split("/"))):
+    if (
+        parts.username
+        or parts.query
+        or parts.fragment
+        or any(map(TOKEN.fullmatch, parts.path.split("/")))
+    ):
         raise ValueError(
             "holds what may be a secret, and settings are kept with the study; put it in a "
             "variable of the environment, and name that: $NAME"

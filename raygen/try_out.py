@@ -1,6 +1,6 @@
 """Whether code of one's own works: built, and trained for two steps on noise, before a search."""
 
-from raygen.config import Study, TrainJob
+from raygen.config import Study, StudySpec, TrainJob
 from raygen.config_file import a_draw
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
@@ -38,7 +38,8 @@ def try_out(job: Study | TrainJob) -> None:
     pixels = torch.randint(256, (16, *image.chw), dtype=torch.uint8, generator=random)
     split = Split(pixels, torch.arange(16) % CLASSES)
     try:
-        learner = make_learner(trial, CLASSES, cpu, SEED, image=image)
+        budget = 1000 * (spec.budget.kimg if isinstance(spec, StudySpec) else spec.kimg)
+        learner = make_learner(trial, CLASSES, cpu, SEED, budget=budget, image=image)
         batches = Batches(split, trial.batch_size, SEED, cpu, trial.flip)
         for step in range(2):
             learner.step(batches, step * learner.images_per_step)

@@ -72,7 +72,8 @@ def _as_unions(mistakes: Iterable[Any]) -> list[Any]:
 
 def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
     value = mistake["input"]
-    said = "" if isinstance(value, dict | list | BaseModel) else f"{shown(value)}: "
+    hidden = isinstance(value, dict | list | BaseModel) or "may be a secret" in mistake["msg"]
+    said = "" if hidden else f"{shown(value)}: "
     rule = str(mistake["msg"]).removeprefix("Value error, ")
     rule = rule[:1].lower() + rule[1:]
     if mistake["type"] == "union_tag_invalid":

@@ -102,7 +102,7 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
         ("space:", "spcae:", "spcae", "did you mean 'space'?"),
         ("samples: 900", "smaples: 300", "evaluation.smaples: 300", "did you mean 'samples'?"),
         ("source: shapes", "source: shape", "data.source: 'shape'", "did you mean 'shapes'?"),
-        ("family: gan", "family: gann", "family: 'gann'", "vae; did you mean 'gan'?"),
+        ("family: gan", "family: gann", "family: 'gann'", "own; did you mean 'gan'?"),
         ("objective: fd_classifier", "objective: fd_clasifier",
          "objective: 'fd_clasifier'", "did you mean 'fd_classifier'?"),
         ("trials: 4", "trials: 0", "budget.trials: 0", "greater than 0"),

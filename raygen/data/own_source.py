@@ -33,7 +33,7 @@ def read_own(reference: str, fit: Fit, labels: str) -> Arrays:
     except Exception as error:  # whatever the user's function raises
         raise InputError(f"data.source: {reference}: {place_of(error)}") from error
     if isinstance(given, Mapping):
-        arrays = {name: np.asarray(value) for name, value in given.items()}
+        arrays = {str(name): _array(value, f"{reference}: {name}") for name, value in given.items()}
         return read_arrays(f"data.source: {reference}", arrays, fit, labels)[0]
     splits = given if isinstance(given, tuple) else (given,)
     if not 1 <= len(splits) <= 2:
@@ -53,6 +53,7 @@ def read_own(reference: str, fit: Fit, labels: str) -> Arrays:
 def _dataset(items: Any, fit: Fit, labelled: bool, where: str) -> Numbered:
     if not isinstance(items, Sized) or not hasattr(items, "__getitem__") or not len(items):
         raise InputError(f"{where}: a {type(items).__name__} without items or without a length")
+    unlabelled = False
     stack, labels = Stack(len(items), fit), np.zeros(len(items), np.int64)
     for row in ticking(range(len(items)), "reading pictures", len(items)):
         at = f"{where}[{row}]"
@@ -60,22 +61,33 @@ def _dataset(items: Any, fit: Fit, labelled: bool, where: str) -> Numbered:
             item = items[row]  # pyright: ignore[reportIndexIssue]
         except Exception as error:  # whatever the user's dataset raises
             raise InputError(f"{at}: {place_of(error)}") from error
-        picture, label = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        picture, label = item if isinstance(item, tuple | list) and len(item) == 2 else (item, None)
         stack.put(row, _picture(picture, at), at)
+        if row == 0:
+            unlabelled = label is None
+        if labelled and unlabelled != (label is None):
+            raise InputError(f"{at}: some have a label and some have none; set data.labels=none")
         if labelled and label is not None:
             labels[row] = _number(label, at)
-        elif labelled and row and labels[:row].any():
-            raise InputError(f"{at}: has no label, but others have; set data.labels=none")
-        else:
-            labelled = False
-    names = list(map(str, getattr(items, "classes", None) or [])) if labelled else [UNLABELLED]
+    names = (
+        list(map(str, getattr(items, "classes", None) or []))
+        if labelled and not unlabelled
+        else [UNLABELLED]
+    )
     return Numbered(stack.images, labels, names, where)
+
+
+def _array(value: Any, at: str) -> np.ndarray:
+    try:
+        return np.asarray(value)
+    except Exception as error:  # of rows of different lengths, of a dataset in a list
+        raise InputError(f"{at}: a {type(value).__name__} that is no array") from error
 
 
 def _picture(picture: Any, at: str) -> Image.Image:
     if isinstance(picture, Image.Image):
         return to_bytes(picture, None, at)
-    pixels = np.asarray(picture)
+    pixels = _array(picture, at)
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.dtype != np.uint8 or not (

@@ -12,8 +12,9 @@ from raygen.callbacks import (
     WandbSpec,
     WebhookSpec,
 )
+from raygen.errors import InputError
 from raygen.integrations.tensorboard import Tensorboard
-from raygen.plugins import resolve
+from raygen.plugins import place_of, resolve
 from raygen.spec import Spec
 from raygen.study_folder import StudyFolder
 
@@ -51,6 +52,9 @@ def make_callback(spec: CallbackSpec) -> Callback:
     """
     settings = spec.settings
     if isinstance(settings, OwnSpec):
-        return resolve(settings.name)(**settings.arguments)
+        try:
+            return resolve(settings.name)(**settings.arguments)
+        except Exception as error:  # whatever its author raises
+            raise InputError(f"callbacks: {settings.name}: {place_of(error)}") from error
     file, _, name = CLASSES[type(settings)].partition(":")
     return getattr(importlib.import_module(f"{__name__}.{file}"), name)(settings)

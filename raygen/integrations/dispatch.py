@@ -1,6 +1,8 @@
 """Each callback has a thread and a queue: a dead server may not slow a search, nor end it."""
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from queue import Empty, Full, Queue
 from threading import Thread
@@ -13,6 +15,7 @@ from raygen.plugins import place_of
 
 MOST_WAITING = 10_000  # events, of one callback
 MOST_ERRORS = 5  # in a row
+USER = re.compile(r"://[^/\s@]+@")  # and password, in an address that an error repeats
 PATIENCE = 30.0  # seconds that all callbacks together have after the search
 
 
@@ -51,12 +54,17 @@ class _Line:
 
     def __init__(self, name: str, callback: Callback, tell: Callable[[str], None]) -> None:
         self.name, self.callback, self.tell = name, callback, tell
+        self.errors: Counter[str] = Counter()  # in a row, by hook
+        self.told = False
         self.waiting: Queue[Event | None] = Queue(MOST_WAITING)
         self.dropped = 0
         self.thread = Thread(target=self._run, name=f"raygen-{name}", daemon=True)
         self.thread.start()
 
     def put(self, event: Event) -> None:
+        hook = getattr(self.callback, f"on_{event.hook}")
+        if getattr(hook, "__func__", None) is getattr(Callback, f"on_{event.hook}"):
+            return  # it does not hear these
         try:
             self.waiting.put_nowait(event)
         except Full:
@@ -87,17 +95,22 @@ class _Line:
             return
 
     def _run(self) -> None:
-        errors = 0
         while (event := self.waiting.get()) is not None:
-            if errors >= MOST_ERRORS:
-                self.dropped += 1
+            if self.errors[event.hook] >= MOST_ERRORS:
                 continue
             try:
                 getattr(self.callback, f"on_{event.hook}")(event)
-                errors = 0
-            except Exception as error:  # whatever a network or a user's class raises
-                errors += 1
-                if errors == 1:
-                    self.tell(f"callback {self.name}: {place_of(error)}; the search continues")
-                elif errors == MOST_ERRORS:
-                    self.tell(f"callback {self.name}: {errors} errors in a row; it is left out")
+                self.errors[event.hook] = 0
+            # Whatever a network or a user's class raises: sys.exit ends its thread, nothing else.
+            except BaseException as error:
+                self._failed(event.hook, error)
+
+    def _failed(self, hook: str, error: BaseException) -> None:
+        """Say the first error; leave out what fails again and again."""
+        self.errors[hook] += 1
+        if not self.told:
+            self.told = True
+            text = USER.sub("://…@", place_of(error))
+            self.tell(f"callback {self.name}: {text}; the search continues")
+        if self.errors[hook] == MOST_ERRORS:
+            self.tell(f"callback {self.name}: {MOST_ERRORS} errors in a row; on_{hook} is left out")

@@ -70,6 +70,10 @@ class Sampler:
         self.storage = InMemoryStorage()
         self.study = optuna.create_study(storage=self.storage, directions=self.directions)
         self.study_id = self.storage.get_study_id_from_name(self.study.study_name)
+        if (
+            study.spec.sampler.others
+        ):  # of which some end a study that is searched: here they may not
+            self.study._thread_local.in_optimize_loop = True
         self.trials: dict[int, optuna.Trial] = {}  # those that run
         self.drawn: set[tuple[Any, ...]] = set()
         self.worst: list[float] | None = None
@@ -201,14 +205,14 @@ class Sampler:
         try:
             trial = self.study.ask()
             draw = sample(self.space, trial)
+            attributes = self.storage.get_trial(trial._trial_id).system_attrs
+            self.storage.set_trial_system_attr(trial._trial_id, IGNORED, True)
+            self.study.tell(trial, state=TrialState.FAIL)
         except Exception as error:
             if not spec.others:
                 raise
             # Whatever its author raises, now or only once there are trials to learn from.
             raise RaygenError(f"sampler {spec.called}: {place_of(error)}") from error
-        attributes = self.storage.get_trial(trial._trial_id).system_attrs
-        self.storage.set_trial_system_attr(trial._trial_id, IGNORED, True)
-        self.study.tell(trial, state=TrialState.FAIL)
         by = attributes.get(BY) or self._author()
         return Suggestion(draw, by, attributes.get(KERNEL))
 

@@ -15,6 +15,8 @@ from raygen.image_shape import CIFAR10, ImageShape
 from raygen.seeds import numbered
 from raygen.training.average import Average
 
+ended: Any = object()  # what a loop yields that has come to its end
+
 
 class Stateful(Protocol):
     """A module, an optimiser, a schedule: what training changes."""
@@ -35,6 +37,7 @@ class Run:
         self.budget: float | None = None  # images at the end of training, if that is known
         self.kept: dict[str, Stateful] = {}
         self.earlier: dict[str, Any] | None = None  # states of a checkpoint
+        self.weights: dict[str, Any] | None = None  # of the generator, in that checkpoint
         self.feed: tuple[Batches, int] | None = None
 
     def keep(self, **parts: Stateful) -> None:
@@ -43,9 +46,12 @@ class Run:
         The generator is kept already.
 
         Raises:
-            InputError: the checkpoint was written by a trainer that kept other parts.
+            InputError: a part has no state, or the checkpoint is of a trainer that kept others.
         """
         for name, part in parts.items():
+            if not hasattr(part, "state_dict") or not hasattr(part, "load_state_dict"):
+                kind = type(part).__name__
+                raise InputError(f"run.keep({name}=…): a {kind} has no state_dict")
             self.kept[name] = part
             if self.earlier is not None:
                 if name not in self.earlier:
@@ -62,6 +68,9 @@ class Run:
         Raises:
             RaygenError: a second batch is taken before a `yield`.
         """
+        if self.weights is not None:  # whatever fit did to it on its way here
+            self.generator.load_state_dict(self.weights)
+            self.weights = None
         while True:
             if self.feed is None:
                 raise RaygenError("fit took two batches without a yield between them")
@@ -126,17 +135,22 @@ class OwnLearner:
             torch.manual_seed(self.seed)  # for what it makes before its first batch
             self.steps = iter(self.trial.model.fit(self.loop))
         with torch.enable_grad(), tf32(self.arithmetic.tf32):
-            losses = next(self.steps, None)
-        if losses is None:
+            losses = next(self.steps, ended)
+        if losses is ended:
             raise RaygenError(f"fit ended after {position} images, before its budget")
         if self.loop.feed is not None:
             raise RaygenError("fit yielded without taking a batch")
+        if not isinstance(losses, Mapping) or not losses:
+            raise RaygenError('fit must yield its losses by name, such as {"loss": loss}')
         weight = self.average.weight(position + self.images_per_step, self.images_per_step)
         self.average.update(self.generator, torch.full((), weight, device=self.device))
-        return {
-            name: torch.as_tensor(value, dtype=torch.float32, device=self.device).detach()
-            for name, value in losses.items()
-        }
+        return {name: self._scalar(name, value) for name, value in losses.items()}
+
+    def _scalar(self, name: str, value: Tensor | float) -> Tensor:
+        loss = torch.as_tensor(value, dtype=torch.float32, device=self.device).detach()
+        if loss.numel() != 1:
+            raise RaygenError(f"fit yielded {name} of shape {tuple(loss.shape)}, not one number")
+        return loss.reshape(())
 
     @torch.no_grad()
     @tf32(False)
@@ -161,4 +175,5 @@ class OwnLearner:
         """Restore everything; what `fit` keeps once it says what that is."""
         self.load_weights(state)
         self.generator.load_state_dict(state["generator"])
-        self.loop.earlier, self.steps = state["kept"], None
+        self.loop.earlier, self.loop.weights = state["kept"], state["generator"]
+        self.steps = None

@@ -36,6 +36,10 @@ class Bare(Pictures):
     def __getitem__(self, row):
         return PIXELS[row]
 
+class Half(Pictures):
+    def __getitem__(self, row):
+        return [PIXELS[row], LABELS[row] if row else None]
+
 class Floats(Pictures):
     def __getitem__(self, row):
         return PIXELS[row] / 255, 0
@@ -47,6 +51,9 @@ def arrays(): return {"x_train": PIXELS, "y_train": LABELS, "x_test": PIXELS, "y
 def floats(): return Floats()
 def nothing(): return None
 def fails(): return {}["odd"]
+def listed(): return [Pictures(), Pictures()]
+def ragged(): return {"images": [PIXELS[0], PIXELS[1, :3]]}
+def half(): return Half()
 def three(): return 1, 2, 3
 number = 3
 """
@@ -88,7 +95,10 @@ def test_settings_of_the_data_hold_for_it_too(mine: types.ModuleType) -> None:
     [
         ("floats", "data.source: pictures.py:floats: train[0]: float64 (16, 16, 3), but pictures"),
         ("nothing", "train: a NoneType without items or without a length"),
-        ("fails", "pictures.py:32: KeyError: 'odd'"),
+        ("fails", "pictures.py:36: KeyError: 'odd'"),
+        ("listed", "train[0]: a Pictures that is no array"),
+        ("ragged", "pictures.py:ragged: images: a list that is no array"),
+        ("half", "train[1]: some have a label and some have none; set data.labels=none"),
         ("three", "returns 3 things; one dataset is needed, or a pair"),
     ],
 )

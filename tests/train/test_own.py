@@ -32,19 +32,29 @@ class Short(TrainerSpec):
 
     def fit(self, run):
         for _ in zip(range(1), run.batches()):
-            yield {}
+            yield {"loss": 0.0}
 
 class Greedy(Short):
     def fit(self, run):
         batches = run.batches()
         while True:
             next(batches), next(batches)
-            yield {}
+            yield {"loss": 0.0}
 
 class Idle(Short):
     def fit(self, run):
         while True:
             yield {}
+
+class Bare(Short):
+    def fit(self, run):
+        for _ in run.batches():
+            yield
+
+class Vector(Short):
+    def fit(self, run):
+        for images, labels in run.batches():
+            yield {"loss": images[:, 0, 0, 0]}
 
 class Fitless(TrainerSpec):
     def build(self, image, classes):
@@ -59,7 +69,12 @@ def shapes() -> ImageData:
 
 @pytest.fixture
 def trial(tmp_path: Path) -> OwnTrial:
-    (tmp_path / "train.py").write_text((EXAMPLES / "own-trainer" / "train.py").read_text())
+    code = (EXAMPLES / "own-trainer" / "train.py").read_text()
+    # As scripts do: initial weights of their own, which a checkpoint must win over.
+    start = "        generator = run.generator\n"
+    assert start in code
+    own = "        nn.init.normal_(generator.layers[0].weight, 0.0, 0.02)\n"
+    (tmp_path / "train.py").write_text(code.replace(start, start + own))
     (tmp_path / "wrong.py").write_text(WRONG)
     for name in ("train.py", "wrong.py"):
         plugins._plugins.pop(name, None)  # those of another test
@@ -135,6 +150,8 @@ def test_it_learns(trial: OwnTrial) -> None:
         ("Short", "fit ended after 32 images, before its budget"),
         ("Greedy", "fit took two batches without a yield between them"),
         ("Idle", "fit yielded without taking a batch"),
+        ("Bare", 'fit must yield its losses by name, such as {"loss": loss}'),
+        ("Vector", "fit yielded loss of shape (32,), not one number"),
     ],
 )
 def test_a_loop_that_breaks_its_contract_is_told_so(
