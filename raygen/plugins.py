@@ -32,6 +32,7 @@ class Plugin(NamedTuple):
 _folders: list[Path] = []  # of the YAML files that were loaded
 _plugins: dict[str, Plugin] = {}  # by the place that a reference names
 _paths: set[str] = set()  # of the files
+_registries: list["Registry[Any]"] = []
 
 
 class Registry(dict[str, Value]):
@@ -40,6 +41,7 @@ class Registry(dict[str, Value]):
     def __init__(self, kind: type, entries: Mapping[str, Value]) -> None:
         super().__init__(entries)
         self.kind = kind
+        _registries.append(self)
 
     def __missing__(self, name: str) -> Value:
         if not is_reference(name):
@@ -58,11 +60,39 @@ def is_reference(name: object) -> bool:
 
 
 def look_in(folder: Path) -> None:
-    """Look for files in a folder from now on, before all others."""
+    """Look for files in a folder from now on, before all others.
+
+    What was imported of a file of the same name is forgotten if its text is another.
+    """
     folder = folder.resolve()
     if folder in _folders:
         _folders.remove(folder)
     _folders.insert(0, folder)
+    for place in [place for place in _plugins if place.endswith(".py")]:
+        if _outdated(place):
+            _forget(place)
+
+
+def _outdated(place: str) -> bool:
+    """Whether a file, or one beside it that it imports, is another than when it was imported."""
+    try:
+        beside = _find(place).parent
+        files = _plugins[place].files
+        return any((beside / name).read_text(encoding="utf-8") != files[name] for name in files)
+    except (InputError, OSError):
+        return False  # gone: what was imported is all there is
+
+
+def _forget(place: str) -> None:
+    plugin = _plugins.pop(place)
+    folder = Path(plugin.module.__file__).parent
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).parent == folder and Path(file).name in plugin.files:
+            del sys.modules[name]
+    for registry in _registries:
+        for name in [name for name in registry if name.startswith(f"{place}:")]:
+            del registry[name]
 
 
 def resolve(reference: str) -> Any:

@@ -16,7 +16,6 @@ from raygen.errors import InputError
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics import METRICS
 from raygen.metrics.evaluator import Evaluator
-from raygen.models import own_model
 from raygen.training.checkpoint import load_sampler
 from raygen.training.loop import make_learner
 
@@ -104,7 +103,6 @@ trial:
 def forget() -> None:
     """As in a new process."""
     plugins._plugins.clear()
-    own_model.cache_clear()
     ADVERSARIAL.pop("mine.py:squares", None)
     METRICS.pop("mine.py:brightness", None)
     for name in ("mylayers", "raygen_plugin_mine"):
@@ -267,3 +265,23 @@ def test_another_process_gets_the_files_and_needs_no_folder(
     trial()
 
     assert plugins.sources() == files
+
+
+def test_a_file_that_changed_or_lies_beside_another_yaml_is_imported_afresh(tmp_path: Path) -> None:
+    """As in a notebook: a search, an edit, and a search; or two folders with files of one name."""
+    forget()
+    code = "from layers import WIDTH\nfrom raygen.metrics import metric\n\n"
+    code += "@metric('maximize')\ndef width(images, real):\n    return WIDTH\n"
+    values = []
+    for folder, text in (("a", "WIDTH = 1"), ("b", "WIDTH = 2"), ("b", "WIDTH = 3")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "mine.py").write_text(code)
+        (tmp_path / folder / "layers.py").write_text(text)
+        plugins.look_in(tmp_path / folder)
+        values.append(METRICS["mine.py:width"].computed_by(None, None))
+        assert plugins.hashes(["mine.py:width"]).keys() == {"mine.py", "layers.py"}
+
+    assert values == [1, 2, 3]
+    kept = METRICS["mine.py:width"]
+    plugins.look_in(tmp_path / "b")  # nothing changed
+    assert METRICS["mine.py:width"] is kept

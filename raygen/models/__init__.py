@@ -30,7 +30,6 @@ def named(default: str) -> Callable[[Any], Any]:
     return add
 
 
-@cache
 def own_model(reference: str, kind: type[Model]) -> type[Model]:
     """Return the settings of an architecture outside of raygen, with its reference as its name.
 
@@ -43,6 +42,11 @@ def own_model(reference: str, kind: type[Model]) -> type[Model]:
     if isabstract(spec):
         missing = " and ".join(sorted(spec.__abstractmethods__))
         raise InputError(f"{reference}: has no {missing}: see raygen.models.{kind.__name__}")
+    return _named(spec, reference)
+
+
+@cache
+def _named(spec: type[Model], reference: str) -> type[Model]:
     name: Any = (Literal[reference], reference)
     return create_model(spec.__name__, __base__=spec, name=name)  # pyright: ignore[reportCallIssue]
 
