@@ -5,7 +5,7 @@ from raygen.config_file import a_draw
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
 from raygen.plugins import place_of, references
-from raygen.search.own_sampler import check_sampler
+from raygen.search.sampler import check_sampler
 
 CLASSES = 10
 SEED = 0
@@ -21,7 +21,7 @@ def try_out(job: Study | TrainJob) -> None:
     """
     spec = job.spec if isinstance(job, Study) else job
     if isinstance(job, Study):
-        check_sampler(job.spec.sampler)
+        check_sampler(job)
     trial = job.trial(a_draw(job)) if isinstance(job, Study) else job.trial
     named = references(trial.model_dump())
     if not named:

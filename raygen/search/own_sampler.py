@@ -12,16 +12,6 @@ from raygen.errors import InputError, first_line
 from raygen.plugins import place_of, resolve
 
 
-def check_sampler(spec: SamplerSpec) -> None:
-    """Make a sampler of others once.
-
-    Raises:
-        InputError: as make_own.
-    """
-    if spec.others:
-        make_own(spec, seed=0)
-
-
 def make_own(spec: SamplerSpec, seed: int) -> BaseSampler:
     """Make a sampler of others, with a seed if it takes one.
 

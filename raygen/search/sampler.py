@@ -225,6 +225,29 @@ class Sampler:
         return "startup" if early else self.spec.called
 
 
+REHEARSED = 4  # trials: some samplers import what they need only once there are some
+
+
+def check_sampler(study: Study) -> None:
+    """Let a sampler of others suggest a few trials of the space, which end with the same values.
+
+    Raises:
+        InputError: it cannot be made, or does not take the space.
+    """
+    if not study.spec.sampler.others:
+        return
+    sampler = Sampler(study, "", None)
+    values = [1.0] * len(study.spec.objectives)
+    try:
+        for number in range(REHEARSED):
+            sampler.add(number, sampler.draw(number).draw.parameters)
+            sampler.finish(number, "completed", values)
+    except InputError:
+        raise
+    except RaygenError as error:
+        raise InputError(str(error)) from error
+
+
 def make_curve_sampler(study: Study) -> CurveSampler:
     """Return the sampler that reads the curves of a study."""
     spec = study.spec

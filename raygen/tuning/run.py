@@ -32,8 +32,7 @@ from raygen.notices import Earlier, Machines, Notice, Notify, Phase
 from raygen.plugins import install, sources
 from raygen.results import fold, write_tables
 from raygen.search.controller import Controller
-from raygen.search.own_sampler import check_sampler
-from raygen.search.sampler import Sampler
+from raygen.search.sampler import Sampler, check_sampler
 from raygen.search.study_record import check_same, describe
 from raygen.search.warm_start import lessons
 from raygen.storage import JOURNAL, Storage
@@ -94,7 +93,7 @@ def run_study(
         ClusterError: Ray cannot be reached, or the disk is full.
     """
     started = time.time()
-    check_sampler(study.spec.sampler)
+    check_sampler(study)
     hearing = callbacks_of(study.spec.callbacks, callbacks, folder)
     notify(Phase("loading data"))
     data = _load(study, notify)

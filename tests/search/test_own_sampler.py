@@ -11,8 +11,7 @@ from raygen import plugins
 from raygen.config import Study
 from raygen.errors import InputError, RaygenError
 from raygen.search.controller import Controller
-from raygen.search.own_sampler import check_sampler
-from raygen.search.sampler import Sampler
+from raygen.search.sampler import Sampler, check_sampler
 from raygen.search.verify import verify
 from raygen.try_out import try_out
 from search.studies import Memory, make_study, run
@@ -143,6 +142,30 @@ def test_arguments_reach_it_and_its_code_belongs_to_the_study(tmp_path: Path) ->
     assert said == ["sampler mine.py:Unseeded takes no seed: its suggestions cannot be repeated"]
 
 
+def test_a_sampler_that_would_end_a_study_does_not_end_the_search(tmp_path: Path) -> None:
+    """Optuna's grid stops the study that it has tried in full."""
+    space = SPACE.partition("space:")[0] + "space: {batch_size: {choice: [16, 32]}}\n"
+    arguments = "{search_space: {batch_size: [16, 32]}}"
+    study = make_study(
+        tmp_path, f"sampler={{name: 'optuna.samplers:GridSampler', arguments: {arguments}}}",
+        text=space,
+    )  # fmt: skip
+
+    lines = [line for line in constant(study).lines if line["kind"] == "suggest"]
+
+    assert len(lines) == 12
+    assert {line["params"]["batch_size"] for line in lines[:2]} == {16, 32}
+
+
+def constant(study: Study) -> Memory:
+    """The journal of a search where every trial is as good."""
+    journal = Memory()
+    run(
+        Controller(study, journal, Sampler(study, "own", None), lambda record: None), lambda *_: 1.0
+    )
+    return journal
+
+
 def test_what_it_raises_ends_the_search_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(BROKEN)
     plugins._plugins.pop("mine.py", None)
@@ -164,6 +187,12 @@ def test_what_it_raises_ends_the_search_in_one_line(tmp_path: Path) -> None:
         ("{name: tpa}", "did you mean 'tpe'?"),
         ("{name: tpe, arguments: {seed: 1}}", "arguments are for samplers of others, not tpe"),
         ("{name: 'mine.py:Seeded', prior: 2.0}", "prior is a setting of curve, not mine.py:Seeded"),
+        ("{name: 'optuna.samplers:CmaEsSampler'}", "No module named 'cmaes'"),
+        (
+            "{name: 'optuna.samplers:BruteForceSampler'}",
+            "sampler optuna.samplers:BruteForceSampler: ",
+        ),
+        ("{name: 'mine.py:Broken'}", "mine.py has no Broken"),
         ("{hub: samplers/nothing}", "optunahub is not installed"),
     ],
 )
@@ -195,7 +224,7 @@ def test_a_sampler_of_the_hub_is_found_by_its_package(
     monkeypatch.setattr("raygen.search.own_sampler.find_spec", lambda name: hub)
     study = make_study(tmp_path, "sampler={hub: samplers/plain@v1}", text=SPACE)
 
-    check_sampler(study.spec.sampler)
+    check_sampler(study)
 
     assert asked == [("samplers/plain", {"ref": "v1"})]
     assert Sampler(study, "own", None).draw(0).by == "samplers/plain@v1"
