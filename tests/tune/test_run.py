@@ -118,6 +118,7 @@ def test_what_happens_is_in_the_journal_before_what_follows_from_it(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_one_seed_gives_the_same_search_twice_with_one_trial_at_a_time(
     cluster: None, tmp_path: Path
 ) -> None:
@@ -148,6 +149,7 @@ def test_the_winner_trained_again_without_ray_gives_the_very_same_numbers(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_trial_that_was_promoted_goes_on_as_if_it_had_never_waited(
     cluster: None, tmp_path: Path
 ) -> None:
