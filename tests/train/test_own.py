@@ -133,17 +133,6 @@ def test_its_checkpoint_draws_what_the_training_drew(
         load_sampler(path, CPU)
 
 
-@pytest.mark.slow
-def test_it_learns(trial: OwnTrial) -> None:
-    shapes = load_data(DataSpec(source="shapes"))  # of 512 the classifier knows too little
-    settings = {"width": 256, "latent_dim": 64, "lr": 2e-3}
-    longer = trial.model_copy(update={"model": trial.model.model_copy(update=settings)})
-    evaluator = Evaluator(("fd_classifier",), shapes, 400, CPU)
-    first, last = fit(longer, shapes, evaluator, (0.032, 2), seed=1)
-
-    assert last.scores["fd_classifier"].value < 0.7 * first.scores["fd_classifier"].value
-
-
 @pytest.mark.parametrize(
     ("name", "message"),
     [
