@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from raygen.document import shown
-from raygen.errors import InputError, did_you_mean
-from raygen.plugins import is_reference, resolve
-from raygen.spec import Spec
+from raygen.errors import did_you_mean
+from raygen.plugins import is_reference
+from raygen.spec import Spec, imported
+from raygen.study_folder import StudyFolder
 
 Hook = Literal["study_start", "report", "new_best", "trial_end", "failure", "study_end"]
 VARIABLE = re.compile(r"\$(?P<name>[A-Za-z_]\w*)")
@@ -51,6 +52,21 @@ class Event:
     config: Mapping[str, Any] = field(default_factory=dict)  # all settings of the trial, nested
     state: str = ""  # of a trial that ended, or of the study
     reason: str = ""
+
+    @property
+    def curves(self) -> dict[str, float]:
+        """What a milestone brought, as loggers name it; without what is not finite."""
+        losses = {f"losses/{name}": value for name, value in self.losses.items()}
+        rows = {**self.metrics, **losses, "images_per_second": self.images_per_second}
+        return {name: value for name, value in rows.items() if value is not None}
+
+    @property
+    def picture(self) -> Path | None:
+        """The sample grid of a milestone, where it is kept on this machine."""
+        if self.trial is None or self.kimg is None:
+            return None
+        path = StudyFolder(self.folder).trial(self.trial).samples(self.kimg)
+        return path if path.is_file() else None
 
     def as_json(self) -> dict[str, Any]:
         """Return what is set, as an object of JSON."""
@@ -171,10 +187,7 @@ class OwnSpec(Spec):
 
     @model_validator(mode="after")
     def _can_be_made(self) -> "OwnSpec":
-        try:
-            kind = resolve(self.name)
-        except InputError as error:
-            raise ValueError(str(error)) from error
+        kind = imported(self.name)
         if not isinstance(kind, type) or not issubclass(kind, Callback):
             raise ValueError(f"{self.name}: must be a class derived from raygen.Callback")
         try:

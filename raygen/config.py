@@ -22,19 +22,18 @@ from raygen.compute import Compute, Precision
 from raygen.data import DataSpec
 from raygen.data.diffaugment import PolicyName
 from raygen.document import Document, flatten
-from raygen.errors import InputError
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, OwnModel, VaeModel
-from raygen.plugins import hashes, is_reference, resolve
+from raygen.plugins import hashes, is_reference
 from raygen.space import (
     Group,
     Parameter,
     assign,
     parameters,
 )
-from raygen.spec import Spec, key_of
+from raygen.spec import Spec, imported, key_of
 
 IMAGE = 0.001  # kimg: nothing happens more often than once an image
 Beta = Annotated[float, Field(ge=0, lt=1)]
@@ -236,10 +235,7 @@ class SamplerSpec(Spec):
             return name
         if not is_reference(name):
             return key_of(SAMPLERS)(name)
-        try:
-            resolve(name)
-        except InputError as error:
-            raise ValueError(str(error)) from error
+        imported(name)
         return name
 
     @model_validator(mode="after")

@@ -1,12 +1,13 @@
 """The frozen, closed pydantic base of every configuration."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from raygen.document import shown
 from raygen.errors import InputError, did_you_mean
-from raygen.plugins import Registry, is_reference
+from raygen.plugins import Registry, is_reference, resolve
 
 
 class Spec(BaseModel):
@@ -15,6 +16,14 @@ class Spec(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
+
+
+def imported(reference: str) -> Any:
+    """Import what a reference names, as a validator: an error is one of the setting."""
+    try:
+        return resolve(reference)
+    except InputError as error:
+        raise ValueError(str(error)) from error
 
 
 def key_of(names: Iterable[str]) -> Callable[[str], str]:

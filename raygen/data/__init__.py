@@ -15,8 +15,8 @@ from raygen.data.read import hold_out, read_path
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
-from raygen.plugins import is_reference, resolve
-from raygen.spec import Spec, key_of
+from raygen.plugins import is_reference
+from raygen.spec import Spec, imported, key_of
 
 SHAPES_TRAIN, SHAPES_TEST = 4096, 1024
 SOURCES = (*KNOWN, "shapes")
@@ -25,11 +25,8 @@ SOURCES = (*KNOWN, "shapes")
 def _known_or_own(source: str) -> str:
     if not is_reference(source):
         return key_of(SOURCES)(source)
-    try:
-        if not callable(resolve(source)):
-            raise ValueError(f"{source}: must be a function that returns images")
-    except InputError as error:
-        raise ValueError(str(error)) from error
+    if not callable(imported(source)):
+        raise ValueError(f"{source}: must be a function that returns images")
     return source
 
 

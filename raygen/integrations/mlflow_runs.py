@@ -1,13 +1,11 @@
 """MLflow: a run for the study, and one below it for each trial."""
 
 import os
-from collections.abc import Mapping
 from typing import Any
 
 from raygen.callbacks import Callback, Event, MlflowSpec
 from raygen.document import flatten
 from raygen.integrations.environment import expanded, need
-from raygen.study_folder import StudyFolder
 
 # Of MLflow's own: by default a request to a dead server is tried for minutes.
 HASTY = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
@@ -35,19 +33,12 @@ class MlflowRuns(Callback):
     def on_report(self, event: Event) -> None:
         from mlflow.entities import Metric
 
-        assert event.trial is not None
         assert event.kimg is not None
         run, when, step = self._run(event), round(event.time * 1000), round(event.kimg * 1000)
-        rows: Mapping[str, float | None] = {
-            **event.metrics,
-            **{f"losses/{name}": value for name, value in event.losses.items()},
-            "images_per_second": event.images_per_second,
-        }
-        metrics = [Metric(name, v, when, step) for name, v in rows.items() if v is not None]
+        metrics = [Metric(name, value, when, step) for name, value in event.curves.items()]
         self._client().log_batch(run, metrics=metrics)
-        picture = StudyFolder(event.folder).trial(event.trial).samples(event.kimg)
-        if picture.is_file():
-            self._client().log_artifact(run, str(picture))
+        if event.picture is not None:
+            self._client().log_artifact(run, str(event.picture))
 
     def on_trial_end(self, event: Event) -> None:
         self._end(event, STATUS.get(event.state, "FAILED"))
@@ -76,14 +67,16 @@ class MlflowRuns(Callback):
         client = self._client()
         if not self.experiment_id:
             name = self.experiment or event.study
-            known = client.get_experiment_by_name(name)
-            self.experiment_id = known.experiment_id if known else client.create_experiment(name)
+            earlier = client.get_experiment_by_name(name)
+            self.experiment_id = (
+                earlier.experiment_id if earlier else client.create_experiment(name)
+            )
         trial = "study" if event.trial is None else str(event.trial)
         tags = {"raygen.study": event.study_id, "raygen.trial": trial}
         wanted = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-        earlier = client.search_runs([self.experiment_id], wanted, max_results=1)
-        if earlier:
-            run = earlier[0].info.run_id
+        runs = client.search_runs([self.experiment_id], wanted, max_results=1)
+        if runs:
+            run = runs[0].info.run_id
             client.update_run(run, status="RUNNING")
         else:
             run = self._new_run(event, tags)

@@ -4,7 +4,6 @@ from typing import Any
 
 from raygen.callbacks import Callback, Event, WandbSpec
 from raygen.integrations.environment import need
-from raygen.study_folder import StudyFolder
 
 
 class WandbRuns(Callback):
@@ -15,16 +14,12 @@ class WandbRuns(Callback):
         self.spec, self.runs = spec, dict[int, Any]()
 
     def on_report(self, event: Event) -> None:
-        assert event.trial is not None
         assert event.kimg is not None
-        rows = {**event.metrics, **{f"losses/{name}": v for name, v in event.losses.items()}}
-        rows["images_per_second"] = event.images_per_second
-        content: dict[str, Any] = {name: v for name, v in rows.items() if v is not None}
-        picture = StudyFolder(event.folder).trial(event.trial).samples(event.kimg)
-        if picture.is_file():
+        content: dict[str, Any] = {**event.curves}
+        if event.picture is not None:
             import wandb
 
-            content["samples"] = wandb.Image(str(picture))
+            content["samples"] = wandb.Image(str(event.picture))
         self._run(event).log(content, step=round(event.kimg * 1000))
 
     def on_trial_end(self, event: Event) -> None:
