@@ -1,10 +1,10 @@
-"""Whether code of one's own works: built, and trained for two steps on noise, before a search."""
+"""Whether code of one's own works: built, trained and measured for two steps on noise."""
 
 from raygen.config import Study, StudySpec, TrainJob
 from raygen.config_file import a_draw
 from raygen.errors import InputError
 from raygen.image_shape import ImageShape
-from raygen.plugins import place_of, references
+from raygen.plugins import is_reference, place_of, references
 from raygen.search.sampler import check_sampler
 
 CLASSES = 10
@@ -12,16 +12,51 @@ SEED = 0
 
 
 def try_out(job: Study | TrainJob) -> None:
-    """Train a configuration of a file for two steps, if its model or its loss is one's own.
+    """Use what a file names of one's own: train a configuration for two steps, measure images.
 
     On noise of the shape that the file says, or of 32x32 in colour.
 
     Raises:
-        InputError: it cannot be built, a step fails, or a sampler of others cannot be made.
+        InputError: it cannot be built, a step or a metric fails, or a sampler of others cannot be
+            made.
     """
     spec = job.spec if isinstance(job, Study) else job
     if isinstance(job, Study):
         check_sampler(job)
+    image = ImageShape(spec.data.channels or 3, spec.data.size or 32)
+    _try_metrics(spec, image)
+    _try_training(job, image)
+
+
+def _try_metrics(spec: StudySpec | TrainJob, image: ImageShape) -> None:
+    final = spec.final_metrics if isinstance(spec, StudySpec) else ()
+    named = [name for name in dict.fromkeys((*spec.metrics, *final)) if is_reference(name)]
+    if not named:
+        return
+    import torch
+
+    from raygen.metrics import METRICS, Encoder
+    from raygen.metrics.own_encoder import check_encoder, encoder_network
+
+    random = torch.Generator().manual_seed(SEED)
+    size = (16, *image.chw)
+    drawn, real = (
+        torch.randint(256, size, dtype=torch.uint8, generator=random) for _ in range(2)
+    )
+    for name in named:
+        metric = METRICS[name]
+        if isinstance(metric.features, Encoder):
+            network = encoder_network(metric.features, torch.device("cpu"))
+            check_encoder(metric.features, network, real)
+        elif callable(metric.computed_by):
+            try:
+                float(metric.computed_by(drawn, real))
+            except Exception as error:  # whatever the user's own code raises
+                raise InputError(f"{name}: {place_of(error)}") from error
+
+
+def _try_training(job: Study | TrainJob, image: ImageShape) -> None:
+    spec = job.spec if isinstance(job, Study) else job
     trial = job.trial(a_draw(job)) if isinstance(job, Study) else job.trial
     named = references(trial.model_dump())
     if not named:
@@ -32,7 +67,6 @@ def try_out(job: Study | TrainJob) -> None:
     from raygen.data.batches import Batches
     from raygen.training.loop import make_learner
 
-    image = ImageShape(spec.data.channels or 3, spec.data.size or 32)
     trial = trial.model_copy(update={"batch_size": 4 * trial.accumulate})
     cpu, random = torch.device("cpu"), torch.Generator().manual_seed(SEED)
     pixels = torch.randint(256, (16, *image.chw), dtype=torch.uint8, generator=random)

@@ -3,7 +3,9 @@
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from click.testing import CliRunner
 
@@ -14,8 +16,10 @@ from raygen.config_file import load_space
 from raygen.data import DataSpec, load_data
 from raygen.errors import InputError
 from raygen.losses.adversarial import ADVERSARIAL
-from raygen.metrics import METRICS
-from raygen.metrics.evaluator import Evaluator
+from raygen.metrics import METRICS, Encoder
+from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator
+from raygen.metrics.model import CHUNK, draw_latents
+from raygen.metrics.own_encoder import encoder_network
 from raygen.training.checkpoint import load_sampler
 from raygen.training.loop import make_learner
 
@@ -285,3 +289,103 @@ def test_a_file_that_changed_or_lies_beside_another_yaml_is_imported_afresh(tmp_
     kept = METRICS["mine.py:width"]
     plugins.look_in(tmp_path / "b")  # nothing changed
     assert METRICS["mine.py:width"] is kept
+
+
+ENCODERS = """
+import torch
+from torch import nn
+from raygen.metrics import Metric, encoder
+
+
+class Half(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Linear(8 * 8, 5)
+
+    def forward(self, images):
+        grey = nn.functional.adaptive_avg_pool2d(images.float().mean(dim=1), 8)
+        return self.share(grey.flatten(1) / 255)
+
+
+@encoder(dim=5)
+def half():
+    return Half()
+
+
+@encoder(dim=6)
+def wrong():
+    return Half()
+
+
+@encoder(dim=5)
+def no_module():
+    return lambda images: images
+
+
+@encoder(dim=5)
+def fails():
+    return nn.Linear(3, 5)
+
+
+fd_half = half.frechet_distance("FD (half)")
+kd_half = half.kernel_distance("KD (half)")
+recall_half = Metric("maximize", ("gan",), "neighbours:RECALL", "recall", "", half, 100)
+fd_wrong, fd_no_module, fd_fails = (
+    e.frechet_distance("FD") for e in (wrong, no_module, fails)
+)
+"""
+
+
+@pytest.mark.usefixtures("folder")
+def test_distances_of_ones_own_encoder_are_those_of_its_features(folder: Path) -> None:
+    """Against the formulas over features that are computed here, by the same network."""
+    (folder / "encoders.py").write_text(ENCODERS)
+    names = tuple(f"encoders.py:{name}" for name in ("fd_half", "kd_half", "recall_half"))
+    data = load_data(DataSpec(source="shapes", limit=256, size=16, channels=1))
+    evaluator = Evaluator(names, data, 400, CPU)
+    learner = make_learner(trial(), len(data.classes), CPU, 0, image=data.image)
+    scores = evaluator(learner)
+    chunks = range(0, 400, CHUNK)
+    images = torch.cat(
+        [
+            learner.sample(*draw_latents(learner, SAMPLE_SEED, index, min(CHUNK, 400 - start)))
+            for index, start in enumerate(chunks)
+        ]
+    )
+    half = METRICS[names[0]].features
+    assert isinstance(half, Encoder)
+    network = encoder_network(half, CPU)
+    drawn, real = (network(x).double().numpy() for x in (images, data.train.images))
+    gap = ((drawn.mean(0) - real.mean(0)) ** 2).sum()
+    a, b = np.cov(drawn, rowvar=False), np.cov(real, rowvar=False)
+    cross = scipy.linalg.sqrtm(a @ b).real
+    assert scores[names[0]].value == pytest.approx(gap + np.trace(a + b - 2 * cross), rel=1e-4)
+    assert set(scores) == set(names)
+    protocol = scores[names[0]].protocol
+    assert protocol["encoder"] == "encoders.py:half"
+    # Of one network: its images are encoded once for the three.
+    assert list(evaluator.extractors) == ["encoders.py:half"]
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("fd_wrong", "encoders.py:wrong: turns 2 images into features (2, 5), but says dim=6"),
+        ("fd_no_module", "encoders.py:no_module: returns a function, but must return a torch.nn"),
+        ("fd_fails", "encoders.py:fails: RuntimeError: mat1 and mat2 must have the same dtype"),
+    ],
+)
+def test_a_mistake_in_an_encoder_is_a_line_before_anything_starts(
+    folder: Path, metric: str, said: str
+) -> None:
+    (folder / "encoders.py").write_text(ENCODERS)
+    data = load_data(DataSpec(source="shapes", limit=256, size=16, channels=1))
+    with pytest.raises(InputError) as caught:
+        Evaluator((f"encoders.py:{metric}",), data, 400, CPU)
+    assert str(caught.value).startswith(said)
+
+    space = SPACE.replace("mine.py:brightness", f"encoders.py:{metric}")
+    (folder / "space.yaml").write_text(space)
+    result = CliRunner().invoke(main, ["validate", "space.yaml"])
+    assert result.exit_code == 2
+    assert said.partition(" ")[0] in result.output

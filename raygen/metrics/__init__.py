@@ -1,7 +1,9 @@
 """METRICS: everything about a metric but its maths. A new one is a file and an entry here."""
 
+import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from raygen.image_shape import ImageShape
@@ -12,6 +14,27 @@ Direction = Literal["minimize", "maximize"]
 Features = Literal["classifier", "inception", "dinov2", "pixels"]
 EVERY = ("gan", "vae", "own")
 VAE = ("vae",)
+
+
+class Encoder(NamedTuple):
+    """A network of one's own that turns images into the features of a distance, see `encoder`.
+
+    `network` returns a torch.nn.Module: uint8 images (n, c, h, w) -> features (n, dim).
+    """
+
+    name: str  # file.py:function
+    dim: int
+    network: Callable[[], Any]
+    code: str  # hash of its file
+
+    def frechet_distance(self, label: str, short: str = "") -> "Metric":
+        """Make the metric that is the Fréchet distance between such features."""
+        computed_by, rank = "frechet:DISTANCE", _RANK
+        return Metric("minimize", EVERY, computed_by, label, short, self, self.dim + 1, rank)
+
+    def kernel_distance(self, label: str, short: str = "") -> "Metric":
+        """Make the metric that is the kernel distance (as KID) between such features."""
+        return Metric("minimize", EVERY, "kernel:DISTANCE", label, short, self, 100)
 
 
 class Metric(NamedTuple):
@@ -28,13 +51,18 @@ class Metric(NamedTuple):
     computed_by: str | Callable[[Any, Any], float]
     label: str
     short: str = ""  # for a table column; "" if the label will do
-    features: Features | None = None
+    features: Features | Encoder | None = None
     least_samples: int = 1
     because: str = ""  # why fewer samples make no sense
     against: Literal["train", "test"] = "train"
     enough: int = 0  # samples from which a bias is small
     # Its value if all pictures of so many bytes were equally likely.
     guess: Callable[[int], float] | None = None
+
+    @property
+    def extractor(self) -> str | None:
+        """The name of what makes its features, under which metrics share them."""
+        return self.features.name if isinstance(self.features, Encoder) else self.features
 
     def value_of_guess(self, image: ImageShape) -> float | None:
         """Its value if all pictures of that shape were equally likely; None if it has none."""
@@ -157,6 +185,21 @@ def metric(
     return make
 
 
+def encoder(dim: int) -> Callable[[Callable[[], Any]], Encoder]:
+    """Make an encoder of a function that returns its network (a decorator).
+
+    `dim` is the number of features. The network is called in eval mode and without gradients; the
+    hash of its weights is part of the protocol of every value.
+    """
+
+    def make(network: Callable[[], Any]) -> Encoder:
+        file = Path(network.__code__.co_filename)
+        code = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+        return Encoder(f"{file.name}:{network.__name__}", dim, network, code)
+
+    return make
+
+
 def too_few(name: str, samples: int) -> str | None:
     """Say how many samples a metric needs, if these are too few."""
     metric = METRICS[name]
@@ -169,9 +212,11 @@ def too_few(name: str, samples: int) -> str | None:
 __all__ = [
     "METRICS",
     "Direction",
+    "Encoder",
     "Metric",
     "Score",
     "comparable",
+    "encoder",
     "metric",
     "protocol_hash",
     "too_few",

@@ -45,7 +45,7 @@ def fresh_metrics(
     What was not asked for is left out where there are too few images for it.
     """
     added = [f"{name}_test" for name in objectives]
-    features = METRICS[objectives[0]].features
+    features = METRICS[objectives[0]].extractor
     if features is not None and samples <= MOST_NEIGHBOURS:
         ending = "" if features == "inception" else f"_{features}"
         added += [f"{name}{ending}" for name in NEIGHBOURS]

@@ -14,6 +14,7 @@ from raygen.metrics.bounds import IMPORTANCE_SAMPLES
 from raygen.metrics.extractors import (
     Asset,
     Extractor,
+    extractors_of,
     load_extractor,
     prepare,
     require,
@@ -81,11 +82,9 @@ class Evaluator:
         self.data = {"data": data.name, "data_hash": data.fingerprint}
         self.counts = torch.bincount(data.train.labels, minlength=len(data.classes))
         self.labels = torch.empty(0, dtype=torch.int64)
-        needed = {METRICS[metric].features for metric in metrics}
         self.extractors = {
-            name: load_extractor(name, asset, device, precision)
-            for name, asset in assets.items()
-            if name in needed
+            name: load_extractor(features, assets[name], device, precision)
+            for name, features in sorted(extractors_of(metrics).items())
         }
 
     @torch.no_grad()
@@ -105,7 +104,7 @@ class Evaluator:
         for name, extractor in self.extractors.items():
             measured = _measured(extractor, gathered[name], samples)
             for metric in sampled:
-                if METRICS[metric].features == name:
+                if METRICS[metric].extractor == name:
                     value, sd, spread = sample_statistic(metric).compute(measured, METRICS[metric])
                     protocol = self._sample_protocol(metric, extractor, measured, model, seed)
                     scores[metric] = Score(value, protocol, sd, spread)
@@ -119,7 +118,7 @@ class Evaluator:
             needs = {
                 sample_statistic(metric).needs
                 for metric in self.metrics
-                if METRICS[metric].features == name
+                if METRICS[metric].extractor == name
             }
             size = samples, extractor.dim
             gathered[name] = Gathered(

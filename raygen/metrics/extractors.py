@@ -13,10 +13,11 @@ from raygen.compute import Precision, tf32
 from raygen.data import ImageData, Split
 from raygen.data.batches import to_model_range
 from raygen.errors import InputError
-from raygen.metrics import METRICS, classifier, dinov2, inception
+from raygen.metrics import METRICS, Encoder, Features, classifier, dinov2, inception
 from raygen.metrics.frechet import symmetric_root
 from raygen.metrics.model import CHUNK
 from raygen.metrics.moments import FeatureMoments, FeatureStats
+from raygen.metrics.own_encoder import check_encoder, encode, encoder_network
 from raygen.metrics.protocol import Record
 from raygen.metrics.statistic import Reference, sample_statistic
 from raygen.progress_bar import ticking
@@ -97,13 +98,13 @@ def prepare(
         if problem is not None:
             raise InputError(problem)
     assets: dict[str, Asset] = {}
-    for name in sorted({METRICS[metric].features or "" for metric in metrics} - {""}):
-        asset = EXTRACTORS[name].prepare(data, device)
-        network = _network(name, asset, device, precision)
+    for name, features in sorted(extractors_of(metrics).items()):
+        asset = _kind(features).prepare(data, device)
+        network = _network(features, asset, device, precision)
         compared = [
             (METRICS[metric].against, statistic.needs)
             for metric in metrics
-            if METRICS[metric].features == name and (statistic := sample_statistic(metric)).real
+            if METRICS[metric].extractor == name and (statistic := sample_statistic(metric)).real
         ]
         asset["total"] = len(data.train.images)
         if ("train", "moments") in compared or network.standardised:
@@ -148,7 +149,7 @@ def _least_real(metric: str) -> int:
     statistic = sample_statistic(metric)
     if not statistic.real:
         return 0
-    return EXTRACTORS[features].dim + 1 if statistic.needs == "moments" else FEW
+    return _kind(features).dim + 1 if statistic.needs == "moments" else FEW
 
 
 def _real_images(metric: str, data: ImageData) -> int:
@@ -156,21 +157,30 @@ def _real_images(metric: str, data: ImageData) -> int:
     return len(split.labels)
 
 
+def extractors_of(metrics: tuple[str, ...]) -> dict[str, Features | Encoder]:
+    """Whose features the metrics of samples are computed from, by name."""
+    return {
+        metric.extractor: metric.features
+        for metric in map(METRICS.__getitem__, metrics)
+        if metric.extractor and metric.features
+    }
+
+
 def load_extractor(
-    name: str, asset: Asset, device: torch.device, precision: Precision = "float32"
+    features: Features | Encoder, asset: Asset, device: torch.device, precision: Precision = "float32"
 ) -> Extractor:
     """Build an extractor from what `prepare` made at the same precision."""
-    network = _network(name, asset, device, precision)
+    network = _network(features, asset, device, precision)
     splits = {
         split: _stats(asset, prefix, device)
         for split, prefix in (("train", ""), ("test", "test_"))
         if f"{prefix}mean" in asset
     }
-    features, real = network.features, asset["real"].to(device) if "real" in asset else None
+    encode, real = network.features, asset["real"].to(device) if "real" in asset else None
     if network.standardised:
         # Then the distance does not depend on the scale at which a classifier happens to work.
         scale = splits["train"].cov.diagonal().sqrt().clamp(min=1e-6)
-        features = partial(_scaled, network.features, scale)
+        encode = partial(_scaled, network.features, scale)
         real = None if real is None else real / scale
         for split, (mean, cov, count) in splits.items():
             splits[split] = FeatureStats(mean / scale, cov / torch.outer(scale, scale), count)
@@ -178,12 +188,14 @@ def load_extractor(
         split: Reference(stats, symmetric_root(stats.cov)) for split, stats in splits.items()
     }
     total = asset.get("total", 0)
-    return Extractor(features, network.dim, references, real, total, network.protocol, network.head)
+    return Extractor(encode, network.dim, references, real, total, network.protocol, network.head)
 
 
-def _network(name: str, asset: Asset, device: torch.device, precision: Precision) -> Network:
+def _network(
+    features: Features | Encoder, asset: Asset, device: torch.device, precision: Precision
+) -> Network:
     """Build the network of an extractor, whose features are made in parts where memory is short."""
-    network = EXTRACTORS[name].build(asset, device)
+    network = _kind(features).build(asset, device)
     rounded = precision == "tf32" and device.type == "cuda"  # elsewhere float32 is not rounded
     network = network._replace(features=_Features(network.features, rounded))
     if not rounded:
@@ -285,6 +297,36 @@ EXTRACTORS = {
     "dinov2": Kind(dinov2.FEATURES, _prepare_dinov2, _build_dinov2),
     "pixels": Kind(0, lambda data, _: {"values": data.image.values}, _build_pixels),
 }
+
+
+def _kind(features: Features | Encoder) -> Kind:
+    """How raygen's extractor of that name is made, or an encoder of one's own."""
+    if not isinstance(features, Encoder):
+        return EXTRACTORS[features]
+    return Kind(features.dim, partial(_prepare_encoder, features), partial(_build_encoder, features))
+
+
+def _prepare_encoder(encoder: Encoder, data: ImageData, device: torch.device) -> Asset:
+    network = encoder_network(encoder, device)
+    check_encoder(encoder, network, data.train.images[:2].to(device))
+    return {"hash": _hash_weights(network)}
+
+
+def _build_encoder(encoder: Encoder, asset: Asset, device: torch.device) -> Network:
+    network = encoder_network(encoder, device)
+    weights = _hash_weights(network)
+    if weights != asset["hash"]:
+        raise InputError(
+            f"{encoder.name}: its weights (hash {weights}) are not those that the real images were "
+            f"encoded with ({asset['hash']}); it must load the same ones whenever it is called"
+        )
+    protocol = {
+        "encoder": encoder.name,
+        "encoder_hash": weights,
+        "encoder_code": encoder.code,
+    }
+    key = f"encoder-{encoder.dim}-{encoder.code}-{weights}"
+    return Network(partial(encode, network), encoder.dim, key, protocol)
 
 
 def _moments(network: Network, data: ImageData, split: str, device: torch.device) -> Asset:

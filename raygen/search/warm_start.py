@@ -103,7 +103,7 @@ def _comparable(study: Study, data: ImageData, assets: Mapping[str, Any], old: R
     spec, info = study.spec, old.info
     metrics = [objective["metric"] for objective in info["objectives"]]
     for metric in metrics:
-        ours = assets.get(METRICS[metric].features or "", {}).get("hash")
+        ours = assets.get(METRICS[metric].extractor or "", {}).get("hash")
         protocol = info["protocols"].get(info["protocol_of"].get(metric), {})
         if ours is not None and protocol.get("encoder_hash") != ours:
             return False  # another machine trained another classifier

@@ -40,3 +40,22 @@ class Average:
             every._foreach_lerp_(averages, sources, float(weight))
         for buffer, other in zip(self.network.buffers(), source.buffers(), strict=True):
             buffer.copy_(other)
+
+
+class Averaged:
+    """A learner whose samples are those of the averaged weights."""
+
+    average: Average
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in the averaged weights, those of sampling."""
+        return sum(parameter.numel() for parameter in self.average.network.parameters())
+
+    def weights(self) -> dict[str, Any]:
+        """What sampling needs."""
+        return {"average": self.average.network.state_dict()}
+
+    def load_weights(self, state: dict[str, Any]) -> None:
+        """Restore what sampling needs."""
+        self.average.network.load_state_dict(state["average"])

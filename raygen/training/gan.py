@@ -16,7 +16,7 @@ from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
 from raygen.models.layers import spectral_layers
 from raygen.seeds import numbered
-from raygen.training.average import Average
+from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import FusedAdam
 from raygen.training.rate import rate
 from raygen.training.step_graph import StepGraph
@@ -38,7 +38,7 @@ class GanStepInputs(NamedTuple):
     ema: Tensor  # () how far the average moves
 
 
-class GanLearner:
+class GanLearner(Averaged):
     """Networks, optimisers and average of one GAN trial; a step is a function of its position."""
 
     def __init__(
@@ -109,11 +109,6 @@ class GanLearner:
     def conditional(self) -> bool:
         """Whether images follow the label."""
         return self.trial.model.conditional
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in the averaged weights, those of sampling."""
-        return sum(parameter.numel() for parameter in self.average.network.parameters())
 
     @property
     def images_per_step(self) -> int:
@@ -306,10 +301,6 @@ class GanLearner:
         """Latents (n, latent_dim) and labels (n,) -> uint8 images, by the averaged weights."""
         return to_pixels(self.average.network(latents, labels))
 
-    def weights(self) -> dict[str, Any]:
-        """What sampling needs."""
-        return {"average": self.average.network.state_dict()}
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on as if it had not stopped."""
         return {
@@ -319,10 +310,6 @@ class GanLearner:
             "generator_adam": self.generator_adam.state_dict(),
             "discriminator_adam": self.discriminator_adam.state_dict(),
         }
-
-    def load_weights(self, state: dict[str, Any]) -> None:
-        """Restore what sampling needs."""
-        self.average.network.load_state_dict(state["average"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore everything."""

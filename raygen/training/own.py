@@ -13,7 +13,7 @@ from raygen.data.batches import Batches, to_pixels
 from raygen.errors import InputError, RaygenError
 from raygen.image_shape import CIFAR10, ImageShape
 from raygen.seeds import numbered
-from raygen.training.average import Average
+from raygen.training.average import Average, Averaged
 
 ended: Any = object()  # what a loop yields that has come to its end
 
@@ -80,7 +80,7 @@ class Run:
             yield batches.at(position)
 
 
-class OwnLearner:
+class OwnLearner(Averaged):
     """The generator, its average and the loop of one trial; a step is one `yield` of `fit`."""
 
     def __init__(
@@ -107,11 +107,6 @@ class OwnLearner:
         self.loop = Run(self.generator, device, seed, classes, image)
         self.loop.budget = budget
         self.steps: Iterator[Mapping[str, Tensor | float]] | None = None
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in the averaged weights, those of sampling."""
-        return sum(parameter.numel() for parameter in self.average.network.parameters())
 
     @property
     def images_per_step(self) -> int:
@@ -158,18 +153,10 @@ class OwnLearner:
         """Latents (n, latent_dim) and labels (n,) -> uint8 images, by the averaged weights."""
         return to_pixels(self.average.network(latents, labels))
 
-    def weights(self) -> dict[str, Any]:
-        """What sampling needs."""
-        return {"average": self.average.network.state_dict()}
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on as if it had not stopped."""
         kept = {name: part.state_dict() for name, part in self.loop.kept.items()}
         return {**self.weights(), "generator": self.generator.state_dict(), "kept": kept}
-
-    def load_weights(self, state: dict[str, Any]) -> None:
-        """Restore what sampling needs."""
-        self.average.network.load_state_dict(state["average"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore everything; what `fit` keeps once it says what that is."""

@@ -15,7 +15,7 @@ from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
 from raygen.seeds import numbered
-from raygen.training.average import Average
+from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import FusedAdam
 from raygen.training.rate import rate
 from raygen.training.step_graph import StepGraph
@@ -53,7 +53,7 @@ class VaeStepInputs(NamedTuple):
     ema: Tensor  # () how far the average moves
 
 
-class VaeLearner:
+class VaeLearner(Averaged):
     """Network, optimiser and average of one VAE trial; a step is a function of its position."""
 
     def __init__(
@@ -97,11 +97,6 @@ class VaeLearner:
         trial = self.trial
         part = trial.batch_size // trial.accumulate
         return trial.model, trial.loss.likelihood, part, self.arithmetic
-
-    @property
-    def parameters(self) -> int:
-        """Numbers in the averaged weights, those of sampling."""
-        return sum(parameter.numel() for parameter in self.average.network.parameters())
 
     @property
     def images_per_step(self) -> int:
@@ -233,17 +228,9 @@ class VaeLearner:
     def _noise(self, count: int, random: torch.Generator) -> Tensor:
         return torch.randn(count, self.latent_dim, generator=random, device=self.device)
 
-    def weights(self) -> dict[str, Any]:
-        """What sampling needs."""
-        return {"average": self.average.network.state_dict()}
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on as if it had not stopped."""
         return {**self.weights(), "vae": self.vae.state_dict(), "adam": self.adam.state_dict()}
-
-    def load_weights(self, state: dict[str, Any]) -> None:
-        """Restore what sampling needs."""
-        self.average.network.load_state_dict(state["average"])
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore everything."""
