@@ -226,6 +226,8 @@ def tune(
         RaygenError: the search failed; everything reported is saved.
     """
     from raygen.cluster import use_token
+
+    use_token()
     from raygen.config_file import load_space
     from raygen.interrupts import Interrupts
     from raygen.progress import StudyProgress
@@ -234,7 +236,6 @@ def tune(
 
     with _settings_file(space, name) as file:
         study = load_space(file, _overrides(set))
-        use_token()
         folder, bucket = place_study(str(storage), name, file.stem, resume, None)
         facts = {
             "command": "raygen.tune",

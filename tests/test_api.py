@@ -1,6 +1,7 @@
 """raygen in Python: the example of the docs runs as it is written, and imports nothing early."""
 
 import re
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -26,6 +27,32 @@ def test_everything_public_is_there_and_nothing_else_is_made_up() -> None:
     assert all(callable(getattr(raygen, name)) for name in raygen.__all__)
     with pytest.raises(AttributeError, match="no attribute 'tuna'"):
         _ = raygen.tuna  # pyright: ignore[reportAttributeAccessIssue]
+
+
+@pytest.mark.parametrize(("before", "mode"), [("", "token"), ("import ray", None)])
+def test_a_token_is_used_unless_ray_was_imported_without_it(
+    tmp_path: Path, before: str, mode: str | None
+) -> None:
+    """Ray reads this as it is imported; a server that it starts later reads it, too, and would
+    refuse a process that did not."""
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0" * 64)
+    code = f"""{before}
+import os, raygen
+try:
+    raygen.tune({{"family": "gan"}})
+except raygen.errors.InputError:
+    print(os.environ.get("RAY_AUTH_MODE"))
+"""
+    environment = {key: value for key, value in os.environ.items() if key != "RAY_AUTH_MODE"}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout == f"{mode}\n"
 
 
 def test_a_space_without_a_name_is_refused() -> None:
