@@ -40,9 +40,7 @@ def _try_metrics(spec: StudySpec | TrainJob, image: ImageShape) -> None:
 
     random = torch.Generator().manual_seed(SEED)
     size = (16, *image.chw)
-    drawn, real = (
-        torch.randint(256, size, dtype=torch.uint8, generator=random) for _ in range(2)
-    )
+    drawn, real = (torch.randint(256, size, dtype=torch.uint8, generator=random) for _ in range(2))
     for name in named:
         metric = METRICS[name]
         if isinstance(metric.features, Encoder):

@@ -1,7 +1,7 @@
 """raygen in Python: the example of the docs runs as it is written, and imports nothing early."""
 
-import re
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path

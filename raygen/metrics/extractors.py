@@ -167,7 +167,10 @@ def extractors_of(metrics: tuple[str, ...]) -> dict[str, Features | Encoder]:
 
 
 def load_extractor(
-    features: Features | Encoder, asset: Asset, device: torch.device, precision: Precision = "float32"
+    features: Features | Encoder,
+    asset: Asset,
+    device: torch.device,
+    precision: Precision = "float32",
 ) -> Extractor:
     """Build an extractor from what `prepare` made at the same precision."""
     network = _network(features, asset, device, precision)
@@ -303,7 +306,9 @@ def _kind(features: Features | Encoder) -> Kind:
     """How raygen's extractor of that name is made, or an encoder of one's own."""
     if not isinstance(features, Encoder):
         return EXTRACTORS[features]
-    return Kind(features.dim, partial(_prepare_encoder, features), partial(_build_encoder, features))
+    return Kind(
+        features.dim, partial(_prepare_encoder, features), partial(_build_encoder, features)
+    )
 
 
 def _prepare_encoder(encoder: Encoder, data: ImageData, device: torch.device) -> Asset:

@@ -4,6 +4,7 @@ All on stderr. Without a terminal, a line of counts is printed every few seconds
 """
 
 import time
+from importlib.util import find_spec
 from typing import Literal
 
 from rich.console import Console
@@ -100,7 +101,7 @@ class StudyProgress:
             self._say("; ".join(parts), "dim")
 
     def _show(self) -> None:
-        if self.console.is_terminal and not self.console.quiet and self.live is None:
+        if shows_tables(self.console) and not self.console.quiet and self.live is None:
             self.live = Live(
                 get_renderable=lambda: live_table(self.board),
                 console=self.console,
@@ -156,6 +157,11 @@ class StudyProgress:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         line = f"{minutes:>3}:{seconds:02d}  {visible(text)}"
         self.console.print(line, style=style, markup=False)
+
+
+def shows_tables(console: Console) -> bool:
+    """Whether a table can be redrawn: on a terminal, or in a notebook that has widgets."""
+    return console.is_terminal or (console.is_jupyter and find_spec("ipywidgets") is not None)
 
 
 def milestone_line(

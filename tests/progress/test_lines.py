@@ -1,8 +1,10 @@
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from raygen.config import Study
 from raygen.config_file import load_space
@@ -19,7 +21,7 @@ from raygen.journal.records import (
 )
 from raygen.notices import Alive, Earlier, Notice
 from raygen.progress import StudyProgress, plan_text
-from raygen.progress.lines import EVERY, Loudness, milestone_line
+from raygen.progress.lines import EVERY, Loudness, milestone_line, shows_tables
 from raygen.words import parse_duration
 
 
@@ -217,3 +219,14 @@ def test_a_duration_is_a_number_and_a_unit_or_several(text: str, seconds: float)
 def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: str) -> None:
     with pytest.raises(InputError, match=r"is not a duration such as 90s, 45m, 1h30m, 8h or 2d"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("widgets", [True, False])
+def test_a_table_is_redrawn_on_terminals_and_in_notebooks_that_have_widgets(
+    monkeypatch: pytest.MonkeyPatch, widgets: bool
+) -> None:
+    monkeypatch.setattr("raygen.progress.lines.find_spec", lambda name: widgets or None)
+
+    assert shows_tables(Console(force_terminal=True))
+    assert shows_tables(Console(force_jupyter=True)) == widgets
+    assert not shows_tables(Console(file=io.StringIO()))
