@@ -21,7 +21,15 @@ from typing import TYPE_CHECKING, Any
 from raygen.callbacks import Callback as Callback
 from raygen.callbacks import Event as Event
 from raygen.errors import InputError, RaygenError
-from raygen.results import Model, Results, best_model, best_trial, finalists, load_results
+from raygen.results import (
+    Model,
+    Results,
+    best_model,
+    best_trial,
+    finalists,
+    load_results,
+    train_config,
+)
 from raygen.study_folder import TrialFolder
 
 if TYPE_CHECKING:
@@ -93,6 +101,11 @@ class LoadedStudy:
     def config(self) -> dict[str, Any]:
         """The settings of the best trial, nested as in a search space."""
         return self.results.configs[self.best]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """The training of the best trial with its data and budget: what `raygen.train` takes."""
+        return train_config(self.results, self.best)
 
     @property
     def model(self) -> Model:
@@ -232,10 +245,12 @@ def tune(
     from raygen.interrupts import Interrupts
     from raygen.progress import StudyProgress
     from raygen.search.location import place_study, resume_command
+    from raygen.try_out import try_out
     from raygen.tuning.run import run_study
 
     with _settings_file(space, name) as file:
         study = load_space(file, _overrides(set))
+        try_out(study)
         folder, bucket = place_study(str(storage), name, file.stem, resume, None)
         facts = {
             "command": "raygen.tune",
@@ -264,7 +279,8 @@ def train(
 ) -> "Iterator[Progress]":
     """Train one configuration in this process, and yield what was measured at each milestone.
 
-    As `raygen train --config`; checkpoints and pictures are written to `out`.
+    As `raygen train`: `config` is a YAML file, or its content, such as a study's `training`;
+    checkpoints and pictures are written to `out`.
 
     Raises:
         InputError: a setting or the data is not what it must be.
@@ -280,7 +296,7 @@ def train(
 
 def evaluate(
     source: str | Path,
-    metrics: Sequence[str] | None = None,
+    metrics: str | Sequence[str] | None = None,
     *,
     samples: int | None = None,
     seeds: Sequence[int] | None = None,
@@ -296,7 +312,8 @@ def evaluate(
     from raygen.apply.evaluate import evaluate as measure
     from raygen.compute import best_device
 
-    (result,) = measure([Path(source)], metrics, samples, seeds, data, best_device())
+    names = [metrics] if isinstance(metrics, str) else metrics
+    (result,) = measure([Path(source)], names, samples, seeds, data, best_device())
     return {value.metric: value._asdict() for value in result.values}
 
 

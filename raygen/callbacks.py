@@ -190,6 +190,12 @@ class OwnSpec(Spec):
         kind = imported(self.name)
         if not isinstance(kind, type) or not issubclass(kind, Callback):
             raise ValueError(f"{self.name}: must be a class derived from raygen.Callback")
+        parameters = signature(kind).parameters
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        for name in self.arguments:
+            if name not in parameters and not takes_any:
+                hint = did_you_mean(name, parameters)
+                raise ValueError(f"{self.name}: takes no argument {name!r}{hint}")
         try:
             signature(kind).bind(**self.arguments)
         except TypeError as error:

@@ -2,14 +2,17 @@
 
 import json
 import shlex
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from raygen.cluster import use_token
-from raygen.errors import RaygenError, our_bug
+from raygen.errors import InputError, RaygenError, our_bug
 from raygen.terminal import loudness, say
 
 if TYPE_CHECKING:  # heavy: imported by the steps that need them
@@ -31,6 +34,7 @@ class Launch(NamedTuple):
     settings: tuple[str, ...]
     trials: int | None
     seed: int | None
+    cpu: bool
     limit: str | None  # wall time
     resume: str  # auto, never or must
     warm_start: tuple[Path, ...]
@@ -41,6 +45,7 @@ class Launch(NamedTuple):
     plain_http: str | None
     send_keys: bool
     page: Path | None
+    opened: bool
     dry_run: bool
     as_json: bool
 
@@ -51,7 +56,8 @@ class Launch(NamedTuple):
 
         hours = None if self.limit is None else parse_duration(self.limit) / 3600
         short = {"budget.trials": self.trials, "budget.hours": hours, "seed": self.seed}
-        return [*self.settings, *(f"{k}={v}" for k, v in short.items() if v is not None)]
+        cpu = ["resources.gpus=0", "resources.cpus=1", "resources.workers=1"] if self.cpu else []
+        return [*cpu, *self.settings, *(f"{k}={v}" for k, v in short.items() if v is not None)]
 
 
 def launch(options: Launch, interrupts: "Interrupts") -> int:
@@ -63,15 +69,19 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     from raygen.config_file import load_space
     from raygen.files import check_target
     from raygen.plugins import look_in
+    from raygen.project_folder import space_path
     from raygen.report.page import page_path
+    from raygen.try_out import try_out
 
     if options.cluster is None and (options.detach or options.send_keys or options.plain_http):
         raise click.UsageError("--detach, --send-keys and --plain-http need --cluster")
     if options.dry_run and options.as_json:
         raise click.UsageError("--dry-run prints text: it cannot be combined with --json")
+    options = options._replace(space=space_path(options.space))
     look_in(options.space.parent)
     study = load_space(options.space, options.overrides)
     use_token()
+    try_out(study)
     if options.cluster is not None and not options.dry_run:
         return _submit(options, options.cluster, study)
     from raygen.search.location import place_study
@@ -84,7 +94,8 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
         _print_plan(options, study, storage.place if storage else folder.root)
         return 0
     resume = _resume_command(options, folder, storage)
-    outcome = _search(options, study, folder, storage, resume, interrupts)
+    with _followed(folder, page) if options.opened else nullcontext():
+        outcome = _search(options, study, folder, storage, resume, interrupts)
     page_code = make_page(folder.root, page)
     if storage is not None and page.is_file():
         from raygen.storage import REPORT
@@ -98,6 +109,25 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     else:
         say(page)
     return outcome.exit_code or page_code
+
+
+@contextmanager
+def _followed(folder: "StudyFolder", page: Path) -> Iterator[None]:
+    """Keep the page fresh, and open in a browser, by a process of its own."""
+    code = (
+        "import sys, time; from pathlib import Path; from raygen.report.watch import watch_page\n"
+        "study, page = map(Path, sys.argv[1:])\n"
+        "while not (study / 'journal.jsonl').is_file(): time.sleep(1)\n"
+        "watch_page(study, page, opened=True)"
+    )
+    arguments = [sys.executable, "-c", code, str(folder.root), str(page)]
+    quiet = subprocess.DEVNULL
+    follower = subprocess.Popen(arguments, stdin=quiet, stdout=quiet, stderr=quiet)
+    try:
+        yield
+    finally:
+        follower.kill()
+        follower.wait()
 
 
 def _submit(options: Launch, cluster: str, study: "Study") -> int:
@@ -158,8 +188,8 @@ def _search(
                 study, folder, facts, options.address, progress, options.warm_start,
                 options.journal, storage, interrupts,
             )  # fmt: skip
-    except RaygenError:
-        if folder.journal.exists():
+    except RaygenError as error:
+        if folder.journal.exists() and not isinstance(error, InputError):
             say(f"everything reported so far is saved; resume with: {resume}", err=True)
         raise
 
@@ -187,11 +217,12 @@ def make_page(study: Path, page: Path) -> int:
 def _conclude(outcome: "Outcome", folder: "StudyFolder", resume: str) -> None:
     """Print on stderr how the search ended and what to do next."""
     from raygen.results import grace_advice, load_results
+    from raygen.search.controller import NONE_COMPLETED
 
     advice = grace_advice(load_results(folder.root))
     if advice is not None and advice.short:
         say(f"{advice.text} {advice.action}", err=True)
     if outcome.reason:
         say(f"{outcome.state}: {outcome.reason}", err=True)
-    if outcome.state != "finished":
+    if outcome.state != "finished" and outcome.reason != NONE_COMPLETED:
         say(f"resume with: {resume}", err=True)

@@ -49,7 +49,10 @@ class Registry(dict[str, Value]):
         value = resolve(name)
         if not isinstance(value, self.kind):
             kind = self.kind.__name__
-            raise InputError(f"{name}: is a {type(value).__name__}, but must be a {kind}")
+            made = ""
+            if kind == "Metric" and callable(value):
+                made = '; put @metric("minimize") or @metric("maximize") above it'
+            raise InputError(f"{name}: is a {type(value).__name__}, but must be a {kind}{made}")
         self[name] = value
         return value
 

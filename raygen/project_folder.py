@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from raygen.errors import InputError, cannot_write
+from raygen.errors import InputError, cannot_write, did_you_mean
 
 README = """# A raygen project
 
 ```sh
-raygen tune --space search_spaces/quickstart.yaml   # no GPU, no download, minutes
-raygen tune --space search_spaces/gan.yaml          # CIFAR-10, GPUs
-raygen tune --space search_spaces/vae.yaml
+raygen tune quickstart   # no GPU, no download, minutes
+raygen tune gan          # CIFAR-10, GPUs
+raygen tune vae
 raygen ls
 ```
 
@@ -71,3 +71,31 @@ def shipped_spaces() -> Path:
     package = Path(__file__).parent
     inside = package / "search_spaces"
     return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def space_path(given: Path) -> Path:
+    """Return the file that a search space is named by: a path, or the name of a bundled space.
+
+    A name is that of a file in the working directory, in search_spaces/, or of those that come
+    with raygen, with or without its ending.
+
+    Raises:
+        InputError: there is no such file, with the nearest name.
+    """
+    if given.is_file():
+        return given
+    plain = len(given.parts) == 1 and given.suffix in ("", ".yaml", ".yml")
+    here = Path("search_spaces")
+    if plain:
+        name = given if given.suffix else given.with_suffix(".yaml")
+        for candidate in (name, here / name, shipped_spaces() / name):
+            if candidate.is_file():
+                return candidate
+    if given.exists():
+        return given  # a folder, which is refused when it is read
+    folders = (given.parent, here, shipped_spaces())
+    names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
+    choices = (
+        f"; bundled: {', '.join(file.stem for file in sorted(shipped_spaces().glob('*.yaml')))}"
+    )
+    raise InputError(f"{given}: no such file{did_you_mean(given.stem, names) or choices}")

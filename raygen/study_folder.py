@@ -21,6 +21,8 @@ audit.json audit.png      nearness of generated to training images; the nearest 
 from pathlib import Path
 from typing import NamedTuple
 
+from raygen.errors import InputError, did_you_mean
+
 
 class StudyFolder(NamedTuple):
     """Every path inside one study's folder."""
@@ -124,3 +126,40 @@ class UseFolder(NamedTuple):
     @property
     def audit_pairs(self) -> Path:
         return self.root / "audit.png"
+
+
+STUDIES = Path("runs")  # where they are kept, unless --storage says otherwise
+
+
+def is_study(folder: Path) -> bool:
+    """Whether a folder holds a study."""
+    return StudyFolder(folder).journal.is_file()
+
+
+def holds_studies(folder: Path) -> bool:
+    """Whether there are studies in a folder, which is none itself."""
+    return not is_study(folder) and any(folder.glob(f"*/{StudyFolder(folder).journal.name}"))
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the study in a folder whose journal was written last; None without one."""
+    journals = list(folder.glob(f"*/{StudyFolder(folder).journal.name}"))
+    return max(journals, key=lambda path: path.stat().st_mtime).parent if journals else None
+
+
+def named_study(path: Path) -> Path:
+    """Return the study of that name in runs/ unless the path itself is one; else the path.
+
+    Raises:
+        InputError: there is neither, but a study of a similar name.
+    """
+    if len(path.parts) != 1 or is_study(path):
+        return path
+    if is_study(STUDIES / path):
+        return STUDIES / path
+    if path.exists():
+        return path
+    names = [folder.name for folder in STUDIES.glob("*") if is_study(folder)]
+    if hint := did_you_mean(path.name, names):
+        raise InputError(f"{path}: no such study{hint}")
+    return path

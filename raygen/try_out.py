@@ -37,6 +37,7 @@ def _try_metrics(spec: StudySpec | TrainJob, image: ImageShape) -> None:
 
     from raygen.metrics import METRICS, Encoder
     from raygen.metrics.own_encoder import check_encoder, encoder_network
+    from raygen.metrics.statistic import one_number
 
     random = torch.Generator().manual_seed(SEED)
     size = (16, *image.chw)
@@ -48,7 +49,9 @@ def _try_metrics(spec: StudySpec | TrainJob, image: ImageShape) -> None:
             check_encoder(metric.features, network, real)
         elif callable(metric.computed_by):
             try:
-                float(metric.computed_by(drawn, real))
+                one_number(name, metric.computed_by(drawn, real))
+            except InputError:
+                raise
             except Exception as error:  # whatever the user's own code raises
                 raise InputError(f"{name}: {place_of(error)}") from error
 
@@ -77,7 +80,11 @@ def _try_training(job: Study | TrainJob, image: ImageShape) -> None:
             learner.step(batches, step * learner.images_per_step)
         drawn = learner.sample(torch.randn(3, learner.latent_dim), torch.arange(3))
     except Exception as error:  # whatever the user's own code raises
-        raise InputError(f"{', '.join(named)}: {place_of(error)}") from error
+        called = ""
+        if isinstance(error, TypeError) and "forward()" in str(error):
+            called = "; a generator is called with (latents, labels), a discriminator with "
+            called += "(images, labels)"
+        raise InputError(f"{', '.join(named)}: {place_of(error)}{called}") from error
     if drawn.shape != (3, *image.chw):
         raise InputError(
             f"{', '.join(named)}: draws images {tuple(drawn.shape[1:])}, but those of the data are "

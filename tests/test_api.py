@@ -107,6 +107,10 @@ def test_the_example_of_the_docs_runs_as_it_is_written(
     assert len(study.finalists) == 1
     assert "<table" in study._repr_html_()
     assert repr(study) == "LoadedStudy('runs/from_python': finished, 3 trials)"
+    once = raygen.train(study.training, set={"threads": 1, "seed": 5}, out=tmp_path / "once")
+    assert [round(progress.kimg, 3) for progress in once][-1] == 0.064
+    measured = raygen.evaluate(study.folder, "fd_classifier", samples=400)
+    assert list(measured) == ["fd_classifier"]
     heard: list[raygen.Event] = []
     listener = raygen.Callback()
     listener.on_trial_end = heard.append

@@ -389,3 +389,94 @@ def test_a_mistake_in_an_encoder_is_a_line_before_anything_starts(
     result = CliRunner().invoke(main, ["validate", "space.yaml"])
     assert result.exit_code == 2
     assert said.partition(" ")[0] in result.output
+
+
+MISTAKES = """
+import torch
+from torch import nn
+from raygen.losses.adversarial import GanLoss
+from raygen.metrics import metric
+from raygen.models import GanNets, GanSpec
+from mine import Critic, Generator, Mine
+
+
+@metric("minimize")
+def two(images, real):
+    return torch.zeros(2)
+
+
+@metric("minimize")
+def word(images, real):
+    return "good"
+
+
+def undecorated(images, real):
+    return 0.0
+
+
+class Unlabelled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(16, 3)
+
+    def forward(self, latents):
+        return self.layer(latents)
+
+
+class NoLabels(Mine):
+    def build(self, image, classes):
+        return GanNets(Unlabelled(), Critic(4, image))
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("mine.py:brightness", "bad.py:two", "returned shape (2,), but must return one number"),
+        ("mine.py:brightness", "bad.py:word", "returned a str, but must return one number"),
+        ("mine.py:brightness", "bad.py:undecorated", 'put @metric("minimize") or @metric('),
+        ("mine.py:Mine", "bad.py:NoLabels", "a generator is called with (latents, labels)"),
+    ],
+)
+@pytest.mark.parametrize("command", [["validate"], ["tune", "--dry-run"]])
+def test_what_the_users_code_does_wrong_is_said_before_a_search(
+    folder: Path, command: list[str], old: str, new: str, said: str
+) -> None:
+    (folder / "bad.py").write_text(MISTAKES)
+    (folder / "space.yaml").write_text(SPACE.replace(old, new))
+
+    result = CliRunner().invoke(main, [*command, "space.yaml"])
+
+    assert result.exit_code == 2
+    assert said in result.output
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            "from raygen.models import GanSpec\n\nclass M(GanSpec):\n    nz: int = 8\n",
+            "m.py:3: TypeError: M needs a field latent_dim",
+        ),
+        (
+            "from raygen.models import TrainerSpec\n\nclass M(TrainerSpec):\n    nz: int = 8\n",
+            "m.py:3: TypeError: M needs a field latent_dim",
+        ),
+        (
+            "from raygen.metrics import metric\n\n@metric('smaller')\ndef M(a, b):\n    return 0\n",
+            "m.py:3: ValueError: direction 'smaller': choose minimize or maximize",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("folder")
+def test_a_class_or_a_metric_that_lacks_what_it_needs_is_refused_where_it_is_written(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    (tmp_path / "m.py").write_text(code)
+    plugins.look_in(tmp_path)
+
+    with pytest.raises(InputError) as caught:
+        plugins.resolve("m.py:M")
+
+    assert said in str(caught.value)

@@ -167,7 +167,7 @@ def _known(metrics: Sequence[str]) -> tuple[str, ...]:
     for name in metrics:
         if name not in METRICS and not is_reference(name):
             hint = did_you_mean(name, METRICS) or f"; choose from {', '.join(METRICS)}"
-            raise InputError(f"--metrics {name}: no such metric{hint}")
+            raise InputError(f"metrics: {name}: no such metric{hint}")
     return tuple(dict.fromkeys(metrics))
 
 

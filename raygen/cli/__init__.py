@@ -35,7 +35,7 @@ COMMANDS = (
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(__version__, "-V", "--version")
 @click.option("-q", "--quiet", is_flag=True, help="Print no progress.")
 @click.option("-v", "--verbose", is_flag=True, help="Print more progress.")
 @click.option("--debug", is_flag=True, help="Print a traceback with every error.")

@@ -16,8 +16,23 @@ LONGEST = 120  # characters of an argument that a message repeats
 NO_SUCH_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 
+SECTIONS = {
+    "Search": ("init", "validate", "tune", "status", "ls"),
+    "Understand": ("report", "best", "replay"),
+    "Use": ("generate", "evaluate", "augment", "audit", "export", "train"),
+    "Set up": ("doctor", "completion"),
+}
+SYNONYMS = {
+    "search": "tune", "run": "tune", "resume": "tune", "list": "ls", "stop": "status --stop",
+    "show": "report", "sample": "generate", "fit": "train",
+}  # fmt: skip
+EXAMPLES = """  raygen tune quickstart          search: no GPU, no download, minutes
+  raygen report                   the page of the newest study
+  raygen generate quickstart      draw from its best model"""
+
+
 class StudyPath(click.Path):
-    """A path, or the URI of a study on object storage, which is downloaded."""
+    """A path; the name of a study in runs/; or the URI of one on object storage (downloaded)."""
 
     def __init__(self, weights: bool = False, exists: bool = False) -> None:
         super().__init__(exists=exists, path_type=Path)
@@ -28,7 +43,10 @@ class StudyPath(click.Path):
             from raygen.storage import fetch
 
             return fetch(value, self.weights)
-        return super().convert(value, param, ctx)
+        from raygen.study_folder import named_study
+
+        path = named_study(Path(value))
+        return super().convert(path if self.exists else str(path), param, ctx)
 
 
 class Command(click.Command):
@@ -107,7 +125,24 @@ class CommandGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[:1] == ["help"]:
+            args = [*args[1:2], "--help"]
+            if args == ["--help"]:
+                say(ctx.get_help())
+                ctx.exit()
         if args and args[0] not in self.commands:
-            hint = did_you_mean(args[0], self.commands)
+            meant = SYNONYMS.get(args[0])
+            hint = f"; did you mean {meant}?" if meant else did_you_mean(args[0], self.commands)
             raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """In sections, in the order of use, each with its whole first sentence."""
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                rows = [(name, self.commands[name].get_short_help_str(200)) for name in names]
+                formatter.write_dl(rows, col_max=12)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A few commands to begin with."""
+        formatter.write(f"\nExamples:\n{EXAMPLES}\n")

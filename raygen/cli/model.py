@@ -7,17 +7,19 @@ from pathlib import Path
 import click
 
 from raygen.cli.group import StudyPath, command
-from raygen.cli.options import DATA, EXISTING, JSON, SETTING, TRIAL, answer
+from raygen.cli.options import DATA, EXISTING, JSON, SETTING, TRIAL, answer, newest_study
 from raygen.errors import InputError, RaygenError
 from raygen.terminal import say, tell
 from raygen.untrusted import visible
 
 
 @command("train")
+@click.argument("config_file", metavar="CONFIG", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--config", required=True, type=click.Path(path_type=Path), help="Configuration file (YAML)."
+    "--config", type=click.Path(path_type=Path), help="Configuration: the same as the argument."
 )
 @click.option(
+    "-o",
     "--out",
     type=click.Path(path_type=Path),
     help="Folder for the result; default: runs/train-<file name>.",
@@ -26,12 +28,23 @@ from raygen.untrusted import visible
 @SETTING
 @JSON
 def train_command(
-    config: Path, out: Path | None, resume: bool, settings: tuple[str, ...], as_json: bool
+    config_file: Path | None,
+    config: Path | None,
+    out: Path | None,
+    resume: bool,
+    settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Train one configuration without Ray.
 
-    E.g.: raygen train --config best.yaml
+    CONFIG is a YAML file, as `raygen best` prints it.
+
+    E.g.: raygen train best.yaml
     """
+    if (config_file is None) == (config is None):
+        raise click.UsageError("give one CONFIG: a YAML file, as raygen best prints it")
+    config = config_file or config
+    assert config is not None
     from raygen.compute import best_device
     from raygen.config_file import load_train_job
     from raygen.plugins import look_in
@@ -59,9 +72,10 @@ def train_command(
 
 
 @command("generate")
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=EXISTING, default=newest_study)
 @TRIAL
 @click.option(
+    "-o",
     "--out",
     default="samples.png",
     type=click.Path(path_type=Path),
@@ -70,6 +84,7 @@ def train_command(
 )
 @click.option(
     "--count",
+    "--samples",
     type=click.IntRange(1),
     help="Number of images; default: 64, 1 with --tile, 4 for a .gif.",
 )
@@ -144,7 +159,10 @@ def generate_command(
     "--metrics", metavar="A,B", help="E.g. fid,fid_test,kid; default: those of the study."
 )
 @click.option(
-    "--samples", type=click.IntRange(1), help="Default: the study's, all stored images, or 10000."
+    "--samples",
+    "--count",
+    type=click.IntRange(1),
+    help="Default: the study's, all stored images, or 10000.",
 )
 @click.option(
     "--seed",
@@ -182,10 +200,11 @@ def evaluate_command(
 
 
 @command("augment")
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=EXISTING, default=newest_study)
 @TRIAL
 @click.option(
     "--samples",
+    "--count",
     type=click.IntRange(10),
     help="Generated images; default: as many as training images.",
 )
@@ -223,10 +242,11 @@ def augment_command(
 
 
 @command("audit")
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=EXISTING, default=newest_study)
 @TRIAL
 @click.option(
     "--samples",
+    "--count",
     default=2000,
     type=click.IntRange(100),
     show_default=True,
@@ -251,7 +271,7 @@ def audit_command(
 
 
 @command("export")
-@click.argument("source", type=EXISTING)
+@click.argument("source", type=EXISTING, default=newest_study)
 @TRIAL
 @click.option(
     "-f",
@@ -261,7 +281,10 @@ def audit_command(
     help="Default: from the ending of --out, else onnx.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Default: model.onnx, or stdout for tables."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Default: model.onnx, or stdout for tables.",
 )
 @click.option("--uint8", is_flag=True, help="Write images as 0 to 255 instead of 0.0 to 1.0.")
 @click.option(

@@ -1,15 +1,17 @@
 """Arguments and options that several commands share, and how they print a result."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from raygen.cli.group import StudyPath
-from raygen.terminal import say
+from raygen.terminal import say, tell
 
 EXISTING = StudyPath(weights=True, exists=True)
 STUDY = StudyPath()
+NEWEST = "the newest study in runs/"
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
@@ -37,3 +39,14 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as
 def answer(as_json: bool, text: object, **content: Any) -> None:
     """Print the result of a command: as text, or with --json as one object."""
     say(json.dumps({"schema": 1, **content}) if as_json else text)
+
+
+def newest_study() -> str:
+    """Return the study that was started last, for a command that was given none, and say which."""
+    from raygen.study_folder import newest
+
+    folder = newest(Path("runs"))
+    if folder is None:
+        raise click.UsageError("there is no study in runs/: name a STUDY")
+    tell(f"study: {folder}")
+    return str(folder)

@@ -17,6 +17,7 @@ from raygen.cli.options import (
     SETTING,
     STUDY,
     answer,
+    newest_study,
 )
 from raygen.cluster import use_token
 from raygen.errors import InputError
@@ -42,8 +43,9 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 
 
 @command("tune")
+@click.argument("space_file", metavar="SPACE", required=False, type=click.Path(path_type=Path))
 @click.option(
-    "--space", required=True, type=click.Path(path_type=Path), help="Search space (YAML)."
+    "--space", type=click.Path(path_type=Path), help="Search space: the same as the argument."
 )
 @click.option("--name", help="Name of the study; default: the name of the file.")
 @click.option(
@@ -56,6 +58,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 @SETTING
 @click.option("--trials", type=click.IntRange(1), help="Same as --set budget.trials=N.")
 @click.option("--seed", type=click.IntRange(0), help="Same as --set seed=N.")
+@click.option("--cpu", is_flag=True, help="Search without a GPU: one CPU core for each trial.")
 @click.option("--time", "limit", metavar="8h", help="Limit of wall time: 90s, 45m, 8h or 2d.")
 @click.option(
     "--resume",
@@ -94,17 +97,24 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
     type=click.Path(path_type=Path),
     help="Path of the HTML report; default: reports/NAME.html.",
 )
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser; keep it fresh.")
 @click.option("--dry-run", is_flag=True, help="Print what would run without starting it.")
 @JSON
 @ends_in_order
-def tune_command(interrupts: Interrupts, **options: Any) -> int:
+def tune_command(
+    interrupts: Interrupts, space_file: Path | None, space: Path | None, **options: Any
+) -> int:
     """Search for the best configuration.
 
-    E.g.: raygen tune --space search_spaces/quickstart.yaml
+    SPACE is a YAML file, or the name of a bundled search space.
+
+    E.g.: raygen tune quickstart
     """
     from raygen.launch import Launch, launch
 
-    return launch(Launch(**options), interrupts)
+    if (space_file is None) == (space is None):
+        raise click.UsageError("give one SPACE: a YAML file, or the name of a bundled one")
+    return launch(Launch(space_file or space or Path(), **options), interrupts)
 
 
 @command("validate")
@@ -179,7 +189,7 @@ def status_command(
     watch: bool,
     as_json: bool,
 ) -> None:
-    """Show the progress of a study.
+    """Show the progress of a study (default: the newest).
 
     E.g.: raygen status runs/quickstart --why 3
     """
@@ -192,7 +202,7 @@ def status_command(
         act = end_search if end else follow_search if follow else list_searches
         sys.exit(act(cluster, study.name if study else None, plain_http))
     if study is None:
-        raise click.UsageError("give a STUDY, or --cluster")
+        study = Path(newest_study())
     if watch and (at is not None or why is not None or check):
         raise click.UsageError("--watch cannot be combined with --at, --why or --check")
     if check and (at is not None or why is not None):
@@ -256,36 +266,60 @@ def ls_command(folder: Path, as_json: bool) -> None:
     type=click.Path(path_type=Path),
     help="Build one page about all studies in this folder.",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: reports/NAME.html.")
+@click.option(
+    "-o", "--out", "--output", "output", type=click.Path(path_type=Path),
+    help="Default: reports/NAME.html.",
+)  # fmt: skip
+@click.option("--watch", is_flag=True, help="Keep the page fresh until the study ends.")
+@click.option("--open", "opened", is_flag=True, help="Open the page in a browser.")
 @JSON
 def report_command(
-    studies: tuple[Path, ...], index: Path | None, output: Path | None, as_json: bool
+    studies: tuple[Path, ...],
+    index: Path | None,
+    output: Path | None,
+    watch: bool,
+    opened: bool,
+    as_json: bool,
 ) -> None:
-    """Build the HTML report of a study, or compare several.
+    """Build the HTML report of a study (default: the newest), or compare several.
 
-    E.g.: raygen report runs/quickstart; raygen report runs/a runs/b; raygen report --index runs/
+    A folder of studies gives a page with a row for each.
+
+    E.g.: raygen report quickstart; raygen report gan vae; raygen report runs/
     """
     from raygen.files import check_target
     from raygen.launch import PAGE
     from raygen.report.index import write_index
     from raygen.report.page import write_report
     from raygen.report.versus import write_versus
+    from raygen.study_folder import holds_studies
 
     if output is not None:
-        check_target(output, "--output", PAGE)
-    if (index is None) == (not studies):
+        check_target(output, "--out", PAGE)
+    if index is not None and studies:
         raise click.UsageError("give a study, two or more to compare, or --index FOLDER")
+    first, *others = studies or ([Path(newest_study())] if index is None else [index])
+    if index is None and not others and holds_studies(first):
+        index = first
+    if watch and (others or index is not None):
+        raise click.UsageError("--watch needs one study")
     if index is not None:
         page = write_index(index, output)
-    elif len(studies) == 1:
-        page = write_report(studies[0], output)
+    elif watch:
+        from raygen.report.watch import watch_page
+
+        page = watch_page(first, output, opened)
+    elif others:
+        page = write_versus([first, *others], output)
     else:
-        page = write_versus(list(studies), output)
+        page = write_report(first, output)
+    if opened and not watch:
+        click.launch(str(page))
     answer(as_json, page, report=str(page))
 
 
 @command("replay")
-@click.argument("study", type=STUDY)
+@click.argument("study", type=STUDY, default=newest_study)
 @click.option(
     "--repeats",
     default=10,
@@ -316,7 +350,7 @@ def replay_command(
 
 
 @command("best")
-@click.argument("study", type=STUDY)
+@click.argument("study", type=STUDY, default=newest_study)
 @click.option("--trial", type=click.IntRange(0), help="Print this trial instead of the best.")
 @JSON
 def best_command(study: Path, trial: int | None, as_json: bool) -> None:

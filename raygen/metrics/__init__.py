@@ -4,7 +4,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from raygen.image_shape import ImageShape
 from raygen.metrics.protocol import Score, comparable, protocol_hash
@@ -176,7 +176,12 @@ def metric(
     """Make a metric of a function of generated and of as many real training images (a decorator).
 
     Both are uint8 tensors (n, c, h, w) on the device of the trial.
+
+    Raises:
+        ValueError: the direction is neither minimize nor maximize.
     """
+    if direction not in get_args(Direction):
+        raise ValueError(f"direction {direction!r}: choose minimize or maximize")
 
     def make(function: Callable[[Any, Any], float]) -> Metric:
         name = label or function.__name__

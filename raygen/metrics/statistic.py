@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 from torch import Tensor
 
+from raygen.errors import InputError
 from raygen.metrics import METRICS, Metric
 from raygen.metrics.model import Autoencoder, Generative
 from raygen.metrics.moments import FeatureStats, Grouped
@@ -165,9 +166,26 @@ def _of_images(metric: str, function: Callable[[Tensor, Tensor], float]) -> Samp
     """A function of generated and real images, whose pixels are the features."""
 
     def compute(measured: Measured, _: Metric) -> Estimate:
-        return Estimate(float(function(_images(measured.features), _images(measured.real))))
+        drawn, real = _images(measured.features), _images(measured.real)
+        return Estimate(one_number(metric, function(drawn, real)))
 
     return SampleStatistic(compute, lambda _: {"code": hashes(metric)})
+
+
+def one_number(metric: str, value: Any) -> float:
+    """Return what a metric of the user's own returned as a float.
+
+    Raises:
+        InputError: it is not a single number.
+    """
+    shape = tuple(getattr(value, "shape", ()))
+    if math.prod(shape) != 1:
+        raise InputError(f"{metric}: returned shape {shape}, but must return one number")
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        kind = type(value).__name__
+        raise InputError(f"{metric}: returned a {kind}, but must return one number") from error
 
 
 def _images(rows: Tensor) -> Tensor:

@@ -2,9 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from raygen.image_shape import ImageShape
@@ -24,6 +23,10 @@ class GanSpec(Spec):
         """Whether the discriminator's score of an image depends on the rest of its batch."""
         return False
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        require_latent_dim(cls)
+
     @abstractmethod
     def build(self, image: ImageShape, classes: int) -> "GanNets":
         """Build both networks, untrained, for images of a shape and so many classes."""
@@ -40,11 +43,17 @@ class VaeSpec(Spec):
 class TrainerSpec(Spec):
     """The settings of a generator with its whole training, for `family: own`.
 
-    Its typed fields are what a YAML file may set and search.
+    Its typed fields are what a YAML file may set and search; it has a field or property
+    `latent_dim`.
     """
 
-    latent_dim: PositiveInt = 128
     conditional: bool = False  # whether images follow a label
+    if TYPE_CHECKING:
+        latent_dim: int
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        require_latent_dim(cls)
 
     @abstractmethod
     def build(self, image: ImageShape, classes: int) -> nn.Module:
@@ -53,6 +62,19 @@ class TrainerSpec(Spec):
     @abstractmethod
     def fit(self, run: Any) -> Iterator[Mapping[str, Tensor | float]]:
         """Train `run.generator` (raygen.training.own.Run), and yield the losses of each step."""
+
+
+def require_latent_dim(kind: type[Spec]) -> None:
+    """Refuse a class that does not say how long the noise is that its generator gets.
+
+    Raises:
+        TypeError: it has no field or property of that name.
+    """
+    if "latent_dim" not in kind.model_fields and not hasattr(kind, "latent_dim"):
+        raise TypeError(
+            f"{kind.__name__} needs a field latent_dim: the length of the noise that its generator "
+            "gets, such as latent_dim: int = 128"
+        )
 
 
 class GanNets(NamedTuple):

@@ -156,7 +156,7 @@ class StudyProgress:
     def _say(self, text: str, style: str) -> None:
         minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
         line = f"{minutes:>3}:{seconds:02d}  {visible(text)}"
-        self.console.print(line, style=style, markup=False)
+        self.console.print(line, style=style, markup=False, emoji=False)
 
 
 def shows_tables(console: Console) -> bool:

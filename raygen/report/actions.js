@@ -2,8 +2,6 @@
 const select = (trial) => {
   if (state.selected !== null) rows.get(state.selected)?.classList.remove("selected");
   state.selected = facts.has(trial) && trial !== state.selected ? trial : null;
-  const hash = state.selected === null ? "" : `#trial-${state.selected}`;
-  history.replaceState(null, "", hash || location.pathname + location.search);
   if (state.selected !== null) {
     if (passing.has(state.selected) && !rowOf(state.selected).isConnected) showTable();
     rows.get(state.selected)?.classList.add("selected");
@@ -13,6 +11,14 @@ const select = (trial) => {
   }
   showSelection();
   redraw();
+  keepAddress();
+};
+// The next better (-1) or worse (1) of the trials that are shown: the way through points by keyboard.
+const step = (by) => {
+  const order = [...passing].sort(byRank);
+  const at = order.indexOf(state.selected);
+  const next = order[Math.min(order.length - 1, Math.max(0, at + by))];
+  if (next !== undefined && next !== state.selected) select(next);
 };
 const showSelection = () => {
   const bar = byId("selection");
@@ -36,13 +42,25 @@ const showSelection = () => {
   clear.type = "button";
   clear.textContent = "clear";
   clear.addEventListener("click", () => select(null));
-  bar.append(text, command, clear);
+  const ways = [["‹", "better trial", -1], ["›", "worse trial", 1]].map(([sign, words, by]) => {
+    const button = document.createElement("button");
+    Object.assign(button, { type: "button", textContent: sign, title: words });
+    button.setAttribute("aria-label", words);
+    button.dataset.step = by;
+    button.addEventListener("click", () => {
+      step(by);
+      bar.querySelector(`[data-step="${by}"]`)?.focus();
+    });
+    return button;
+  });
+  bar.append(...[strip(state.selected)].filter(Boolean), text, ...ways, command, clear);
 };
-const fromHash = () => {
-  const found = /^#trial-(\d+)$/.exec(location.hash);
-  if (found && Number(found[1]) !== state.selected) select(Number(found[1]));
-};
-addEventListener("hashchange", fromHash);
+for (const place of all("[data-figure]").map((one) => one.closest(".scroll"))) {
+  place.addEventListener("keydown", (event) => {
+    const by = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (by && event.target === place) { event.preventDefault(); step(by); }
+  });
+}
 
 // ---- copy, download, enlarge -------------------------------------------------------------
 const copy = async (text) => {
@@ -100,14 +118,6 @@ for (const button of all("[data-download]")) {
     setTimeout(() => URL.revokeObjectURL(link.href), 1000);
   });
 }
-const lightbox = byId("lightbox");
-for (const button of all(".grid")) {
-  button.addEventListener("click", () => {
-    lightbox.replaceChildren(button.querySelector("img").cloneNode());
-    lightbox.showModal();
-  });
-}
-lightbox.addEventListener("click", () => lightbox.close());
 byId("all-settings")?.addEventListener("change", (event) =>
   byId("compare").classList.toggle("all", event.target.checked));
 
@@ -139,5 +149,6 @@ byId("clear-all")?.addEventListener("click", () => {
 
 watchCharts();
 refilter();
-fromHash();
+fromAddress();
+restore();
 root.dataset.ready = "true";

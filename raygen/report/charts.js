@@ -251,7 +251,7 @@ const showHover = (name, event) => {
     const part = document.createElement(at ? "div" : "b");
     part.textContent = line;
     return part;
-  }));
+  }), ...[strip(point.customdata)].filter(Boolean));
   box.hidden = false;
   const { clientX: x, clientY: y } = event.event;
   const { width, height } = box.getBoundingClientRect();
@@ -274,6 +274,8 @@ const watchCharts = () => {
     state.toggles[`log-${name}`] = data.figures[name].layout.yaxis.type === "log";
   }
   all(".toggle-button[aria-pressed]").forEach(sayToggle);
+  usual = Object.fromEntries(all(".toggle-button[aria-pressed]")
+    .map((button) => [button.id, Boolean(state.toggles[button.id])]));
   for (const one of places) {
     // The height is known before drawing, so nothing jumps.
     one.style.minHeight = `${data.figures[one.dataset.figure].layout.height}px`;
@@ -281,9 +283,27 @@ const watchCharts = () => {
   }
 };
 const drawAll = () => places.forEach((one) => draw(one.dataset.figure));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => redraw());
-addEventListener("beforeprint", () => { root.dataset.theme = "light"; drawAll(); });
-addEventListener("afterprint", () => { delete root.dataset.theme; redraw(); });
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => root.dataset.theme ? root.dataset.theme === "dark" : systemDark.matches;
+const sayScheme = () => { byId("scheme").textContent = isDark() ? "Light" : "Dark"; };
+systemDark.addEventListener("change", () => { sayScheme(); redraw(); });
+byId("scheme").addEventListener("click", () => {
+  root.dataset.theme = isDark() ? "light" : "dark";
+  sayScheme();
+  redraw();
+  keepAddress();
+});
+sayScheme();
+let chosen;  // of the reader, while the page is printed
+addEventListener("beforeprint", () => {
+  chosen = root.dataset.theme;
+  root.dataset.theme = "light";
+  drawAll();
+});
+addEventListener("afterprint", () => {
+  if (chosen) root.dataset.theme = chosen; else delete root.dataset.theme;
+  redraw();
+});
 let width = innerWidth;
 addEventListener("resize", () => {
   if (innerWidth === width) return;
@@ -301,5 +321,6 @@ for (const button of all(".toggle-button[aria-pressed]")) {
     const figure = button.id.split("-")[1];
     if (button.id === "drag-zoom") redraw();
     else { unbox(figure); redraw(figure); }  // a box of another scale means nothing
+    keepAddress();
   });
 }

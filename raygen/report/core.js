@@ -17,7 +17,8 @@ const state = {
   text: "",
   top: 100,             // per cent of the trials with a value, best first
   hidden: new Set(),    // trial states switched off
-  sort: { key: "trial", down: false },
+  sort: { key: null, down: false },  // by rank
+  order: null,          // axes of the parallel coordinates, by number; null: all, as they came
 };
 
 // ---- words: as labels.py writes them ---------------------------------------------------------
@@ -56,8 +57,9 @@ const settingsOf = (row) => Object.entries(data.settings)
 // A trial in lines: what it is, its value, its settings, why it ended.
 const describe = (trial) => {
   const row = facts.get(trial);
+  const start = trial < data.starts ? ` · ⚑ starting point ${trial + 1}` : "";
   const lines = [
-    `trial ${trial} · ${data.states[row[column.state]]}`,
+    `trial ${trial} · ${data.states[row[column.state]]}${start}`,
     `${data.metric}: ${number(row[column.value])}`,
     ...settingsOf(row).map((pair) => pair.join(" = ")),
   ];
@@ -90,7 +92,7 @@ const refilter = () => {
   findPassing();
   if (byId("bar")) {
     byId("shown").textContent = `${grouped(passing.size)} of ${grouped(facts.size)} trials shown`;
-    byId("clear-all").hidden = !filtered() && !state.boxes.size && !state.brushes.size;
+    byId("clear-all").classList.toggle("unused", !filtered() && !state.boxes.size && !state.brushes.size);
     byId("best-share-text").textContent = state.top < 100 ? `${state.top}%` : "all";
   }
   for (const part of all("main [data-trial]:not(tr)")) {
@@ -99,4 +101,5 @@ const refilter = () => {
   showBrushed();
   showTable();
   redraw();
+  keepAddress();
 };

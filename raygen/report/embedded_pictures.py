@@ -82,18 +82,33 @@ def _spread(path: Path) -> float | None:
     return float(tiles.swapaxes(1, 2).reshape(-1, side, side, 3).std(axis=0, ddof=1).mean())
 
 
-def small_picture(path: Path, kimg: float | None, rows: int) -> Picture | None:
-    """The first rows of a grid of 8 columns, as WebP; None as `read_picture`."""
+def tiles_picture(
+    path: Path, rows: int, columns: int = COLUMNS, largest: int | None = None, quality: int = 90
+) -> Picture | None:
+    """The first rows and columns of a grid, a pixel of nothing between its tiles, as WebP.
+
+    Tiles wider than `largest` pixels are made smaller. None as `embed_picture`.
+    """
     try:
         with Image.open(path) as image:
-            width, height = image.size
-            part = image.convert("RGB").crop((0, 0, width, min(height, width * rows // 8)))
-            small = io.BytesIO()
-            part.save(small, "WEBP", quality=90, method=4)
-    except (OSError, SyntaxError):
+            side = image.width // COLUMNS
+            rows = min(rows, image.height // max(1, side))
+            pixels = image.convert("RGB").crop((0, 0, columns * side, rows * side))
+        if largest is not None and side > largest:
+            side = largest
+            pixels = pixels.resize((columns * side, rows * side), Image.Resampling.BOX)
+        tiles = Image.new("RGBA", (columns * (side + 1) - 1, rows * (side + 1) - 1))
+        for row in range(rows):
+            for column in range(columns):
+                left, top = column * side, row * side
+                tile = pixels.crop((left, top, left + side, top + side))
+                tiles.paste(tile, (column * (side + 1), row * (side + 1)))
+        small = io.BytesIO()
+        tiles.save(small, "WEBP", quality=quality, method=4)
+    except (OSError, SyntaxError, ValueError):  # ValueError: a picture without a single tile
         return None
     uri = f"data:image/webp;base64,{base64.b64encode(small.getvalue()).decode()}"
-    return Picture(uri, *part.size, kimg, exact=False)
+    return Picture(uri, *tiles.size, None, exact=False)
 
 
 def embed_picture(path: Path, kimg: float | None) -> Picture | None:

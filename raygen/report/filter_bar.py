@@ -16,17 +16,18 @@ def filter_bar(study: Results) -> str:
         for state, count in state_counts(study).items()
     )
     return (
-        '<div id="bar" class="needs-js" role="search" aria-label="Filter trials">'
-        '<output id="shown" class="count" aria-live="polite"></output>'
+        '<details id="bar" class="needs-js"><summary>Filter: '
+        '<output id="shown" class="count" aria-live="polite"></output></summary>'
+        '<div role="search" aria-label="Filter trials">'
         f'<span class="chips">{chips}</span>'
         '<label class="top">best <input type="range" id="best-share" min="1" max="100" value="100">'
         '<output id="best-share-text">all</output></label>'
         '<input type="search" id="filter" placeholder="search trials" '
         'aria-label="search trials in every column">'
-        '<button type="button" id="clear-all" hidden>clear all</button>'
+        '<button type="button" id="clear-all" class="unused">clear all</button>'
         '<span class="end"><button type="button" class="toggle-button" id="drag-zoom" '
         'aria-pressed="false" title="when off, dragging in a chart filters">drag to zoom</button>'
         '<button type="button" data-download="csv" title="download the trials shown">CSV</button>'
         '<button type="button" data-download="json" title="the same with reports">JSON</button>'
-        "</span></div>"
+        "</span></div></details>"
     )

@@ -1,6 +1,7 @@
 """A study in sentences: the verdict, and the findings that matter most."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -10,8 +11,8 @@ from raygen.report.charts.importance import EVIDENT, importance_table, settled
 from raygen.report.contrast import Contrast, contrast
 from raygen.report.embedded_pictures import variation
 from raygen.report.health_checks import health
-from raygen.report.labels import number, percent, short_names
-from raygen.report.tables import compute_saved, has_default, judged
+from raygen.report.labels import percent, short_names
+from raygen.report.tables import judged
 from raygen.results import Model, Results, best_model, failed, fresh, ranked
 from raygen.words import counted
 
@@ -32,12 +33,13 @@ class Verdict(NamedTuple):
     seeds: int
     kimg: float
     provisional: bool  # nothing has completed the full budget
-    default: Contrast | None  # with the first starting point, like with like
-    default_state: str
+    rival: int | None  # the best starting point; of a starting point, the best suggested trial
+    gain: Contrast | None  # over that rival, like with like
     median: float  # of completed trials, three at least; nan for a mean over other seeds
     single: float  # what the trial itself got in the search
     failed: str  # why it must not be used; "" if it may
     start: int  # which of the given starting points it is, from 1; 0 for none
+    tied: dict[int, float]  # finalists that cannot be told apart: the probability to be the best
     model: Model | None  # the checkpoint to use
     fresh: dict[str, dict[str, Any]] | None  # its values on new samples
 
@@ -51,7 +53,7 @@ class Finding(NamedTuple):
 
 
 def judge_study(study: Results) -> Verdict | None:
-    """Best trial against the default and the median; None while no trial has a value."""
+    """Best trial against its rival and the median; None while no trial has a value."""
     order = ranked(study)
     if order.empty:
         return None
@@ -59,11 +61,9 @@ def judge_study(study: Results) -> Verdict | None:
     unreplicated = {"mean": float(best["value"]), "low": math.nan, "high": math.nan, "seeds": 0}
     again = means.get(int(best["trial"]), unreplicated)
     done = study.trials[study.trials["state"] == "completed"]["value"].dropna().astype(float)
-    trial, default, state = int(best["trial"]), None, ""
-    if has_default(study):
-        default = contrast(study, trial, 0) if trial else None
-        state = str(study.trials.set_index("trial")["state"].to_dict()[0])
+    trial = int(best["trial"])
     starts = int(study.info.get("start_trials") or 0)
+    rival = _rival(order["trial"].tolist(), trial, starts)
     model = best_model(study)
     return Verdict(
         trial,
@@ -73,16 +73,37 @@ def judge_study(study: Results) -> Verdict | None:
         int(again["seeds"]),
         float(best["best_kimg"]),
         best["state"] != "completed",
-        default,
-        state,
+        rival,
+        None if rival is None else contrast(study, trial, rival),
         # One seed each: a mean over other seeds does not compare with them.
         float(done.median()) if len(done) > 2 and not again["seeds"] else math.nan,
         float(best["value"]),
         failed(study).get(trial) or _seen_to_fail(study, best),
         trial + 1 if trial < starts else 0,
+        _tied(study, means),
         model,
         fresh(study, model) if model is not None else None,
     )
+
+
+def _rival(order: list[int], trial: int, starts: int) -> int | None:
+    """The best of the starting points, or of the other trials if the trial is one of them."""
+    others = [other for other in order if (other < starts) != (trial < starts)]
+    return others[0] if starts and others else None
+
+
+def _tied(study: Results, means: Mapping[int, Mapping[str, float]]) -> dict[int, float]:
+    """The fewest finalists that together are the best with the probability that a race asks for."""
+    confidence = float(study.info.get("finalists", {}).get("confidence", 0.95))
+    shares = {trial: row["best"] for trial, row in means.items()}
+    if not shares or any(math.isnan(share) for share in shares.values()):
+        return {}
+    tied: dict[int, float] = {}
+    for trial, share in sorted(shares.items(), key=lambda item: -item[1]):
+        tied[trial] = share
+        if sum(tied.values()) >= confidence:
+            break
+    return tied
 
 
 def _seen_to_fail(study: Results, best: pd.Series) -> str:
@@ -94,7 +115,7 @@ def _seen_to_fail(study: Results, best: pd.Series) -> str:
 
 
 def findings(study: Results) -> list[Finding]:
-    """Three to five sentences: what matters, what was saved, and what the health checks warn of."""
+    """Three to five sentences: what the health checks warn of, and which settings matter."""
     if study.trials.empty:
         return []
     checks = [check for check in health(study) if check.text]
@@ -102,9 +123,8 @@ def findings(study: Results) -> list[Finding]:
         Finding("warn", check.text, check.action) for check in checks if check.state == "warn"
     ]
     passed = [Finding("good", check.text) for check in checks if check.state == "pass"]
-    more = [_stopping(study), _what_matters(study), _space(study)]
-    shown = [finding for finding in more if finding]
-    shown = [*shown[:2], *warned, *shown[2:]]
+    matters = [finding for finding in (_what_matters(study),) if finding]
+    shown = [*warned, *matters]
     return shown[:MOST] if len(shown) >= 3 else [*shown, *passed][:3]
 
 
@@ -126,25 +146,3 @@ def _what_matters(study: Results) -> Finding | None:
     if second is not None and second["low"] >= EVIDENT:
         text += f", followed by {short[second['name']]} with {percent(second['share'])}"
     return Finding("note", text + ".")
-
-
-def _stopping(study: Results) -> Finding | None:
-    stopped = int((study.trials["state"] == "stopped").sum())
-    bill = compute_saved(study)
-    if not stopped or not bill["kimg_full"]:
-        return None
-    saved = 1 - bill["kimg"] / bill["kimg_full"]
-    return Finding(
-        "good",
-        f"Early stopping ended {counted(stopped, 'trial')} and saved {percent(saved)} of the "
-        f"training: {number(bill['kimg'])} instead of {number(bill['kimg_full'])} kimg.",
-    )
-
-
-def _space(study: Results) -> Finding | None:
-    gone = study.checkpoints[study.checkpoints["collected"].astype(bool)]
-    if gone.empty:
-        return None
-    freed = float(gone["bytes"].sum()) / 1e6
-    count = counted(len(gone), "checkpoint")
-    return Finding("note", f"{count} of ended trials deleted to save {number(freed)} MB.")

@@ -33,9 +33,19 @@ def document(
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)} · raygen report</title><style>{asset('page.css')}</style></head>"
+        f"<title>{escape(title)} · raygen report</title><style>{_style()}</style></head>"
         f'<body>{body}<script type="application/json" id="data">{embed(data)}</script>{library}'
         f'<script>(() => {{\n"use strict";\n{code}}})();\n</script></body></html>\n'
+    )
+
+
+def _style() -> str:
+    """The dark colours follow the system, unless the reader chooses."""
+    dark = asset("dark.css")
+    system = f":root:not([data-theme=light]) {{\n{dark}}}"
+    return (
+        f"{asset('page.css')}@media screen and (prefers-color-scheme: dark) {{\n{system}\n}}\n"
+        f"@media screen {{ :root[data-theme=dark] {{\n{dark}}} }}\n"
     )
 
 

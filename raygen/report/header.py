@@ -1,12 +1,20 @@
-"""The head of the page: what was searched, on what, at what cost, and how it ended."""
+"""The head of the page: what was searched, and how it ended; its end: on what, at what cost."""
 
 from datetime import UTC, datetime
 from html import escape
 from typing import Any
 
 from raygen.report import leads
-from raygen.report.labels import STATE_LOOKS, arrow, direction_words, duration, metric_label, number
-from raygen.report.tables import state_counts
+from raygen.report.labels import (
+    STATE_LOOKS,
+    arrow,
+    direction_words,
+    duration,
+    metric_label,
+    number,
+    percent,
+)
+from raygen.report.tables import compute_saved, state_counts
 from raygen.results import Results
 from raygen.words import counted
 
@@ -14,18 +22,21 @@ BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "
 
 
 def header(study: Results) -> str:
-    """Name, state, what was searched, and the facts that decide whether to read on."""
+    """Name, state, and what was searched."""
     info = study.info
     state = str(info.get("state", "running"))
+    return (
+        f'<header id="top"><h1>{escape(str(info.get("name", study.folder.root.name)))} '
+        f'{badge(state)}</h1><p class="lead">{escape(leads.searched(study))}</p></header>'
+    )
+
+
+def study_facts(study: Results) -> str:
+    """Objective, data, trials, cost, machine and start of a study."""
     facts = "".join(
         f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in _facts(study) if value
     )
-    return (
-        f'<header id="top"><p class="kicker">raygen study report</p>'
-        f"<h1>{escape(str(info.get('name', study.folder.root.name)))} {badge(state)}</h1>"
-        f'<p class="lead">{escape(leads.searched(study))}</p>'
-        f'<dl class="facts">{facts}</dl></header>'
-    )
+    return f'<dl class="facts main-facts">{facts}</dl>'
 
 
 def badge(state: str) -> str:
@@ -66,7 +77,7 @@ def _facts(study: Results) -> list[tuple[str, str]]:
             f"{_wall_time(info)}<small>{duration(study.spent('seconds'))} of training"
             f"{_evaluating(study)}, "
             f"{number(study.spent('kimg'))} kimg shown{_repeats(study)}"
-            f"{_reason(info)}</small>",
+            f"{_stopping(study)}{_space(study)}{_reason(info)}</small>",
         ),
         ("Machine", escape(_machine(info))),
         (
@@ -102,6 +113,25 @@ def _wall_time(info: dict[str, Any]) -> str:
 def _repeats(study: Results) -> str:
     again = study.replicates["kimg"].sum()
     return f", {number(float(again))} of it for finalists with new seeds" if again else ""
+
+
+def _stopping(study: Results) -> str:
+    stopped = int((study.trials["state"] == "stopped").sum())
+    bill = compute_saved(study)
+    if not stopped or not bill["kimg_full"]:
+        return ""
+    saved = percent(1 - bill["kimg"] / bill["kimg_full"])
+    full = number(bill["kimg_full"])
+    ended = f"early stopping ended {counted(stopped, 'trial')} and saved {saved}"
+    return f"; {ended}: {number(bill['kimg'])} instead of {full} kimg"
+
+
+def _space(study: Results) -> str:
+    gone = study.checkpoints[study.checkpoints["collected"].astype(bool)]
+    if gone.empty:
+        return ""
+    freed = number(float(gone["bytes"].sum()) / 1e6)
+    return f"; {counted(len(gone), 'checkpoint')} of ended trials deleted to save {freed} MB"
 
 
 def _reason(info: dict[str, Any]) -> str:

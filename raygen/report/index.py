@@ -6,7 +6,7 @@ from pathlib import Path
 
 from raygen.errors import InputError, our_bug
 from raygen.files import write_text
-from raygen.report.embedded_pictures import nearest_milestone, small_picture
+from raygen.report.embedded_pictures import nearest_milestone, tiles_picture
 from raygen.report.frame import document
 from raygen.report.header import badge
 from raygen.report.labels import ABSENT, STATE_LOOKS, arrow, duration, listed, number, short_metric
@@ -187,7 +187,7 @@ def _thumbnail(summary: StudySummary) -> str:
         return ABSENT
     at = float(summary.study.trials.set_index("trial")["best_kimg"].to_dict()[summary.best])
     kimg = nearest_milestone(grids, at)
-    picture = small_picture(grids[kimg], kimg, 4)
+    picture = tiles_picture(grids[kimg], 4)
     if picture is None:
         return ABSENT
     alt = f"samples of trial {summary.best} of {summary.name}"

@@ -15,24 +15,36 @@ from raygen.report.filter_bar import filter_bar
 from raygen.report.frame import document, figure_data
 from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
+from raygen.report.samples import strips
 from raygen.report.sections import SECTIONS
 from raygen.report.tables import varying
 from raygen.results import Results, load_results, ranked
 
-SCRIPTS = ("core", "charts", "parallel", "table", "actions")  # one scope, in this order
+SCRIPTS = (
+    "core",
+    "pictures",
+    "address",
+    "charts",
+    "parallel",
+    "table",
+    "actions",
+)  # one scope, in this order
 
 
-def write_report(study_path: Path, output: Path | None = None) -> Path:
+def write_report(
+    study_path: Path, output: Path | None = None, refresh: float | None = None
+) -> Path:
     """Write the report of a study and return where; default reports/<folder name>.html.
 
-    The same study folder gives the same bytes. The file appears in one step.
+    The same study folder gives the same bytes. The file appears in one step. While the study runs
+    an open page loads itself again every `refresh` seconds.
 
     Raises:
         InputError: the folder holds no readable study.
     """
     study = load_results(study_path)
     target = output or page_path(study_path)
-    write_text(target, render_page(study))
+    write_text(target, render_page(study, refresh if study.info["state"] == "running" else None))
     return target
 
 
@@ -41,21 +53,24 @@ def page_path(study_path: Path) -> Path:
     return Path("reports") / f"{study_path.resolve().name}.html"
 
 
-def render_page(study: Results) -> str:
-    """The whole page as text."""
+def render_page(study: Results, refresh: float | None = None) -> str:
+    """The whole page as text; `refresh` as in `write_report`."""
     name = str(study.info.get("name", study.folder.root.name))
     links = "".join(f'<a href="#{part.key}">{part.title}</a>' for part in SECTIONS)
-    body = "".join(_section(study, number) for number in range(len(SECTIONS)))
     top = _drawn(lambda: header(study), f"<header><h1>{escape(name)}</h1>{{}}</header>")
-    top += _drawn(lambda: filter_bar(study), "{}")
+    bar = _drawn(lambda: filter_bar(study), "{}")
+    first, *others = (_section(study, number) for number in range(len(SECTIONS)))
     body = (
-        f'<nav aria-label="Sections"><div>{links}</div></nav>'
-        f"<main>{top}{body}</main>"
+        '<a class="skip" href="#verdict">Skip to the verdict</a>'
+        f'<nav aria-label="Contents"><div>{links}'
+        '<button type="button" id="scheme" class="needs-js">Dark</button></div></nav>'
+        f"<main>{top}{first}{bar}{''.join(others)}</main>"
         '<aside id="selection" aria-label="Selected trial" aria-live="polite" hidden></aside>'
         '<div id="hover" aria-hidden="true" hidden></div>'
         '<dialog id="lightbox" aria-label="enlarged picture"></dialog>'
     )
-    return document(name, body, SCRIPTS, page_data(study), charts=True)
+    content = {**page_data(study), "refresh": refresh}
+    return document(name, body, SCRIPTS, content, charts=True)
 
 
 def page_data(study: Results) -> dict[str, Any]:
@@ -70,6 +85,8 @@ def page_data(study: Results) -> dict[str, Any]:
         "trials": _table(study.trials),
         "history": _table(study.history),
         "settings": short_names(parameter.name for parameter in varying(study)),
+        "starts": int(study.info.get("start_trials") or 0),
+        "strips": strips(study),
         "states": {state: f"{look.glyph} {look.text}" for state, look in STATE_LOOKS.items()},
         "figures": {chart.name: _figure(study, chart.draw) for chart in CHARTS},
     }

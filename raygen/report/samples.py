@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from raygen.report.embedded_pictures import Picture, embed_picture, small_picture, trial_picture
+from raygen.report.embedded_pictures import (
+    Picture,
+    embed_picture,
+    nearest_milestone,
+    tiles_picture,
+    trial_picture,
+)
 from raygen.report.labels import ABSENT, duration, listed, number, short_metric
 from raygen.report.tables import leaders
-from raygen.results import Results
+from raygen.results import Results, ranked
 from raygen.words import counted
 
 SHOWN = 3  # trials
-STEPS = 5  # checkpoints of each
+STEPS = 8  # checkpoints of each
+STRIPS = 200  # trials whose samples are shown wherever the trial is
+TILES = 6  # of a strip
 ROWS = 4  # of 8 tiles
 VIEWS = {
     "reconstructions": "Test images, each above its reconstruction from its mean latent",
@@ -23,13 +31,34 @@ VIEWS = {
 
 def samples_section(study: Results) -> tuple[str, str]:
     """How the samples of the best trials developed."""
-    strips = [(trial, checkpoints(study, trial)) for trial in leaders(study, SHOWN)]
-    strips = [(trial, table) for trial, table in strips if len(table)]
-    if not strips:
+    shown = [(trial, checkpoints(study, trial)) for trial in leaders(study, SHOWN)]
+    shown = [(trial, table) for trial, table in shown if len(table)]
+    if not shown:
         return "No samples to show: no trial with a value has saved a picture.", ""
-    body = "".join(_strip(study, trial, table) for trial, table in strips)
-    shown = f"Every picture of samples uses the same {8 * ROWS} latents."
-    return _lead(study, strips), f'{body}{_views(study, strips[0][0])}<p class="note">{shown}</p>'
+    body = _steps(study, [trial for trial, _ in shown])
+    body += "".join(_strip(study, trial, table) for trial, table in shown)
+    same = f"Every picture of samples uses the same {8 * ROWS} latents."
+    return _lead(study, shown), f'{body}{_views(study, shown[0][0])}<p class="note">{same}</p>'
+
+
+def strips(study: Results) -> dict[str, str]:
+    """A few samples of each trial at its best milestone, by number, as data URIs.
+
+    Of too many trials: the best, and those that broke, whose pictures show how.
+    """
+    broken = study.trials.loc[study.trials["state"] == "diverged", "trial"]
+    order = [*ranked(study)["trial"].tolist()[: STRIPS * 3 // 4], *broken.tolist()]
+    best = dict(zip(study.trials["trial"], study.trials["best_kimg"].astype(float), strict=True))
+    made = {}
+    for trial in list(dict.fromkeys(int(trial) for trial in order))[:STRIPS]:
+        grids = study.folder.trial(trial).all_samples()
+        if not grids:
+            continue
+        path = grids[nearest_milestone(grids, best[trial])]
+        picture = tiles_picture(path, 1, TILES, largest=32, quality=75)
+        if picture is not None:
+            made[str(trial)] = picture.uri
+    return made
 
 
 def checkpoints(study: Results, trial: int, most: int = STEPS) -> pd.DataFrame:
@@ -81,16 +110,32 @@ def _lead(study: Results, strips: list[tuple[int, pd.DataFrame]]) -> str:
     )
 
 
+def _steps(study: Results, trials: list[int]) -> str:
+    """A slider over the steps of one trial, beside real images or a step that is pinned."""
+    if not study.folder.real.is_file():
+        return ""
+    options = "".join(f'<option value="{trial}">trial {trial}</option>' for trial in trials)
+    blank = "<figure><img alt=''><figcaption></figcaption></figure>"
+    return (
+        '<div id="steps" class="needs-js"><div class="controls">'
+        f'<select aria-label="trial">{options}</select>'
+        '<input type="range" min="0" max="0" value="0" aria-label="step of its training">'
+        '<button type="button" id="pin">pin this step</button></div>'
+        f'<div class="hero">{blank}{blank}</div></div>'
+    )
+
+
 def _strip(study: Results, trial: int, table: pd.DataFrame) -> str:
     shown = []
     for row in table.to_dict("records"):
-        picture = small_picture(Path(str(row["path"])), float(row["kimg"]), ROWS)
+        picture = tiles_picture(Path(str(row["path"])), ROWS)
         value = f"{short_metric(study.metric)} {number(row['value'])}"
         value = value if row["value"] == row["value"] else ABSENT
         caption = f"{number(row['kimg'])} kimg · {value}" + (" · best" if row["best"] else "")
-        shown.append(_figure(picture, f"trial {trial} at {caption}", caption, bool(row["best"])))
-    real = small_picture(study.folder.real, None, ROWS)
-    shown.append(_figure(real, "real training images", "real images", False))
+        what = f"trial {trial} at {caption}"
+        shown.append(_figure(picture, what, caption, bool(row["best"]), "step"))
+    real = tiles_picture(study.folder.real, ROWS)
+    shown.append(_figure(real, "real training images", "real images", False, "real"))
     head = f'<h3><a href="#trial-{trial}">trial {trial}</a></h3>'
     return f'<div class="strip" data-trial="{trial}">{head}<div>{"".join(shown)}</div></div>'
 
@@ -115,12 +160,12 @@ def _views(study: Results, trial: int) -> str:
     return f'<div class="views" data-trial="{trial}">{"".join(shown)}</div>'
 
 
-def _figure(picture: Picture | None, alt: str, caption: str, best: bool) -> str:
-    strong = ' class="chosen"' if best else ""
+def _figure(picture: Picture | None, alt: str, caption: str, best: bool, kind: str = "") -> str:
     if picture is None:
-        return f'<figure{strong}><div class="missing">no picture</div></figure>'
+        return '<figure><div class="missing">no picture</div></figure>'
     return (
-        f'<figure{strong}><button class="grid" type="button" aria-label="enlarge: {escape(alt)}">'
+        f'<figure class="{kind}{" chosen" if best else ""}">'
+        f'<button class="grid" type="button" aria-label="enlarge: {escape(alt)}">'
         f'<img alt="{escape(alt)}" src="{picture.uri}" width="{picture.width}" '
         f'height="{picture.height}" loading="lazy" decoding="async"></button>'
         f"<figcaption>{escape(caption)}</figcaption></figure>"

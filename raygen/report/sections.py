@@ -1,13 +1,11 @@
 """The sections of the page, in reading order: study -> HTML. Each opens with its answer."""
 
 import json
-import math
-import shlex
 from collections.abc import Callable
 from html import escape
 from typing import Any, NamedTuple
 
-from raygen.document import dump, flatten
+from raygen.document import flatten
 from raygen.report import leads
 from raygen.report.blocks import code
 from raygen.report.charts.budget import budget_section
@@ -20,19 +18,15 @@ from raygen.report.charts.slices import slices_section
 from raygen.report.charts.timeline import timeline_section
 from raygen.report.charts.tradeoffs import tradeoffs_section
 from raygen.report.comparison import comparison
-from raygen.report.findings import Verdict, findings, judge_study
-from raygen.report.gains import gain
+from raygen.report.header import study_facts
 from raygen.report.health_checks import health
-from raygen.report.labels import metric_label, number, setting, short_metric
+from raygen.report.labels import metric_label, setting
 from raygen.report.samples import samples_section
-from raygen.report.tables import has_default
 from raygen.report.trials_table import trials_table
 from raygen.report.uses import audit_section, augment_section
+from raygen.report.verdict import verdict_section
 from raygen.results import Results
 from raygen.words import counted
-
-MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
-
 
 CHECK_MARKS = {"pass": ("✓", "PASS"), "warn": ("!", "WARN"), "open": ("·", "OPEN")}
 
@@ -43,35 +37,6 @@ class Section(NamedTuple):
     key: str
     title: str
     html: Callable[[Results], tuple[str, str]]
-
-
-def verdict_section(study: Results) -> tuple[str, str]:
-    """What to use, how sure that is, and what to do next."""
-    verdict = judge_study(study)
-    lead = leads.verdict_lead(study, verdict)
-    notes = "".join(
-        f'<li class="finding finding-{kind}">'
-        f'<b class="mark" title="{MARKS[kind][1]}">{MARKS[kind][0]}</b>'
-        f"<span>{escape(text)}{f' <em>{escape(action)}</em>' if action else ''}</span></li>"
-        for kind, text, action in findings(study)
-    )
-    notes = f'<ul class="findings">{notes}</ul>' if notes else ""
-    if verdict is None:
-        return lead, notes
-    folder = shlex.quote(str(study.folder.root))
-    commands = (
-        f"raygen generate {folder}\n"
-        f"raygen evaluate {folder}\n"
-        f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
-    )
-    config = dump(study.configs[verdict.trial])
-    if verdict.failed:
-        return lead, notes
-    return lead, (
-        f'<div class="cards">{_cards(study, verdict)}</div>{notes}'
-        f'<div class="pair"><div><h3>Best configuration</h3>{code(config)}</div>'
-        f"<div><h3>Use it</h3>{code(commands)}</div></div>"
-    )
 
 
 def health_section(study: Results) -> tuple[str, str]:
@@ -133,6 +98,7 @@ def reproduce_section(study: Results) -> tuple[str, str]:
     text = space.read_text(encoding="utf-8", errors="replace") if space.is_file() else ""
     parts = [
         command,
+        study_facts(study),
         f'<dl class="facts">{rows}</dl>',
         _protocols(info["protocols"]),
         f"<details><summary>Search space (YAML)</summary>{code(text)}</details>" if text else "",
@@ -160,58 +126,6 @@ SECTIONS = [
     Section("trials", "Trials", trials_section),
     Section("reproduce", "Reproduce", reproduce_section),
 ]
-
-
-def _cards(study: Results, verdict: Verdict) -> str:
-    name = short_metric(study.metric)
-    cards = []
-    if verdict.model is not None:
-        measured = (verdict.fresh or {}).get(study.metric)
-        if measured is not None and measured["value"] is not None:
-            value = number(float(measured["value"]))
-            cards.append((f"Model: {name} on new samples", value, verdict.model.words))
-        else:
-            value = number(verdict.model.value)
-            cards.append((f"Model: {name} when chosen", value, verdict.model.words))
-    cards.append(
-        (
-            f"Settings: {name}",
-            number(verdict.value),
-            f"trial {verdict.trial}{_basis(verdict)}",
-        )
-    )
-    if verdict.default is not None:
-        value, default = verdict.default.value, verdict.default.other
-        note = "" if verdict.default_state == "completed" else f", {verdict.default_state}"
-        basis = f"{number(value)} vs {number(default)} (trial 0{note}); {verdict.default.basis}"
-        cards.append(("Compared with the default", gain(study, value, default), basis))
-    elif verdict.trial == 0 and has_default(study):
-        cards.append(("Compared with the default", "is the default", "no trial beat trial 0"))
-    if verdict.seeds:
-        cards.append(
-            ("New seeds vs the search", gain(study, verdict.value, verdict.single),
-             f"{number(verdict.value)} vs {number(verdict.single)} (one seed)")
-        )  # fmt: skip
-    if not math.isnan(verdict.median):
-        cards.append(
-            ("Compared with the median", gain(study, verdict.value, verdict.median),
-             f"completed trials: {number(verdict.median)}")
-        )  # fmt: skip
-    return "".join(
-        f'<div class="card"><span>{escape(title)}</span><strong>{escape(value)}</strong>'
-        f"<small>{escape(note)}</small></div>"
-        for title, value, note in cards
-    )
-
-
-def _basis(verdict: Verdict) -> str:
-    """What the best value is based on."""
-    if not verdict.seeds:
-        return f" at {number(verdict.kimg)} kimg, one seed"
-    text = f", mean over {counted(verdict.seeds, 'new seed')}"
-    if not math.isnan(verdict.low):
-        text += f", 95% interval {number(verdict.low)} to {number(verdict.high)}"
-    return text
 
 
 def _protocols(records: dict[str, Any]) -> str:

@@ -18,8 +18,9 @@ const rowOf = (trial) => {
     if (key === "trial") {
       const link = document.createElement("a");
       link.href = `#trial-${trial}`;
-      link.textContent = trial;
+      link.textContent = trial < data.starts ? `⚑ ${trial}` : trial;
       cell.append(link);
+      row.insertCell().className = "strip-cell";
     } else if (key === "state") {
       const [glyph, ...text] = data.states[value].split(" ");
       const sign = document.createElement("i");
@@ -36,6 +37,11 @@ const rowOf = (trial) => {
   rows.set(trial, row);
   return row;
 };
+const withStrip = (row) => {
+  const cell = row.querySelector(".strip-cell");
+  if (!cell.firstChild) cell.append(strip(Number(row.dataset.trial)) ?? ABSENT);
+  return row;
+};
 const compare = (a, b) => {
   // Absent values go last in both directions.
   if (a === null || b === null) return (a === null) - (b === null);
@@ -47,15 +53,13 @@ const byRank = (a, b) => (place.get(a) ?? Infinity) - (place.get(b) ?? Infinity)
 const showTable = () => {
   if (!body) return;
   const at = column[state.sort.key];
-  const order = (a, b) => compare(facts.get(a)[at], facts.get(b)[at]) || a - b;
-  let shown = [...passing];
-  // Of too many: the best, unless somebody has asked for another order.
-  if (shown.length > most && state.sort.key === "trial") shown = shown.sort(byRank).slice(0, most);
-  shown = shown.sort(order).slice(0, most);
+  const order = state.sort.key === null ? byRank
+    : (a, b) => compare(facts.get(a)[at], facts.get(b)[at]) || a - b;
+  const shown = [...passing].sort(order).slice(0, most);
   if (state.selected !== null && passing.has(state.selected) && !shown.includes(state.selected)) {
     shown.push(state.selected);
   }
-  body.replaceChildren(...shown.map(rowOf));
+  body.replaceChildren(...shown.map(rowOf).map(withStrip));
 };
 for (const button of all(".sort")) {
   button.addEventListener("click", () => {

@@ -49,6 +49,8 @@ LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
 MOST_FAILURES = 5
 BUDGET_WORDS = {"hours": "hours", "gpu_hours": "GPU hours", "total_kimg": "total kimg"}
 
+NONE_COMPLETED = "no trial completed its training"
+
 
 class Log(Protocol):
     """Where records go: a Journal, or a list for simulations."""
@@ -175,7 +177,7 @@ class Controller:
         if closing.state != "finished" or self.ended().get("completed"):
             return closing
         if not closing.reason:
-            return Closing("failed", "no trial completed its training")
+            return Closing("failed", NONE_COMPLETED)
         if all(trial.values is None for trial in self.searched):
             return Closing("failed", f"{closing.reason}, and no trial has a value")
         return closing

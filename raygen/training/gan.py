@@ -54,13 +54,13 @@ class GanLearner(Averaged):
         """`budget`: images at the end of training, where a decaying learning rate is 0."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            nets = trial.model.build(image, classes)
+            generator, discriminator = trial.model.build(image, classes)
         self.trial, self.classes, self.device, self.seed = trial, classes, device, seed
         self.budget = budget
         self.latent_dim = trial.model.latent_dim
         self.arithmetic = (compute or Compute()).on(device)
-        self.generator = self.arithmetic.layout(nets.generator.to(device))
-        self.discriminator = self.arithmetic.layout(nets.discriminator.to(device))
+        self.generator = self.arithmetic.layout(generator.to(device))
+        self.discriminator = self.arithmetic.layout(discriminator.to(device))
         self.average = Average(self.generator, trial.ema, self.arithmetic.tensors)
         # Wrapped for DDP, where gradients are shared.
         self.shared_generator = data_parallel(self.generator)

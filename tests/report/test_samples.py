@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
-from raygen.report.embedded_pictures import small_picture
+from raygen.report.embedded_pictures import tiles_picture
 from raygen.report.samples import STEPS, checkpoints, samples_section
 from raygen.results import Results
 from report.journals import end, paint, report, suggest
@@ -60,14 +61,24 @@ def test_a_vae_shows_reconstructions_prior_samples_and_interpolations(make_study
     assert all(caption.endswith("at 16 kimg") for caption in views)
 
 
-def test_a_small_picture_is_the_top_rows_of_its_grid(tmp_path: Path) -> None:
-    paint(tmp_path / "grid.png", 5, 0)
-    picture = small_picture(tmp_path / "grid.png", 2.0, rows=4)
-    assert picture is not None
-    seen = Image.open(io.BytesIO(base64.b64decode(picture.uri.split(",")[1]))).convert("RGB")
-    whole = Image.open(tmp_path / "grid.png").convert("RGB")
+def test_tiles_are_those_of_the_grid_with_a_pixel_of_nothing_between(tmp_path: Path) -> None:
+    colours = np.arange(64, dtype=np.uint8) * 4
+    grid = np.repeat(np.repeat(colours.reshape(8, 8), 32, axis=0), 32, axis=1)
+    Image.fromarray(np.stack([grid] * 3, axis=2)).save(tmp_path / "grid.png")
 
-    assert (picture.width, picture.height) == (whole.width, whole.height // 2) == seen.size
-    middle = whole.getpixel((8, 8))
-    assert all(abs(a - b) < 40 for a, b in zip(seen.getpixel((8, 8)), middle, strict=True))  # pyright: ignore
-    assert small_picture(tmp_path / "none.png", None, 4) is None
+    picture = tiles_picture(tmp_path / "grid.png", rows=2, columns=5)
+
+    assert picture is not None
+    shown = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
+    assert shown.size == (picture.width, picture.height) == (5 * 33 - 1, 2 * 33 - 1)
+    pixels = np.asarray(shown.convert("RGBA"), dtype=int)
+    assert (pixels[32, :, 3] == 0).all()
+    assert (pixels[:, 32, 3] == 0).all()
+    for row, column in ((0, 0), (0, 4), (1, 3)):
+        tile = pixels[33 * row : 33 * row + 32, 33 * column : 33 * column + 32]
+        assert abs(tile[..., 0] - int(colours[8 * row + column])).max() <= 4
+        assert (tile[..., 3] == 255).all()
+    assert tiles_picture(tmp_path / "none.png", 4) is None
+    half = tiles_picture(tmp_path / "grid.png", 1, 6, largest=16)
+    assert half is not None
+    assert (half.width, half.height) == (6 * 17 - 1, 16)

@@ -57,6 +57,8 @@ class Vector(Short):
             yield {"loss": images[:, 0, 0, 0]}
 
 class Fitless(TrainerSpec):
+    latent_dim: int = 4
+
     def build(self, image, classes):
         return nn.Linear(4, image.values)
 """

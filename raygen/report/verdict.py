@@ -1,0 +1,233 @@
+"""The first section: which trial, how sure that is, what it draws, and what it cost."""
+
+import math
+import shlex
+from html import escape
+
+from raygen.document import dump
+from raygen.report.blocks import code
+from raygen.report.embedded_pictures import nearest_milestone, tiles_picture
+from raygen.report.findings import Verdict, findings, judge_study
+from raygen.report.gains import against, gain
+from raygen.report.labels import (
+    STATE_LOOKS,
+    duration,
+    interval_words,
+    listed,
+    number,
+    percent,
+    short_metric,
+)
+from raygen.report.tables import compute_saved, searched_settings, state_counts
+from raygen.results import Results, pareto
+from raygen.words import counted
+
+MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
+ROWS = 4  # of 8 tiles, in the pictures at the top
+
+
+def verdict_section(study: Results) -> tuple[str, str]:
+    """The answer in two sentences, pictures, three cards, and what a reader should know of them."""
+    verdict = judge_study(study)
+    lead = verdict_lead(study, verdict)
+    notes = "".join(
+        f'<li class="finding finding-{kind}">'
+        f'<b class="mark" title="{MARKS[kind][1]}">{MARKS[kind][0]}</b>'
+        f"<span>{escape(text)}{f' <em>{escape(action)}</em>' if action else ''}</span></li>"
+        for kind, text, action in findings(study)
+    )
+    notes = f'<ul class="findings">{notes}</ul>' if notes else ""
+    if verdict is None:
+        return lead, notes
+    pictures = _pictures(study, verdict)
+    if verdict.failed:
+        return lead, pictures + notes
+    folder = shlex.quote(str(study.folder.root))
+    commands = (
+        f"raygen generate {folder}\n"
+        f"raygen evaluate {folder}\n"
+        f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
+    )
+    return lead, (
+        f'{pictures}<div class="cards">{_cards(study, verdict)}</div>{notes}'
+        f'<div class="pair"><div><h3>Best configuration</h3>'
+        f"{code(dump(study.configs[verdict.trial]))}</div>"
+        f"<div><h3>Use it</h3>{code(commands)}</div></div>"
+    )
+
+
+def verdict_lead(study: Results, verdict: Verdict | None) -> str:
+    """What to use; why there is nothing to use yet."""
+    state = study.info.get("state")
+    if study.trials.empty:
+        ended = "" if state == "running" else f" The study is {state}."
+        return f"No trial has started yet.{ended}"
+    if verdict is None:
+        counts = ", ".join(
+            f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
+        )
+        hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
+        return f"Nothing to use yet: no trial has a value ({counts}); {hint}."
+    if verdict.failed:
+        failed = f"Do not use the best trial: trial {verdict.trial} {verdict.failed}."
+        return f"{failed} {_what_to_change(study)}"
+    front = _front(study, verdict)
+    text = front or _configuration(study, verdict) + _gained(study, verdict)
+    text += f".{_model(study, verdict)}"
+    if verdict.provisional:
+        return f"{text} Provisional: no trial has completed the full budget."
+    if state in ("running", "interrupted"):
+        return f"{text} The study is {state}; this can still change."
+    return text
+
+
+def _configuration(study: Results, verdict: Verdict) -> str:
+    """Which settings, and what they reach: over seeds if they were trained with several."""
+    name = short_metric(study.metric)
+    if not verdict.seeds:
+        at = f"{name} {number(verdict.value)} at {number(verdict.kimg)} kimg"
+        return f"Trial {verdict.trial} leads with {at}, with one seed"
+    mean = f"{name} {number(verdict.value)} over {counted(verdict.seeds, 'new seed')}"
+    if len(verdict.tied) > 1:
+        shares = listed(percent(share) for share in verdict.tied.values())
+        trials = listed(str(trial) for trial in verdict.tied)
+        return (
+            f"Tied: trials {trials} are the best with probabilities {shares}. Trial "
+            f"{verdict.trial} has the best mean, {mean}"
+        )
+    return f"Use trial {verdict.trial}: {mean}{interval_words(verdict.low, verdict.high)}"
+
+
+def _gained(study: Results, verdict: Verdict) -> str:
+    """How much better than the best starting point, or that it is one of them."""
+    starts = int(study.info.get("start_trials") or 0)
+    if verdict.start:
+        beaten = "" if verdict.rival is None else ": no suggested configuration beat it"
+        which = "the starting point" if starts == 1 else f"starting point {verdict.start} of"
+        return f". It is {which}{'' if starts == 1 else f' {starts}'}{beaten}"
+    if verdict.gain is None:
+        return ""
+    name = "the starting point" if starts == 1 else "the best starting point"
+    words = against(study, verdict.gain.value, verdict.gain.other, name)
+    if not verdict.gain.seeds:
+        return f", {words} (one seed each)"
+    return f", {words}{'' if verdict.gain.certain else ', which may be chance'}"
+
+
+def _model(study: Results, verdict: Verdict) -> str:
+    """What the checkpoint to use is worth."""
+    if verdict.model is None:
+        return " None of its checkpoints is left."
+    name = short_metric(study.metric)
+    measured = (verdict.fresh or {}).get(study.metric)
+    if measured is None or measured["value"] is None:
+        value = number(verdict.model.value)
+        return f" Its model had {name} {value} when chosen; not yet measured on new samples."
+    whose = "Its" if verdict.model.trial == verdict.trial else f"Trial {verdict.model.trial}'s"
+    best = "best model" if verdict.seeds else "model"
+    return f" {whose} {best} measures {number(float(measured['value']))} on new samples."
+
+
+def _what_to_change(study: Results) -> str:
+    """What to change after a search without a usable result."""
+    rates = [p.name for p in searched_settings(study) if p.name.endswith("lr")]
+    lower = f"lower the range of {listed(rates)}" if rates else "lower the learning rates"
+    return f"Before searching again, {lower}, or train longer (--set budget.kimg=…)."
+
+
+def _front(study: Results, verdict: Verdict) -> str:
+    """The verdict with several objectives; "" unless they really conflict."""
+    front = pareto(study) if len(study.objectives) > 1 else []
+    if len(front) < 2:
+        return ""
+    named = [str(trial) for trial in front[:12]]
+    named += [f"{len(front) - 12} more"] if len(front) > 12 else []
+    metrics = listed(short_metric(objective["metric"]) for objective in study.objectives)
+    end = "lowest" if study.minimise else "highest"
+    return (
+        f"No single best: trials {listed(named)} trade off {metrics}. Trial {verdict.trial} has "
+        f"the {end} {short_metric(study.metric)}: {number(verdict.value)}" + _gained(study, verdict)
+    )
+
+
+def _pictures(study: Results, verdict: Verdict) -> str:
+    """What the model draws, beside real images, at twice their size."""
+    run, kimg = verdict.trial, verdict.kimg
+    if verdict.model is not None:
+        run, kimg = verdict.model.run, verdict.model.kimg
+    grids = study.folder.trial(run).all_samples()
+    if not grids:
+        return ""
+    at = nearest_milestone(grids, kimg)
+    drawn = tiles_picture(grids[at], ROWS)
+    real = tiles_picture(study.folder.real, ROWS)
+    what = f"samples of trial {verdict.trial}"
+    if verdict.model is not None and verdict.model.run != verdict.trial:
+        what = f"samples of the model to use (trial {verdict.model.trial}, new seed)"
+    shown = [(drawn, f"{what} at {number(at)} kimg", "drawn"), (real, "real images", "real")]
+    figures = "".join(
+        f'<figure data-view="{kind}"><button class="grid" type="button" '
+        f'aria-label="enlarge: {escape(words)}"><img alt="{escape(words)}" src="{picture.uri}" '
+        f'width="{picture.width}" height="{picture.height}"></button>'
+        f"<figcaption>{escape(words[0].upper() + words[1:])}</figcaption></figure>"
+        for picture, words, kind in shown
+        if picture is not None
+    )
+    return f'<div class="hero">{figures}</div>' if figures else ""
+
+
+def _cards(study: Results, verdict: Verdict) -> str:
+    cards = [_model_card(study, verdict), _gain_card(study, verdict), _cost_card(study)]
+    return "".join(
+        f'<div class="card"><span>{escape(title)}</span><strong>{escape(value)}</strong>'
+        f"<small>{escape(note)}</small></div>"
+        for title, value, note in cards
+    )
+
+
+def _model_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
+    name, title = short_metric(study.metric), "Model to use"
+    if verdict.model is None:
+        return title, "none", "its checkpoint was deleted; train it again from the settings below"
+    measured = verdict.fresh or {}
+    splits = {study.metric: "new samples", f"{study.metric}_test": "test images"}
+    values = {
+        words: number(float(measured[metric]["value"]))
+        for metric, words in splits.items()
+        if metric in measured and measured[metric]["value"] is not None
+    }
+    chosen = f"{number(verdict.model.value)} when chosen"
+    if "new samples" not in values:
+        note = f"{name} when chosen: {verdict.model.words}; not yet measured on new samples"
+        return title, number(verdict.model.value), note
+    test = f", {values['test images']} against test images" if "test images" in values else ""
+    note = f"{name} on new samples ({chosen}{test}): {verdict.model.words}"
+    return title, values["new samples"], note
+
+
+def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
+    if verdict.gain is not None and verdict.rival is not None:
+        value, other = verdict.gain.value, verdict.gain.other
+        title = "Gain over the best starting point"
+        if verdict.start:
+            title = "Against the best suggested trial"
+        state = str(study.trials.set_index("trial")["state"].to_dict()[verdict.rival])
+        note = "" if state == "completed" else f", {STATE_LOOKS[state].text}"
+        basis = f"{number(value)} against {number(other)} (trial {verdict.rival}{note}); "
+        return title, gain(study, value, other), basis + verdict.gain.basis
+    if not math.isnan(verdict.median):
+        basis = f"{number(verdict.value)} against {number(verdict.median)}, one seed each"
+        title = "Gain over the median of completed trials"
+        return title, gain(study, verdict.value, verdict.median), basis
+    return "Gain over the best starting point", "unknown", "nothing to compare it with"
+
+
+def _cost_card(study: Results) -> tuple[str, str, str]:
+    info = study.info
+    time = "not finished" if info["state"] == "running" else duration(info["seconds"])
+    note = f"{duration(study.spent('seconds'))} of training, {number(study.spent('kimg'))} kimg"
+    bill = compute_saved(study)
+    if bill["kimg_full"] and bill["kimg"] < bill["kimg_full"]:
+        saved = percent(1 - bill["kimg"] / bill["kimg_full"])
+        note += f"; early stopping saved {saved} of the search"
+    return "Cost", time, note

@@ -1,0 +1,36 @@
+"""A page that follows its study: written again whenever the journal has grown, until it ends."""
+
+import time
+from pathlib import Path
+
+import click
+
+from raygen.report.page import page_path, write_report
+from raygen.results import load_results
+from raygen.study_folder import StudyFolder
+
+EVERY = 5.0  # seconds between two looks at the journal, and between two loads of an open page
+SHARE = 10.0  # a page that takes longer than a tenth of that is written less often
+
+
+def watch_page(study: Path, output: Path | None = None, opened: bool = False) -> Path:
+    """Write the page of a study until the study has ended; return its path.
+
+    An open page loads itself again and keeps its place, filters and selection. With `opened` a
+    browser is sent to it once.
+
+    Raises:
+        InputError: the folder holds no readable study.
+    """
+    page, seen = output or page_path(study), -1
+    journal = StudyFolder(study).journal
+    while True:
+        size, began = journal.stat().st_size if journal.is_file() else 0, time.monotonic()
+        if size != seen:
+            write_report(study, page, refresh=EVERY)
+            if opened and seen < 0:
+                click.launch(str(page))
+            seen = size
+            if load_results(study).info["state"] != "running":
+                return page
+        time.sleep(max(EVERY, SHARE * (time.monotonic() - began)))
