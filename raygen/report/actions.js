@@ -148,7 +148,7 @@ byId("clear-all")?.addEventListener("click", () => {
 });
 
 watchCharts();
-refilter();
 fromAddress();
+refilter();
 restore();
 root.dataset.ready = "true";

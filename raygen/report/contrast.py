@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from raygen.posterior import t_quantile
+from raygen.posterior import difference, t_quantile
 from raygen.report.labels import number
 from raygen.results import Results
 from raygen.words import counted
@@ -44,7 +44,7 @@ def contrast(study: Results, trial: int, other: int) -> Contrast | None:
     repeats, others = seed_values(study, trial), seed_values(study, other)
     if repeats and others:
         seeds = min(len(repeats), len(others))
-        interval = _interval(study, repeats, others)
+        interval = _interval(study, trial, other)
         return Contrast(_mean(repeats), _mean(others), seeds, *interval)
     singles = study.trials.set_index("trial")["value"].astype(float)
     value, against = float(singles.get(trial, math.nan)), float(singles.get(other, math.nan))
@@ -53,23 +53,10 @@ def contrast(study: Results, trial: int, other: int) -> Contrast | None:
     return Contrast(value, against, 0, math.nan, math.nan)
 
 
-def _interval(study: Results, one: list[float], other: list[float]) -> tuple[float, float]:
-    """95% interval of the difference of two means, with a pooled SD for all finalists.
-
-    The race and its probabilities use the same model (raygen.posterior), so the page is consistent:
-    three seeds say little about a variance of their own.
-    """
-    groups = [
-        seed_values(study, trial) for trial in sorted(set(study.replicates["of"].astype(int)))
-    ]
-    groups = [group for group in groups if group]
-    freedom = sum(map(len, groups)) - len(groups)
-    if freedom < 1:
-        return math.nan, math.nan
-    squares = sum((value - _mean(group)) ** 2 for group in groups for value in group)
-    error = math.sqrt(squares / freedom * (1 / len(one) + 1 / len(other)))
-    gap, half = _mean(one) - _mean(other), t_quantile(freedom) * error
-    return gap - half, gap + half
+def _interval(study: Results, trial: int, other: int) -> tuple[float, float]:
+    """95% interval of the difference of two finalists' means, by the model of the race."""
+    numbers = sorted(set(study.replicates["of"].astype(int)))
+    return difference({number: seed_values(study, number) for number in numbers}, trial, other)
 
 
 def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:

@@ -110,7 +110,8 @@ def _gained(study: Results, verdict: Verdict) -> str:
     name = "the starting point" if starts == 1 else "the best starting point"
     words = against(study, verdict.gain.value, verdict.gain.other, name)
     if not verdict.gain.seeds:
-        return f", {words} (one seed each)"
+        where = "in the search " if verdict.seeds else ""
+        return f", {where}{words} (one seed each)"
     return f", {words}{'' if verdict.gain.certain else ', which may be chance'}"
 
 

@@ -364,7 +364,7 @@ REFUSED = {
     "{webhook: https://api.telegram.org/bot123456:ABC-DEF1234ghIkl/sendMessage}": "be a secret",
     "{webhook: https://a.org, wandb: {}}": "must be one callback",
     "own.py:Other": "own.py:Other: must be a class derived from raygen.Callback",
-    "{own.py:Mine: {greting: hi}}": "own.py:Mine: takes no argument 'greting'; did you mean 'greeting'?",
+    "{own.py:Mine: {greting: hi}}": "takes no argument 'greting'; did you mean 'greeting'?",
     "{webhook: {url: https://a.org, on: [new_bset]}}": "did you mean 'new_best'?",
     "3": "callbacks.0: 3: must be a mapping",
 }  # fmt: skip

@@ -82,21 +82,24 @@ class Browser:
     def click(self, selector: str) -> None:
         self.run("document.querySelector(arguments[0]).click()", selector)
 
+    def mouse(self, kind: str, x: float, y: float, held: bool = False) -> None:
+        button = {"button": "left", "buttons": int(held), "clickCount": 1}
+        where = {"x": round(x), "y": round(y)}
+        self.cdp("Input.dispatchMouseEvent", type=f"mouse{kind}", **where, **button)
+
     def drag(self, start: tuple[int, int], stop: tuple[int, int]) -> None:
-        moves = [
-            {"type": "pointerMove", "x": round(x), "y": round(y), "duration": 60}
-            for x, y in (start, start, stop)
-        ]
-        steps = [moves[0], {"type": "pointerDown", "button": 0}, moves[1], moves[2],
-                 {"type": "pointerUp", "button": 0}]  # fmt: skip
-        mouse = {"type": "pointer", "id": "mouse", "actions": steps}
-        self.call("POST", "/actions", {"actions": [mouse]})
+        self.mouse("Moved", *start)
+        self.mouse("Pressed", *start, held=True)
+        for share in (0.1, 0.5, 1.0):
+            at = [a + share * (b - a) for a, b in zip(start, stop, strict=True)]
+            self.mouse("Moved", *at, held=True)
+            time.sleep(0.05)
+        self.mouse("Released", *stop)
 
     def hover(self, x: float, y: float) -> None:
-        moves = [{"type": "pointerMove", "x": round(x) - d, "y": round(y), "duration": 60}
-                 for d in (30, 0)]  # fmt: skip
-        mouse = {"type": "pointer", "id": "mouse", "actions": moves}
-        self.call("POST", "/actions", {"actions": [mouse]})
+        self.mouse("Moved", x - 30, y)
+        time.sleep(0.05)
+        self.mouse("Moved", x, y)
 
     def log(self, kind: str) -> list[dict[str, Any]]:
         return self.call("POST", "/se/log", {"type": kind})

@@ -1,9 +1,12 @@
 """The pages in a real browser, offline."""
 
 import json
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -11,9 +14,22 @@ from raygen.report import tables, trials_table
 from raygen.report.index import write_index
 from raygen.report.page import write_report
 from raygen.report.versus import write_versus
-from raygen.results import Results, best_trial, load_results
+from raygen.results import Results, best_trial, load_results, ranked
+from raygen.study_folder import StudyFolder
 from report.chromium import CHROMIUM, DRIVER, Browser, chromium
-from report.journals import close, end, finals, replicate, report, searched, suggest, write_demo
+from report.journals import (
+    close,
+    end,
+    finals,
+    make_info,
+    paint,
+    replicate,
+    report,
+    searched,
+    suggest,
+    write_demo,
+    write_study,
+)
 from search_page import write_page
 
 pytestmark = pytest.mark.skipif(
@@ -42,7 +58,7 @@ CHARTS = (
 @pytest.fixture
 def opened(browser: Browser, page: Path) -> Browser:
     """The demo report, with every chart in view and so drawn."""
-    browser.size(1280, 13000)
+    browser.size(1280, 16000)
     browser.open(page)
     browser.wait(CHARTS)
     return browser
@@ -135,6 +151,179 @@ def test_an_address_with_a_trial_opens_with_it_selected(browser: Browser, page: 
     assert browser.wait("document.querySelector('tr.selected')?.id") == "trial-5"
 
 
+def test_a_view_is_in_its_address_and_opens_from_it(
+    browser: Browser, page: Path, demo: Path
+) -> None:
+    """Text, share, states, a brush, a scale and a selection: sent to somebody else."""
+    browser.open(page)
+    browser.run(
+        "filter.value = 'hinge'; filter.dispatchEvent(new Event('input'));"
+        "const share = document.getElementById('best-share');"
+        "share.value = 80; share.dispatchEvent(new Event('input'));"
+        "document.querySelector('.chip[data-state=stopped]').click();"
+        "const [low, high] = document.querySelectorAll('#sliders fieldset input');"
+        "low.value = 0.2; low.dispatchEvent(new Event('input'));"
+        "document.getElementById('log-curves').click();"
+        "document.querySelector('#trials-table tbody tr').click()"
+    )
+    before = shown_rows(browser)
+    address = browser.run("return location.hash")
+    pressed = "return document.getElementById('log-curves').getAttribute('aria-pressed')"
+    scale = browser.run(pressed)
+    assert 0 < len(before) < len(load_results(demo).trials)
+    assert address.startswith("#trial-")
+
+    browser.open(page, address)
+    browser.wait("document.querySelector('tr.selected')")
+
+    assert shown_rows(browser) == before
+    assert browser.run("return location.hash") == address
+    assert browser.run(pressed) == scale
+    assert (
+        browser.run("return document.querySelector('tr.selected').id") == address[1:].split("&")[0]
+    )
+    assert browser.run("return document.getElementById('bar').open")
+
+
+def test_a_box_in_the_address_keeps_its_trials(browser: Browser, page: Path) -> None:
+    box = "box=" + quote("progress x;y;0.1:0.4:0.2:0.9;0-3,7")
+    browser.open(page, f"#{box}")
+    browser.wait("document.documentElement.dataset.ready")
+
+    assert sorted(shown_rows(browser)) == [0, 1, 2, 3, 7]
+
+
+@pytest.mark.parametrize("hash", ["#trial-999&best=nan&axis=x:1", "#box=a;b;c&set=x:1&hide=no"])
+def test_an_address_of_another_page_changes_nothing(
+    browser: Browser, page: Path, demo: Path, hash: str
+) -> None:
+    browser.open(page, hash)
+    browser.wait("document.documentElement.dataset.ready")
+
+    assert len(shown_rows(browser)) == len(load_results(demo).trials)
+    assert browser.run("return document.querySelector('tr.selected')") is None
+
+
+def test_the_slider_shows_the_steps_of_a_trial_beside_what_is_pinned(
+    browser: Browser, demo: Path, tmp_path: Path
+) -> None:
+    study = shutil.copytree(demo, tmp_path / "steps")
+    trial = StudyFolder(study).trial(best_trial(load_results(study)))
+    for kimg in (2.0, 6.0):
+        paint(trial.samples(kimg), 5, int(kimg))
+    opened = browser
+    opened.open(write_report(study, tmp_path / "steps.html"))
+    shots = opened.run(
+        "const trial = document.querySelector('#steps select').value;"
+        'return [...document.querySelectorAll(`.strip[data-trial="${trial}"] .step img`)]'
+        ".map((i) => [i.src, i.alt])"
+    )
+    shown = "return [...document.querySelectorAll('#steps img')].map((i) => [i.src, i.alt])"
+    assert len(shots) == 3
+    assert opened.run(shown)[1][1] == "real training images"
+
+    for at in (0, len(shots) - 1):
+        opened.run(
+            "const s = document.querySelector('#steps input');"
+            f"s.value = {at}; s.dispatchEvent(new Event('input'))"
+        )
+        assert opened.run(shown)[0] == shots[at]
+
+    opened.run("document.getElementById('pin').click()")
+    opened.run(
+        "const s = document.querySelector('#steps input');"
+        "s.value = 0; s.dispatchEvent(new Event('input'))"
+    )
+    assert opened.run(shown) == [shots[0], shots[-1]]
+
+
+def test_an_enlarged_picture_has_a_caption_real_images_and_goes_on_by_keys(
+    opened: Browser,
+) -> None:
+    shown = "return [...document.querySelectorAll('#lightbox img')].map((i) => i.alt)"
+    opened.run("document.querySelector('.strip .step .grid').click()")
+    first = opened.run(shown)
+    caption = opened.run("return document.querySelector('#lightbox figcaption').textContent")
+    opened.run(
+        "document.getElementById('lightbox').dispatchEvent("
+        "new KeyboardEvent('keydown', {key: 'ArrowRight'}))"
+    )
+    second = opened.run(shown)
+    opened.run("document.querySelector('#lightbox button').click()")
+
+    assert first[0] == caption
+    assert first[1] == "real images"
+    assert second[0] != first[0]
+    assert not opened.run("return document.getElementById('lightbox').open")
+
+
+def test_samples_stand_in_the_table_on_hover_and_in_the_selection(
+    opened: Browser, demo: Path
+) -> None:
+    trial = best_trial(load_results(demo))
+    opened.run(f"document.querySelector('tr[data-trial=\"{trial}\"]').click()")
+    strip = opened.run("return JSON.parse(document.getElementById('data').textContent).strips")
+
+    places = ("#selection img", f"tr[data-trial='{trial}'] img")
+    sources = [opened.run(f'return document.querySelector("{place}").src') for place in places]
+    assert sources == [strip[str(trial)]] * 2
+
+
+def test_the_next_worse_trial_is_a_key_away(opened: Browser, demo: Path) -> None:
+    order = [int(trial) for trial in ranked(load_results(demo))["trial"]]
+    opened.run(f"document.querySelector('tr[data-trial=\"{order[0]}\"]').click()")
+    chart = "document.getElementById('plot-progress').closest('.scroll')"
+    opened.run(
+        f"{chart}.focus();{chart}.dispatchEvent(new KeyboardEvent('keydown', {{key: 'ArrowDown'}}))"
+    )
+    selected = "return document.querySelector('tr.selected').dataset.trial"
+    assert opened.run(selected) == str(order[1])
+
+    opened.run("document.querySelector('#selection [data-step=\"-1\"]').click()")
+    assert opened.run(selected) == str(order[0])
+
+
+def test_the_switch_chooses_another_scheme_than_the_system(opened: Browser) -> None:
+    colour = "return getComputedStyle(document.body).backgroundColor"
+    light = opened.run(colour)
+    opened.run("document.getElementById('scheme').click()")
+    dark = opened.run(colour)
+    opened.run("document.getElementById('scheme').click()")
+
+    assert dark != light == opened.run(colour)
+
+
+def test_a_page_of_a_running_study_loads_itself_again_and_keeps_its_view(
+    browser: Browser, tmp_path: Path
+) -> None:
+    info = make_info()
+    first = [*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0), *suggest(1, {"a": 2})]
+    folder = write_study(tmp_path / "running", info, first)
+    page = write_report(folder, tmp_path / "live.html", refresh=1.0)
+    browser.size(1280, 700)
+    browser.open(page)
+    browser.run(
+        "document.getElementById('bar').open = true;"
+        "document.querySelector('.chip[data-state=running]').click();"
+        "scrollTo({top: 900, behavior: 'instant'}); window.before = true"
+    )
+    write_study(folder, info, [*first, report(1, 16, 1.0), end(1)])
+    write_report(folder, page, refresh=1.0)
+
+    browser.wait("!window.before && document.documentElement.dataset.ready")
+    browser.wait("document.querySelectorAll('#trials-table tbody tr').length === 2")
+    assert browser.run("return location.hash") == "#hide=running"
+    assert browser.run("return document.getElementById('bar').open")
+    assert abs(browser.run("return scrollY") - 900) < 5
+
+    write_study(folder, info, [*first, report(1, 16, 1.0), end(1), close()])
+    write_report(folder, page, refresh=1.0)
+    browser.wait("document.querySelector('.badge').textContent.includes('finished')")
+    browser.run("window.before = true")
+    time.sleep(1.5)
+    assert browser.run("return window.before")  # it has ended: nothing loads it again
+
+
 def test_brushing_an_axis_keeps_the_trials_that_pass_there(opened: Browser, demo: Path) -> None:
     total = len(load_results(demo).trials)
     assert opened.run("return brushed.textContent") == f"{total} of {total} selected"
@@ -173,7 +362,7 @@ def test_the_filter_leaves_the_rows_that_contain_the_text(opened: Browser, demo:
 
     opened.run("filter.value = 'Wasserstein'; filter.dispatchEvent(new Event('input'))")
 
-    assert shown_rows(opened) == list(trials.loc[expected, "trial"])
+    assert sorted(shown_rows(opened)) == list(trials.loc[expected, "trial"])
 
 
 def test_a_state_chip_hides_its_trials(opened: Browser, demo: Path) -> None:
@@ -316,7 +505,11 @@ def test_the_best_share_keeps_as_many_of_the_best(opened: Browser, demo: Path) -
 
 def test_a_hover_names_trial_metric_and_settings(opened: Browser, demo: Path) -> None:
     trials = load_results(demo).trials.set_index("trial")
-    opened.run("document.getElementById('plot-progress').scrollIntoView({block: 'center'})")
+    opened.size(1280, 900)  # farther down, no mouse is felt
+    opened.run(
+        "document.getElementById('plot-progress').scrollIntoView("
+        "{block: 'center', behavior: 'instant'})"
+    )
     at = opened.run(
         "const p = document.getElementById('plot-progress'); const s = p._fullLayout._size;"
         "const b = p.getBoundingClientRect(); const t = p.data.find((t) => t.meta.linked);"
@@ -358,7 +551,7 @@ def test_a_study_of_very_many_trials_says_what_it_draws_and_finds_the_others(
     monkeypatch.setattr(trials_table, "MOST", 10)
     path = write_demo(tmp_path / "many", trials=30, pictures=False)
     part = write_report(path, tmp_path / "many.html")
-    browser.size(1280, 13000)
+    browser.size(1280, 16000)
     browser.open(part)
     browser.wait(CHARTS)
     last = load_results(path).trials["trial"].max()
@@ -467,7 +660,7 @@ def test_hostile_text_stays_text(
         records += [report(trial, 16, 5.0 - trial), end(trial, "failed", evil)]
     parameters = [searched("loss.name", evil), searched("width", low=0, high=2)]
     study = make_study(records, folder="evil", name=evil, parameters=parameters)
-    browser.size(1280, 13000)
+    browser.size(1280, 16000)
     browser.open(write_report(study.folder.root, tmp_path / "evil.html"))
     browser.wait("document.querySelectorAll('.plot .main-svg').length >= 3")
     browser.click("#trial-1 td")
@@ -524,7 +717,7 @@ def test_two_objectives_are_drawn_with_their_front_and_follow_the_selected_trial
         drawn = suggest(trial, {"width": 16 + trial})
         records += [*drawn, report(trial, 16, value, recall=recall), end(trial)]
     study = make_study([*records, close()], folder="both", objectives=both)
-    browser.size(1280, 13000)
+    browser.size(1280, 16000)
     browser.open(write_report(study.folder.root, tmp_path / "both.html"))
     browser.wait("document.querySelector('#plot-tradeoffs .main-svg')")
     browser.click("#trial-1 td")

@@ -9,13 +9,15 @@ import torch
 from scipy import stats
 
 from raygen.data.pictures import save_grid
-from raygen.report import leads
+from raygen.posterior import difference
 from raygen.report.charts.importance import EVIDENT, importance_sentence, importance_table
 from raygen.report.contrast import unpaired
 from raygen.report.embedded_pictures import variation
 from raygen.report.findings import findings, judge_study
 from raygen.report.gains import gain
+from raygen.report.header import study_facts
 from raygen.report.health_checks import health
+from raygen.report.verdict import verdict_lead, verdict_section
 from raygen.results import Results, best_model
 from raygen.training.health import spread
 from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
@@ -38,13 +40,13 @@ def said(study: Results) -> str:
     return " ".join(f"{each.text} {each.action}" for each in found)
 
 
-def test_the_gain_is_measured_against_the_default_and_the_median(make_study: Make) -> None:
+def test_the_gain_is_measured_against_the_starting_point_and_the_median(make_study: Make) -> None:
     found = judge_study(make_study(trials([8, 6, 2])))
 
     assert found is not None
     assert (found.trial, found.value, found.median) == (2, 2, 6)
-    assert found.default is not None
-    assert (found.default.value, found.default.other, found.default.seeds) == (2, 8, 0)
+    assert found.gain is not None
+    assert (found.rival, found.gain.value, found.gain.other, found.gain.seeds) == (0, 2, 8, 0)
     assert not found.provisional
 
 
@@ -119,9 +121,10 @@ def test_the_verdict_is_on_other_seeds_once_there_are_any(make_study: Make) -> N
     assert (answer.trial, answer.value, answer.seeds, answer.single) == (2, 5, 2, 3)
     # Deviation sqrt(2) of each, 2 degrees of freedom (4.303), two values of each.
     assert answer.high - answer.value == pytest.approx(4.303, abs=1e-3)
+    assert list(answer.tied) == [2, 1]
     # The default has no other seeds, so one seed of each is compared: what the search saw.
-    assert answer.default is not None
-    assert (answer.default.value, answer.default.other, answer.default.seeds) == (3, 8, 0)
+    assert answer.gain is not None
+    assert (answer.gain.value, answer.gain.other, answer.gain.seeds) == (3, 8, 0)
     assert math.isnan(answer.median)
 
 
@@ -131,8 +134,8 @@ def test_a_finalist_that_is_the_default_is_compared_by_its_other_seeds(make_stud
 
     assert answer is not None
     assert answer.trial == 1
-    assert answer.default is not None
-    assert (answer.default.value, answer.default.other) == (4, 9)
+    assert answer.gain is not None
+    assert (answer.gain.value, answer.gain.other) == (4, 9)
 
 
 def test_a_difference_to_the_default_has_an_interval_by_the_scatter_of_all_finalists(
@@ -143,13 +146,10 @@ def test_a_difference_to_the_default_has_an_interval_by_the_scatter_of_all_final
     answer = judge_study(make_study(records))
 
     assert answer is not None
-    assert answer.default is not None
-    # With two finalists this is the classical t-test with equal variances.
-    test = stats.ttest_ind([4.0, 8.0, 9.0], [9.0, 12.0, 15.0], equal_var=True)
-    theirs = test.confidence_interval(0.95)
-    ours = answer.default.low, answer.default.high
-    assert ours == pytest.approx((theirs.low, theirs.high), rel=1e-4)
-    assert answer.default.certain == (theirs.high < 0)
+    assert answer.gain is not None
+    values = {0: [9.0, 12.0, 15.0], 1: [4.0, 8.0, 9.0]}
+    assert (answer.gain.low, answer.gain.high) == difference(values, 1, 0)
+    assert answer.gain.certain == (answer.gain.high < 0)
 
 
 def test_seeds_that_differ_are_compared_without_equal_variances() -> None:
@@ -180,7 +180,7 @@ def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model
 
     study = make_study([*drawn(0, 900.0, 0.01), *drawn(1, 950.0, 0.002)], folder="broken")
     broken = judge_study(study)
-    text = leads.verdict_lead(study, broken)
+    text = verdict_lead(study, broken)
 
     assert text.startswith(
         "Do not use the best trial: trial 0 draws one image: its samples vary 1.0%"
@@ -220,7 +220,7 @@ def test_a_vae_worse_than_knowing_nothing_is_not_recommended(make_study: Make) -
         objectives=[bits],
     )
 
-    assert "is no better than a model that knows nothing (8)" in leads.verdict_lead(
+    assert "is no better than a model that knows nothing (8)" in verdict_lead(
         study, judge_study(study)
     )
 
@@ -238,9 +238,11 @@ def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_valu
 
     assert answer is not None
     assert (answer.trial, answer.model.run, answer.model.trial) == (2, 20, 2)  # pyright: ignore
-    text = leads.verdict_lead(study, answer)
-    assert "Model to use: trials/0020/best.pt (trial 2, retrained with seed 120)" in text
-    assert "Fréchet distance 1.5 when chosen, 2.5 on new samples." in text
+    text = verdict_lead(study, answer)
+    assert "Its best model measures 2.5 on new samples." in text
+    card = verdict_section(study)[1]
+    assert "trials/0020/best.pt (trial 2, retrained with seed 120)" in card
+    assert "Fréchet distance on new samples (1.5 when chosen)" in card
 
 
 def test_a_deleted_checkpoint_is_no_model(make_study: Make) -> None:
@@ -313,7 +315,7 @@ def test_a_grace_period_that_is_too_short_is_a_warning_with_a_better_one(make_st
 def test_deleted_checkpoints_are_counted_with_what_they_freed(make_study: Make) -> None:
     records = [*trials([1]), checkpoint(0, 16, "last"), collect(0, "last", 3_000_000)]
 
-    assert "1 checkpoint of ended trials deleted to save 3 MB" in said(make_study(records))
+    assert "1 checkpoint of ended trials deleted to save 3 MB" in study_facts(make_study(records))
 
 
 def known(**samples: int) -> list[dict]:

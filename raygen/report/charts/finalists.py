@@ -1,13 +1,16 @@
 """Finalists: their values in the search, with new seeds, and measured in full."""
 
+import math
 from html import escape
 from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygen.report.blocks import chart, scroll
+from raygen.posterior import holm, spreads
+from raygen.report.blocks import chart, note, scroll
 from raygen.report.charts.chart import Chart
+from raygen.report.contrast import seed_values
 from raygen.report.drawing import BEST, SINGLE, axis_title, layout, python_values, selected
 from raygen.report.gains import against
 from raygen.report.labels import (
@@ -19,8 +22,8 @@ from raygen.report.labels import (
     percent,
     short_metric,
 )
-from raygen.report.tables import judged
-from raygen.results import Results, finalists, full_measurements
+from raygen.report.tables import at_best, judged
+from raygen.results import ERROR, Results, finalists, full_measurements
 from raygen.words import counted
 
 
@@ -127,29 +130,57 @@ def finalists_section(study: Results) -> tuple[str, str]:
         return lead, ""
     remark = (
         '<p class="note">Search values are optimistic (best of many) and are not part of the '
-        "means. Intervals and probabilities: t intervals with a pooled SD. Means are over "
+        "means. Intervals and probabilities: Student's t with each finalist's own variance, to "
+        "which the pooled one of all counts as one more value (Smyth 2004). Means are over "
         "completed runs; &ldquo;diverged&rdquo; is the share of runs that diverged.</p>"
     )
     tables = means_html(study) + full_measurements_html(study)
-    return lead, chart("finalists", "Finalists", lead) + tables + remark
+    return lead, chart("finalists", "Finalists", lead) + tables + remark + note(
+        scatter_words(study)
+    )
+
+
+def scatter_words(study: Results) -> str:
+    """How much of the scatter between seeds comes from the samples alone; "" if unknown."""
+    numbers = [int(trial) for trial in finalists(study)["trial"]]
+    scatter = spreads({trial: seed_values(study, trial) for trial in numbers})
+    errors = [at_best(study, trial).get(study.metric + ERROR) for trial in numbers]
+    known = [float(error) ** 2 for error in errors if error is not None and error == error]
+    whole = sum(spread.variance for spread in scatter.values()) / max(1, len(scatter))
+    if not known or not whole:
+        return ""
+    share = min(1.0, sum(known) / len(known) / whole)
+    return (
+        f"Of the variance between seeds {percent(share)} comes from drawing new samples, the rest "
+        "from training with another seed."
+    )
 
 
 def means_html(study: Results) -> str:
     """One row per finalist, best first: the search against the mean over new seeds."""
     metric = f"{short_metric(study.metric)} {arrow(study.info['objective']['direction'])}"
-    heads = ["trial", f"{metric} in the search", "new seeds", "mean", "SD",
-             "95% interval", "probability best", "diverged"]  # fmt: skip
+    rows_of = finalists(study).to_dict("records")
+    values = {int(row["trial"]): seed_values(study, int(row["trial"])) for row in rows_of}
+    first = int(rows_of[0]["trial"])
+    same = holm(values, first) if values[first] else {}
+    heads = ["trial", f"{metric} in the search", "new seeds", "mean", "range", "SD",
+             "95% interval", "probability best", f"p against {first} (Holm)",
+             "diverged"]  # fmt: skip
     top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
     rows = []
-    for row in finalists(study).to_dict("records"):
+    for row in rows_of:
+        each = values[int(row["trial"])]
+        p = same.get(int(row["trial"]), math.nan)
         bounds = f"{number(row['low'])} to {number(row['high'])}"
         cells = [
             number(row["single"]),
             str(row["seeds"]),
             f"<strong>{number(row['mean'])}</strong>",
+            f"{number(min(each))} to {number(max(each))}" if each else ABSENT,
             number(row["sd"], 3),
             bounds if pd.notna(row["low"]) else ABSENT,
             percent(row["best"]) if pd.notna(row["best"]) else ABSENT,
+            number(p, 2),
             percent(row["collapsed"]) if pd.notna(row["collapsed"]) else ABSENT,
         ]
         link = f'<td><a href="#trial-{row["trial"]}">{row["trial"]}</a></td>'
