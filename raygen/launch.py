@@ -108,6 +108,9 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
         say(json.dumps({**result, "state": outcome.state, "trials": outcome.ended}))
     else:
         say(page)
+        if outcome.ended.get("completed") and storage is None:
+            name = shlex.quote(str(folder.root))
+            say(f"study {name}; next: raygen generate {name}, raygen evaluate {name}", err=True)
     return outcome.exit_code or page_code
 
 

@@ -51,11 +51,9 @@ def elapsed(seconds: float) -> str:
 
 
 def short_time(seconds: float) -> str:
-    """A duration at a glance, in at most two units: 42s, 12m, 3h05m, 2d04h."""
+    """A duration at a glance: 0:42, 12:05, 3h05m, 2d04h."""
     minutes = int(seconds // 60)
-    if seconds < 100:
-        return f"{int(seconds)}s"
-    if minutes < 100:
-        return f"{minutes}m"
+    if minutes < 60:
+        return f"{minutes}:{int(seconds % 60):02d}"
     hours = minutes // 60
     return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"

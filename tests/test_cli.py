@@ -145,10 +145,10 @@ def test_missing_inception_weights_are_refused_before_ray_is_started(
     result = raygen("tune", "--space", space, "--storage", tmp_path / "runs", *settings)
 
     assert result.returncode == 2
-    last = result.stderr.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "could not be downloaded" in last
-    assert "fd_classifier" in last
+    *_, why, instead = result.stderr.splitlines()
+    assert why.startswith("error: ")
+    assert "could not be downloaded" in why
+    assert instead == f"error: to search without: raygen tune {space} --set objective=fd_classifier"
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
 

@@ -11,6 +11,7 @@ import pytest
 from raygen import plugins
 from raygen.cli import main
 from raygen.config_file import load_space
+from raygen.project_folder import space_path
 from report.journals import write_demo
 
 ROOT = Path(__file__).parents[1]
@@ -86,9 +87,11 @@ def test_every_search_that_is_printed_is_one_that_starts(page: Path) -> None:
         if words[0] != "tune":
             continue
         pairs = list(pairwise(words))
-        space = next(value for option, value in pairs if option == "--space")
-        if space != "FILE":
-            load_space(ROOT / space, [value for option, value in pairs if option == "--set"])
+        named = [value for option, value in pairs if option == "--space"]
+        space = named[0] if named else words[1]
+        if space not in ("FILE", "SPACE"):
+            file = ROOT / space if named else space_path(Path(space))
+            load_space(file, [value for option, value in pairs if option == "--set"])
 
 
 @pages

@@ -436,11 +436,11 @@ def test_the_mean_of_a_finalist_leaves_out_the_value_it_was_selected_on(write: W
     records += run(8, 3.0, of=1, state="diverged")
     table = finalists(load_results(write(*records))).set_index("trial")
 
-    # Variances 1 and 4 pool to 2.5; Student's t with 4 degrees of freedom is 2.776 at 97.5%.
-    half = 2.776 * math.sqrt(2.5 / 3)
+    # Variances 1 and 4 pool to 2.5, which counts as one more value of each: 3 degrees of freedom.
+    first, second = 3.182 * math.sqrt(1.5 / 3), 3.182 * math.sqrt(3.5 / 3)
     assert table.loc[0, ["single", "seeds", "mean", "sd"]].tolist() == [1.0, 3, 10.0, 1.0]
-    assert table.loc[0, "low"] == pytest.approx(10 - half, abs=1e-3)
-    assert table.loc[1, "high"] == pytest.approx(20 + half, abs=1e-3)
+    assert table.loc[0, "low"] == pytest.approx(10 - first, abs=1e-3)
+    assert table.loc[1, "high"] == pytest.approx(20 + second, abs=1e-3)
     assert table["collapsed"].tolist() == [0, 0.25]
     assert table["best"].tolist() == pytest.approx([1, 0], abs=0.01)
 

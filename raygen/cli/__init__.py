@@ -19,6 +19,7 @@ from raygen.cli.model import (
 from raygen.cli.search import (
     best_command,
     ls_command,
+    note_command,
     replay_command,
     report_command,
     status_command,
@@ -28,9 +29,10 @@ from raygen.cli.search import (
 from raygen.terminal import LOUDNESS, Loudness
 
 COMMANDS = (
-    tune_command, validate_command, status_command, ls_command, report_command, replay_command,
-    best_command, train_command, generate_command, evaluate_command, augment_command, audit_command,
-    export_command, doctor_command, init_command, completion_command,
+    tune_command, validate_command, status_command, ls_command, report_command, best_command,
+    note_command, replay_command, train_command, generate_command, evaluate_command,
+    augment_command, audit_command, export_command, doctor_command, init_command,
+    completion_command,
 )  # fmt: skip
 
 

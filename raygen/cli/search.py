@@ -318,6 +318,24 @@ def report_command(
     answer(as_json, page, report=str(page))
 
 
+@command("note")
+@click.argument("study", type=STUDY)
+@click.argument("text", required=False)
+@JSON
+def note_command(study: Path, text: str | None, as_json: bool) -> None:
+    """Write a note on a study, which its page shows; without TEXT, print its notes.
+
+    E.g.: raygen note quickstart "hinge with a larger batch looks best; see trial 12"
+    """
+    from raygen.results.notes import add_note, read_notes
+
+    if text is not None:
+        add_note(study, text)
+    notes = read_notes(study)
+    lines = "\n".join(f"{note.text}" for note in notes)
+    answer(as_json, lines, notes=[note._asdict() for note in notes])
+
+
 @command("replay")
 @click.argument("study", type=STUDY, default=newest_study)
 @click.option(

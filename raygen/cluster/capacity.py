@@ -2,9 +2,10 @@
 
 import os
 
+import ray
 import torch
 
-from raygen.cluster.connect import trials_that_fit
+from raygen.cluster.connect import started_here, trials_that_fit
 from raygen.config import StudySpec
 
 
@@ -22,3 +23,13 @@ def fits(spec: StudySpec, address: str | None) -> str:
     if shortage:
         return f"none on {machine}: {shortage}"
     return f"{min(fit, spec.budget.trials)} on {machine}"
+
+
+def no_place(spec: StudySpec, address: str | None) -> str | None:
+    """Say what a trial lacks on this machine, if the search would start its own Ray here."""
+    if (address or os.environ.get("RAY_ADDRESS") or "local") != "local":
+        return None
+    if ray.is_initialized() or started_here() is not None:
+        return None
+    text = fits(spec, address)
+    return text.removeprefix("none on ") if text.startswith("none on ") else None

@@ -52,6 +52,9 @@ class Board:
         self.means: dict[int, float] = {}  # of the finalists over their new seeds
         self.trend: list[float] = []  # each value that was the best so far
         self.earlier = 0  # trials that ended in earlier sessions
+        self.final_since = False  # whether finalists are trained again
+        self.repeated = 0  # trainings of finalists that have ended
+        self.most_at_once = 1
 
     @property
     def ended(self) -> int:
@@ -71,6 +74,8 @@ class Board:
             case Start():
                 of = self.trials.apply(record).of
                 self.running[record.trial] = Running(record.trial, now, record.kimg, of=of)
+                self.most_at_once = max(self.most_at_once, len(self.running))
+                self.final_since = self.final_since or of is not None
             case Alive() if record.trial in self.running:
                 kimg = max(self.running[record.trial].kimg, record.images / 1000)
                 self.running[record.trial] = self.running[record.trial]._replace(kimg=kimg)
@@ -122,12 +127,31 @@ class Board:
         """Whether the samples of a trial at its best were one image."""
         return is_one_image(trial.variation, self.spec.family)
 
+    @property
+    def provisional(self) -> str:
+        """What to say after the best while nothing has completed the full budget."""
+        done = any(trial.state == "completed" for trial in self.trials.searched)
+        return "" if done or self.means else " (none has completed)"
+
     def left(self) -> float | None:
-        """Seconds that the rest of the trials will take at the pace of this session."""
+        """Seconds that the rest of the trials and the finalists will take at this pace."""
         ended, missing = self.ended - self.earlier, self.spec.budget.trials - self.ended
-        if ended < 1 or missing <= 0:
+        if ended < 1:
             return None
-        return missing * (self.now - self.began) / ended
+        search = max(0, missing) * (self.now - self.began) / ended if not self.final_since else 0.0
+        return search + self._finals_left()
+
+    def _finals_left(self) -> float:
+        """Seconds for the finalists' new seeds, each at the mean cost of a completed training."""
+        chosen = self.spec.finalists
+        if self.spec.trade_off or not chosen.count:
+            return 0.0
+        whole = [trial.seconds for trial in self.trials.searched if trial.state == "completed"]
+        if not whole:
+            return 0.0
+        count = min(chosen.count, self.spec.budget.trials)
+        missing = max(0, count * chosen.seeds - self.repeated)
+        return missing * sum(whole) / len(whole) / max(1, self.most_at_once)
 
     def budget_left(self) -> float | None:
         """Seconds of wall time that the budget still allows to this session; None without one."""
@@ -162,6 +186,7 @@ class Board:
     def _ended(self, record: End) -> None:
         self.running.pop(record.trial, None)
         if self.trials.apply(record).of is not None:
+            self.repeated += 1
             return
         self.states[record.state] += 1
         if record.state == "diverged":

@@ -95,7 +95,7 @@ class StudyProgress:
             best, estimate = self.board.best(), left(self.board)
             parts = [counts(self.board)]
             if best:
-                parts.append(f"best {best[1]:.5g} by trial {best[0]}")
+                parts.append(f"best {best[1]:.5g} by trial {best[0]}{self.board.provisional}")
             if estimate:
                 parts.append(estimate)
             self._say("; ".join(parts), "dim")
@@ -117,8 +117,8 @@ class StudyProgress:
 
     def _milestone(self, record: Report, news: bool) -> None:
         line = milestone_line(record.kimg, record.metrics, record.images_per_second, record.seconds)
-        mark = "  * best so far" if news else ""
-        self._say(f"trial {record.trial:>3}  {line}{mark}", "green" if news else "")
+        mark = "★" if news else " "  # the best at this rung; the last line says the best of all
+        self._say(f"{mark} trial {record.trial:>3}  {line}", "green" if news else "")
 
     def _race(self, record: Round) -> None:
         shares = [
@@ -129,7 +129,7 @@ class StudyProgress:
 
     def _end(self, record: End) -> None:
         number, state = record.trial, record.state
-        troubled = state in ("failed", "lost", "out_of_memory")
+        troubled = state in ("failed", "lost", "out_of_memory", "diverged")
         if not (self.verbose or troubled):
             return
         finalist = self.board.trials[number].of

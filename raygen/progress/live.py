@@ -52,13 +52,13 @@ def counts(board: Board) -> str:
         parts.append(": " + ", ".join(counts) + (f" ({reasons})" if reasons else ""))
     again = sum(row.of is not None for row in board.running.values())
     running = f"; {len(board.running)} running" if board.running else ""
-    return "".join(parts) + running + (f", {again} of them replicates" if again else "")
+    return "".join(parts) + running + (f" ({again} with new seeds)" if again else "")
 
 
 def left(board: Board) -> str:
     """The time left, by trend and by budget; "" while unknown."""
     trend, budget = board.left(), board.budget_left()
-    estimates = [] if trend is None else [f"about {short_time(trend)} left by trend"]
+    estimates = [] if trend is None else [f"about {short_time(trend)} left"]
     estimates += [] if budget is None else [f"{short_time(budget)} by budget"]
     return ", ".join(estimates)
 
@@ -77,7 +77,7 @@ def _best(board: Board) -> Text | None:
     if best is None:
         return None
     trial, value = best
-    kind = " over new seeds" if board.means else ""
+    kind = " over new seeds" if board.means else board.provisional
     text = Text(f"best    {value:.5g}", style="green")
     text.append(f"  trial {trial}{kind}  {block_sparkline(board.trend, board.minimise)}")
     settings = flatten(board.trials[trial].config)
@@ -98,7 +98,7 @@ def _running(board: Board, now: float) -> Table:
     table.add_column("kimg", justify="right")
     table.add_column("")
     table.add_column("img/s", justify="right")
-    table.add_column(board.metric, justify="right")
+    table.add_column(board.metric if len(board.metric) < 18 else "value", justify="right")
     table.add_column("for", justify="right")
     shown = sorted(board.running.values(), key=lambda row: -row.kimg)
     for row in shown[:ROWS]:

@@ -19,6 +19,9 @@ const toAddress = () => {
   if (state.top < 100) view.set("best", state.top);
   if (state.hidden.size) view.set("hide", [...state.hidden].join(","));
   if (state.order) view.set("axes", state.order.map((at) => axes[at].name).join(","));
+  if (state.rescaled.size) {
+    view.set("scale", [...state.rescaled].sort().map((at) => axes[at].name).join(","));
+  }
   for (const [at, ends] of state.brushes) {
     view.append("axis", [axes[at].name, ...ends.map(place3)].join(":"));
   }
@@ -49,6 +52,11 @@ const fromAddress = () => {
   const names = axes.map((axis) => axis.name);
   const order = (view.get("axes") ?? "").split(",").map((name) => names.indexOf(name));
   state.order = view.get("axes") && order.every((at) => at >= 0) ? order : null;
+  const scaled = new Set((view.get("scale") ?? "").split(",").map((name) => names.indexOf(name))
+    .filter((at) => at >= 0 && scalable(axes[at])));
+  for (const at of new Set([...scaled, ...state.rescaled])) {
+    if (scaled.has(at) !== state.rescaled.has(at)) rescale(at);
+  }
   for (const text of view.getAll("axis")) {
     const parts = text.split(":");
     const [low, high] = parts.splice(-2).map(Number);

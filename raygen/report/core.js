@@ -18,6 +18,7 @@ const state = {
   top: 100,             // per cent of the trials with a value, best first
   hidden: new Set(),    // trial states switched off
   sort: { key: null, down: false },  // by rank
+  rescaled: new Set(),  // axes whose scale is another than they came with
   order: null,          // axes of the parallel coordinates, by number; null: all, as they came
 };
 

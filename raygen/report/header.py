@@ -16,6 +16,7 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import compute_saved, state_counts
 from raygen.results import Results
+from raygen.results.notes import read_notes
 from raygen.words import counted
 
 BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕"}
@@ -27,8 +28,17 @@ def header(study: Results) -> str:
     state = str(info.get("state", "running"))
     return (
         f'<header id="top"><h1>{escape(str(info.get("name", study.folder.root.name)))} '
-        f'{badge(state)}</h1><p class="lead">{escape(leads.searched(study))}</p></header>'
+        f'{badge(state)}</h1><p class="lead">{escape(leads.searched(study))}</p>'
+        f"{_notes(study)}</header>"
     )
+
+
+def _notes(study: Results) -> str:
+    lines = "".join(
+        f"<li><time>{datetime.fromtimestamp(at, UTC):%Y-%m-%d}</time> {escape(text)}</li>"
+        for at, text in read_notes(study.folder.root)
+    )
+    return f'<ul class="notes" aria-label="Notes">{lines}</ul>' if lines else ""
 
 
 def study_facts(study: Results) -> str:

@@ -33,6 +33,7 @@ from raygen.words import counted
 EDGE = 0.04  # closer than this share of the range to a bound is "at the bound"
 DROPPED = 0.01  # recall or coverage below which a model leaves out nearly all kinds of images
 BROKEN = 0.1  # share of trials without a usable result from which it is a warning
+ENDED = {"completed", "stopped", "diverged", "failed", "lost", "out_of_memory"}
 ABOUT_THE_WINNER = ("Search range", "Still improving", "Seeds", "Sample count", "Mode dropping")
 WORSE = "They rank last; lower learning rates or another loss should avoid them."
 
@@ -66,7 +67,9 @@ def complete(study: Results) -> HealthCheck | None:
     if state == "finished":
         return HealthCheck("Finished", "pass", f"The study finished with {done} trials.")
     again = study.info.get("resume_command")
-    action = f"Resume with: {again}" if again and state != "running" else ""
+    open_trials = len(study.trials) < int(asked or 0) or not set(study.trials["state"]) <= ENDED
+    resumable = again and state != "running" and open_trials
+    action = f"Resume with: {again}" if resumable else ""
     text = f"The study is {state} with {done} trials: every result can still change."
     return HealthCheck("Finished", "warn", text, action)
 
@@ -146,7 +149,8 @@ def failures(study: Results) -> HealthCheck | None:
     """Trials that ended without a usable result for reasons other than divergence."""
     bad = _counts(study, ["out_of_memory", "failed", "lost"])
     if not bad:
-        return HealthCheck("Failures", "pass", "No trial failed, ran out of memory or was lost.")
+        text = "No trial crashed, ran out of memory or was lost."
+        return HealthCheck("Failures", "pass", text)
     share = sum(bad.values()) / len(study.trials)
     return HealthCheck("Failures", "warn" if share > BROKEN else "pass", _broken(study, bad))
 
@@ -186,6 +190,18 @@ def seeds(study: Results) -> HealthCheck | None:
     if study.settings and rows.duplicated().any():
         text = "Some configurations were trained more than once: compare them."
         return HealthCheck("Seeds", "open", text)
+    if study.info.get("finals") and study.info["state"] == "running":
+        text = "The best trials are being retrained with new seeds."
+        return HealthCheck("Seeds", "open", text)
+    if len(study.objectives) > 1:
+        return HealthCheck(
+            "Seeds",
+            "warn",
+            "Every configuration was trained with one seed, and finalists are not retrained where "
+            "several objectives are traded off: small differences may be chance.",
+            "Train those that you consider again: raygen best --trial N > best.yaml, and "
+            "raygen train best.yaml --set seed=M.",
+        )
     return HealthCheck(
         "Seeds",
         "warn",

@@ -44,7 +44,9 @@ def write_index(root: Path, output: Path | None = None) -> Path:
         raise InputError(
             f"{root}: holds no study (no folder with a {StudyFolder(root).journal.name})"
         )
-    summaries, broken, pages = [], [], {}
+    summaries: list[StudySummary] = []
+    broken: dict[str, str] = {}
+    pages: dict[Path, str] = {}
     for folder in folders:
         try:
             summaries.append(summarize(load_results(folder)))
@@ -54,15 +56,20 @@ def write_index(root: Path, output: Path | None = None) -> Path:
                 write_report(folder, page)
             pages[folder] = page.name
         except InputError as error:
-            broken.append(str(error))
+            broken[folder.name] = str(error)
         except Exception as error:  # a bug of ours with one study must not hide the others
-            broken.append(f"{folder}: {our_bug(error)}")
+            broken[folder.name] = our_bug(error)
+    summaries.sort(key=lambda summary: -float(summary.study.info.get("started") or 0))
     write_text(target, render_index(summaries, broken, pages))
     return target
 
 
-def render_index(summaries: list[StudySummary], broken: list[str], pages: dict[Path, str]) -> str:
-    """The whole page; `pages` are the addresses of the studies' own, by folder."""
+def render_index(
+    summaries: list[StudySummary], broken: dict[str, str], pages: dict[Path, str]
+) -> str:
+    """The whole page; `broken`: why studies could not be read, by name; `pages`: the addresses of
+    the studies' own, by folder.
+    """
     kinds = groups([summary.study for summary in summaries])
     letters = {group.key: group for group in kinds}
     rows = "".join(_row(summary, letters[meaning(summary.study)], pages) for summary in summaries)
@@ -78,7 +85,11 @@ def render_index(summaries: list[StudySummary], broken: list[str], pages: dict[P
         for key, text in heads
     )
     notes = "".join(f'<p class="warning">! {escape(text)}</p>' for text in warnings(kinds))
-    notes += "".join(f'<p class="warning">! left out: {escape(text)}</p>' for text in broken)
+    rows += "".join(
+        f'<tr data-study="{escape(name)}" data-state="unreadable"><th scope="row">{escape(name)}'
+        f'</th><td></td><td>{badge("unreadable")}</td><td colspan="5">{escape(text)}</td></tr>'
+        for name, text in broken.items()
+    )
     body = (
         '<main class="index"><header><p class="kicker">raygen studies</p><h1>Studies</h1>'
         f'<p class="lead">{escape(_lead(summaries))}</p></header><section>'

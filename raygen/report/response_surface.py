@@ -24,9 +24,9 @@ from raygen.report.tables import (
 )
 from raygen.results import Results
 
-NEEDED = 10  # trials
+NEEDED = 20  # trials
 MOST = 300  # trials that it learns from: the cost grows with the third power
-TRUSTED = 0.2  # share of the variance of left-out trials that it must explain
+TRUSTED = 0.5  # share of the variance of left-out trials that it must explain
 NEAR = 0.2  # of what was measured (of the axis, if that can be negative): how far off it may be
 LENGTHS = (0.3, 0.6, 1.2)
 NOISES = (0.01, 0.1, 0.5, 1.0)  # variance of the noise over that of the process

@@ -13,10 +13,10 @@ from ray import tune
 from raygen.callbacks import Callback
 from raygen.cluster.connect import TrialSlots, check_storage, connected, wait_for
 from raygen.config import Study, StudySpec
-from raygen.data import ImageData, load_data
+from raygen.data import ImageData
 from raygen.data.pictures import save_grid
 from raygen.document import dump
-from raygen.errors import ClusterError, InputError, RaygenError, StorageError, cannot_write
+from raygen.errors import ClusterError, RaygenError, StorageError, cannot_write
 from raygen.files import write_bytes, write_text
 from raygen.integrations import callbacks_of
 from raygen.integrations.dispatch import Dispatcher
@@ -27,7 +27,7 @@ from raygen.journal.bucket import RecordStore, RemoteJournal, records_at
 from raygen.journal.local import Journal
 from raygen.journal.records import Close, Open, Record, Reopen, Warm
 from raygen.metrics import afresh
-from raygen.metrics.evaluator import prepare, require, too_few_real
+from raygen.metrics.evaluator import prepare
 from raygen.notices import Earlier, Machines, Notice, Notify, Phase
 from raygen.plugins import install, sources
 from raygen.results import fold, write_tables
@@ -39,6 +39,7 @@ from raygen.storage import JOURNAL, Storage
 from raygen.study_folder import StudyFolder
 from raygen.tuning.packing import settle
 from raygen.tuning.remeasure import measure_chosen
+from raygen.tuning.requirements import load_checked
 from raygen.tuning.trainables import DdpTrial, TrialActor
 from raygen.tuning.tuner import drive
 from raygen.tuning.worker import Assets, Shared
@@ -96,7 +97,7 @@ def run_study(
     check_sampler(study)
     hearing = callbacks_of(study.spec.callbacks, callbacks, folder)
     notify(Phase("loading data"))
-    data = _load(study, notify)
+    data = load_checked(study.spec, address, str(facts.get("space_file", "SPACE")), notify)
     if storage is not None:
         journal_uri = storage.under(JOURNAL).place
     bucket = records_at(journal_uri) if journal_uri else None
@@ -125,20 +126,6 @@ def run_study(
     if storage is not None:
         _send_home(storage, folder)
     return outcome
-
-
-def _load(study: Study, notify: Notify) -> ImageData:
-    """Return the data, once it is clear that every metric can be measured on it."""
-    data = load_data(study.spec.data)
-    for note in data.notes:
-        notify(Phase(note))
-    metrics = (*study.spec.metrics, *study.spec.finalists.metrics)
-    for metric in metrics:
-        problem = too_few_real(metric, data)
-        if problem is not None:
-            raise InputError(problem)
-    require(metrics)
-    return data
 
 
 def _machines(slots: TrialSlots) -> str:

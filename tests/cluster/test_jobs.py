@@ -79,7 +79,7 @@ def test_status_wants_a_study_or_a_cluster() -> None:
     result = CliRunner().invoke(main, ["status"])
 
     assert result.exit_code == 2
-    assert "give a STUDY, or --cluster" in result.stderr
+    assert "name a STUDY" in result.stderr
 
 
 def test_the_shipped_file_is_not_sent_anywhere_before_it_is_filled_in() -> None:

@@ -79,7 +79,18 @@ def test_what_is_left_is_the_pace_so_far_times_the_trials_that_are_missing(study
 
     assert board.left() == pytest.approx(8 * 30 / 2)
     assert board.budget_left() == pytest.approx(3570)
-    assert left(board) == "about 2m left by trend, 59m by budget"
+    assert left(board) == "about 2:00 left, 59:30 by budget"
+
+
+def test_finalists_count_in_what_is_left_at_the_cost_of_a_whole_training(study: Study) -> None:
+    """2 finalists with 2 seeds each, two at once, of 3 s each; three trials are missing."""
+    records = []
+    for trial in range(7):
+        records += [*begin(trial), report(trial, 18, 50.0), end(trial, "completed")]
+    board = told(study, [*begin(8), *begin(9), *records], seconds=70)
+    seeds = study.spec.finalists.count * study.spec.finalists.seeds
+
+    assert board.left() == pytest.approx(3 * 70 / 7 + seeds * 3.0 / board.most_at_once)
 
 
 def test_trials_of_an_earlier_session_say_nothing_of_the_pace_of_this_one(study: Study) -> None:
@@ -144,7 +155,7 @@ def test_a_sparkline_is_tallest_at_the_best_in_either_direction() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(42, "42s"), (99, "99s"), (100, "1m"), (3600, "60m"), (11_100, "3h05m"), (187_200, "2d04h")],
+    [(42, "0:42"), (99, "1:39"), (3599, "59:59"), (11_100, "3h05m"), (187_200, "2d04h")],
 )
 def test_a_short_time_has_at_most_two_units(seconds: float, text: str) -> None:
     assert short_time(seconds) == text

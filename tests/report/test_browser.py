@@ -185,6 +185,43 @@ def test_a_view_is_in_its_address_and_opens_from_it(
     assert browser.run("return document.getElementById('bar').open")
 
 
+def test_axes_are_moved_hidden_and_rescaled_and_stay_so_in_the_address(
+    opened: Browser, page: Path
+) -> None:
+    axes = (
+        "JSON.parse(document.getElementById('data').textContent).figures.parallel.layout.meta.axes"
+    )
+    names = opened.run(f"return {axes}.map((a) => a.name)")
+    numeric = opened.run(f"return {axes}.findIndex((a) => a.kind !== 'choice' && a.low > 0)")
+    lines = (
+        "return document.getElementById('plot-parallel').data.filter((t) => t.meta.linked)"
+        ".flatMap((t) => t.x.map((x, k) => [t.customdata[k], x, t.y[k]]))"
+        ".filter((p) => p[0] !== null)"
+    )
+    place = {(trial, axis): y for trial, axis, y in opened.run(lines)}
+    act = (
+        "document.querySelectorAll('#sliders fieldset')[{}]"
+        ".querySelector('[data-act=\"{}\"]').click();"
+    )
+
+    opened.run(act.format(0, "→") + act.format(2, "hide"))
+    moved = {(trial, axis): y for trial, axis, y in opened.run(lines)}
+
+    order = [1, 0, *range(3, len(names))]
+    assert moved == {
+        (trial, order.index(axis)): y for (trial, axis), y in place.items() if axis in order
+    }
+    address = opened.run("return location.hash")
+    opened.run(act.format(numeric, "log"))
+    rescaled = {(trial, axis): y for trial, axis, y in opened.run(lines)}
+    changed = {key[1] for key in moved if rescaled[key] != moved[key]}
+    assert changed == {order.index(numeric)}
+
+    opened.open(page, address)
+    opened.wait(CHARTS)
+    assert {(trial, axis): y for trial, axis, y in opened.run(lines)} == moved
+
+
 def test_a_box_in_the_address_keeps_its_trials(browser: Browser, page: Path) -> None:
     box = "box=" + quote("progress x;y;0.1:0.4:0.2:0.9;0-3,7")
     browser.open(page, f"#{box}")

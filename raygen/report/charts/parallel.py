@@ -150,7 +150,7 @@ def parallel_section(study: Results) -> tuple[str, str]:
         '<button type="button" id="clear-brushes" class="toggle-button">clear brushes</button>'
     )
     sliders = (
-        '<details class="needs-js"><summary>Brush with sliders (keyboard)</summary>'
+        '<details class="needs-js"><summary>Arrange axes, and brush with sliders</summary>'
         '<div id="sliders" class="sliders"></div></details>'
     )
     hint = (

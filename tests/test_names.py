@@ -1,0 +1,180 @@
+"""Spaces and studies by their names, the newest study, notes, and a page that follows its study."""
+
+import json
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from raygen.cli import main
+from raygen.errors import InputError
+from raygen.project_folder import shipped_spaces, space_path
+from raygen.report import watch
+from raygen.report.page import render_page
+from raygen.results import load_results
+from raygen.results.notes import add_note, read_notes
+from raygen.study_folder import named_study, newest
+from report.journals import Record, close, end, make_info, report, suggest, write_study
+
+
+def records(value: float) -> list[Record]:
+    return [*suggest(0, {"a": 1}), report(0, 16, value), end(0), close()]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with two studies, of which "vae" is the newest."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in (("gan", 5.0), ("vae", 3.0)):
+        write_study(tmp_path / "runs" / name, make_info(name=name), records(value))
+        time.sleep(0.02)
+    return tmp_path
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(main, list(words))
+
+
+@pytest.mark.parametrize("given", ["gan", "gan.yaml", "search_spaces/gan.yaml"])
+def test_a_space_is_named_by_its_file_or_by_its_name(
+    given: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    mine = tmp_path / "search_spaces" / "gan.yaml"
+    mine.write_text("family: gan")
+
+    assert space_path(Path(given)).resolve() == mine
+    (tmp_path / "gan.yaml").write_text("family: gan")
+    beside = space_path(Path(given)).resolve()
+    assert beside == (mine if "/" in given else tmp_path / "gan.yaml")
+
+
+def test_every_bundled_space_has_a_name_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for file in shipped_spaces().glob("*.yaml"):
+        assert space_path(Path(file.stem)) == file
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("gann", "did you mean 'gan'?"), ("x", "bundled: biggan, gan,"), ("a/b.yaml", "no such file")],
+)
+def test_a_space_that_is_not_there_is_a_line_with_the_nearest_name(given: str, said: str) -> None:
+    result = run("tune", given)
+
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_search_takes_one_space() -> None:
+    assert "give one SPACE" in run("tune").stderr
+    assert "give one SPACE" in run("tune", "gan", "--space", "vae").stderr
+
+
+@pytest.mark.usefixtures("project")
+def test_commands_take_the_name_of_a_study_or_the_newest() -> None:
+    by_name, by_path = run("status", "gan"), run("status", "runs/gan")
+
+    assert by_name.stdout == by_path.stdout
+    assert "study: runs/vae" in run("status").stderr
+    assert run("status").stdout == run("status", "vae").stdout
+    assert run("best", "gan").stderr == run("best", "runs/gan").stderr
+    assert run("report", "gan").stdout == "reports/gan.html\n"
+    assert run("report").stdout == "reports/vae.html\n"
+    assert run("report", "gan", "-o", "a.html").stdout == "a.html\n"
+    assert run("report", "runs").stdout == "reports/index.html\n"
+
+
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("command", ["status", "report", "best", "generate", "replay"])
+def test_a_misspelt_study_is_a_line_with_the_nearest_name(command: str) -> None:
+    result = run(command, "gam")
+
+    assert result.exit_code == 2
+    assert "gam: no such study; did you mean 'gan'?" in result.stderr
+
+
+def test_a_folder_comes_before_a_name_only_if_it_is_a_study(project: Path) -> None:
+    (project / "gan").mkdir()
+    assert named_study(Path("gan")) == Path("runs/gan")
+
+    shutil.copytree(project / "runs" / "vae", project / "gan", dirs_exist_ok=True)
+    assert named_study(Path("gan")) == Path("gan")
+    assert newest(project / "nothing") is None
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("search", "tune"), ("stop", "status --stop"), ("reprot", "'report'")]
+)
+def test_a_word_for_a_command_is_understood(word: str, meant: str) -> None:
+    assert f"did you mean {meant}?" in run(word).stderr
+
+
+def test_help_has_a_section_for_every_command_and_whole_sentences() -> None:
+    text = " ".join(run("--help").stdout.split())
+
+    for command in main.commands.values():
+        assert command.get_short_help_str(200) in text
+        assert not command.get_short_help_str(200).endswith("...")
+    assert run("help").stdout == run("--help").stdout
+    assert run("help", "tune").stdout == run("tune", "--help").stdout
+
+
+def test_notes_are_kept_in_order_and_shown_on_the_page(project: Path) -> None:
+    study = project / "runs" / "gan"
+    assert run("note", "gan", "first & <b>").exit_code == 0
+    assert run("note", "gan", " second ").stdout == "first & <b>\nsecond\n"
+    with (study / "notes.jsonl").open("a") as lines:
+        lines.write('{"time": 1}\nnot json\n')
+
+    assert [note.text for note in read_notes(study)] == ["first & <b>", "second"]
+    html = render_page(load_results(study))
+    assert "first &amp; &lt;b&gt;</li>" in html
+    texts = [note["text"] for note in json.loads(run("note", "gan", "--json").stdout)["notes"]]
+    assert texts == ["first & <b>", "second"]
+
+
+@pytest.mark.parametrize("text", ["", "  ", "x" * 4001])
+def test_a_note_is_neither_empty_nor_endless(project: Path, text: str) -> None:
+    with pytest.raises(InputError, match="a note has 1 to 4000 characters"):
+        add_note(project / "runs" / "gan", text)
+    with pytest.raises(InputError, match="no such study"):
+        add_note(project / "nothing", "text")
+    assert not (project / "runs" / "gan" / "notes.jsonl").exists()
+
+
+def test_a_page_follows_its_study_until_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "EVERY", 0.05)
+    monkeypatch.setattr(watch, "SHARE", 0.0)
+    info, page = make_info(), tmp_path / "live.html"
+    first = [*suggest(0, {"a": 1}), report(0, 2, 9.0)]
+    study = write_study(tmp_path / "study", info, first)
+    watching = threading.Thread(target=watch.watch_page, args=(study, page))
+    watching.start()
+
+    def until(text: str) -> None:
+        for _ in range(600):
+            if page.is_file() and text in page.read_text(encoding="utf-8"):
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"never on the page: {text}")
+
+    until("Trial 0 leads with Fréchet distance 9")
+    assert '"refresh":0.05' in page.read_text(encoding="utf-8")
+    write_study(study, info, [*first, report(0, 16, 4.0), end(0)])
+    until("Trial 0 leads with Fréchet distance 4")
+    write_study(study, info, [*first, report(0, 16, 4.0), end(0), close()])
+    until("✓ finished")
+    watching.join(timeout=60)
+
+    assert not watching.is_alive()
+    assert '"refresh":null' in page.read_text(encoding="utf-8")
