@@ -10,10 +10,10 @@ as often as they say (benchmarks/seed_intervals.py).
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import stdtr, stdtrit
 
 DRAWS = 20_000
 LEVEL = 0.95  # of the intervals
@@ -100,16 +100,9 @@ def difference(values: Mapping[int, Sequence[float]], one: int, other: int) -> t
     return means[0] - means[1] - half, means[0] - means[1] + half
 
 
-@cache
 def t_quantile(freedom: float) -> float:
-    """The t with P(-t < T < t) = 0.95 for Student's t with `freedom` >= 1 degrees of freedom.
-
-    With T = sqrt(freedom) tan(a) the angle a has a density proportional to cos(a)^(freedom - 1).
-    """
-    angle = np.linspace(0, math.pi / 2, 20_001)
-    density = np.cos(angle) ** (freedom - 1)
-    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return math.sqrt(freedom) * math.tan(float(np.interp(LEVEL, mass / mass[-1], angle)))
+    """The t with P(-t < T < t) = 0.95 for Student's t with `freedom` degrees of freedom."""
+    return float(stdtrit(freedom, (1 + LEVEL) / 2))
 
 
 def holm(values: Mapping[int, Sequence[float]], best: int) -> dict[int, float]:
@@ -131,19 +124,11 @@ def holm(values: Mapping[int, Sequence[float]], best: int) -> dict[int, float]:
             continue
         shares = zip(parts, (best, name), strict=True)
         freedom = total**2 / sum(part**2 / scatter[one].freedom for part, one in shares)
-        plain[name] = _tails(gap / math.sqrt(total), freedom)
+        plain[name] = 2 * float(stdtr(freedom, -gap / math.sqrt(total)))
     adjusted, before = {}, 0.0
     for place, (name, p) in enumerate(sorted(plain.items(), key=lambda item: item[1])):
         before = adjusted[name] = max(before, min(1.0, (len(plain) - place) * p))
     return adjusted
-
-
-def _tails(t: float, freedom: float) -> float:
-    """P(|T| > t) for Student's t, by the angle of `t_quantile`."""
-    angle = np.linspace(0, math.pi / 2, 20_001)
-    density = np.cos(angle) ** (freedom - 1)
-    mass = np.concatenate([[0.0], np.cumsum(density[1:] + density[:-1])])
-    return float(1 - np.interp(math.atan(t / math.sqrt(freedom)), angle, mass / mass[-1]))
 
 
 def _best(

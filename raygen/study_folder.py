@@ -15,6 +15,7 @@ trials/0007/              best.pt, last.pt, error.txt; samples-, interpolation-0
 evaluation.json           metrics by raygen evaluate (here, or in a trial's folder)
 augment.json              what generated images do for a classifier (here, or in a trial's folder)
 .origin                   only of a copy: the URI that it was fetched from
+ablation.json ablation/    what raygen ablate measured, and its trainings
 notes.jsonl               what people wrote of it by raygen note
 audit.json audit.png      nearness of generated to training images; the nearest pairs
 """
@@ -61,6 +62,10 @@ class StudyFolder(NamedTuple):
     @property
     def curves(self) -> Path:
         return self.root / "tensorboard"
+
+    @property
+    def ablation(self) -> Path:
+        return self.root / "ablation.json"
 
     @property
     def notes(self) -> Path:

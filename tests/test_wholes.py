@@ -21,6 +21,7 @@ from raygen.data.shapes import draw_shapes
 from raygen.project_folder import EXAMPLES
 from raygen.results import best_model, failed, fresh, load_results
 from raygen.results import full_measurements as measured
+from raygen.results.changes import changes, read_ablation, start_to_best
 from test_plugins import LAYERS, MODEL, SPACE, forget
 
 FILES = sorted((Path(__file__).parents[1] / "search_spaces").glob("*.yaml"))
@@ -252,6 +253,13 @@ def use(project: Project, study: Path) -> None:
     best = project.run("best", study).stdout
     Path("best.yaml").write_text(best, encoding="utf-8")
     project.run("train", "--config", "best.yaml", "--set", "kimg=0.032", "--set", "milestones=[]")
+    way = start_to_best(results)
+    project.run("ablate", study, codes=(0,) if way else (2,))
+    if way:
+        ablation = read_ablation(results)
+        assert ablation is not None
+        assert len(ablation.steps) == len(changes(results, *way)) + 1
+    project.run("note", study, "as good as it looks")
     index = project.run("report", "--index", study.parent).stdout.strip()
     assert study.name in (project.folder / index).read_text(encoding="utf-8")
     # The page after everything that was measured of it, and against a copy of itself.

@@ -9,6 +9,7 @@ from raygen import __version__
 from raygen.cli.group import CommandGroup
 from raygen.cli.machine import completion_command, doctor_command, init_command
 from raygen.cli.model import (
+    ablate_command,
     audit_command,
     augment_command,
     evaluate_command,
@@ -30,7 +31,7 @@ from raygen.terminal import LOUDNESS, Loudness
 
 COMMANDS = (
     tune_command, validate_command, status_command, ls_command, report_command, best_command,
-    note_command, replay_command, train_command, generate_command, evaluate_command,
+    note_command, replay_command, ablate_command, train_command, generate_command, evaluate_command,
     augment_command, audit_command, export_command, doctor_command, init_command,
     completion_command,
 )  # fmt: skip

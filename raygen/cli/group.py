@@ -18,7 +18,7 @@ NO_SUCH_PATH = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR)
 
 SECTIONS = {
     "Search": ("init", "validate", "tune", "status", "ls"),
-    "Understand": ("report", "best", "note", "replay"),
+    "Understand": ("report", "best", "ablate", "note", "replay"),
     "Use": ("generate", "evaluate", "augment", "audit", "export", "train"),
     "Set up": ("doctor", "completion"),
 }

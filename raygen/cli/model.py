@@ -7,7 +7,16 @@ from pathlib import Path
 import click
 
 from raygen.cli.group import StudyPath, command
-from raygen.cli.options import DATA, EXISTING, JSON, SETTING, TRIAL, answer, newest_study
+from raygen.cli.options import (
+    DATA,
+    EXISTING,
+    JSON,
+    SETTING,
+    STUDY,
+    TRIAL,
+    answer,
+    newest_study,
+)
 from raygen.errors import InputError, RaygenError
 from raygen.terminal import say, tell
 from raygen.untrusted import visible
@@ -239,6 +248,32 @@ def augment_command(
     source = chosen_source(source, trial)
     result = augment(source, data, Settings(samples, steps, seeds), device, tell)
     say(json.dumps(result) if as_json else augment_table(result))
+
+
+@command("ablate")
+@click.argument("study", type=STUDY, default=newest_study)
+@click.option(
+    "--seeds", default=1, type=click.IntRange(1), show_default=True, help="Trainings of each step."
+)
+@JSON
+def ablate_command(study: Path, seeds: int, as_json: bool) -> None:
+    """Train the way from the best starting point to the best trial, one change at a time.
+
+    The report shows which changes bring the gain. It can be interrupted and goes on.
+
+    E.g.: raygen ablate quickstart --seeds 3
+    """
+    from raygen.apply.ablate import ablate, ablation_text, check_way
+    from raygen.compute import best_device
+    from raygen.report.charts.ablation import expected_order
+    from raygen.results import load_results
+    from raygen.results.changes import start_to_best
+
+    results = load_results(study)
+    pair = check_way(study, start_to_best(results))
+    done = ablate(results, pair, expected_order(results), seeds, best_device(), tell)
+    steps = [step._asdict() for step in done.steps]
+    answer(as_json, ablation_text(done), **{**done._asdict(), "steps": steps})
 
 
 @command("audit")

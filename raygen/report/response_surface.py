@@ -16,13 +16,12 @@ from raygen.report.memo import once_per_study
 from raygen.report.tables import (
     AxisScale,
     SearchedSetting,
-    has_default,
-    leaders,
     projected,
     value_scale,
     varying,
 )
 from raygen.results import Results
+from raygen.results.changes import start_to_best
 
 NEEDED = 20  # trials
 MOST = 300  # trials that it learns from: the cost grows with the third power
@@ -47,7 +46,7 @@ class ResponseSurface(NamedTuple):
     log: bool  # fitted to logarithms: halving a distance is a step, wherever it begins
     r2: float  # leave one out, 1 at best; below 0 it is worse than the mean
     trials: int
-    near: bool = True  # at the default and the best trial, to what was measured there
+    near: bool = True  # at the starting point and the best trial, to what was measured there
 
     @property
     def trusted(self) -> bool:
@@ -66,9 +65,8 @@ class ResponseSurface(NamedTuple):
                 f"the surrogate's leave-one-out R² over {self.trials} trials is {self.explained}, "
                 f"below {TRUSTED:g}"
             )
-        return (
-            f"the surrogate is off by more than {percent(NEAR)} at the default or at the best trial"
-        )
+        off = f"the surrogate is off by more than {percent(NEAR)}"
+        return f"{off} at the starting point or at the best trial"
 
     def predict(self, positions: np.ndarray) -> np.ndarray:
         """Positions (m, d) -> values of the objective (m,)."""
@@ -130,11 +128,8 @@ def example(study: Results, trial: int) -> pd.DataFrame:
 
 
 def ends(study: Results) -> tuple[int, int] | None:
-    """The default and the best trial, if both are there and are not the same."""
-    best = leaders(study, 1)
-    if not best or not has_default(study) or best[0] == 0:
-        return None
-    return 0, best[0]
+    """The best starting point and the best trial, if both are there and are not the same."""
+    return start_to_best(study)
 
 
 def _near(study: Results, model: ResponseSurface, scale: AxisScale) -> bool:

@@ -73,7 +73,7 @@ def test_the_first_step_of_the_path_is_the_setting_that_matters_most(make_study:
     table = ablation_table(study)
     steps = table.set_index("name")["change"]
 
-    assert table["name"].iloc[:2].tolist() == ["default", "a"]
+    assert table["name"].iloc[:2].tolist() == ["start", "a"]
     assert steps["a"] == pytest.approx(8 * 0.8**2, rel=0.15)
     assert abs(steps.get("b", 0)) < 0.1 * steps["a"]
     assert table["value"].iloc[0] - table["value"].iloc[-1] == pytest.approx(steps.sum())
