@@ -153,11 +153,10 @@ def _submit(options: Launch, cluster: str, study: "Study") -> int:
 
 def _print_plan(options: Launch, study: "Study", place: Path | str) -> None:
     from raygen.cluster.capacity import fits
-    from raygen.data import load_data
+    from raygen.data import read_here
     from raygen.progress import plan_text
 
-    read = study.spec.data.path and not options.cluster
-    data = load_data(study.spec.data) if read else None
+    data = None if options.cluster else read_here(study.spec.data)
     say(plan_text(study, place, fits(study.spec, options.address or options.cluster), data))
 
 

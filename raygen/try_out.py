@@ -11,10 +11,10 @@ CLASSES = 10
 SEED = 0
 
 
-def try_out(job: Study | TrainJob) -> None:
+def try_out(job: Study | TrainJob, image: ImageShape | None = None) -> None:
     """Use what a file names of one's own: train a configuration for two steps, measure images.
 
-    On noise of the shape that the file says, or of 32x32 in colour.
+    On noise of a shape: that of the data, or else what the file says, or 32x32 in colour.
 
     Raises:
         InputError: it cannot be built, a step or a metric fails, or a sampler of others cannot be
@@ -23,7 +23,7 @@ def try_out(job: Study | TrainJob) -> None:
     spec = job.spec if isinstance(job, Study) else job
     if isinstance(job, Study):
         check_sampler(job)
-    image = ImageShape(spec.data.channels or 3, spec.data.size or 32)
+    image = image or ImageShape(spec.data.channels or 3, spec.data.size or 32)
     _try_metrics(spec, image)
     _try_training(job, image)
 

@@ -8,15 +8,20 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
 from raygen.cli import main
+from raygen.config_file import load_space
+from raygen.data import DataSpec
 from raygen.errors import InputError
+from raygen.notices import Notice
 from raygen.project_folder import shipped_spaces, space_path
 from raygen.report import watch
 from raygen.report.page import render_page
 from raygen.results import load_results
 from raygen.results.notes import add_note, read_notes
 from raygen.study_folder import named_study, newest
+from raygen.tuning import requirements
 from report.journals import Record, close, end, make_info, report, suggest, write_study
 
 
@@ -178,3 +183,57 @@ def test_a_page_follows_its_study_until_it_ends(
 
     assert not watching.is_alive()
     assert '"refresh":null' in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("command", [["validate"], ["tune", "--dry-run"]])
+def test_the_data_are_looked_at_before_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space = (shipped_spaces() / "quickstart.yaml").read_text(encoding="utf-8")
+    source = "data: {source: shapes}"
+    assert source in space
+    (tmp_path / "here.yaml").write_text(space.replace(source, "data: {path: photos, size: 16}"))
+
+    assert "photos not found" in run(*command, "here.yaml").stderr
+    (tmp_path / "photos").mkdir()
+    for number in range(8):
+        Image.new("L", (20, 20), number).save(tmp_path / "photos" / f"{number}.png")
+    result = run(*command, "here.yaml")
+
+    assert result.exit_code == 0, result.output
+    assert "7 training" in result.output
+    Image.new("L", (9, 9)).save(tmp_path / "photos" / "small.png")
+    (tmp_path / "here.yaml").write_text(space.replace(source, "data: {path: photos}"))
+    assert run(*command, "here.yaml").exit_code == 2
+
+
+def test_the_plan_says_what_was_hardly_meant_so() -> None:
+    cut = ("--set", "budget.kimg=24", "--set", "budget.trials=2", "--set", "finalists.count=2")
+    text = run("tune", "gan", "--dry-run", *cut).stdout
+
+    assert "ema.half_life_kimg goes up to 500, beyond the budget of 24 kimg" in text
+    assert "the finalists may cost more than the whole search: 144 kimg of 48" in text
+    assert "note " not in run("tune", "gan", "--dry-run").stdout
+
+
+def test_everything_that_a_start_lacks_is_said_at_once_with_a_command_that_does_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def missing(*_: object) -> None:
+        raise InputError("weights for fid are not there")
+
+    monkeypatch.setattr(requirements, "require", missing)
+    monkeypatch.setattr(requirements, "no_place", lambda *_: "this machine has no GPU")
+    spec = load_space(shipped_spaces() / "gan.yaml", []).spec
+    spec = spec.model_copy(update={"data": DataSpec(path=str(tmp_path / "nope"))})
+    notices: list[Notice] = []
+
+    with pytest.raises(InputError) as caught:
+        requirements.load_checked(spec, None, "gan", notices.append)
+
+    room, weights, data, instead = str(caught.value).splitlines()
+    assert room == "this machine has no GPU"
+    assert weights == "weights for fid are not there"
+    assert "nope not found" in data
+    assert instead == "to search without: raygen tune gan --cpu --set objective=fd_classifier"

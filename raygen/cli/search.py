@@ -121,19 +121,21 @@ def tune_command(
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 @JSON
 def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
-    """Check search spaces, configurations and cluster files.
+    """Check search spaces with their data and code, configurations and cluster files.
 
     E.g.: raygen validate search_spaces/*.yaml
     """
     from raygen.cluster.files import check_cluster, describes_cluster
+    from raygen.config import Study
     from raygen.config_file import load_space, load_train_job
+    from raygen.data import read_here
     from raygen.document import load_document
     from raygen.plugins import look_in
     from raygen.try_out import try_out
 
     mistakes: dict[str, str | None] = {}
     for file in files:
-        mistakes[str(file)] = None
+        mistakes[str(file)], read = None, ""
         try:
             data = load_document(file).data
             if describes_cluster(data):
@@ -141,9 +143,12 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
             else:
                 look_in(file.parent)
                 job = load_train_job(file) if "trial" in data else load_space(file)
-                try_out(job)
+                images = read_here(job.spec.data if isinstance(job, Study) else job.data)
+                try_out(job, None if images is None else images.image)
+                if images is not None:
+                    read = f" ({images.name}: {len(images.train.labels):,} training images)"
             if not as_json:
-                say(f"{file}: ok")
+                say(f"{file}: ok{read}")
         except InputError as error:
             mistakes[str(file)] = str(error)
     if as_json:

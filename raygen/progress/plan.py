@@ -38,6 +38,7 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"{_gpus(spec.resources)}\n"
         f"at once    {fits}\n"
         f"{_free(folder)}"
+        f"{_doubts(study)}"
         f"searched\n{searched}"
     )
 
@@ -70,6 +71,26 @@ def _free(folder: Path | str) -> str:
     if is_uri(str(folder)):
         return ""
     return f"disk       {free_at(Path(folder))[0]:.0f} GB free\n"
+
+
+def _doubts(study: Study) -> str:
+    """Lines on what was hardly meant so, given the budget."""
+    spec, kimg, lines = study.spec, study.spec.budget.kimg, []
+    for parameter in study.parameters:
+        high = getattr(parameter, "high", None)
+        if parameter.setting == "ema.half_life_kimg" and high is not None and high > kimg:
+            lines.append(
+                f"note       {parameter.name} goes up to {high:g}, beyond the budget of {kimg:g} "
+                "kimg: such averages keep the start of the training"
+            )
+    chosen = spec.finalists
+    again = min(chosen.count, spec.budget.trials) * chosen.seeds * kimg
+    if not spec.trade_off and again > spec.budget.trials * kimg:
+        lines.append(
+            f"note       the finalists may cost more than the whole search: {again:g} kimg of "
+            f"{spec.budget.trials * kimg:g}"
+        )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _samples(spec: StudySpec) -> str:
