@@ -30,14 +30,14 @@ class Posterior(NamedTuple):
     best: dict[int, float]  # probability that its mean is the best of all; 0 without a value
 
 
-class Spread(NamedTuple):
+class Scatter(NamedTuple):
     """Variance of a candidate's values, and how many degrees of freedom know it."""
 
     variance: float
     freedom: float
 
 
-def spreads(values: Mapping[int, Sequence[float]]) -> dict[int, Spread]:
+def scatters(values: Mapping[int, Sequence[float]]) -> dict[int, Scatter]:
     """How the values of each candidate scatter; empty while no candidate has two values."""
     groups = {name: np.asarray(group, dtype=float) for name, group in values.items() if len(group)}
     squares = {name: float(((g - g.mean()) ** 2).sum()) for name, g in groups.items()}
@@ -47,7 +47,7 @@ def spreads(values: Mapping[int, Sequence[float]]) -> dict[int, Spread]:
         return {}
     pooled = sum(squares.values()) / known
     return {
-        name: Spread(
+        name: Scatter(
             (PRIOR * pooled + squares[name]) / (PRIOR + freedom[name]), PRIOR + freedom[name]
         )
         for name in groups
@@ -62,13 +62,13 @@ def posterior(values: Mapping[int, Sequence[float]], minimise: bool, seed: int =
     names = list(values)
     groups = {name: np.asarray(values[name], dtype=float) for name in names if len(values[name])}
     mean = {name: float(group.mean()) for name, group in groups.items()}
-    scatter = spreads(values)
+    scatter = scatters(values)
     error, half = {}, {}
     for name, group in groups.items():
         variance, freedom = scatter.get(name, (math.nan, math.nan))
         error[name] = math.sqrt(variance / len(group))
         half[name] = t_quantile(freedom) * error[name] if scatter else math.nan
-    freedoms = [spread.freedom for spread in scatter.values()]
+    freedoms = [each.freedom for each in scatter.values()]
     best = _best(list(mean.values()), list(error.values()), freedoms, minimise, seed)
     sd = {name: float(group.std(ddof=1)) for name, group in groups.items() if len(group) > 1}
     nothing = dict.fromkeys(names, math.nan)
@@ -86,7 +86,7 @@ def difference(values: Mapping[int, Sequence[float]], one: int, other: int) -> t
 
     Degrees of freedom after Welch 1947 and Satterthwaite 1946.
     """
-    scatter = spreads(values)
+    scatter = scatters(values)
     if not scatter or one not in scatter or other not in scatter:
         return math.nan, math.nan
     means = [float(np.mean(values[name])) for name in (one, other)]
@@ -110,7 +110,7 @@ def holm(values: Mapping[int, Sequence[float]], best: int) -> dict[int, float]:
 
     By the same t as `difference`; nan where the scatter is unknown.
     """
-    scatter, plain = spreads(values), {}
+    scatter, plain = scatters(values), {}
     for name in values:
         if name == best or not len(values[name]):
             continue

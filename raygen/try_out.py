@@ -35,7 +35,7 @@ def _try_metrics(spec: StudySpec | TrainJob, image: ImageShape) -> None:
         return
     import torch
 
-    from raygen.metrics import METRICS, Encoder
+    from raygen.metrics import METRICS, FeatureEncoder
     from raygen.metrics.own_encoder import check_encoder, encoder_network
     from raygen.metrics.statistic import one_number
 
@@ -44,7 +44,7 @@ def _try_metrics(spec: StudySpec | TrainJob, image: ImageShape) -> None:
     drawn, real = (torch.randint(256, size, dtype=torch.uint8, generator=random) for _ in range(2))
     for name in named:
         metric = METRICS[name]
-        if isinstance(metric.features, Encoder):
+        if isinstance(metric.features, FeatureEncoder):
             network = encoder_network(metric.features, torch.device("cpu"))
             check_encoder(metric.features, network, real)
         elif callable(metric.computed_by):

@@ -16,7 +16,7 @@ from raygen.config_file import load_space
 from raygen.data import DataSpec, load_data
 from raygen.errors import InputError
 from raygen.losses.adversarial import ADVERSARIAL
-from raygen.metrics import METRICS, Encoder
+from raygen.metrics import METRICS, FeatureEncoder
 from raygen.metrics.evaluator import SAMPLE_SEED, Evaluator
 from raygen.metrics.model import CHUNK, draw_latents
 from raygen.metrics.own_encoder import encoder_network
@@ -353,7 +353,7 @@ def test_distances_of_ones_own_encoder_are_those_of_its_features(folder: Path) -
         ]
     )
     half = METRICS[names[0]].features
-    assert isinstance(half, Encoder)
+    assert isinstance(half, FeatureEncoder)
     network = encoder_network(half, CPU)
     drawn, real = (network(x).double().numpy() for x in (images, data.train.images))
     gap = ((drawn.mean(0) - real.mean(0)) ** 2).sum()

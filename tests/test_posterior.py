@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from raygen.posterior import difference, holm, posterior, spreads, t_quantile
+from raygen.posterior import difference, holm, posterior, scatters, t_quantile
 
 # Any table of the two-sided 95% point of Student's t.
 TABLE = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 10: 2.228, 30: 2.042, 120: 1.980}
@@ -32,7 +32,7 @@ def test_the_interval_is_student_s_with_the_pooled_variance_as_one_more_value() 
 
 def test_a_difference_has_welch_s_interval_where_variances_are_known_as_well() -> None:
     one, other = [4.0, 8.0, 9.0, 3.0], [9.0, 12.0, 15.0]
-    spread = spreads({0: one, 1: other})
+    spread = scatters({0: one, 1: other})
     low, high = difference({0: one, 1: other}, 0, 1)
     parts = [spread[0].variance / 4, spread[1].variance / 3]
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / 4 + parts[1] ** 2 / 3)
@@ -47,7 +47,7 @@ def test_a_difference_has_welch_s_interval_where_variances_are_known_as_well() -
 def test_p_values_are_those_of_scipy_after_holm() -> None:
     values = {0: [4.0, 5.0, 6.0], 1: [6.0, 8.0, 10.0], 2: [5.0, 5.5, 7.0], 3: [9.0, 9.5, 10.0]}
     plain = {}
-    spread = spreads(values)
+    spread = scatters(values)
     for name in (1, 2, 3):
         parts = [spread[one].variance / 3 for one in (0, name)]
         freedom = sum(parts) ** 2 / sum(part**2 / 3 for part in parts)

@@ -16,7 +16,7 @@ from raygen.document import dump
 from raygen.errors import InputError, cannot_write
 from raygen.files import write_text
 from raygen.results import Results, train_config
-from raygen.results.changes import Ablation, Change, Step, changed, read_ablation
+from raygen.results.changes import Ablation, AblationStep, Change, changed, read_ablation
 from raygen.seeds import derive
 from raygen.study_folder import TrialFolder
 from raygen.training import single
@@ -47,7 +47,7 @@ def ablate(
     if before and (before.start, before.best) == pair and made[1:] == list(order)[: len(made) - 1]:
         for place, step in enumerate(before.steps):
             known |= {(place, seed): v for seed, v in zip(before.seeds, step.values, strict=True)}
-    steps: list[Step] = []
+    steps: list[AblationStep] = []
     for place in range(len(order) + 1):
         change = order[place - 1] if place else None
         tell(f"step {place} of {len(order)}: {_words(change)}")
@@ -58,7 +58,7 @@ def ablate(
                 known[place, seed] = _value(study, {**config, "seed": seed}, place, device)
             values.append(known[place, seed])
             tell(f"  seed {seed}: {'no value' if values[-1] is None else f'{values[-1]:.5g}'}")
-        steps.append(Step(change, values))
+        steps.append(AblationStep(change, values))
         _write(study, Ablation(start, best, kimg, wanted, steps))
     return Ablation(start, best, kimg, wanted, steps)
 

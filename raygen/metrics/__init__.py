@@ -16,7 +16,7 @@ EVERY = ("gan", "vae", "own")
 VAE = ("vae",)
 
 
-class Encoder(NamedTuple):
+class FeatureEncoder(NamedTuple):
     """A network of one's own that turns images into the features of a distance, see `encoder`.
 
     `network` returns a torch.nn.Module: uint8 images (n, c, h, w) -> features (n, dim).
@@ -51,7 +51,7 @@ class Metric(NamedTuple):
     computed_by: str | Callable[[Any, Any], float]
     label: str
     short: str = ""  # for a table column; "" if the label will do
-    features: Features | Encoder | None = None
+    features: Features | FeatureEncoder | None = None
     least_samples: int = 1
     because: str = ""  # why fewer samples make no sense
     against: Literal["train", "test"] = "train"
@@ -62,7 +62,7 @@ class Metric(NamedTuple):
     @property
     def extractor(self) -> str | None:
         """The name of what makes its features, under which metrics share them."""
-        return self.features.name if isinstance(self.features, Encoder) else self.features
+        return self.features.name if isinstance(self.features, FeatureEncoder) else self.features
 
     def value_of_guess(self, image: ImageShape) -> float | None:
         """Its value if all pictures of that shape were equally likely; None if it has none."""
@@ -190,17 +190,17 @@ def metric(
     return make
 
 
-def encoder(dim: int) -> Callable[[Callable[[], Any]], Encoder]:
+def encoder(dim: int) -> Callable[[Callable[[], Any]], FeatureEncoder]:
     """Make an encoder of a function that returns its network (a decorator).
 
     `dim` is the number of features. The network is called in eval mode and without gradients; the
     hash of its weights is part of the protocol of every value.
     """
 
-    def make(network: Callable[[], Any]) -> Encoder:
+    def make(network: Callable[[], Any]) -> FeatureEncoder:
         file = Path(network.__code__.co_filename)
         code = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
-        return Encoder(f"{file.name}:{network.__name__}", dim, network, code)
+        return FeatureEncoder(f"{file.name}:{network.__name__}", dim, network, code)
 
     return make
 
@@ -217,7 +217,7 @@ def too_few(name: str, samples: int) -> str | None:
 __all__ = [
     "METRICS",
     "Direction",
-    "Encoder",
+    "FeatureEncoder",
     "Metric",
     "Score",
     "comparable",

@@ -13,11 +13,11 @@ from raygen.compute import Precision, tf32
 from raygen.data import ImageData, Split
 from raygen.data.batches import to_model_range
 from raygen.errors import InputError
-from raygen.metrics import METRICS, Encoder, Features, classifier, dinov2, inception
+from raygen.metrics import METRICS, FeatureEncoder, Features, classifier, dinov2, inception
 from raygen.metrics.frechet import symmetric_root
 from raygen.metrics.model import CHUNK
 from raygen.metrics.moments import FeatureMoments, FeatureStats
-from raygen.metrics.own_encoder import check_encoder, encode, encoder_network
+from raygen.metrics.own_encoder import check_encoder, encoder_network, features_of
 from raygen.metrics.protocol import Record
 from raygen.metrics.statistic import Reference, sample_statistic
 from raygen.progress_bar import ticking
@@ -157,7 +157,7 @@ def _real_images(metric: str, data: ImageData) -> int:
     return len(split.labels)
 
 
-def extractors_of(metrics: tuple[str, ...]) -> dict[str, Features | Encoder]:
+def extractors_of(metrics: tuple[str, ...]) -> dict[str, Features | FeatureEncoder]:
     """Whose features the metrics of samples are computed from, by name."""
     return {
         metric.extractor: metric.features
@@ -167,7 +167,7 @@ def extractors_of(metrics: tuple[str, ...]) -> dict[str, Features | Encoder]:
 
 
 def load_extractor(
-    features: Features | Encoder,
+    features: Features | FeatureEncoder,
     asset: Asset,
     device: torch.device,
     precision: Precision = "float32",
@@ -195,7 +195,7 @@ def load_extractor(
 
 
 def _network(
-    features: Features | Encoder, asset: Asset, device: torch.device, precision: Precision
+    features: Features | FeatureEncoder, asset: Asset, device: torch.device, precision: Precision
 ) -> Network:
     """Build the network of an extractor, whose features are made in parts where memory is short."""
     network = _kind(features).build(asset, device)
@@ -302,22 +302,22 @@ EXTRACTORS = {
 }
 
 
-def _kind(features: Features | Encoder) -> Kind:
+def _kind(features: Features | FeatureEncoder) -> Kind:
     """How raygen's extractor of that name is made, or an encoder of one's own."""
-    if not isinstance(features, Encoder):
+    if not isinstance(features, FeatureEncoder):
         return EXTRACTORS[features]
     return Kind(
         features.dim, partial(_prepare_encoder, features), partial(_build_encoder, features)
     )
 
 
-def _prepare_encoder(encoder: Encoder, data: ImageData, device: torch.device) -> Asset:
+def _prepare_encoder(encoder: FeatureEncoder, data: ImageData, device: torch.device) -> Asset:
     network = encoder_network(encoder, device)
     check_encoder(encoder, network, data.train.images[:2].to(device))
     return {"hash": _hash_weights(network)}
 
 
-def _build_encoder(encoder: Encoder, asset: Asset, device: torch.device) -> Network:
+def _build_encoder(encoder: FeatureEncoder, asset: Asset, device: torch.device) -> Network:
     network = encoder_network(encoder, device)
     weights = _hash_weights(network)
     if weights != asset["hash"]:
@@ -331,7 +331,7 @@ def _build_encoder(encoder: Encoder, asset: Asset, device: torch.device) -> Netw
         "encoder_code": encoder.code,
     }
     key = f"encoder-{encoder.dim}-{encoder.code}-{weights}"
-    return Network(partial(encode, network), encoder.dim, key, protocol)
+    return Network(partial(features_of, network), encoder.dim, key, protocol)
 
 
 def _moments(network: Network, data: ImageData, split: str, device: torch.device) -> Asset:

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from raygen.errors import InputError
-from raygen.metrics import Encoder
+from raygen.metrics import FeatureEncoder
 from raygen.plugins import place_of
 
 
-def encoder_network(encoder: Encoder, device: torch.device) -> nn.Module:
+def encoder_network(encoder: FeatureEncoder, device: torch.device) -> nn.Module:
     """Build the network of an encoder, frozen and in eval mode.
 
     A network with random weights gets the same ones every time.
@@ -31,14 +31,14 @@ def encoder_network(encoder: Encoder, device: torch.device) -> nn.Module:
 
 
 @torch.no_grad()
-def check_encoder(encoder: Encoder, network: nn.Module, images: Tensor) -> None:
+def check_encoder(encoder: FeatureEncoder, network: nn.Module, images: Tensor) -> None:
     """Encode some images, before a search relies on it.
 
     Raises:
         InputError: it fails, or makes other features than it says.
     """
     try:
-        shape = tuple(encode(network, images).shape)
+        shape = tuple(features_of(network, images).shape)
     except Exception as error:  # whatever the user's own code raises
         raise InputError(f"{encoder.name}: {place_of(error)}") from error
     if shape != (len(images), encoder.dim):
@@ -48,6 +48,6 @@ def check_encoder(encoder: Encoder, network: nn.Module, images: Tensor) -> None:
         )
 
 
-def encode(network: nn.Module, images: Tensor) -> Tensor:
+def features_of(network: nn.Module, images: Tensor) -> Tensor:
     """Features (n, dim) of uint8 images (n, c, h, w), in float32."""
     return network(images).float()

@@ -15,7 +15,7 @@ from raygen.report.filter_bar import filter_bar
 from raygen.report.frame import document, figure_data
 from raygen.report.header import header
 from raygen.report.labels import STATE_LOOKS, arrow, short_metric, short_names
-from raygen.report.samples import strips
+from raygen.report.samples import sample_strips
 from raygen.report.sections import SECTIONS
 from raygen.report.tables import varying
 from raygen.results import Results, load_results, ranked
@@ -86,7 +86,7 @@ def page_data(study: Results) -> dict[str, Any]:
         "history": _table(study.history),
         "settings": short_names(parameter.name for parameter in varying(study)),
         "starts": int(study.info.get("start_trials") or 0),
-        "strips": strips(study),
+        "strips": sample_strips(study),
         "states": {state: f"{look.glyph} {look.text}" for state, look in STATE_LOOKS.items()},
         "figures": {chart.name: _figure(study, chart.draw) for chart in CHARTS},
     }

@@ -41,7 +41,7 @@ def samples_section(study: Results) -> tuple[str, str]:
     return _lead(study, shown), f'{body}{_views(study, shown[0][0])}<p class="note">{same}</p>'
 
 
-def strips(study: Results) -> dict[str, str]:
+def sample_strips(study: Results) -> dict[str, str]:
     """A few samples of each trial at its best milestone, by number, as data URIs.
 
     Of too many trials: the best, and those that broke, whose pictures show how.

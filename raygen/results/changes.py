@@ -16,7 +16,7 @@ class Change(NamedTuple):
     after: tuple[Any, ...]
 
 
-class Step(NamedTuple):
+class AblationStep(NamedTuple):
     """What one training after the other measured once `change` was made; None: the start."""
 
     change: Change | None
@@ -30,7 +30,7 @@ class Ablation(NamedTuple):
     best: int
     kimg: float
     seeds: list[int]
-    steps: list[Step]
+    steps: list[AblationStep]
 
 
 def start_to_best(study: Results) -> tuple[int, int] | None:
@@ -96,7 +96,7 @@ def read_ablation(study: Results) -> Ablation | None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         steps = [
-            Step(
+            AblationStep(
                 None if step["change"] is None else Change(*map(tuple, step["change"])),
                 [None if value is None else float(value) for value in step["values"]],
             )

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from raygen.posterior import holm, spreads
+from raygen.posterior import holm, scatters
 from raygen.report.blocks import chart, note, scroll
 from raygen.report.charts.chart import Chart
 from raygen.report.contrast import seed_values
@@ -143,10 +143,10 @@ def finalists_section(study: Results) -> tuple[str, str]:
 def scatter_words(study: Results) -> str:
     """How much of the scatter between seeds comes from the samples alone; "" if unknown."""
     numbers = [int(trial) for trial in finalists(study)["trial"]]
-    scatter = spreads({trial: seed_values(study, trial) for trial in numbers})
+    scatter = scatters({trial: seed_values(study, trial) for trial in numbers})
     errors = [at_best(study, trial).get(study.metric + ERROR) for trial in numbers]
     known = [float(error) ** 2 for error in errors if error is not None and error == error]
-    whole = sum(spread.variance for spread in scatter.values()) / max(1, len(scatter))
+    whole = sum(each.variance for each in scatter.values()) / max(1, len(scatter))
     if not known or not whole:
         return ""
     share = min(1.0, sum(known) / len(known) / whole)
