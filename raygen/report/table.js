@@ -39,7 +39,8 @@ const rowOf = (trial) => {
 };
 const withStrip = (row) => {
   const cell = row.querySelector(".strip-cell");
-  if (!cell.firstChild) cell.append(strip(Number(row.dataset.trial)) ?? ABSENT);
+  const picture = cell.firstChild ? null : strip(Number(row.dataset.trial));
+  if (picture) cell.append(picture);
   return row;
 };
 const compare = (a, b) => {
