@@ -95,7 +95,6 @@ def space_path(given: Path) -> Path:
         return given  # a folder, which is refused when it is read
     folders = (given.parent, here, shipped_spaces())
     names = sorted({file.stem for folder in folders for file in folder.glob("*.yaml")})
-    choices = (
-        f"; bundled: {', '.join(file.stem for file in sorted(shipped_spaces().glob('*.yaml')))}"
-    )
+    bundled = sorted(file.stem for file in shipped_spaces().glob("*.yaml"))
+    choices = f"; bundled search spaces: {', '.join(bundled)}"
     raise InputError(f"{given}: no such file{did_you_mean(given.stem, names) or choices}")

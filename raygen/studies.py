@@ -10,6 +10,7 @@ from raygen.status import status
 from raygen.study_folder import StudyFolder
 from raygen.words import elapsed
 
+LONGEST = 40  # characters of a name
 COLUMNS = ("study", "state", "family", "trials", "objective", "best", "took", "started")
 
 
@@ -43,9 +44,15 @@ def listing_text(studies: Sequence[Mapping[str, Any]]) -> str:
     """What `studies` returned, for a terminal."""
     rows = [COLUMNS, *map(_row, studies)]
     widths = [max(len(row[k]) for row in rows) for k in range(len(COLUMNS))]
+    rows = [(_short(name), *others) for name, *others in rows]
+    widths[0] = max(len(row[0]) for row in rows)
     lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
     broken = [row["error"] for row in studies if "error" in row]
     return "\n".join([*lines, *broken])
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
 
 
 def _row(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -68,7 +68,11 @@ def test_every_bundled_space_has_a_name_from_anywhere(
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [("gann", "did you mean 'gan'?"), ("x", "bundled: biggan, gan,"), ("a/b.yaml", "no such file")],
+    [
+        ("gann", "did you mean 'gan'?"),
+        ("x", "bundled search spaces: biggan, gan,"),
+        ("a/b.yaml", "no such file"),
+    ],
 )
 def test_a_space_that_is_not_there_is_a_line_with_the_nearest_name(given: str, said: str) -> None:
     result = run("tune", given)
@@ -80,7 +84,7 @@ def test_a_space_that_is_not_there_is_a_line_with_the_nearest_name(given: str, s
 
 def test_a_search_takes_one_space() -> None:
     assert "give one SPACE" in run("tune").stderr
-    assert "give one SPACE" in run("tune", "gan", "--space", "vae").stderr
+    assert "not both gan and --space vae" in run("tune", "gan", "--space", "vae").stderr
 
 
 @pytest.mark.usefixtures("project")

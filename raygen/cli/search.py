@@ -112,7 +112,9 @@ def tune_command(
     """
     from raygen.launch import Launch, launch
 
-    if (space_file is None) == (space is None):
+    if space_file is not None and space is not None:
+        raise click.UsageError(f"give one SPACE, not both {space_file} and --space {space}")
+    if space_file is None and space is None:
         raise click.UsageError("give one SPACE: a YAML file, or the name of a bundled one")
     return launch(Launch(space_file or space or Path(), **options), interrupts)
 
@@ -302,7 +304,7 @@ def report_command(
     if output is not None:
         check_target(output, "--out", PAGE)
     if index is not None and studies:
-        raise click.UsageError("give a study, two or more to compare, or --index FOLDER")
+        raise click.UsageError("--index FOLDER takes no studies: they exclude each other")
     first, *others = studies or ([Path(newest_study())] if index is None else [index])
     if index is None and not others and holds_studies(first):
         index = first

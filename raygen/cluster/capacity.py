@@ -21,7 +21,8 @@ def fits(spec: StudySpec, address: str | None) -> str:
         resources = resources.model_copy(update={"gpus": 0.0})
     fit, shortage = trials_that_fit(resources, {"CPU": float(cpus), "GPU": float(gpus)})
     if shortage:
-        return f"none on {machine}: {shortage}"
+        cpu = "; --cpu searches without a GPU" if resources.gpu_share > gpus else ""
+        return f"none on {machine}: {shortage}{cpu}"
     return f"{min(fit, spec.budget.trials)} on {machine}"
 
 

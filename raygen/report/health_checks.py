@@ -121,8 +121,8 @@ def improving(study: Results) -> HealthCheck | None:
         return HealthCheck(
             "Still improving",
             "warn",
-            f"The search was still improving: its best result came from trial {int(last)} of "
-            f"{len(table)}.",
+            f"The search was still improving: its best result came from trial {int(last)}, "
+            + (f"{counted(since, 'trial')} before the end." if since else "the last one."),
             "More trials will probably help.",
         )
     return HealthCheck(
@@ -174,10 +174,20 @@ def collapse(study: Results) -> HealthCheck | None:
             "Collapse",
             "warn",
             f"{text} {again} of {len(study.replicates)} runs of finalists with new seeds diverged.",
-            "Prefer a finalist that never diverged; see the finalists table.",
+            _steady(study),
         )
     share = sum(bad.values()) / len(study.trials)
     return HealthCheck("Collapse", "warn" if share > BROKEN else "pass", text)
+
+
+def _steady(study: Results) -> str:
+    """Which finalists never diverged."""
+    broken = study.replicates.loc[study.replicates["state"] == "diverged", "of"].astype(int)
+    steady = [str(trial) for trial in judged(study) if trial not in set(broken)]
+    if not steady:
+        return "Every finalist diverged once: lower the learning rates and search again."
+    which = "trial" if len(steady) == 1 else "trials"
+    return f"Prefer a finalist that never diverged: {which} {listed(steady)}."
 
 
 def seeds(study: Results) -> HealthCheck | None:

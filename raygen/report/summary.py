@@ -90,7 +90,7 @@ def warnings(groups: list[StudyGroup]) -> list[str]:
         for place, word in enumerate(("metric", "protocol", "data"))
         if len({group.key[place] for group in groups}) > 1
     ]
-    text = " and ".join(differ)
+    text = " and ".join([", ".join(differ[:-1]), differ[-1]]) if differ[1:] else differ[0]
     letters = ", ".join(group.letter for group in groups)
     return [f"Values of different groups ({letters}) are not comparable: they differ in {text}."]
 

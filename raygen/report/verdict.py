@@ -66,8 +66,10 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
         counts = ", ".join(
             f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
         )
-        hint = "wait for the first rung" if state == "running" else "see the reasons in the table"
-        return f"Nothing to use yet: no trial has a value ({counts}); {hint}."
+        if state == "running":
+            return f"Nothing to use yet: no trial has a value ({counts}); wait for the first rung."
+        ended = f"no trial has a value ({counts}); see the reasons in the table"
+        return f"Nothing to use: {ended}. {_what_to_change(study)}"
     if verdict.failed:
         failed = f"Do not use the best trial: trial {verdict.trial} {verdict.failed}."
         return f"{failed} {_what_to_change(study)}"
@@ -92,7 +94,7 @@ def _configuration(study: Results, verdict: Verdict) -> str:
         shares = listed(percent(share) for share in verdict.tied.values())
         trials = listed(str(trial) for trial in verdict.tied)
         return (
-            f"Tied: trials {trials} are the best with probabilities {shares}. Trial "
+            f"Tied: trials {trials} (the best with probabilities {shares}). Trial "
             f"{verdict.trial} has the best mean, {mean}"
         )
     return f"Use trial {verdict.trial}: {mean}{interval_words(verdict.low, verdict.high)}"
@@ -110,8 +112,9 @@ def _gained(study: Results, verdict: Verdict) -> str:
     name = "the starting point" if starts == 1 else "the best starting point"
     words = against(study, verdict.gain.value, verdict.gain.other, name)
     if not verdict.gain.seeds:
-        where = "in the search " if verdict.seeds else ""
-        return f", {where}{words} (one seed each)"
+        if verdict.seeds:
+            return f". In the search, with one seed each, it was {words}"
+        return f", {words} (one seed each)"
     return f", {words}{'' if verdict.gain.certain else ', which may be chance'}"
 
 
@@ -212,6 +215,8 @@ def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
         title = "Gain over the best starting point"
         if verdict.start:
             title = "Against the best suggested trial"
+        elif (value > other) == study.minimise and value != other:
+            title = "Against the best starting point"
         state = str(study.trials.set_index("trial")["state"].to_dict()[verdict.rival])
         note = "" if state == "completed" else f", {STATE_LOOKS[state].text}"
         basis = f"{number(value)} against {number(other)} (trial {verdict.rival}{note}); "
@@ -220,7 +225,7 @@ def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
         basis = f"{number(verdict.value)} against {number(verdict.median)}, one seed each"
         title = "Gain over the median of completed trials"
         return title, gain(study, verdict.value, verdict.median), basis
-    return "Gain over the best starting point", "unknown", "nothing to compare it with"
+    return "Gain over a starting point", "none", "no starting point has a value"
 
 
 def _cost_card(study: Results) -> tuple[str, str, str]:

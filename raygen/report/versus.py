@@ -17,7 +17,7 @@ from raygen.report.drawing import BEST, axis_title, layout, python_values, time_
 from raygen.report.embedded_pictures import sample_picture
 from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
-from raygen.report.labels import ABSENT, duration, number, setting, short_metric
+from raygen.report.labels import ABSENT, duration, listed, number, setting, short_metric
 from raygen.report.summary import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.results import Results, load_results
 from raygen.words import counted
@@ -141,7 +141,10 @@ def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> 
     if not replicated:
         basis = "each the best single seed of its search"
         if level[name] == level[second]:
-            return f"{name} and {second} are level: {metric} {number(level[name])}, {basis}."
+            others = [f"{other} {number(level[other])}" for _, other in order[2:]]
+            behind = f"; behind them {listed(others)}" if others else ""
+            text = f"{name} and {second} are level: {metric} {number(level[name])}, {basis}"
+            return f"{text}{behind}."
         return f"{name} is ahead: {values}; {basis}, so the order may be chance."
     low, high = unpaired(best.seed_values, other.seed_values)
     if low > 0 or high < 0:
@@ -178,11 +181,12 @@ def _progress_lead(summaries: list[StudySummary], names: list[str]) -> str:
     valued = {name: value for name, value in seen.items() if not math.isnan(value)}
     if not valued:
         return f"None had a value after {duration(spent)} of training."
-    ahead = (min if minimise else max)(valued, key=valued.__getitem__)
+    best = (min if minimise else max)(valued.values())
+    first = [name for name, value in valued.items() if value == best]
     values = ", ".join(f"{name} {number(value)}" for name, value in seen.items())
-    if len(valued) > 1 and len(set(valued.values())) == 1:
-        return f"After {duration(spent)} of training they were level: {values}."
-    return f"After {duration(spent)} of training, {ahead} was ahead: {values}."
+    if len(first) > 1:
+        return f"After {duration(spent)} of training {listed(first)} were level: {values}."
+    return f"After {duration(spent)} of training, {first[0]} was ahead: {values}."
 
 
 def _value(summary: StudySummary) -> str:

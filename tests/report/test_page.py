@@ -209,7 +209,7 @@ def test_an_empty_study_says_so(make_study: Make) -> None:
 def test_a_study_whose_trials_all_failed_points_to_the_reasons(make_study: Make) -> None:
     study = make_study([*suggest(0, {"a": 1}), end(0, "failed", "boom"), close("failed")])
 
-    assert "Nothing to use yet: no trial has a value (1 failed)" in words(study)
+    assert "Nothing to use: no trial has a value (1 failed); see the reasons" in words(study)
     assert "boom" in words(study)
 
 

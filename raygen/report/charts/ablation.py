@@ -146,7 +146,10 @@ def ablation_sentence(study: Results) -> tuple[str, bool]:
     """Which changes from a starting point brought the gain, and whether there is a chart."""
     pair = response_surface.ends(study)
     if pair is None:
-        return "No ablation: there is no starting point, or it won.", False
+        why = "a starting point won" if study.info.get("start_trials") else "no starting point"
+        if not study.trials["value"].notna().any():
+            why = "no trial has a value"
+        return f"No way to take apart: {why}.", False
     measured, again = measured_way(study), f"raygen ablate {shlex.quote(str(study.folder.root))}"
     if measured is None:
         model = response_surface.fit_surface(study)

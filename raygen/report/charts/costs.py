@@ -100,7 +100,9 @@ def costs_sentence(study: Results) -> tuple[str, bool]:
     cost = next((cost for cost in COSTS if cost in table), None)
     name = short_metric(study.metric)
     if cost is None:
-        text = f"Every trial cost the same, or none has a value: nothing to plot {name} against."
+        valued = bool(study.trials["value"].notna().any())
+        why = "Every trial cost the same" if valued else "No trial has a value"
+        text = f"{why}: nothing to plot {name} against."
         return text, False
     order = front(table, cost, (study.info["objective"]["direction"], COSTS[cost].direction))
     if order.empty:

@@ -100,7 +100,9 @@ def finalists_sentence(study: Results) -> tuple[str, bool]:
     table = finalists(study)
     if table.empty:
         why = " (no finalists with several objectives)" if len(study.objectives) > 1 else ""
-        return f"No trial was retrained with new seeds{why}: every value is one seed.", False
+        valued = bool(study.trials["value"].notna().any())
+        end = ": every value is one seed." if valued else "."
+        return f"No trial was retrained with new seeds{why}{end}", False
     rows = list(judged(study).values())
     if not rows:
         chosen = counted(len(table), "finalist")
