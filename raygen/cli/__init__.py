@@ -8,7 +8,7 @@ import os
 import click
 
 # Before NumPy is imported: its matrices are small here, and threads that wait for each other made
-# a page of 400 trials take 60 s of CPU on two busy cores in place of 4. PyTorch has its own threads.
+# a page of 400 trials take 60 s of CPU on two busy cores in place of 4. PyTorch has others.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from raygen import __version__

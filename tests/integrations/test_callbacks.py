@@ -1,11 +1,17 @@
 """Callbacks: what they hear, that they cannot harm a search, and that their secrets stay secret."""
 
 import json
+import os
+import signal
+import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -303,10 +309,48 @@ def test_wandb_has_a_run_for_each_trial(tmp_path: Path) -> None:
     }
 
 
+@contextmanager
+def mlflow_server(store: str) -> Iterator[str]:
+    """A tracking server on this machine, by its own command."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    quiet = subprocess.DEVNULL
+    server = subprocess.Popen(
+        command, stdout=quiet, stderr=quiet, env=environment, start_new_session=True
+    )
+    try:
+        until = time.monotonic() + 180
+        while True:
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()
+                break
+            except OSError:
+                if server.poll() is not None:
+                    pytest.skip(f"mlflow server does not start here: it ended {server.poll()}")
+                assert time.monotonic() < until, "no answer from mlflow server"
+                time.sleep(0.5)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
 @pytest.mark.slow
-def test_mlflow_has_a_run_for_the_study_and_one_below_it_for_each_trial(tmp_path: Path) -> None:
+@pytest.mark.parametrize("server", [False, True], ids=["store", "server"])
+def test_mlflow_has_a_run_for_the_study_and_one_below_it_for_each_trial(
+    tmp_path: Path, server: bool
+) -> None:
     mlflow = pytest.importorskip("mlflow")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    with mlflow_server(store) if server else nullcontext(store) as uri:
+        check_mlflow(tmp_path, mlflow, uri)
+
+
+def check_mlflow(tmp_path: Path, mlflow: Any, uri: str) -> None:
     spec = CallbackSpec.model_validate({"mlflow": {"experiment": "images"}})
     spec = spec.model_copy(update={"mlflow": spec.mlflow.model_copy(update={"tracking_uri": uri})})
     said: list[str] = []

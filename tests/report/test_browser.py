@@ -64,6 +64,15 @@ def opened(browser: Browser, page: Path) -> Browser:
     return browser
 
 
+@pytest.fixture
+def quick(browser: Browser, page: Path) -> Browser:
+    """The demo report as it opens, without the charts farther down."""
+    browser.size(1280, 900)
+    browser.open(page)
+    browser.wait("document.documentElement.dataset.ready")
+    return browser
+
+
 def drawn_points(browser: Browser, figure: str, role: str) -> list[Any]:
     return browser.run(
         "return document.getElementById('plot-' + arguments[0]).data"
@@ -117,10 +126,10 @@ def test_the_page_of_the_search_benchmark_draws_its_chart(browser: Browser, tmp_
     assert len(drawn) == sum(len(table["methods"]) - 1 for table in compared)
 
 
-def test_the_browser_blocks_what_the_policy_forbids(opened: Browser) -> None:
-    opened.run("const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)")
+def test_the_browser_blocks_what_the_policy_forbids(quick: Browser) -> None:
+    quick.run("const i = new Image(); i.src = 'http://127.0.0.1:9/x.png'; document.body.append(i)")
 
-    assert opened.wait("window.__errors.find((e) => e.startsWith('CSP'))")
+    assert quick.wait("window.__errors.find((e) => e.startsWith('CSP'))")
 
 
 def test_a_click_on_a_row_selects_its_trial_in_every_chart(opened: Browser, demo: Path) -> None:
@@ -137,12 +146,12 @@ def test_a_click_on_a_row_selects_its_trial_in_every_chart(opened: Browser, demo
         assert drawn_points(opened, figure, "selected"), figure
 
 
-def test_a_second_click_lets_go_of_the_trial(opened: Browser) -> None:
-    opened.click("#trial-3 td")
-    opened.click("#trial-3 td")
+def test_a_second_click_lets_go_of_the_trial(quick: Browser) -> None:
+    quick.click("#trial-3 td")
+    quick.click("#trial-3 td")
 
-    assert opened.run("return location.hash") == ""
-    assert opened.run("return document.getElementById('selection').hidden")
+    assert quick.run("return location.hash") == ""
+    assert quick.run("return document.getElementById('selection').hidden")
 
 
 def test_an_address_with_a_trial_opens_with_it_selected(browser: Browser, page: Path) -> None:
@@ -275,23 +284,23 @@ def test_the_slider_shows_the_steps_of_a_trial_beside_what_is_pinned(
 
 
 def test_an_enlarged_picture_has_a_caption_real_images_and_goes_on_by_keys(
-    opened: Browser,
+    quick: Browser,
 ) -> None:
     shown = "return [...document.querySelectorAll('#lightbox img')].map((i) => i.alt)"
-    opened.run("document.querySelector('.strip .step .grid').click()")
-    first = opened.run(shown)
-    caption = opened.run("return document.querySelector('#lightbox figcaption').textContent")
-    opened.run(
+    quick.run("document.querySelector('.strip .step .grid').click()")
+    first = quick.run(shown)
+    caption = quick.run("return document.querySelector('#lightbox figcaption').textContent")
+    quick.run(
         "document.getElementById('lightbox').dispatchEvent("
         "new KeyboardEvent('keydown', {key: 'ArrowRight'}))"
     )
-    second = opened.run(shown)
-    opened.run("document.querySelector('#lightbox button').click()")
+    second = quick.run(shown)
+    quick.run("document.querySelector('#lightbox button').click()")
 
     assert first[0] == caption
     assert first[1] == "real images"
     assert second[0] != first[0]
-    assert not opened.run("return document.getElementById('lightbox').open")
+    assert not quick.run("return document.getElementById('lightbox').open")
 
 
 def test_samples_stand_in_the_table_on_hover_and_in_the_selection(
@@ -320,14 +329,14 @@ def test_the_next_worse_trial_is_a_key_away(opened: Browser, demo: Path) -> None
     assert opened.run(selected) == str(order[0])
 
 
-def test_the_switch_chooses_another_scheme_than_the_system(opened: Browser) -> None:
+def test_the_switch_chooses_another_scheme_than_the_system(quick: Browser) -> None:
     colour = "return getComputedStyle(document.body).backgroundColor"
-    light = opened.run(colour)
-    opened.run("document.getElementById('scheme').click()")
-    dark = opened.run(colour)
-    opened.run("document.getElementById('scheme').click()")
+    light = quick.run(colour)
+    quick.run("document.getElementById('scheme').click()")
+    dark = quick.run(colour)
+    quick.run("document.getElementById('scheme').click()")
 
-    assert dark != light == opened.run(colour)
+    assert dark != light == quick.run(colour)
 
 
 def test_a_page_of_a_running_study_loads_itself_again_and_keeps_its_view(
@@ -383,44 +392,44 @@ def test_brushing_an_axis_keeps_the_trials_that_pass_there(opened: Browser, demo
     assert opened.run("return brushed.textContent") == f"{total} of {total} selected"
 
 
-def test_a_slider_brushes_as_well_as_the_mouse(opened: Browser) -> None:
-    opened.run(
+def test_a_slider_brushes_as_well_as_the_mouse(quick: Browser) -> None:
+    quick.run(
         "const to = document.querySelectorAll('#sliders fieldset')[0].querySelectorAll('input')[1];"
         "to.value = 0.5; to.dispatchEvent(new Event('input'))"
     )
 
-    assert int(opened.run("return brushed.textContent").split()[0]) < 30
-    assert opened.run("return document.querySelector('#sliders output').textContent") != "all"
+    assert int(quick.run("return brushed.textContent").split()[0]) < 30
+    assert quick.run("return document.querySelector('#sliders output').textContent") != "all"
 
 
-def test_the_filter_leaves_the_rows_that_contain_the_text(opened: Browser, demo: Path) -> None:
+def test_the_filter_leaves_the_rows_that_contain_the_text(quick: Browser, demo: Path) -> None:
     trials = load_results(demo).trials
     expected = trials.index[trials["loss.name"] == "wasserstein"]
 
-    opened.run("filter.value = 'Wasserstein'; filter.dispatchEvent(new Event('input'))")
+    quick.run("filter.value = 'Wasserstein'; filter.dispatchEvent(new Event('input'))")
 
-    assert sorted(shown_rows(opened)) == list(trials.loc[expected, "trial"])
+    assert sorted(shown_rows(quick)) == list(trials.loc[expected, "trial"])
 
 
-def test_a_state_chip_hides_its_trials(opened: Browser, demo: Path) -> None:
+def test_a_state_chip_hides_its_trials(quick: Browser, demo: Path) -> None:
     completed = (load_results(demo).trials["state"] == "completed").sum()
 
-    opened.click(".chip[data-state=completed]")
+    quick.click(".chip[data-state=completed]")
 
-    assert opened.run("return shown.textContent") == f"{30 - completed} of 30 trials shown"
+    assert quick.run("return shown.textContent") == f"{30 - completed} of 30 trials shown"
 
 
-def test_sorting_by_value_puts_the_absent_last_both_ways(opened: Browser, demo: Path) -> None:
+def test_sorting_by_value_puts_the_absent_last_both_ways(quick: Browser, demo: Path) -> None:
     values = load_results(demo).trials["value"]
     cells = (
         "return [...document.querySelectorAll('#trials-table tbody tr')]"
         ".map((r) => Number(r.dataset.trial))"
     )
     for direction, extreme in (("ascending", values.idxmin()), ("descending", values.idxmax())):
-        opened.click(".sort[data-key=value]")
-        order = opened.run(cells)
+        quick.click(".sort[data-key=value]")
+        order = quick.run(cells)
         assert order[0] == extreme
-        assert opened.run("return document.querySelector('[aria-sort=%s]').title" % direction)  # noqa: UP031
+        assert quick.run("return document.querySelector('[aria-sort=%s]').title" % direction)  # noqa: UP031
         assert values.isna()[order[-1]] == values.isna().any()
 
 
@@ -461,22 +470,22 @@ def downloaded(browser: Browser, kind: str) -> str:
     return browser.call("POST", "/execute/async", {"script": script, "args": [kind]})
 
 
-def test_the_csv_download_holds_every_trial(opened: Browser, demo: Path) -> None:
-    text = downloaded(opened, "trials")
+def test_the_csv_download_holds_every_trial(quick: Browser, demo: Path) -> None:
+    text = downloaded(quick, "trials")
     trials = load_results(demo).trials
 
     assert text.splitlines()[0].split(",") == list(trials.columns)
     assert len(text.splitlines()) == len(trials) + 1
 
 
-def test_what_is_shown_can_be_downloaded_as_csv_and_json(opened: Browser, demo: Path) -> None:
+def test_what_is_shown_can_be_downloaded_as_csv_and_json(quick: Browser, demo: Path) -> None:
     study = load_results(demo)
-    opened.click(".chip[data-state=stopped]")
+    quick.click(".chip[data-state=stopped]")
     kept = study.trials.loc[study.trials["state"] != "stopped", "trial"].tolist()
 
-    rows = downloaded(opened, "csv").splitlines()[1:]
+    rows = downloaded(quick, "csv").splitlines()[1:]
     assert [int(row.split(",")[0]) for row in rows] == kept
-    found = json.loads(downloaded(opened, "json"))
+    found = json.loads(downloaded(quick, "json"))
     assert [trial["trial"] for trial in found["trials"]] == kept
     assert {report["trial"] for report in found["history"]} <= set(kept)
     assert (found["shown"], found["of"]) == (len(kept), len(study.trials))
@@ -529,15 +538,15 @@ def test_a_box_in_one_chart_filters_every_chart_table_and_picture(
         assert len(shown_rows(opened)) == len(study.trials)
 
 
-def test_the_best_share_keeps_as_many_of_the_best(opened: Browser, demo: Path) -> None:
-    opened.run(
+def test_the_best_share_keeps_as_many_of_the_best(quick: Browser, demo: Path) -> None:
+    quick.run(
         "const s = document.getElementById('best-share'); s.value = 20;"
         "s.dispatchEvent(new Event('input'))"
     )
     values = load_results(demo).trials["value"].dropna()
 
-    assert len(shown_rows(opened)) == round(0.2 * len(values))
-    assert best_trial(load_results(demo)) in shown_rows(opened)
+    assert len(shown_rows(quick)) == round(0.2 * len(values))
+    assert best_trial(load_results(demo)) in shown_rows(quick)
 
 
 def test_a_hover_names_trial_metric_and_settings(opened: Browser, demo: Path) -> None:
