@@ -142,6 +142,7 @@ def _submit(options: Launch, cluster: str, study: "Study") -> int:
         "--journal": options.journal, "--trials": options.trials, "--seed": options.seed,
     }  # fmt: skip
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
+    words += ["--cpu"] if options.cpu else []
     words += [f"--set={setting}" for setting in options.settings]
     words += [f"--warm-start={earlier}" for earlier in options.warm_start]
     name = options.name or options.space.stem
