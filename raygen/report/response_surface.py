@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.linalg import cholesky, solve_triangular
 
 from raygen.report.labels import percent
 from raygen.report.memo import once_per_study
@@ -159,8 +160,8 @@ def _judge(
     """Log marginal likelihood of these hyperparameters (Rasmussen and Williams 2006, eq. 2.30)."""
     kernel = _kernel(distances, relevance, length) + noise * np.eye(len(target))
     # In units of a variance that is fitted in closed form, so that 1 + noise need not be right.
-    root = np.linalg.cholesky(kernel)
-    solved = np.linalg.solve(root, target)
+    root = cholesky(kernel, lower=True, overwrite_a=True, check_finite=False)
+    solved = solve_triangular(root, target, lower=True, check_finite=False)
     n = len(target)
     variance = float(solved @ solved) / n
     value = -0.5 * n * math.log(variance) - float(np.log(np.diag(root)).sum())
