@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -241,3 +242,13 @@ def test_everything_that_a_start_lacks_is_said_at_once_with_a_command_that_does_
     assert weights == "weights for fid are not there"
     assert "nope not found" in data
     assert instead == "to search without: raygen tune gan --cpu --set objective=fd_classifier"
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_a_shell_completes_every_command_where_there_is_no_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shell = ShellComplete(main, {}, "raygen", "_RAYGEN_COMPLETE")
+
+    assert "--help" in [item.value for item in shell.get_completions([command], "--")]

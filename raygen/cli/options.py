@@ -45,6 +45,8 @@ def newest_study() -> str:
     """Return the study that was started last, for a command that was given none, and say which."""
     from raygen.study_folder import newest
 
+    if click.get_current_context().resilient_parsing:  # a shell asks what could stand here
+        return ""
     folder = newest(Path("runs"))
     if folder is None:
         raise click.UsageError("there is no study in runs/: name a STUDY")
