@@ -81,23 +81,38 @@ def posterior(values: Mapping[int, Sequence[float]], minimise: bool, seed: int =
     )
 
 
-def difference(values: Mapping[int, Sequence[float]], one: int, other: int) -> tuple[float, float]:
-    """Interval of the difference of two candidates' means (one - other); nan if unknown.
+class Gap(NamedTuple):
+    """How far two means are apart, the error of that, and its degrees of freedom."""
 
-    Degrees of freedom after Welch 1947 and Satterthwaite 1946.
-    """
+    size: float
+    error: float
+    freedom: float
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95% interval of the gap."""
+        half = t_quantile(self.freedom) * self.error if self.error else 0.0
+        return self.size - half, self.size + half
+
+
+def gap(one: Sequence[float], other: Sequence[float], scatter: tuple[Scatter, Scatter]) -> Gap:
+    """Difference of two means (one - other) by Welch 1947 and Satterthwaite 1946."""
+    pairs = zip(scatter, (one, other), strict=True)
+    parts = [each.variance / len(values) for each, values in pairs]
+    size, total = float(np.mean(one)) - float(np.mean(other)), sum(parts)
+    if total == 0:
+        return Gap(size, 0.0, math.inf)
+    shares = zip(parts, scatter, strict=True)
+    freedom = total**2 / sum(part**2 / each.freedom for part, each in shares)
+    return Gap(size, math.sqrt(total), freedom)
+
+
+def difference(values: Mapping[int, Sequence[float]], one: int, other: int) -> tuple[float, float]:
+    """95% interval of the difference of two candidates' means (one - other); nan if unknown."""
     scatter = scatters(values)
     if not scatter or one not in scatter or other not in scatter:
         return math.nan, math.nan
-    means = [float(np.mean(values[name])) for name in (one, other)]
-    parts = [scatter[name].variance / len(values[name]) for name in (one, other)]
-    total = sum(parts)
-    if total == 0:
-        return means[0] - means[1], means[0] - means[1]
-    shares = zip(parts, (one, other), strict=True)
-    freedom = total**2 / sum(part**2 / scatter[name].freedom for part, name in shares)
-    half = t_quantile(freedom) * math.sqrt(total)
-    return means[0] - means[1] - half, means[0] - means[1] + half
+    return gap(values[one], values[other], (scatter[one], scatter[other])).interval
 
 
 def t_quantile(freedom: float) -> float:
@@ -117,14 +132,12 @@ def holm(values: Mapping[int, Sequence[float]], best: int) -> dict[int, float]:
         if not scatter:
             plain[name] = math.nan
             continue
-        parts = [scatter[one].variance / len(values[one]) for one in (best, name)]
-        total, gap = sum(parts), abs(float(np.mean(values[best])) - float(np.mean(values[name])))
-        if total == 0:
-            plain[name] = float(gap == 0)
-            continue
-        shares = zip(parts, (best, name), strict=True)
-        freedom = total**2 / sum(part**2 / scatter[one].freedom for part, one in shares)
-        plain[name] = 2 * float(stdtr(freedom, -gap / math.sqrt(total)))
+        apart = gap(values[best], values[name], (scatter[best], scatter[name]))
+        if apart.error:
+            t = abs(apart.size) / apart.error
+            plain[name] = 2 * float(stdtr(apart.freedom, -t))
+        else:
+            plain[name] = float(apart.size == 0)
     adjusted, before = {}, 0.0
     for place, (name, p) in enumerate(sorted(plain.items(), key=lambda item: item[1])):
         before = adjusted[name] = max(before, min(1.0, (len(plain) - place) * p))

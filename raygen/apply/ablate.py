@@ -13,7 +13,7 @@ import torch
 
 from raygen.config_file import load_train_job
 from raygen.document import dump
-from raygen.errors import InputError, cannot_write
+from raygen.errors import InputError
 from raygen.files import write_text
 from raygen.results import Results, train_config
 from raygen.results.changes import Ablation, AblationStep, Change, changed, read_ablation
@@ -43,10 +43,11 @@ def ablate(
     wanted = [derive(int(base["seed"]), "ablation", number) for number in range(seeds)]
     before, kimg = read_ablation(study), float(base["kimg"])
     made = [step.change for step in before.steps] if before else []
-    known = {}
+    trained: dict[tuple[int, int], float | None] = {}
     if before and (before.start, before.best) == pair and made[1:] == list(order)[: len(made) - 1]:
         for place, step in enumerate(before.steps):
-            known |= {(place, seed): v for seed, v in zip(before.seeds, step.values, strict=True)}
+            pairs = zip(before.seeds, step.values, strict=True)
+            trained |= {(place, seed): value for seed, value in pairs}
     steps: list[AblationStep] = []
     for place in range(len(order) + 1):
         change = order[place - 1] if place else None
@@ -54,9 +55,9 @@ def ablate(
         config = {**base, "trial": changed(study, start, list(order[:place]))}
         values = []
         for seed in wanted:
-            if (place, seed) not in known:
-                known[place, seed] = _value(study, {**config, "seed": seed}, place, device)
-            values.append(known[place, seed])
+            if (place, seed) not in trained:
+                trained[place, seed] = _value(study, {**config, "seed": seed}, place, device)
+            values.append(trained[place, seed])
             tell(f"  seed {seed}: {'no value' if values[-1] is None else f'{values[-1]:.5g}'}")
         steps.append(AblationStep(change, values))
         _write(study, Ablation(start, best, kimg, wanted, steps))
@@ -89,10 +90,7 @@ def _write(study: Results, ablation: Ablation) -> None:
         for step in ablation.steps
     ]
     content = {**ablation._asdict(), "steps": steps}
-    try:
-        write_text(study.folder.ablation, json.dumps(content, indent=1) + "\n")
-    except OSError as error:
-        raise cannot_write(study.folder.ablation, error) from error
+    write_text(study.folder.ablation, json.dumps(content, indent=1) + "\n")
 
 
 def _words(change: Change | None) -> str:

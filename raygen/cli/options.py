@@ -1,7 +1,6 @@
 """Arguments and options that several commands share, and how they print a result."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,7 +10,6 @@ from raygen.terminal import say, tell
 
 EXISTING = StudyPath(weights=True, exists=True)
 STUDY = StudyPath()
-NEWEST = "the newest study in runs/"
 SETTING = click.option(
     "--set", "settings", multiple=True, metavar="A.B=C", help="Override one setting of the file."
 )
@@ -43,11 +41,11 @@ def answer(as_json: bool, text: object, **content: Any) -> None:
 
 def newest_study() -> str:
     """Return the study that was started last, for a command that was given none, and say which."""
-    from raygen.study_folder import newest
+    from raygen.study_folder import STUDIES, newest
 
     if click.get_current_context().resilient_parsing:  # a shell asks what could stand here
         return ""
-    folder = newest(Path("runs"))
+    folder = newest(STUDIES)
     if folder is None:
         raise click.UsageError("there is no study in runs/: name a STUDY")
     tell(f"study: {folder}")

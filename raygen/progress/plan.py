@@ -77,7 +77,7 @@ def _doubts(study: Study) -> str:
     """Lines on what was hardly meant so, given the budget."""
     spec, kimg, lines = study.spec, study.spec.budget.kimg, []
     for parameter in study.parameters:
-        high = getattr(parameter, "high", None)
+        high = parameter.high
         if parameter.setting == "ema.half_life_kimg" and high is not None and high > kimg:
             lines.append(
                 f"note       {parameter.name} goes up to {high:g}, beyond the budget of {kimg:g} "

@@ -1,9 +1,10 @@
 """One configuration against another, like with like: over seeds, or one seed of each."""
 
 import math
+import statistics
 from typing import NamedTuple
 
-from raygen.posterior import difference, t_quantile
+from raygen.posterior import Scatter, difference, gap
 from raygen.report.labels import number
 from raygen.results import Results
 from raygen.words import counted
@@ -63,20 +64,16 @@ def unpaired(one: list[float], other: list[float]) -> tuple[float, float]:
     """95% interval of the difference of two means, without equal variances (Welch 1947)."""
     if min(len(one), len(other)) < 2:
         return math.nan, math.nan
-    means = _mean(one), _mean(other)
-    errors = [
-        sum((value - mean) ** 2 for value in values) / (len(values) - 1) / len(values)
-        for values, mean in zip((one, other), means, strict=True)
-    ]
-    total = sum(errors)
-    if total == 0:
-        return means[0] - means[1], means[0] - means[1]
-    spread = sum(
-        error**2 / (len(values) - 1) for error, values in zip(errors, (one, other), strict=True)
-    )
+    scatter = (_own_scatter(one), _own_scatter(other))
+    apart = gap(one, other, scatter)
+    if not apart.error:
+        return apart.interval
     # Rounded down: better too wide an interval than too narrow a one.
-    half = t_quantile(max(1, int(total**2 / spread))) * math.sqrt(total)
-    return means[0] - means[1] - half, means[0] - means[1] + half
+    return apart._replace(freedom=max(1, int(apart.freedom))).interval
+
+
+def _own_scatter(values: list[float]) -> Scatter:
+    return Scatter(statistics.variance(values), len(values) - 1)
 
 
 def seed_values(study: Results, trial: int) -> list[float]:

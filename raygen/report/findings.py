@@ -123,8 +123,8 @@ def findings(study: Results) -> list[Finding]:
         Finding("warn", check.text, check.action) for check in checks if check.state == "warn"
     ]
     passed = [Finding("good", check.text) for check in checks if check.state == "pass"]
-    matters = [finding for finding in (_what_matters(study),) if finding]
-    shown = [*warned, *matters]
+    matters = _what_matters(study)
+    shown = [*warned, matters] if matters else warned
     return shown[:MOST] if len(shown) >= 3 else [*shown, *passed][:3]
 
 

@@ -67,23 +67,18 @@ def _with_way_out(missing: list[str], instead: list[str]) -> list[str]:
 def _without_weights(spec: StudySpec) -> list[str]:
     """Settings that measure by raygen's own classifier what needs the weights of others."""
 
-    def own(name: str) -> str:
+    def ours(name: str) -> str:
         return name if METRICS[name].extractor not in DOWNLOADED else OWN.get(name, "fd_classifier")
 
-    changed = {
-        "objective": own(spec.objective),
-        "evaluation.metrics": [own(name) for name in spec.evaluation.metrics],
-        "finalists.metrics": [own(name) for name in spec.finalists.metrics],
-        "trade_off": [own(name) for name in spec.trade_off],
+    settings = (
+        [f"objective={ours(spec.objective)}"] if ours(spec.objective) != spec.objective else []
+    )
+    lists = {
+        "evaluation.metrics": spec.evaluation.metrics,
+        "finalists.metrics": spec.finalists.metrics,
+        "trade_off": spec.trade_off,
     }
-    before = {
-        "objective": spec.objective,
-        "evaluation.metrics": list(spec.evaluation.metrics),
-        "finalists.metrics": list(spec.finalists.metrics),
-        "trade_off": list(spec.trade_off),
-    }
-    return [
-        shlex.quote(f"{name}={value if isinstance(value, str) else json.dumps(value)}")
-        for name, value in changed.items()
-        if value != before[name]
-    ]
+    for setting, names in lists.items():
+        if (changed := [ours(name) for name in names]) != list(names):
+            settings.append(f"{setting}={json.dumps(changed)}")
+    return [shlex.quote(setting) for setting in settings]

@@ -46,6 +46,7 @@ def ablation_table(study: Results) -> pd.DataFrame:
     return pd.DataFrame(table, columns=COLUMNS)
 
 
+@once_per_study
 def measured_way(study: Results) -> Ablation | None:
     """What `raygen ablate` measured, if it is the way to the trial that is the best now."""
     ablation, pair = read_ablation(study), response_surface.ends(study)
