@@ -118,10 +118,8 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
 def _followed(folder: "StudyFolder", page: Path) -> Iterator[None]:
     """Keep the page fresh, and open in a browser, by a process of its own."""
     code = (
-        "import sys, time; from pathlib import Path; from raygen.report.watch import watch_page\n"
-        "study, page = map(Path, sys.argv[1:])\n"
-        "while not (study / 'journal.jsonl').is_file(): time.sleep(1)\n"
-        "watch_page(study, page, opened=True)"
+        "import sys; from pathlib import Path; from raygen.report.watch import follow\n"
+        "follow(*map(Path, sys.argv[1:]))"
     )
     arguments = [sys.executable, "-c", code, str(folder.root), str(page)]
     quiet = subprocess.DEVNULL

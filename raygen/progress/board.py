@@ -52,7 +52,7 @@ class Board:
         self.means: dict[int, float] = {}  # of the finalists over their new seeds
         self.trend: list[float] = []  # each value that was the best so far
         self.earlier = 0  # trials that ended in earlier sessions
-        self.final_since = False  # whether finalists are trained again
+        self.in_finals = False  # whether finalists are trained again
         self.repeated = 0  # trainings of finalists that have ended
         self.most_at_once = 1
 
@@ -75,7 +75,7 @@ class Board:
                 of = self.trials.apply(record).of
                 self.running[record.trial] = Running(record.trial, now, record.kimg, of=of)
                 self.most_at_once = max(self.most_at_once, len(self.running))
-                self.final_since = self.final_since or of is not None
+                self.in_finals = self.in_finals or of is not None
             case Alive() if record.trial in self.running:
                 kimg = max(self.running[record.trial].kimg, record.images / 1000)
                 self.running[record.trial] = self.running[record.trial]._replace(kimg=kimg)
@@ -138,7 +138,7 @@ class Board:
         ended, missing = self.ended - self.earlier, self.spec.budget.trials - self.ended
         if ended < 1:
             return None
-        search = max(0, missing) * (self.now - self.began) / ended if not self.final_since else 0.0
+        search = max(0, missing) * (self.now - self.began) / ended if not self.in_finals else 0.0
         return search + self._finals_left()
 
     def _finals_left(self) -> float:

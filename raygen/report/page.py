@@ -42,10 +42,14 @@ def write_report(
     Raises:
         InputError: the folder holds no readable study.
     """
-    study = load_results(study_path)
     target = output or page_path(study_path)
-    write_text(target, render_page(study, refresh if study.info["state"] == "running" else None))
+    write_page(load_results(study_path), target, refresh)
     return target
+
+
+def write_page(study: Results, target: Path, refresh: float | None = None) -> None:
+    """Write the page of a study that was read; `refresh` as in `write_report`."""
+    write_text(target, render_page(study, refresh if study.info["state"] == "running" else None))
 
 
 def page_path(study_path: Path) -> Path:

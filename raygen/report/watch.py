@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from raygen.report.page import page_path, write_report
+from raygen.report.page import page_path, write_page
 from raygen.results import load_results
-from raygen.study_folder import StudyFolder
+from raygen.study_folder import StudyFolder, is_study
 
 EVERY = 5.0  # seconds between two looks at the journal, and between two loads of an open page
 SHARE = 10.0  # a page that takes longer than a tenth of that is written less often
@@ -27,10 +27,18 @@ def watch_page(study: Path, output: Path | None = None, opened: bool = False) ->
     while True:
         size, began = journal.stat().st_size if journal.is_file() else 0, time.monotonic()
         if size != seen:
-            write_report(study, page, refresh=EVERY)
+            results = load_results(study)
+            write_page(results, page, refresh=EVERY)
             if opened and seen < 0:
                 click.launch(str(page))
             seen = size
-            if load_results(study).info["state"] != "running":
+            if results.info["state"] != "running":
                 return page
         time.sleep(max(EVERY, SHARE * (time.monotonic() - began)))
+
+
+def follow(study: Path, page: Path) -> None:
+    """Wait until the study begins, then open its page and keep it fresh."""
+    while not is_study(study):
+        time.sleep(1)
+    watch_page(study, page, opened=True)
