@@ -221,6 +221,10 @@ def test_validate_accepts_what_is_shipped_and_lists_every_file_that_is_wrong(
     assert result.stdout.count(": ok") == len(good)
     assert "space.yaml:1:1: family: 'gna'" in result.stderr
 
+    changed = raygen("validate", good[0], "--set", "budget.kimg=-1")
+    assert changed.returncode == 2
+    assert "budget.kimg: -1" in changed.stderr
+
     told = raygen("validate", good[0], space, "--json")
     assert told.returncode == 2
     first, second = json.loads(told.stdout)["files"]

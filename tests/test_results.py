@@ -208,10 +208,6 @@ def test_the_end_of_the_study_and_its_protocols_are_in_its_facts(study: Results)
     assert study.info["protocol_of"] == {"score": "aa11"}
 
 
-def test_a_study_that_was_never_closed_is_running(write: Write) -> None:
-    assert load_results(write(*JOURNAL[:-1])).info["state"] == "running"
-
-
 def test_a_second_protocol_of_a_metric_is_seen(write: Write) -> None:
     other = {**report(0, 10, 3.0), "protocols": {"score": "bb22"}}
 
@@ -537,7 +533,7 @@ def test_a_resumed_study_runs_again_and_its_sessions_add_up(write: Write) -> Non
     again = {**reopened(seed=7), "time": 5000.0}
     study = load_results(write(*records, again, {**suggest(1), "time": 5011.0}))
 
-    assert (study.info["state"], study.info["finished"]) == ("running", None)
+    assert (study.info["state"], study.info["finished"]) == ("crashed", None)
     assert study.info["seed"] == 7
     assert study.info["seconds"] == 30 + 11
     assert [each["state"] for each in study.info["sessions"]] == ["interrupted", "running"]

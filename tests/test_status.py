@@ -37,6 +37,7 @@ from report.journals import (
     suggest,
     warm,
     write_study,
+    written_by_a_search,
 )
 
 Write = Callable[..., Path]
@@ -79,11 +80,10 @@ def test_a_study_is_running_while_somebody_holds_its_journal_and_crashed_after(
     write: Write,
 ) -> None:
     folder = write(*suggest(0, LOSS))
-    with StudyFolder(folder).journal.open("ab") as writer:
-        fcntl.flock(writer, fcntl.LOCK_EX)
-        assert status(folder)["state"] == "running"
+    with written_by_a_search(folder):
+        assert status(folder)["state"] == load_results(folder).info["state"] == "running"
 
-    assert status(folder)["state"] == "crashed"
+    assert status(folder)["state"] == load_results(folder).info["state"] == "crashed"
 
 
 def test_looking_at_a_study_does_not_keep_anybody_from_going_on_with_it(write: Write) -> None:

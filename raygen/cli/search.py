@@ -121,8 +121,9 @@ def tune_command(
 
 @command("validate")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@SETTING
 @JSON
-def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
+def validate_command(files: tuple[Path, ...], settings: tuple[str, ...], as_json: bool) -> None:
     """Check search spaces with their data and code, configurations and cluster files.
 
     E.g.: raygen validate search_spaces/*.yaml
@@ -144,7 +145,8 @@ def validate_command(files: tuple[Path, ...], as_json: bool) -> None:
                 check_cluster(file)
             else:
                 look_in(file.parent)
-                job = load_train_job(file) if "trial" in data else load_space(file)
+                load = load_train_job if "trial" in data else load_space
+                job = load(file, settings)
                 images = read_here(job.spec.data if isinstance(job, Study) else job.data)
                 try_out(job, None if images is None else images.image)
                 if images is not None:

@@ -87,10 +87,10 @@ const scaleY = (spec, log) => {
   if (log !== (axis.type === "log")) delete axis.range;
   axis.type = log ? "log" : "linear";
   if (!log) return;
-  // Plotly labels 2 to 9 with single digits; 1, 2 and 5 in full are easier to read.
+  // As in drawing.py.
   const values = spec.data.flatMap((trace) => trace.y).filter((y) => y > 0);
   const decades = Math.log10(Math.max(...minmax(values)) / Math.min(...minmax(values)));
-  Object.assign(axis, { dtick: decades > 4 ? 1 : "D2", tickformat: ",.3~r" });
+  Object.assign(axis, { dtick: decades > 4 ? 1 : decades > 1.3 ? "D2" : "D1", tickformat: ",.3~r" });
 };
 // Math.max of a long list overflows the stack.
 const minmax = (values) => values.reduce(([low, high], value) =>

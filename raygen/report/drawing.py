@@ -148,9 +148,7 @@ def value_axis(scale: AxisScale | None) -> dict[str, Any]:
     if scale is None:
         return {}
     if scale.log:
-        # Plotly labels 2 to 9 with single digits; 1, 2 and 5 in full are easier to read.
-        decades = math.log10(scale.high / scale.low)
-        return {"type": "log", "dtick": 1 if decades > 4 else "D2", "tickformat": ",.3~r"}
+        return _log_axis(scale)
     pad = 0.05 * (scale.high - scale.low)
     span = {"range": [scale.low - pad, scale.high + pad]} if pad > 0 else {}
     return {"type": "linear", "nticks": 8, **span}
@@ -161,8 +159,15 @@ def metric_axis(table: pd.DataFrame, objective: dict[str, str]) -> dict[str, Any
     scale = scale_of(table[metric], direction == "minimize")
     title = f"{safe(short_metric(metric))} {arrow(direction)}"
     if scale is not None and scale.log:
-        return {"title_text": title, "type": "log", "dtick": "D2", "tickformat": ",.3~r"}
+        return {"title_text": title, **_log_axis(scale)}
     return {"title_text": title, "type": "linear", "nticks": 8}
+
+
+def _log_axis(scale: AxisScale) -> dict[str, Any]:
+    """Ticks where values differ: every digit within a decade or so, then 1, 2 and 5."""
+    decades = math.log10(scale.high / scale.low)
+    ticks = 1 if decades > 4 else "D2" if decades > 1.3 else "D1"
+    return {"type": "log", "dtick": ticks, "tickformat": ",.3~r"}
 
 
 def axis_title(metric: str, info: dict[str, Any]) -> str:

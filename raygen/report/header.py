@@ -19,7 +19,7 @@ from raygen.results import Results
 from raygen.results.notes import read_notes
 from raygen.words import counted
 
-BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕"}
+BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕", "crashed": "✕"}
 
 
 def header(study: Results) -> str:

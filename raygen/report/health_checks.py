@@ -15,6 +15,7 @@ from raygen.report.labels import (
     setting,
     short_metric,
     short_names,
+    state_words,
 )
 from raygen.report.memo import once_per_study
 from raygen.report.tables import at_best, judged, searched_settings, state_counts
@@ -70,7 +71,7 @@ def complete(study: Results) -> HealthCheck | None:
     open_trials = len(study.trials) < int(asked or 0) or not set(study.trials["state"]) <= ENDED
     resumable = again and state != "running" and open_trials
     action = f"Resume with: {again}" if resumable else ""
-    text = f"The study is {state} with {done} trials: every result can still change."
+    text = f"The study {state_words(state)} with {done} trials: every result can still change."
     return HealthCheck("Finished", "warn", text, action)
 
 

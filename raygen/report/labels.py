@@ -128,3 +128,8 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
             ending = parts
         short[name] = ".".join(ending)
     return short
+
+
+def state_words(state: str) -> str:
+    """The state of a study as a predicate: "is running", "has crashed"."""
+    return "has crashed" if state == "crashed" else f"is {state}"

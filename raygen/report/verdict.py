@@ -17,6 +17,7 @@ from raygen.report.labels import (
     number,
     percent,
     short_metric,
+    state_words,
 )
 from raygen.report.tables import compute_saved, searched_settings, state_counts
 from raygen.results import Results, pareto
@@ -58,9 +59,9 @@ def verdict_section(study: Results) -> tuple[str, str]:
 
 def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
-    state = study.info.get("state")
+    state = str(study.info["state"])
     if study.trials.empty:
-        ended = "" if state == "running" else f" The study is {state}."
+        ended = "" if state == "running" else f" The study {state_words(state)}."
         return f"No trial has started yet.{ended}"
     if verdict is None:
         counts = ", ".join(
@@ -78,8 +79,8 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     text += f".{_model(study, verdict)}"
     if verdict.provisional:
         return f"{text} Provisional: no trial has completed the full budget."
-    if state in ("running", "interrupted"):
-        return f"{text} The study is {state}; this can still change."
+    if state in ("running", "interrupted", "crashed"):
+        return f"{text} The study {state_words(state)}; this can still change."
     return text
 
 

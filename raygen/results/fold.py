@@ -30,6 +30,7 @@ from raygen.journal.records import (
     as_json,
 )
 from raygen.journal.trials import Trials, TrialState
+from raygen.results.liveness import state_now
 from raygen.results.study import (
     CHECKPOINT_COLUMNS,
     ERROR,
@@ -46,18 +47,19 @@ from raygen.study_folder import StudyFolder
 # What a journal adds to a study's facts, and so outlives the facts of a session.
 GATHERED = (
     "started", "sessions", "retries_used", "warm", "finals", "race", "full", "protocol_of",
-    "evaluation_seconds",
     "protocols_of", "evaluation_seconds",
 )  # fmt: skip
 
 
 def load_results(path: Path) -> Results:
-    """Read a study folder from its journal alone.
+    """Read a study folder as it is now: its journal, and whether a search still writes it.
 
     Raises:
         InputError: the folder does not exist, holds no study, or its journal is damaged.
     """
-    return fold(StudyFolder(path), read_study(path))
+    study = fold(StudyFolder(path), read_study(path))
+    study.info["state"] = state_now(study.folder, study.info)
+    return study
 
 
 def fold(folder: StudyFolder, records: Iterable[Record]) -> Results:

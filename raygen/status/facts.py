@@ -1,7 +1,5 @@
 """The progress of a study, now or at an earlier time, as plain values."""
 
-import fcntl
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,9 @@ from raygen.results import (
     pareto,
     ranked,
 )
+from raygen.results.liveness import state_now
 from raygen.status.moment import until
 from raygen.study_folder import StudyFolder
-
-SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
 
 
 def status(path: Path, at: str | None = None) -> dict[str, Any]:
@@ -81,27 +78,10 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
 
 
 def _state(study: Results, later: Sequence[Record]) -> str:
-    if study.info["state"] != "running":
-        return study.info["state"]
-    if later:
+    """The state at the moment that was asked for; `later` are the records after it."""
+    if later and study.info["state"] == "running":
         return "crashed" if isinstance(later[0], Reopen) else "running"
-    if study.folder.origin.exists():  # a copy: its writer is elsewhere, and known by its word only
-        session = study.info["sessions"][-1]
-        heard = (session["started"] or 0.0) + session["seconds"]
-        return "running" if time.time() - heard < SILENT else "crashed"
-    return "running" if _held(study.folder.journal) else "crashed"
-
-
-def _held(journal: Path) -> bool:
-    """Whether a process on this machine is writing the journal."""
-    with journal.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without locks: known by its last record only
-            return time.time() - journal.stat().st_mtime < SILENT
-    return False
+    return state_now(study.folder, study.info)
 
 
 def _running(study: Results, records: Sequence[Record], moment: float) -> list[dict[str, Any]]:

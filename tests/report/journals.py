@@ -1,7 +1,10 @@
 """Study folders written as the tuner writes them: a journal, and small PNG grids."""
 
+import fcntl
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +163,14 @@ def write_study(root: Path, info: Record, records: list[Record]) -> Path:
     text = "".join(json.dumps(record) + "\n" for record in [opened, *records])
     StudyFolder(root).journal.write_text(text, encoding="utf-8")
     return root
+
+
+@contextmanager
+def written_by_a_search(folder: Path) -> Iterator[None]:
+    """Hold the lock that a search holds on its journal."""
+    with StudyFolder(folder).journal.open("ab") as writer:
+        fcntl.flock(writer, fcntl.LOCK_EX)
+        yield
 
 
 def draw_config(rng: np.random.Generator) -> Record:

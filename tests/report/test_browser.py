@@ -29,6 +29,7 @@ from report.journals import (
     suggest,
     write_demo,
     write_study,
+    written_by_a_search,
 )
 from search_page import write_page
 
@@ -345,7 +346,8 @@ def test_a_page_of_a_running_study_loads_itself_again_and_keeps_its_view(
     info = make_info()
     first = [*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0), *suggest(1, {"a": 2})]
     folder = write_study(tmp_path / "running", info, first)
-    page = write_report(folder, tmp_path / "live.html", refresh=1.0)
+    with written_by_a_search(folder):
+        page = write_report(folder, tmp_path / "live.html", refresh=1.0)
     browser.size(1280, 700)
     browser.open(page)
     browser.run(
@@ -354,7 +356,8 @@ def test_a_page_of_a_running_study_loads_itself_again_and_keeps_its_view(
         "scrollTo({top: 900, behavior: 'instant'}); window.before = true"
     )
     write_study(folder, info, [*first, report(1, 16, 1.0), end(1)])
-    write_report(folder, page, refresh=1.0)
+    with written_by_a_search(folder):
+        write_report(folder, page, refresh=1.0)
 
     browser.wait("!window.before && document.documentElement.dataset.ready")
     browser.wait("document.querySelectorAll('#trials-table tbody tr').length === 2")

@@ -8,11 +8,13 @@ import pytest
 
 from raygen import results
 from raygen.journal import STATES
-from raygen.report.charts import FIGURES, curves, finalists, parallel, progress, tradeoffs
+from raygen.report.charts import FIGURES, curves, finalists, parallel, progress, slices, tradeoffs
 from raygen.report.charts.curves import curves_table
 from raygen.report.charts.finalists import finalists_table
 from raygen.report.charts.parallel import ABSENT_POSITION, axes_table, lines_table
+from raygen.report.drawing import value_axis
 from raygen.report.labels import STATE_LOOKS
+from raygen.report.tables import AxisScale
 from raygen.results import Results, load_results
 from report.journals import end, finals, replicate, report, searched, suggest
 
@@ -55,6 +57,30 @@ def test_the_curves_hold_every_finite_report_once(study: Results) -> None:
     expected = table[table["value"].notna()][["trial", "kimg", "value"]]
 
     assert sorted(drawn) == sorted(map(tuple, expected.to_numpy().tolist()))
+
+
+def test_trials_of_one_choice_stand_side_by_side_over_its_name(study: Results) -> None:
+    figure = slices.CHART.draw(study)
+    axis = next(axis for axis in figure.select_xaxes() if axis.ticktext)
+    points = [
+        (place, text)
+        for trace in figure.data
+        if f"x{axis.plotly_name[5:]}" == (trace.xaxis or "x") and trace.text
+        for place, text in zip(trace.x, trace.text, strict=True)
+    ]
+
+    assert len({place for place, _ in points}) == len(points) > 10
+    for place, text in points:
+        assert axis.ticktext[round(place)].replace("<br>", "") == text
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"), [(249, 2000, "D1"), (249, 9000, "D2"), (1e-6, 1e3, 1)]
+)
+def test_a_log_axis_has_ticks_where_the_values_differ(
+    low: float, high: float, ticks: object
+) -> None:
+    assert value_axis(AxisScale(low, high, True))["dtick"] == ticks
 
 
 def test_every_rung_has_a_line_and_every_cut_a_cross(study: Results) -> None:

@@ -36,6 +36,7 @@ from report.journals import (
     warm,
     write_demo,
     write_study,
+    written_by_a_search,
 )
 
 Make = Callable[..., Results]
@@ -203,7 +204,7 @@ def test_an_empty_study_says_so(make_study: Make) -> None:
     text = words(make_study([]))
 
     assert "No trial has started yet." in text
-    assert "running" in text
+    assert "The study has crashed" in text
 
 
 def test_a_study_whose_trials_all_failed_points_to_the_reasons(make_study: Make) -> None:
@@ -214,10 +215,26 @@ def test_a_study_whose_trials_all_failed_points_to_the_reasons(make_study: Make)
 
 
 def test_a_running_study_warns_that_its_best_is_provisional(make_study: Make) -> None:
-    text = words(make_study([*suggest(0, {"a": 1}), report(0, 2, 3.0)]))
+    study = make_study([*suggest(0, {"a": 1}), report(0, 2, 3.0)])
+    with written_by_a_search(study.folder.root):
+        text = words(load_results(study.folder.root))
 
     assert "Provisional: no trial has completed the full budget" in text
     assert "not finished" in text
+    assert "The study is running with 1" in text
+
+
+def test_a_crashed_study_says_so_and_how_to_go_on(make_study: Make) -> None:
+    study = make_study(
+        [*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0)], resume_command="raygen tune x.yaml"
+    )
+    text = words(study)
+
+    assert "✕ crashed" in text
+    assert "The study has crashed; this can still change." in text
+    assert "The study has crashed with 1" in text
+    assert "Resume with: raygen tune x.yaml" in text
+    assert "running" not in text
 
 
 def test_an_interrupted_study_says_that_this_can_change(make_study: Make) -> None:

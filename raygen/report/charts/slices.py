@@ -27,6 +27,7 @@ from raygen.results import Results
 
 TOP = 6  # settings that have a panel
 COLUMNS_OF_PANELS = 3
+WIDTH = 0.5  # of what the points of a choice spread over, in distances between two choices
 COLUMNS = [
     "trial", "state", "value", "name", "label", "kind", "at", "text", "log", "low", "high",
     "choices",
@@ -69,8 +70,10 @@ def slices_figure(table: pd.DataFrame, info: dict[str, Any], scale: AxisScale | 
     for place, name in enumerate(names):
         row, col = place // columns + 1, place % columns + 1
         panel = table[table["name"] == name]
+        places = _places(panel)
         for state in states_of(panel):
             trials = panel[panel["state"] == state]
+            trials = trials.assign(at=places[trials.index])
             trace = marks(
                 trials, state, "at", hover="trial %{customdata}<br>%{text}: %{y:.4g}",
                 text=[safe(text) for text in trials["text"]], size=7, opacity=0.8,
@@ -131,11 +134,28 @@ def _axis(panel: pd.DataFrame, everyone: int) -> dict[str, Any]:
     having = "" if len(panel) == everyone else f" ({len(panel)} of {everyone} trials have it)"
     title = {"title_text": safe(first["label"]) + having}
     if first["kind"] == "choice":
-        order = {"categoryorder": "array", "categoryarray": list(first["choices"])}
-        return {**title, "type": "category", **order}
+        labels = _labels(panel)
+        ticks = {"tickmode": "array", "tickvals": list(range(len(labels))), "tickangle": 0}
+        texts = [safe(text).replace("_", "_<br>") for text in labels]
+        return {**title, **ticks, "ticktext": texts, "range": [-0.6, len(labels) - 0.4]}
     if first["log"]:
         return {**title, "type": "log", "dtick": 1, "tickformat": ",.3~r"}
     return {**title, "nticks": 6}
+
+
+def _labels(panel: pd.DataFrame) -> list[str]:
+    """The choices of a setting, in the order of the space."""
+    return list(dict.fromkeys([*panel["choices"].iloc[0], *panel["text"]]))
+
+
+def _places(panel: pd.DataFrame) -> pd.Series:
+    """Where the points lie along the axis; those of one choice side by side, not on each other."""
+    if panel["kind"].iloc[0] != "choice":
+        return panel["at"]
+    number = {text: place for place, text in enumerate(_labels(panel))}
+    # Multiples of the golden ratio: no two neighbours lie close, and a page has the same bytes.
+    aside = (panel["trial"] * 0.618034) % 1 - 0.5
+    return panel["text"].map(number) + WIDTH * aside
 
 
 CHART = Chart("slices", _draw)
