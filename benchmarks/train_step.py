@@ -43,6 +43,7 @@ from raygen.data.batches import Batches
 from raygen.image_shape import CIFAR10
 from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics.evaluator import Evaluator
+from raygen.schedules import value_at
 from raygen.training.loop import Learner, make_learner
 from recipes import RECIPES, cpu_name
 
@@ -117,11 +118,13 @@ def plain_gan(
     average = copy.deepcopy(bare)
     generator, discriminator = (compile_if(compiled, net) for net in (bare, critic))
     loss = ADVERSARIAL[trial.loss.name]
-    rates = trial.optimizer
+    settings = trial.optimizer
+    betas = value_at(settings.beta1, 0.0), value_at(settings.beta2, 0.0)
     adams = [
-        torch.optim.Adam(net.parameters(), lr, (rates.beta1, rates.beta2), fused=engineered)
-        for net, lr in ((bare, rates.generator_lr), (critic, rates.discriminator_lr))
+        torch.optim.Adam(net.parameters(), value_at(lr, 0.0), betas, fused=engineered)
+        for net, lr in ((bare, settings.generator_lr), (critic, settings.discriminator_lr))
     ]
+    penalty_weight = value_at(trial.loss.penalty_weight or 0.0, 0.0)
 
     def step() -> int:
         real, labels = (part.to(device) for part in next(data))
@@ -131,8 +134,8 @@ def plain_gan(
             logits = discriminator(real, labels), discriminator(fake.detach(), labels)
         adams[1].zero_grad()
         lost = loss.discriminator(*logits)
-        if trial.loss.penalty_weight:
-            lost = lost + trial.loss.penalty_weight * penalty(critic, real, fake, labels)
+        if penalty_weight:
+            lost = lost + penalty_weight * penalty(critic, real, fake, labels)
         lost.backward()
         adams[1].step()
         adams[0].zero_grad()
@@ -172,7 +175,8 @@ def plain_vae(
     bare = copy.deepcopy(learner.vae).to(device)
     average = copy.deepcopy(bare)
     vae = compile_if(compiled, bare)
-    adam = torch.optim.Adam(bare.parameters(), trial.optimizer.lr, fused=engineered)
+    lr = value_at(trial.optimizer.lr, 0.0)
+    adam = torch.optim.Adam(bare.parameters(), lr, fused=engineered)
 
     def step() -> int:
         images, _ = (part.to(device) for part in next(data))
@@ -242,7 +246,7 @@ def wait(device: torch.device) -> None:
 
 def shares(learner: Learner, batches: Batches, data: ImageData, device: torch.device) -> Any:
     """Return the seconds of a step, the share of its parts, and an evaluation of 1,000 in steps."""
-    weight = torch.full((), learner.average.weight(10_000, BATCH), device=device)
+    weight = torch.full((), learner.average.weight(10_000, BATCH, 0.0), device=device)
     adams = [part for part in vars(learner).values() if isinstance(part, torch.optim.Adam)]
     parts = {
         "step": lambda at: learner.step(batches, at * learner.images_per_step),

@@ -2,13 +2,15 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
     Field,
     NonNegativeFloat,
+    PlainSerializer,
+    PlainValidator,
     PositiveFloat,
     PositiveInt,
     TypeAdapter,
@@ -20,13 +22,14 @@ from pydantic import (
 from raygen.callbacks import CallbackSpec
 from raygen.compute import Compute, Precision
 from raygen.data import DataSpec
-from raygen.data.diffaugment import PolicyName
+from raygen.data.augmentation import PolicyName
 from raygen.document import Document, flatten
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, OwnModel, VaeModel
 from raygen.plugins import hashes, is_reference
+from raygen.schedules import Beta, NonNegative, Positive, Schedule, Share
 from raygen.space import (
     Group,
     Parameter,
@@ -36,7 +39,6 @@ from raygen.space import (
 from raygen.spec import Spec, imported, key_of
 
 IMAGE = 0.001  # kimg: nothing happens more often than once an image
-Beta = Annotated[float, Field(ge=0, lt=1)]
 Samples = Annotated[int, Field(ge=16, le=1_000_000)]  # beyond, features fill the memory
 Kimg = Annotated[float, Field(ge=IMAGE, le=1e9)]
 Count = Annotated[int, Field(ge=0, le=1_000_000)]
@@ -45,33 +47,69 @@ Family = Literal["gan", "vae", "own"]
 Decay = Literal["none", "linear", "cosine"]
 
 
-class GanOptimizer(Spec):
-    """Adam for both networks (Kingma and Ba 2015), and discriminator steps per generator step.
+class _Optimizer(Spec):
+    """What the optimisers of GANs and VAEs share.
 
-    Both rates fall to 0 at full budget with a `decay`; gradients are clipped to a norm of `clip`
-    (0 = not).
+    Adam (Kingma and Ba 2015), AdamW (Loshchilov and Hutter 2019) or Muon (Jordan et al. 2024) for
+    the matrices of hidden layers, with its `momentum`, and Adam for all else. `weight_decay` is
+    decoupled, and not Adam's. Rates fall to 0 at full budget with a `decay`, or follow a schedule;
+    gradients are clipped to a norm of `clip` (0 = not).
     """
 
-    generator_lr: PositiveFloat = 2e-4
-    discriminator_lr: PositiveFloat = 2e-4
-    beta1: Beta = 0.5
-    beta2: Beta = 0.999
-    discriminator_steps: Annotated[int, Field(gt=0, le=20)] = 1
-    decay: Decay = "none"
-    clip: NonNegativeFloat = 0.0
-
-
-class VaeOptimizer(Spec):
-    """Adam; gradients are clipped to a norm of `clip` (0 = not).
-
-    With a `decay`, the rate falls to 0 at full budget.
-    """
-
-    lr: PositiveFloat = 1e-3
     beta1: Beta = 0.9
     beta2: Beta = 0.999
-    clip: NonNegativeFloat = 100.0
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    weight_decay: NonNegativeFloat = 0.0
+    clip: NonNegativeFloat = 0.0
     decay: Decay = "none"
+
+    @property
+    def betas_are_numbers(self) -> bool:
+        """Whether no schedule changes them."""
+        return not isinstance(self.beta1, Schedule) and not isinstance(self.beta2, Schedule)
+
+    @property
+    def rates(self) -> list[float | Schedule]:
+        """Every learning rate."""
+        names = (name for name in type(self).model_fields if name.endswith("lr"))
+        return [getattr(self, name) for name in names]
+
+    @property
+    def constant(self) -> bool:
+        """Whether rates and betas stay what they are."""
+        numbers = not any(isinstance(rate, Schedule) for rate in self.rates)
+        return self.decay == "none" and numbers and self.betas_are_numbers
+
+    @model_validator(mode="after")
+    def _settings_are_its_own(self) -> Self:
+        name: str = getattr(self, "name")  # noqa: B009
+        if self.momentum != 0.95 and name != "muon":
+            raise ValueError(f"momentum is a setting of muon, not {name}")
+        if self.weight_decay and name == "adam":
+            raise ValueError("adam has no weight_decay; adamw has")
+        if name == "adamax" and not self.betas_are_numbers:
+            raise ValueError("the betas of adamax cannot follow a schedule")
+        if self.decay != "none" and any(isinstance(rate, Schedule) for rate in self.rates):
+            raise ValueError("give a rate a schedule or all rates a decay, not both")
+        return self
+
+
+class GanOptimizer(_Optimizer):
+    """One optimiser for each network, and discriminator steps per generator step."""
+
+    name: Literal["adam", "adamw", "muon"] = "adam"
+    generator_lr: Positive = 2e-4
+    discriminator_lr: Positive = 2e-4
+    beta1: Beta = 0.5
+    discriminator_steps: Annotated[int, Field(gt=0, le=20)] = 1
+
+
+class VaeOptimizer(_Optimizer):
+    """As for a GAN, or Adamax (Kingma and Ba 2015, section 7.1)."""
+
+    name: Literal["adam", "adamw", "adamax", "muon"] = "adam"
+    lr: Positive = 1e-3
+    clip: NonNegativeFloat = 100.0
 
 
 class Ema(Spec):
@@ -81,7 +119,7 @@ class Ema(Spec):
     (Karras et al. 2020 b, ADA); a half-life of 0 evaluates the weights themselves.
     """
 
-    half_life_kimg: NonNegativeFloat = 10.0
+    half_life_kimg: NonNegative = 10.0
     rampup: PositiveFloat = 0.05
 
 
@@ -94,11 +132,42 @@ def _batch_divides(trial: T) -> T:
     return trial
 
 
+class Adaptive(Spec):
+    """How often images are augmented, driven by the discriminator's overfitting (ADA).
+
+    The probability starts at 0 and rises while the share of real images that the discriminator
+    calls real, minus that it calls generated, is above `target`; it falls below. From 0 to 1 takes
+    at least `kimg`. Karras et al. 2020 b, section 3.1: 0.6 and 500.
+    """
+
+    target: Annotated[float, Field(gt=-1, lt=1)] = 0.6
+    kimg: Kimg = 500.0
+
+
+_SHARE: TypeAdapter[float | Schedule] = TypeAdapter(Share)
+
+
+def _probability(value: Any) -> float | Schedule | Adaptive:
+    if isinstance(value, Adaptive):
+        return value
+    if isinstance(value, Mapping) and "schedule" not in value:
+        return Adaptive.model_validate(value)
+    return _SHARE.validate_python(value)
+
+
+AugmentP = Annotated[
+    float | Schedule | Adaptive,
+    PlainValidator(_probability),
+    PlainSerializer(lambda p: p.model_dump() if isinstance(p, Spec) else p),
+]
+
+
 class GanTrial(Spec):
     """One configuration of a GAN.
 
-    `augment` changes what the discriminator sees (DiffAugment: "color,translation,cutout", or some
-    of them). With `accumulate` k, each worker's part of a batch passes in k parts, for the memory
+    `augment` changes what the discriminator sees, with each of its parts at a probability of
+    `augment_p`: "color,translation,cutout" (DiffAugment), "blit,geometric" (ADA), or some of them.
+    With `accumulate` k, each worker's part of a batch passes in k parts, for the memory
     of one: the same gradients, but batch normalisation sees one part at a time.
     """
 
@@ -110,11 +179,18 @@ class GanTrial(Spec):
     batch_size: Annotated[int, Field(ge=2)] = 64
     flip: bool = True
     augment: PolicyName = "none"
+    augment_p: AugmentP = 1.0
     accumulate: PositiveInt = 1
 
     @model_validator(mode="after")
     def _batch_divides(self) -> "GanTrial":
         return _batch_divides(self)
+
+    @model_validator(mode="after")
+    def _probability_is_of_something(self) -> "GanTrial":
+        if self.augment == "none" and self.augment_p != 1:
+            raise ValueError("augment_p needs an augment")
+        return self
 
     @model_validator(mode="after")
     def _penalty_needs_independent_images(self) -> "GanTrial":

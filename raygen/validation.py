@@ -114,7 +114,8 @@ def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[
         inner = [m for field in fields for m in _models_in(field.annotation)]
         if inner and part != loc[-1]:
             models = inner
-    return tuple(path), sorted({name for m in models for name in m.model_fields})
+    names = {field.alias or name for m in models for name, field in m.model_fields.items()}
+    return tuple(path), sorted(names)
 
 
 def _own_names(data: dict[str, Any], at: Keys) -> list[str]:

@@ -5,14 +5,8 @@ random numbers are arguments, so that a step is a function of its position and a
 part of the global batch's.
 """
 
-from collections.abc import Callable
-from typing import Annotated, NamedTuple
-
 import torch
-from pydantic import AfterValidator
 from torch import Tensor
-
-from raygen.errors import did_you_mean
 
 SHIFT = 1 / 8  # of the side, in each direction
 HOLE = 1 / 2  # of the side
@@ -66,49 +60,3 @@ def _hole(uniform: Tensor, side: int) -> Tensor:
     middle = (uniform * (side + 1 - hole % 2)).floor().long()
     index = torch.arange(side, device=uniform.device)
     return (index >= middle - hole // 2) & (index < middle - hole // 2 + hole)
-
-
-class Augment(NamedTuple):
-    """A change, and how many random numbers it takes for an image."""
-
-    change: Callable[[Tensor, Tensor], Tensor]
-    numbers: int
-
-
-AUGMENTS = {
-    "color": Augment(color, 3),
-    "translation": Augment(translation, 2),
-    "cutout": Augment(cutout, 2),
-}
-
-
-class Policy:
-    """Several changes in order, such as "color,translation,cutout"; "none" changes nothing."""
-
-    def __init__(self, names: str) -> None:
-        self.parts = [AUGMENTS[name] for name in names.split(",") if name != "none"]
-        self.numbers = sum(part.numbers for part in self.parts)
-
-    def __call__(self, images: Tensor, uniform: Tensor) -> Tensor:
-        """Change images (n, 3, h, w) by uniform numbers (n, self.numbers) in [0, 1)."""
-        start = 0
-        for change, numbers in self.parts:
-            images = change(images, uniform[:, start : start + numbers])
-            start += numbers
-        return images
-
-
-def _known(names: str) -> str:
-    parts = names.split(",")
-    for part in parts:
-        if part not in AUGMENTS and names != "none":
-            hint = did_you_mean(part, AUGMENTS)
-            raise ValueError(
-                f"unknown augmentation {part!r}, give none or some of {','.join(AUGMENTS)}{hint}"
-            )
-    if len(set(parts)) != len(parts):
-        raise ValueError("names an augmentation twice")
-    return names
-
-
-PolicyName = Annotated[str, AfterValidator(_known)]

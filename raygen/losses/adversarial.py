@@ -9,10 +9,11 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, PositiveInt, model_validator
 from torch import Tensor
 
 from raygen.plugins import Registry
+from raygen.schedules import Positive
 from raygen.spec import Spec, key_of
 
 Critic = Callable[[Tensor], Tensor]  # images (n, 3, 32, 32) -> logits (n,), each by itself
@@ -183,7 +184,7 @@ class AdversarialLoss(Spec):
 
     name: Annotated[str, AfterValidator(key_of(ADVERSARIAL))] = "nonsaturating"
     penalty: Annotated[str, AfterValidator(key_of(PENALTIES))] | None = None
-    penalty_weight: PositiveFloat | None = None
+    penalty_weight: Positive | None = None
     penalty_interval: PositiveInt = 1
 
     @model_validator(mode="after")

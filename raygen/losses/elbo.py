@@ -5,15 +5,16 @@ turns the decoder's output (n, outputs, h, w) into a probability of the image.
 """
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import AfterValidator, NonNegativeFloat
+from pydantic import AfterValidator, NonNegativeFloat, model_validator
 from torch import Tensor, nn
 
 from raygen.distributed import all_reduce_sum, world_size
 from raygen.plugins import Registry
+from raygen.schedules import NonNegative, Schedule, value_at
 from raygen.spec import Spec, key_of
 
 HALF_LEVEL = 1 / 255
@@ -235,19 +236,29 @@ class ElboLoss(Spec):
     """
 
     likelihood: Annotated[str, AfterValidator(key_of(LIKELIHOODS))] = "discretised_logistic"
-    beta: NonNegativeFloat = 1.0
-    free_bits: NonNegativeFloat = 0.0
+    beta: NonNegative = 1.0
+    free_bits: NonNegative = 0.0
     warmup_kimg: NonNegativeFloat = 0.0
 
-    def weight(self, position: int) -> float:
-        """Weight of the KL term for a step from the image `position` on."""
-        if position >= 1000 * self.warmup_kimg:
-            return self.beta
-        return self.beta * position / (1000 * self.warmup_kimg)
+    @model_validator(mode="after")
+    def _one_rise(self) -> Self:
+        if self.warmup_kimg and isinstance(self.beta, Schedule):
+            raise ValueError("give beta a schedule or a warmup_kimg, not both")
+        return self
 
-    def divergence(self, kl: Tensor) -> Tensor:
-        """KL of each layer, the mean over this rank's images, (l,) -> what is minimised, ()."""
-        if self.free_bits > 0:
+    def weight(self, position: int, share: float = 0.0) -> float:
+        """Weight of the KL term for a step from the image `position` on, at a share of budget."""
+        beta = value_at(self.beta, share)
+        if position >= 1000 * self.warmup_kimg:
+            return beta
+        return beta * position / (1000 * self.warmup_kimg)
+
+    def divergence(self, kl: Tensor, free_bits: Tensor) -> Tensor:
+        """KL of each layer, the mean over this rank's images, (l,) -> what is minimised, ().
+
+        `free_bits` () is where that of a schedule stands.
+        """
+        if self.free_bits != 0:
             # The mean over the global batch: then two ranks with half of it each agree with one.
-            kl = (all_reduce_sum(kl) / world_size()).clamp(min=self.free_bits)
+            kl = torch.maximum(all_reduce_sum(kl) / world_size(), free_bits)
         return kl.sum()

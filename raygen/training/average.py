@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from raygen.config import Ema
+from raygen.schedules import value_at
 
 
 class Average:
@@ -20,11 +21,14 @@ class Average:
         """`follows`: whether the weight is read on the device, as a captured step needs it."""
         self.follows = follows
         self.network = copy.deepcopy(network).eval().requires_grad_(False)
-        self.half_life, self.rampup = ema.half_life_kimg * 1000, ema.rampup
+        self.half_life_kimg, self.rampup = ema.half_life_kimg, ema.rampup
 
-    def weight(self, images_seen: int, images_added: int) -> float:
-        """How far towards the network the average moves in a step: 0 to 1."""
-        half_life = min(self.half_life, self.rampup * images_seen)
+    def weight(self, images_seen: int, images_added: int, share: float = 0.0) -> float:
+        """How far towards the network the average moves in a step: 0 to 1.
+
+        `share` of the budget that is used before it, for a half-life that follows a schedule.
+        """
+        half_life = min(1000 * value_at(self.half_life_kimg, share), self.rampup * images_seen)
         return 1.0 if half_life == 0 else 1 - 0.5 ** (images_added / half_life)
 
     @torch.no_grad()

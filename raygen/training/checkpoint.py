@@ -17,12 +17,13 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from raygen.cache import replace_file
-from raygen.config import OwnTrial, Trial, VaeTrial, parse_trial
+from raygen.config import Adaptive, GanTrial, OwnTrial, Trial, VaeTrial, parse_trial
 from raygen.document import MOST_BYTES, brief, read_bounded, shown
 from raygen.errors import InputError, cannot_write
 from raygen.image_shape import SIZES, ImageShape
 from raygen.plugins import check_unchanged, hashes
 from raygen.training.loop import Learner, Position, Progress, make_learner
+from raygen.training.optimizer import is_optimizer_state
 from raygen.training.vae import Vae
 
 FORMAT = 1
@@ -31,7 +32,9 @@ SAFETENSORS, CONFIG = "model.safetensors", "config.json"
 # What a learner has beside the averaged weights (a discriminator), as a multiple of them and more.
 MOST_TIMES, MOST_MORE = 20, 50_000_000
 MOST_CLASSES = 100_000
-ADAMS = {"gan": ("generator_adam", "discriminator_adam"), "vae": ("adam",), "own": ()}
+OPTIMIZERS = {
+    "gan": ("generator_optimizer", "discriminator_optimizer"), "vae": ("optimizer",), "own": ()
+}  # fmt: skip
 
 
 def checkpoint(
@@ -190,12 +193,11 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
         _check_weights(path, name, _mapping(path, state, name, "learner"), network)
     if isinstance(trial, OwnTrial):
         _mapping(path, state, "kept", "learner")
-    for name in ADAMS[trial.family]:
-        adam = _mapping(path, state, name, "learner")
-        if not isinstance(adam.get("state"), dict) or not isinstance(
-            adam.get("param_groups"), list
-        ):
+    for name in OPTIMIZERS[trial.family]:
+        if not is_optimizer_state(_mapping(path, state, name, "learner")):
             _fail(path, f"learner.{name}", "is not an optimiser state")
+    if isinstance(trial, GanTrial) and isinstance(trial.augment_p, Adaptive):
+        _mapping(path, state, "adaptive", "learner")
     loop = _mapping(path, content, "loop")
     _whole(path, loop, "images", "loop")
     _finite(path, loop, "seconds", "loop")

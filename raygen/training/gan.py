@@ -1,4 +1,4 @@
-"""One GAN in training: two networks, two Adams, and the average of the generator."""
+"""One GAN in training: two networks, two optimisers, and the average of the generator."""
 
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
@@ -8,17 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from raygen.compute import Compute, compile_if, tf32
-from raygen.config import GanTrial
+from raygen.config import Adaptive, GanTrial
+from raygen.data.augmentation import Policy
 from raygen.data.batches import Batches, to_model_range, to_pixels
-from raygen.data.diffaugment import Policy
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.adversarial import ADVERSARIAL, PENALTIES, Penalty, load_tangents
 from raygen.models.layers import spectral_layers
+from raygen.schedules import value_at
 from raygen.seeds import numbered
+from raygen.training.ada import AdaptiveProbability
 from raygen.training.average import Average, Averaged
-from raygen.training.optimizer import FusedAdam
-from raygen.training.rate import rate
+from raygen.training.optimizer import make_optimizer
+from raygen.training.rate import rate, used
 from raygen.training.step_graph import StepGraph
 
 
@@ -36,6 +38,8 @@ class GanStepInputs(NamedTuple):
     mix: Tensor  # (k, n, 1) where between them a penalty is taken; (k, n, 0) without one
     generator_changes: Tensor  # (2, n, numbers): of generated and of real images
     ema: Tensor  # () how far the average moves
+    penalty_weight: Tensor  # ()
+    augment_p: Tensor  # () the probability of each change, unless it adapts
 
 
 class GanLearner(Averaged):
@@ -51,7 +55,7 @@ class GanLearner(Averaged):
         budget: float | None = None,
         image: ImageShape = CIFAR10,
     ) -> None:
-        """`budget`: images at the end of training, where a decaying learning rate is 0."""
+        """`budget`: images at the end of training, of which schedules take their share."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             generator, discriminator = trial.model.build(image, classes)
@@ -69,16 +73,17 @@ class GanLearner(Averaged):
             load_tangents()
         self.run = StepGraph(self._compute, self.arithmetic.graph)
         self.use_compiled(self.arithmetic.compiled)
-        settings = trial.optimizer
-        betas = (settings.beta1, settings.beta2)
-        self.generator_adam = FusedAdam(
-            self.generator, settings.generator_lr, betas, self.arithmetic.tensors
-        )
-        self.discriminator_adam = FusedAdam(
-            self.discriminator, settings.discriminator_lr, betas, self.arithmetic.tensors
+        self.generator_optimizer, self.discriminator_optimizer = (
+            make_optimizer(trial.optimizer, network, lr, betas, self.arithmetic.tensors)
+            for network, (lr, betas) in zip(
+                (self.generator, self.discriminator), self._rates(0.0), strict=True
+            )
         )
         self.loss = ADVERSARIAL[trial.loss.name]
-        self.policy = Policy(trial.augment)
+        self.policy = Policy(trial.augment, always=trial.augment_p == 1)
+        self.adaptive = None
+        if isinstance(trial.augment_p, Adaptive):
+            self.adaptive = AdaptiveProbability(trial.augment_p, trial.batch_size, device)
         self.generator_spectral = spectral_layers(self.generator)
         self.discriminator_spectral = spectral_layers(self.discriminator)
         self.random = torch.Generator(device)
@@ -120,19 +125,27 @@ class GanLearner(Averaged):
 
         What is returned is overwritten by the next step.
         """
-        self._set_rates(position)
+        self._set_rates(used(position, self.budget))
         starts = range(position, position + self.images_per_step, self.trial.batch_size)
         interval = self.trial.loss.penalty_interval
         lazy = tuple(start // self.trial.batch_size % interval != 0 for start in starts)
         return self.run(self._inputs(batches, starts), lazy)
 
-    def _set_rates(self, position: int) -> None:
+    def _rates(self, share: float) -> list[tuple[float, tuple[float, float]]]:
+        """Rate and betas of the generator and of the discriminator after a share of the budget."""
         settings = self.trial.optimizer
-        if settings.decay == "none" or self.budget is None:
+        factor = rate(settings.decay, share)
+        betas = value_at(settings.beta1, share), value_at(settings.beta2, share)
+        lrs = settings.generator_lr, settings.discriminator_lr
+        return [(factor * value_at(lr, share), betas) for lr in lrs]
+
+    def _set_rates(self, share: float) -> None:
+        if self.trial.optimizer.constant:
             return
-        share = rate(settings.decay, position / self.budget)
-        self.generator_adam.set_rate(settings.generator_lr * share)
-        self.discriminator_adam.set_rate(settings.discriminator_lr * share)
+        optimizers = self.generator_optimizer, self.discriminator_optimizer
+        for optimizer, (lr, betas) in zip(optimizers, self._rates(share), strict=True):
+            optimizer.set_rate(lr)
+            optimizer.set_betas(*betas)
 
     def _inputs(self, batches: Batches, starts: range) -> GanStepInputs:
         """Draw what a step needs; nothing is read back from the device."""
@@ -146,7 +159,13 @@ class GanLearner(Averaged):
             mix.append(self._noise(int(self.penalty is not None), uniform=True))
         generator_changes = self._changes()
         real_changes = self._changes() if self.loss.pairs else generator_changes
-        weight = self.average.weight(starts[0] + self.images_per_step, self.images_per_step)
+        trial, share, step = self.trial, used(starts[0], self.budget), self.images_per_step
+        p = 1.0 if isinstance(trial.augment_p, Adaptive) else value_at(trial.augment_p, share)
+        weights = (
+            self.average.weight(starts[0] + step, step, share),
+            value_at(trial.loss.penalty_weight or 0.0, share),
+            p,
+        )
         return GanStepInputs(
             _stack([self.arithmetic.layout(real) for real, _ in images]),
             _stack([labels for _, labels in images]),
@@ -154,7 +173,8 @@ class GanLearner(Averaged):
             _stack(changes),
             _stack(mix),
             torch.stack([generator_changes, real_changes]),
-            torch.full((), weight, device=self.device),  # a launch: torch.tensor would wait
+            # A launch each: torch.tensor would wait for the device.
+            *(torch.full((), weight, device=self.device) for weight in weights),
         )
 
     def _compute(self, inputs: tuple[Tensor, ...], lazy: Hashable) -> dict[str, Tensor]:
@@ -180,16 +200,18 @@ class GanLearner(Averaged):
             self.discriminator.requires_grad_(False)
             generator_loss = self._train_generator(step, drawn)
         self.average.update(self.generator, step.ema)
-        return _means(losses) | {"generator_loss": generator_loss}
+        losses = _means(losses) | {"generator_loss": generator_loss}
+        return losses | ({"augment_p": self.adaptive.p} if self.adaptive is not None else {})
 
     def _train_discriminator(
         self, step: GanStepInputs, k: int, drawn: Tensor | None, lazy: bool
     ) -> dict[str, Tensor]:
         real, labels, noise = to_model_range(step.real[k]), step.labels[k], step.noise[k]
-        self.discriminator_adam.zero_grad()
+        self.discriminator_optimizer.zero_grad()
+        p = step.augment_p if self.adaptive is None else self.adaptive.p
         for layer in self.discriminator_spectral:
             layer.iterate()
-        parts = []
+        parts, signs = [], []
         for part, context in self._micro_batches(len(real), self.parallel_discriminator):
             with context:
                 if drawn is None:
@@ -197,8 +219,8 @@ class GanLearner(Averaged):
                         fake = self.fast_generator(noise[part], labels[part])
                 else:
                     fake = drawn.detach()
-                seen = self.policy(real[part], step.changes[k, 0][part])
-                fake = self.policy(fake, step.changes[k, 1][part])
+                seen = self.policy(real[part], step.changes[k, 0][part], p)
+                fake = self.policy(fake, step.changes[k, 1][part], p)
                 penalty = None
                 if self.penalty is not None and not lazy:
                     penalty = self.penalty(seen, fake, labels[part], step.mix[k][part])
@@ -210,13 +232,15 @@ class GanLearner(Averaged):
                 if penalty is not None:
                     # As often as it is rare, so that its mean over the steps is what it was.
                     value = self.trial.loss.penalty_interval * penalty.value
-                    assert self.trial.loss.penalty_weight is not None
-                    loss = loss + self.trial.loss.penalty_weight * value
+                    loss = loss + step.penalty_weight * value
                     losses["penalty"] = value.detach()
                 (loss / self.trial.accumulate).backward()
                 parts.append(losses)
+                signs.append(real_logits.detach().sign().mean())
         self._clip(self.discriminator)
-        self.discriminator_adam.step()
+        self.discriminator_optimizer.step()
+        if self.adaptive is not None:
+            self.adaptive.update(torch.stack(signs).mean())
         return _means(parts)
 
     def _score(
@@ -250,7 +274,8 @@ class GanLearner(Averaged):
     def _train_generator(self, step: GanStepInputs, drawn: Tensor | None) -> Tensor:
         real, labels, noise = to_model_range(step.real[-1]), step.labels[-1], step.noise[-1]
         changes, real_changes = step.generator_changes
-        self.generator_adam.zero_grad()
+        self.generator_optimizer.zero_grad()
+        p = step.augment_p if self.adaptive is None else self.adaptive.p
         parts = []
         for part, context in self._micro_batches(len(labels), self.parallel_generator):
             with context:
@@ -258,17 +283,17 @@ class GanLearner(Averaged):
                     fake = drawn
                     if fake is None:  # drawn again from the same noise, for the memory of a part
                         fake = self.parallel_generator(noise[part], labels[part])
-                    seen = self.policy(fake, changes[part])
+                    seen = self.policy(fake, changes[part], p)
                     fake_logits = self.fast_discriminator(seen, labels[part])
                     real_logits = fake_logits
                     if self.loss.pairs:
-                        shown = self.policy(real[part], real_changes[part])
+                        shown = self.policy(real[part], real_changes[part], p)
                         real_logits = self.fast_discriminator(shown, labels[part])
                 loss = self.loss.generator(real_logits, fake_logits)
                 (loss / self.trial.accumulate).backward()
                 parts.append({"generator_loss": loss.detach()})
         self._clip(self.generator)
-        self.generator_adam.step()
+        self.generator_optimizer.step()
         return _means(parts)["generator_loss"]
 
     def _micro_batches(
@@ -307,8 +332,9 @@ class GanLearner(Averaged):
             **self.weights(),
             "generator": self.generator.state_dict(),
             "discriminator": self.discriminator.state_dict(),
-            "generator_adam": self.generator_adam.state_dict(),
-            "discriminator_adam": self.discriminator_adam.state_dict(),
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            **({"adaptive": self.adaptive.state_dict()} if self.adaptive is not None else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -316,8 +342,10 @@ class GanLearner(Averaged):
         self.load_weights(state)
         self.generator.load_state_dict(state["generator"])
         self.discriminator.load_state_dict(state["discriminator"])
-        self.generator_adam.load_state_dict(state["generator_adam"])
-        self.discriminator_adam.load_state_dict(state["discriminator_adam"])
+        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(state["adaptive"])
         self.run.forget()
 
 

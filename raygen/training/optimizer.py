@@ -1,29 +1,89 @@
-"""Adam in one launch, with a learning rate that a captured step can follow."""
+"""Optimisers whose rate a captured step can follow: Adam and AdamW, Adamax, Muon."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from raygen.config import GanOptimizer, VaeOptimizer
+
+
+class Optimizer(Protocol):
+    """What a learner needs of its optimiser; checkpoints hold rates and betas as numbers."""
+
+    def set_rate(self, lr: float) -> None:
+        """Change the learning rate."""
+        ...
+
+    def set_betas(self, beta1: float, beta2: float) -> None:
+        """Change how fast the moments forget."""
+        ...
+
+    def zero_grad(self) -> None: ...
+    def step(self) -> Any: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None: ...
+
+
+def make_optimizer(
+    settings: GanOptimizer | VaeOptimizer,
+    network: nn.Module,
+    lr: float,
+    betas: tuple[float, float],
+    tensors: bool,
+) -> Optimizer:
+    """Make the optimiser of a network that `settings` name, at its first rate and betas.
+
+    With `tensors`, what a schedule changes is read on the device of the network.
+    """
+    decay = settings.weight_decay
+    scheduled = not settings.betas_are_numbers
+    if settings.name == "muon":
+        hidden = hidden_weights(network)
+        rest = [p for p in network.parameters() if all(p is not weight for weight in hidden)]
+        adam = FusedAdam(rest, lr, betas, tensors, scheduled, decay)
+        muon = torch.optim.Muon(
+            shadows := [torch.zeros_like(w.flatten(1)) for w in hidden], lr=1.0, weight_decay=0.0,
+            momentum=settings.momentum, adjust_lr_fn="match_rms_adamw",
+        )  # fmt: skip
+        return Muon(adam, RateApart(muon, hidden, shadows, lr, decay))
+    if settings.name == "adamax":
+        parameters = list(network.parameters())
+        shadows = [torch.zeros_like(p) for p in parameters]
+        capturable = tensors and parameters[0].device.type == "cuda"
+        adamax = torch.optim.Adamax(shadows, 1.0, betas, foreach=True, capturable=capturable)
+        return RateApart(adamax, parameters, shadows, lr, decay)
+    return FusedAdam(list(network.parameters()), lr, betas, tensors, scheduled, decay)
 
 
 class FusedAdam(torch.optim.Adam):
-    """Kingma and Ba 2015. With `capturable`, the rate is a tensor on the device of the network.
+    """Kingma and Ba 2015; with a weight `decay` AdamW, Loshchilov and Hutter 2019. One launch.
 
-    Checkpoints hold the rate as a number either way, so that one device goes on from another.
+    With `tensors`, the rate is a tensor on the device of the network; and so are the betas where
+    they are `scheduled`, at ten launches a step: torch's fused kernel takes them as numbers.
     """
 
     def __init__(
-        self, network: nn.Module, lr: float, betas: tuple[float, float], capturable: bool
+        self,
+        parameters: Sequence[Tensor],
+        lr: float,
+        betas: tuple[float, float],
+        tensors: bool,
+        scheduled: bool = False,
+        decay: float = 0.0,
     ) -> None:
-        parameters = list(network.parameters())
-        self.device, self.follows, self.lr = parameters[0].device, capturable, lr
+        self.device, self.follows, self.lr = parameters[0].device, tensors, lr
+        self.betas = betas
+        cuda = self.device.type == "cuda"
+        self.betas_follow = scheduled and tensors and cuda
         # torch accepts `capturable` on accelerators only; elsewhere a rate in a tensor is enough.
         super().__init__(
-            parameters, lr, betas, fused=True,
-            capturable=capturable and self.device.type == "cuda",
+            parameters, lr, betas, fused=not self.betas_follow,
+            foreach=self.betas_follow or None, capturable=tensors and cuda,
+            weight_decay=decay, decoupled_weight_decay=decay > 0,
         )  # fmt: skip
-        if capturable:
-            self.param_groups[0]["lr"] = torch.tensor(lr, device=self.device)
+        self._to_device()
 
     def set_rate(self, lr: float) -> None:
         """Change the learning rate."""
@@ -33,16 +93,159 @@ class FusedAdam(torch.optim.Adam):
         else:
             group["lr"] = lr
 
+    def set_betas(self, beta1: float, beta2: float) -> None:
+        """Change how fast the moments forget; the correction of their bias goes with it."""
+        group, self.betas = self.param_groups[0], (beta1, beta2)
+        if self.betas_follow:
+            for tensor, value in zip(group["betas"], self.betas, strict=True):
+                tensor.fill_(value)
+        else:
+            group["betas"] = self.betas
+
+    def _to_device(self) -> None:
+        group = self.param_groups[0]
+        if self.follows:
+            group["lr"] = torch.tensor(self.lr, device=self.device)
+        if self.betas_follow:
+            group["betas"] = tuple(torch.tensor(b, device=self.device) for b in self.betas)
+
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         (group,) = state["param_groups"]
-        # Not read from the device, which would have to be waited for.
-        return {**state, "param_groups": [{**group, "lr": self.lr, "capturable": False}]}
+        # Not read from the device, which would have to be waited for; and not what is one
+        # device's: another goes on from here.
+        written = {
+            "lr": self.lr, "betas": self.betas, "capturable": False, "fused": True, "foreach": None,
+        }  # fmt: skip
+        return {**state, "param_groups": [{**group, **written}]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        capturable = self.param_groups[0]["capturable"]
+        names = ("capturable", "fused", "foreach")
+        kept = {name: self.param_groups[0][name] for name in names}
         super().load_state_dict(state_dict)
         group = self.param_groups[0]
-        group["capturable"], self.lr = capturable, float(group["lr"])
-        if self.follows:
-            group["lr"] = torch.tensor(self.lr, device=self.device)
+        group |= kept
+        self.lr, self.betas = float(group["lr"]), tuple(group["betas"])
+        self._to_device()
+
+
+class RateApart:
+    """An optimiser of torch's that takes its rate as a number, with the rate as a tensor.
+
+    It runs at a rate of 1 on `shadows` that are zero and have the gradients of the parameters:
+    what it makes of them is the update, which is then multiplied by the rate.
+    """
+
+    def __init__(
+        self,
+        inner: torch.optim.Optimizer,
+        parameters: Sequence[Tensor],
+        shadows: Sequence[Tensor],
+        lr: float,
+        decay: float,
+    ) -> None:
+        self.inner, self.parameters, self.shadows = inner, list(parameters), list(shadows)
+        self.lr, self.decay = lr, decay
+        self.rate = torch.tensor(lr, device=shadows[0].device)
+
+    def set_rate(self, lr: float) -> None:
+        """Change the learning rate."""
+        self.lr = lr
+        self.rate.fill_(lr)
+
+    def set_betas(self, beta1: float, beta2: float) -> None:
+        """Nothing: they are numbers here, and the same throughout."""
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        every: Any = torch
+        for parameter, shadow in zip(self.parameters, self.shadows, strict=True):
+            grad = parameter.grad
+            shadow.grad = None if grad is None else grad.reshape(shadow.shape)
+        self.inner.step()
+        if self.decay:
+            every._foreach_mul_(self.parameters, 1 - self.rate * self.decay)
+        every._foreach_mul_(self.shadows, self.rate)
+        updates = [s.view(p.shape) for s, p in zip(self.shadows, self.parameters, strict=True)]
+        every._foreach_add_(self.parameters, updates)
+        every._foreach_zero_(self.shadows)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of the inner optimiser, and the rate."""
+        return {**self.inner.state_dict(), "lr": self.lr}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore it; what belongs to one device stays that of this one."""
+        groups = self.inner.state_dict()["param_groups"]
+        self.inner.load_state_dict({"state": state_dict["state"], "param_groups": groups})
+        self.set_rate(state_dict["lr"])
+
+
+class Muon:
+    """Muon for the matrices of hidden layers, Adam for all else. Jordan et al. 2024.
+
+    A convolution is the matrix of its output channels. Updates are scaled to the size of AdamW's
+    (Liu et al. 2025, "Muon is scalable", section 2.2), so that one rate is that of both.
+    """
+
+    def __init__(self, adam: FusedAdam, hidden: RateApart) -> None:
+        self.parts: dict[str, FusedAdam | RateApart] = {"adam": adam, "hidden": hidden}
+
+    def set_rate(self, lr: float) -> None:
+        """Change the learning rate."""
+        for part in self.parts.values():
+            part.set_rate(lr)
+
+    def set_betas(self, beta1: float, beta2: float) -> None:
+        """Change how fast Adam's moments forget."""
+        self.parts["adam"].set_betas(beta1, beta2)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for part in self.parts.values():
+            part.zero_grad()
+
+    def step(self) -> None:
+        """Move every parameter that has a gradient."""
+        for part in self.parts.values():
+            part.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of both."""
+        return {name: part.state_dict() for name, part in self.parts.items()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore both."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state_dict[name])
+
+
+def hidden_weights(network: nn.Module) -> list[nn.Parameter]:
+    """Weights that Muon is for: matrices and convolutions between the first layer and the last.
+
+    Not biases, gains, embeddings and learnt constants. Jordan et al. 2024.
+    """
+    lookups = [m.weight for m in network.modules() if isinstance(m, nn.Embedding)]
+    weights = [
+        parameter
+        for name, parameter in network.named_parameters()
+        if name.endswith("weight")
+        and parameter.ndim in (2, 4)
+        and not any(parameter is lookup for lookup in lookups)
+    ]
+    return [weight for weight in weights[1:-1] if min(weight.flatten(1).shape) > 1]
+
+
+def is_optimizer_state(state: Any) -> bool:
+    """Whether it is what `state_dict` of one of these returns, as far as its shape tells."""
+    if not isinstance(state, dict) or not state:
+        return False
+    if isinstance(state.get("state"), dict) and isinstance(state.get("param_groups"), list):
+        return True
+    return all(map(is_optimizer_state, state.values()))

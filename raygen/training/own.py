@@ -14,6 +14,7 @@ from raygen.errors import InputError, RaygenError
 from raygen.image_shape import CIFAR10, ImageShape
 from raygen.seeds import numbered
 from raygen.training.average import Average, Averaged
+from raygen.training.rate import used
 
 ended: Any = object()  # what a loop yields that has come to its end
 
@@ -137,7 +138,8 @@ class OwnLearner(Averaged):
             raise RaygenError("fit yielded without taking a batch")
         if not isinstance(losses, Mapping) or not losses:
             raise RaygenError('fit must yield its losses by name, such as {"loss": loss}')
-        weight = self.average.weight(position + self.images_per_step, self.images_per_step)
+        step, share = self.images_per_step, used(position, self.loop.budget)
+        weight = self.average.weight(position + step, step, share)
         self.average.update(self.generator, torch.full((), weight, device=self.device))
         return {name: self._scalar(name, value) for name, value in losses.items()}
 

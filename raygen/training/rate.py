@@ -1,6 +1,11 @@
-"""How the learning rate falls over a trial: a pure function of how much of the budget is used."""
+"""How settings change over a trial: pure functions of how much of the budget is used."""
 
 import math
+
+
+def used(position: int, budget: float | None) -> float:
+    """Share of a budget of images that is used, 0 to 1; 0 without a budget."""
+    return min(position / budget, 1.0) if budget else 0.0
 
 
 def rate(decay: str, share: float) -> float:

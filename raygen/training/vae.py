@@ -1,4 +1,4 @@
-"""One VAE in training: network, likelihood, Adam, and the average of network and likelihood."""
+"""One VAE in training: network, likelihood, optimiser, and the average of the first two."""
 
 from collections.abc import Hashable
 from contextlib import nullcontext
@@ -14,10 +14,11 @@ from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.image_shape import CIFAR10, ImageShape
 from raygen.losses.elbo import LIKELIHOODS, gaussian_kl, log_importance
 from raygen.models import VaeNet
+from raygen.schedules import value_at
 from raygen.seeds import numbered
 from raygen.training.average import Average, Averaged
-from raygen.training.optimizer import FusedAdam
-from raygen.training.rate import rate
+from raygen.training.optimizer import make_optimizer
+from raygen.training.rate import rate, used
 from raygen.training.step_graph import StepGraph
 
 
@@ -50,6 +51,7 @@ class VaeStepInputs(NamedTuple):
     images: Tensor  # (n, c, h, w) uint8
     noise: Tensor  # (n, latent_dim)
     kl_weight: Tensor  # () of the divergence
+    free_bits: Tensor  # () of each layer
     ema: Tensor  # () how far the average moves
 
 
@@ -66,7 +68,7 @@ class VaeLearner(Averaged):
         budget: float | None = None,
         image: ImageShape = CIFAR10,
     ) -> None:
-        """`budget`: images at the end of training, where a decaying learning rate is 0."""
+        """`budget`: images at the end of training, of which schedules take their share."""
         self.share = trial.batch_size // world_size()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -78,9 +80,10 @@ class VaeLearner(Averaged):
         self.latent_dim = vae.net.latent_dim
         self.average = Average(self.vae, trial.ema, self.arithmetic.tensors)
         self.shared = data_parallel(self.vae)
-        settings = trial.optimizer
-        betas = (settings.beta1, settings.beta2)
-        self.adam = FusedAdam(self.vae, settings.lr, betas, self.arithmetic.tensors)
+        lr, betas = self._rate(0.0)
+        self.optimizer = make_optimizer(
+            trial.optimizer, self.vae, lr, betas, self.arithmetic.tensors
+        )
         self.random = torch.Generator(device)
         self.run = StepGraph(self._compute, self.arithmetic.graph)
         self.use_compiled(self.arithmetic.compiled)
@@ -110,7 +113,7 @@ class VaeLearner(Averaged):
         topmost of several layers. With `accumulate`, the gradient is the mean over equal parts of
         the batch; free bits then look at the mean divergence of each part, not of the batch.
         """
-        self._set_rate(position)
+        self._set_rate(used(position, self.budget))
         return self.run(self._inputs(batches, position))
 
     def _inputs(self, batches: Batches, position: int) -> VaeStepInputs:
@@ -120,11 +123,15 @@ class VaeLearner(Averaged):
         size = (self.trial.batch_size, self.latent_dim)
         noise = torch.randn(size, generator=self.random, device=self.device)
         noise = noise[rank() * self.share : (rank() + 1) * self.share]
-        ema = self.average.weight(position + self.images_per_step, self.images_per_step)
-        kl_weight = self.trial.loss.weight(position)
+        loss, share, step = self.trial.loss, used(position, self.budget), self.images_per_step
+        weights = (
+            loss.weight(position, share),
+            value_at(loss.free_bits, share),
+            self.average.weight(position + step, step, share),
+        )
         # A launch each: torch.tensor would wait for the device.
-        weights = (torch.full((), value, device=self.device) for value in (kl_weight, ema))
-        return VaeStepInputs(self.arithmetic.layout(images), noise, *weights)
+        tensors = (torch.full((), weight, device=self.device) for weight in weights)
+        return VaeStepInputs(self.arithmetic.layout(images), noise, *tensors)
 
     def _compute(self, inputs: tuple[Tensor, ...], _: Hashable) -> dict[str, Tensor]:
         """One step on tensors alone."""
@@ -132,34 +139,42 @@ class VaeLearner(Averaged):
         self.vae.train()
         with tf32(self.arithmetic.tf32):
             images = to_model_range(step.images)
-            log_prob, kl = self._accumulate(images, step.noise, step.kl_weight)
+            log_prob, kl = self._accumulate(images, step)
             if self.trial.optimizer.clip:
                 nn.utils.clip_grad_norm_(self.vae.parameters(), self.trial.optimizer.clip)
-            self.adam.step()
+            self.optimizer.step()
         self.average.update(self.vae, step.ema)
         losses = {"log_prob": log_prob, "kl": kl.sum()}
         if len(kl) > 1:
             losses |= {f"kl_{number}": part for number, part in enumerate(kl, start=1)}
         return losses
 
-    def _set_rate(self, position: int) -> None:
+    def _rate(self, share: float) -> tuple[float, tuple[float, float]]:
+        """Rate and betas after a share of the budget."""
         settings = self.trial.optimizer
-        if settings.decay == "none" or self.budget is None:
-            return
-        self.adam.set_rate(settings.lr * rate(settings.decay, position / self.budget))
+        lr = rate(settings.decay, share) * value_at(settings.lr, share)
+        return lr, (value_at(settings.beta1, share), value_at(settings.beta2, share))
 
-    def _accumulate(self, images: Tensor, noise: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    def _set_rate(self, share: float) -> None:
+        if self.trial.optimizer.constant:
+            return
+        lr, betas = self._rate(share)
+        self.optimizer.set_rate(lr)
+        self.optimizer.set_betas(*betas)
+
+    def _accumulate(self, images: Tensor, step: VaeStepInputs) -> tuple[Tensor, Tensor]:
         """Leave the gradient of the batch; return the means of log p(x | z) and KL (layers,)."""
         parts = self.trial.accumulate
         log_probs, kls = [], []
-        self.adam.zero_grad()
-        turns = zip(images.chunk(parts), noise.chunk(parts), strict=True)
+        self.optimizer.zero_grad()
+        turns = zip(images.chunk(parts), step.noise.chunk(parts), strict=True)
         for number, turn in enumerate(turns, start=1):
             with nullcontext() if number == parts else unshared(self.parallel):
                 with self.arithmetic.autocast():
                     log_prob, kl = self.parallel(*turn)
                 log_prob, kl = log_prob.mean(), kl.mean(dim=0)
-                loss = weight * self.trial.loss.divergence(kl) - log_prob
+                divergence = self.trial.loss.divergence(kl, step.free_bits)
+                loss = step.kl_weight * divergence - log_prob
                 (loss / parts).backward()
             log_probs.append(log_prob.detach())
             kls.append(kl.detach())
@@ -230,11 +245,15 @@ class VaeLearner(Averaged):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on as if it had not stopped."""
-        return {**self.weights(), "vae": self.vae.state_dict(), "adam": self.adam.state_dict()}
+        return {
+            **self.weights(),
+            "vae": self.vae.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore everything."""
         self.load_weights(state)
         self.vae.load_state_dict(state["vae"])
-        self.adam.load_state_dict(state["adam"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.run.forget()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
+from raygen.config import Adaptive, Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.losses.adversarial import AdversarialLoss
@@ -20,7 +20,13 @@ from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
+from raygen.schedules import Schedule
 from raygen.training import health
+
+
+def moving(start: float, to: float) -> Schedule:
+    return Schedule.model_validate({"schedule": "linear", "from": start, "to": to, "over": 0.6})
+
 
 EMA = Ema(half_life_kimg=0.2)
 PENALTY = AdversarialLoss(name="wasserstein", penalty="gradient_penalty", penalty_weight=10.0)
@@ -58,11 +64,20 @@ TRIALS: dict[str, Trial] = {
         batch_size=16,
         accumulate=2,
     ),
+    "schedules, ada, muon": GanTrial(
+        model=Dcgan(latent_dim=8, width=4, discriminator_norm="layer"),
+        loss=AdversarialLoss(penalty="r1", penalty_weight=moving(0.5, 0.05)),
+        optimizer=GanOptimizer(name="muon", weight_decay=0.01, generator_lr=moving(1e-3, 0.0)),
+        ema=Ema(half_life_kimg=moving(0.0, 0.2)),
+        augment="color,blit,geometric",
+        augment_p=Adaptive(target=0.0, kimg=0.3),
+        batch_size=16,
+    ),
     "vae": VaeTrial(model=ConvVae(latent_dim=8, width=4), ema=EMA, batch_size=16),
     "ladder vae": VaeTrial(
         model=LadderVae(latent_channels=1, width=4, layers=1),
         loss=ElboLoss(likelihood="discretised_logistic_mixture", free_bits=0.5, warmup_kimg=0.15),
-        optimizer=VaeOptimizer(decay="cosine"),
+        optimizer=VaeOptimizer(name="adamw", weight_decay=0.01, decay="cosine"),
         ema=EMA,
         batch_size=16,
         accumulate=2,

@@ -234,7 +234,7 @@ def _facts(ranks: int) -> Facts:
         size = learner.images_per_step
         found = [learner.step(batches, size * step) for step in range(STEPS)]
         losses[name] = [{key: value.item() for key, value in step.items()} for step in found]
-        weights[name] = {k: v for k, v in learner.state_dict().items() if "adam" not in k}
+        weights[name] = {k: v for k, v in learner.state_dict().items() if "optimizer" not in k}
     agreed = agree(rank() == ranks - 1, CPU), agree(False, CPU)
     ending = _ending(data) if ranks == 2 else (None, 0)
     return Facts(losses, weights, ending, _moments(ranks), _scores(data), agreed, _free_bits())

@@ -282,7 +282,7 @@ def test_the_rates_of_both_networks_fall_to_nothing_at_the_end_of_the_budget(
         learner.step(batches, position)
         after = _copy(learner.generator)
         moves.append(max(float((a - b).abs().max()) for a, b in zip(after, before, strict=True)))
-        assert learner.discriminator_adam.param_groups[0]["lr"] == pytest.approx(
+        assert learner.discriminator_optimizer.param_groups[0]["lr"] == pytest.approx(
             {0: 3e-3, 160: 1.5e-3, 320: 0.0}[position], abs=1e-12
         )
 

@@ -240,7 +240,7 @@ def test_the_learning_rate_falls_to_nothing_at_the_end_of_the_budget(
     rates = []
     for position in (0, 32, 64):
         learner.step(batches, position)
-        rates.append(learner.adam.param_groups[0]["lr"])
+        rates.append(learner.optimizer.param_groups[0]["lr"])
 
     expected = [1e-3, 1e-3, 1e-3] if decay == "none" else [1e-3, 0.5e-3, 0.0]
     assert rates == pytest.approx(expected, abs=1e-12)

@@ -1,0 +1,110 @@
+"""Settings that change over a trial: a pure function of how much of the budget is used.
+
+    discriminator_lr: 2e-4
+    generator_lr: {schedule: cosine, from: 2e-4, to: 5e-5, over: 0.3}
+
+Both are settings like any other: what stands in a schedule can be searched, too.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails
+
+from raygen.spec import Spec
+
+# The share of the budget that a schedule takes where `over` does not say.
+SHARES = {"constant": 1.0, "linear": 1.0, "cosine": 1.0, "warmup": 0.05, "burn_in": 0.1}
+
+
+class Schedule(Spec):
+    """A setting that moves `from` one value `to` another over the first `over` of the budget.
+
+    Then it stays. `linear` and `warmup` move evenly, `cosine` and `burn_in` by half a period
+    (Loshchilov and Hutter 2017). What is left out is 1 of the budget and, for the two that belong
+    to the beginning, from 0 over 0.05 (`warmup`) and over 0.1 (`burn_in`, Huang et al. 2024,
+    appendix B). `constant` stays at `from`, so that a search may choose between it and another.
+    """
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    schedule: Literal["constant", "linear", "cosine", "warmup", "burn_in"]
+    start: float = Field(alias="from")
+    to: float
+    over: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill(cls, given: Any) -> Any:
+        """Add what the kind of schedule implies."""
+        if not isinstance(given, Mapping) or given.get("schedule") not in SHARES:
+            return given
+        implied: dict[str, Any] = {"over": SHARES[given["schedule"]]}
+        if given["schedule"] == "warmup":
+            implied["from"] = 0.0
+        if given["schedule"] == "constant" and "from" in given:
+            implied["to"] = given["from"]
+        return {**implied, **given}
+
+    def at(self, share: float) -> float:
+        """The value after a share of the budget, 0 to 1."""
+        if self.schedule == "constant":
+            return self.start
+        moved = min(max(share / self.over, 0.0), 1.0)
+        if self.schedule in ("cosine", "burn_in"):
+            moved = 0.5 * (1.0 - math.cos(math.pi * moved))
+        return self.start * (1.0 - moved) + self.to * moved
+
+
+def value_at(setting: float | Schedule, share: float) -> float:
+    """The value of a setting after a share of the budget, 0 to 1."""
+    return setting.at(share) if isinstance(setting, Schedule) else setting
+
+
+def _number_or_schedule(number: TypeAdapter[float], ends: TypeAdapter[float], value: Any) -> Any:
+    if not isinstance(value, Mapping | Schedule):
+        return number.validate_python(value)
+    schedule = value if isinstance(value, Schedule) else Schedule.model_validate(value)
+    for key, end in (("from", schedule.start), ("to", schedule.to)):
+        try:
+            ends.validate_python(end)
+        except ValidationError as error:
+            (said,) = error.errors()
+            mistake = InitErrorDetails(
+                type=said["type"], loc=(key,), input=said["input"], ctx=said.get("ctx", {})
+            )
+            raise ValidationError.from_exception_data("Schedule", [mistake]) from None
+    return schedule
+
+
+def _plain(setting: float | Schedule) -> Any:
+    return setting.model_dump() if isinstance(setting, Schedule) else setting
+
+
+def scheduled(number: Any, ends: Any = None) -> tuple[PlainValidator, PlainSerializer]:
+    """Validate a number of one kind, or a schedule whose two ends are of that kind (or `ends`)."""
+    kinds = TypeAdapter(number), TypeAdapter(ends or number)
+    return PlainValidator(partial(_number_or_schedule, *kinds)), PlainSerializer(_plain)
+
+
+# A rate may fall to 0, and a weight rise from it, where neither may be 0 throughout.
+_POSITIVE = scheduled(Annotated[float, Field(gt=0, allow_inf_nan=False)], NonNegativeFloat)
+_ANY = scheduled(Annotated[float, Field(ge=0, allow_inf_nan=False)])
+_BETA = scheduled(Annotated[float, Field(ge=0, lt=1)])
+_SHARE = scheduled(Annotated[float, Field(ge=0, le=1)])
+Positive = Annotated[float | Schedule, *_POSITIVE]
+NonNegative = Annotated[float | Schedule, *_ANY]
+Beta = Annotated[float | Schedule, *_BETA]
+Share = Annotated[float | Schedule, *_SHARE]
