@@ -1,5 +1,6 @@
 """What one trial and one study may say: frozen, closed, every mistake reported with its place."""
 
+import copy
 import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     TypeAdapter,
+    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -29,7 +31,7 @@ from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, OwnModel, VaeModel
 from raygen.plugins import hashes, is_reference
-from raygen.schedules import Beta, NonNegative, Positive, Schedule, Share
+from raygen.schedules import Beta, NonNegative, Positive, Scheduled, Share
 from raygen.space import (
     Group,
     Parameter,
@@ -66,10 +68,10 @@ class _Optimizer(Spec):
     @property
     def betas_are_numbers(self) -> bool:
         """Whether no schedule changes them."""
-        return not isinstance(self.beta1, Schedule) and not isinstance(self.beta2, Schedule)
+        return isinstance(self.beta1, float) and isinstance(self.beta2, float)
 
     @property
-    def rates(self) -> list[float | Schedule]:
+    def rates(self) -> list[Scheduled]:
         """Every learning rate."""
         names = (name for name in type(self).model_fields if name.endswith("lr"))
         return [getattr(self, name) for name in names]
@@ -77,7 +79,7 @@ class _Optimizer(Spec):
     @property
     def constant(self) -> bool:
         """Whether rates and betas stay what they are."""
-        numbers = not any(isinstance(rate, Schedule) for rate in self.rates)
+        numbers = all(isinstance(rate, float) for rate in self.rates)
         return self.decay == "none" and numbers and self.betas_are_numbers
 
     @model_validator(mode="after")
@@ -89,7 +91,7 @@ class _Optimizer(Spec):
             raise ValueError("adam has no weight_decay; adamw has")
         if name == "adamax" and not self.betas_are_numbers:
             raise ValueError("the betas of adamax cannot follow a schedule")
-        if self.decay != "none" and any(isinstance(rate, Schedule) for rate in self.rates):
+        if self.decay != "none" and not all(isinstance(rate, float) for rate in self.rates):
             raise ValueError("give a rate a schedule or all rates a decay, not both")
         return self
 
@@ -144,10 +146,10 @@ class Adaptive(Spec):
     kimg: Kimg = 500.0
 
 
-_SHARE: TypeAdapter[float | Schedule] = TypeAdapter(Share)
+_SHARE: TypeAdapter[Scheduled] = TypeAdapter(Share)
 
 
-def _probability(value: Any) -> float | Schedule | Adaptive:
+def _probability(value: Any) -> Scheduled | Adaptive:
     if isinstance(value, Adaptive):
         return value
     if isinstance(value, Mapping) and "schedule" not in value:
@@ -156,7 +158,7 @@ def _probability(value: Any) -> float | Schedule | Adaptive:
 
 
 AugmentP = Annotated[
-    float | Schedule | Adaptive,
+    Scheduled | Adaptive,
     PlainValidator(_probability),
     PlainSerializer(lambda p: p.model_dump() if isinstance(p, Spec) else p),
 ]
@@ -264,17 +266,36 @@ class Budget(Spec):
 class SchedulerSpec(Spec):
     """Who is stopped early: `asha` (Li et al. 2020), `median` (Golovin et al. 2017) or none.
 
+    Or `pbt`, population based training (Jaderberg et al. 2017): all trials train side by side, and
+    every `interval_kimg` (by default a tenth of the budget) the worst `quantile` of them become
+    copies of some of the best, weights and settings. Of these settings those that can follow a
+    schedule are changed by a fifth, up or down, or with probability `resample` drawn anew.
+
     The first rung is at `grace_kimg`: by default the highest power of the reduction factor below
     the budget that leaves it at 10% or more of it. A trial is not cut while it is within `noise`
     standard errors of the cut-off, where the metric knows its error. With `promote` asha stops
     nobody: a trial waits at its rung, and goes on from its checkpoint once it is among the best.
     """
 
-    name: Literal["asha", "median", "none"] = "asha"
+    name: Literal["asha", "median", "pbt", "none"] = "asha"
     grace_kimg: Kimg | None = None
+    interval_kimg: Kimg | None = None
+    quantile: Annotated[float, Field(gt=0, le=0.5)] = 0.25
+    resample: Annotated[float, Field(ge=0, le=1)] = 0.25
     reduction_factor: Annotated[float, Field(ge=2, le=1000)] = 3.0
     noise: NonNegativeFloat = 1.0
     promote: bool = False
+
+    @model_validator(mode="after")
+    def _settings_are_its_own(self) -> "SchedulerSpec":
+        if self.name == "pbt" and (self.grace_kimg is not None or self.promote):
+            raise ValueError("pbt has an interval_kimg, no grace_kimg and nobody to promote")
+        owned = ("interval_kimg", "quantile", "resample")
+        fields = type(self).model_fields
+        given = [name for name in owned if getattr(self, name) != fields[name].default]
+        if given and self.name != "pbt":
+            raise ValueError(f"{given[0]} is a setting of pbt, not {self.name}")
+        return self
 
 
 SAMPLERS = ("curve", "tpe", "random", "quasi_random", "gp", "nsga2", "nsga3")
@@ -512,6 +533,8 @@ class StudySpec(Job):
     def rungs(self) -> tuple[float, ...]:
         """Milestones in kimg at which trials are compared; the last is the full budget."""
         factor, budget = self.scheduler.reduction_factor, self.budget.kimg
+        if self.scheduler.name == "pbt":
+            return with_extra((), self.scheduler.interval_kimg or budget / 10, budget)
         rung = self.scheduler.grace_kimg or budget / factor ** int(math.log(10, factor) + 1e-9)
         rungs = []
         while rung < budget * (1 - 1e-9):
@@ -562,6 +585,26 @@ class Study(NamedTuple):
         """
         document = Document("start", {"start": list(starts)}, {(): "--set start"})
         return [assign(self.space, document, ("start", i)) for i in range(len(starts))]
+
+    def may_change(self, parameter: Parameter, config: Mapping[str, Any]) -> bool:
+        """Whether a setting of a configuration may be another one later in a training."""
+        if parameter.kind != "float":
+            return False
+        config = copy.deepcopy(dict(config))
+        *path, key = parameter.setting.split(".")
+        group: Any = config
+        for part in path:
+            group = group.get(part) if isinstance(group, dict) else None
+        if not isinstance(group, dict) or key not in group:
+            return False
+        if isinstance(group[key], Mapping):
+            return group[key].get("schedule") == "steps"
+        group[key] = {"schedule": "steps", "values": [group[key]], "at": []}
+        try:
+            self.trial(config)
+        except ValidationError:
+            return False
+        return True
 
     def trial(self, config: dict[str, Any]) -> Trial:
         """Turn one sampled configuration into a trial."""

@@ -1,7 +1,5 @@
 """A search space or a training configuration, read from its file and checked as a whole."""
 
-import math
-import random
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +11,7 @@ from raygen.metrics import METRICS, too_few
 from raygen.space import (
     Draw,
     Group,
+    RandomSuggester,
     assign,
     parameters,
     parse_space,
@@ -54,7 +53,9 @@ def load_space(file: Path, overrides: Sequence[str] = ()) -> Study:
         # What --set left of them: the study's own file must be read without the --set.
         raw["start"] = [settings_of(space, point) for point in start]
     _check_draws(spec, space, start, document)
-    return Study(spec, space, start, raw)
+    study = Study(spec, space, start, raw)
+    _check_population(study, document)
+    return study
 
 
 def load_train_job(file: Path, overrides: Sequence[str] = ()) -> TrainJob:
@@ -109,11 +110,25 @@ def _check_study(spec: StudySpec, document: Document) -> None:
         document.fail(("resources", "workers"), "a trainer of your own trains in one process")
     if spec.scheduler.name == "median" and spec.trade_off:
         document.fail(("scheduler", "name"), "there is no median of several objectives")
+    if spec.scheduler.name == "pbt" and spec.trade_off:
+        document.fail(("scheduler", "name"), "pbt copies the best by one objective")
     if spec.scheduler.promote and spec.scheduler.name != "asha":
         document.fail(("scheduler", "promote"), f"{spec.scheduler.name} has no rungs; asha has")
     gpus = spec.resources.gpu_share
     if gpus > 1 and gpus != int(gpus):
         document.fail(("resources", "gpus"), "must be a whole number or a fraction of one GPU")
+
+
+def _check_population(study: Study, document: Document) -> None:
+    if study.spec.scheduler.name != "pbt":
+        return
+    config = a_draw(study)
+    if not any(study.may_change(parameter, config) for parameter in study.parameters):
+        document.fail(
+            ("scheduler", "name"),
+            "pbt changes what can follow a schedule (rates, betas, weights, probabilities), and "
+            "the space searches none of these as a float",
+        )
 
 
 def _check_metrics(job: Job, document: Document) -> None:
@@ -144,7 +159,7 @@ def _check_metrics(job: Job, document: Document) -> None:
 def a_draw(study: Study) -> dict[str, Any]:
     """Return a configuration of a space, the same at every call: its first starting point."""
     point = study.start[0] if study.start else {}
-    return sample(study.space, _Random(0, point)).config
+    return sample(study.space, RandomSuggester(0, point)).config
 
 
 def _check_draws(
@@ -158,7 +173,7 @@ def _check_draws(
     for parameter in parameters(space):
         fixed += [{parameter.name: end} for end in parameter.ends()]
     for seed, values in enumerate([*fixed, *start]):
-        draw = sample(space, _Random(seed, values))
+        draw = sample(space, RandomSuggester(seed, values))
         config = {"family": spec.family, **draw.config}
         trial = checked(TRIALS[spec.family], config, document, partial(_place, draw))
         parts = spec.resources.workers * trial.accumulate
@@ -178,31 +193,3 @@ def _place(draw: Draw, at: Keys) -> Keys:
     while near and near not in draw.where:
         near = near[:-1]
     return (*draw.where[near], *at[len(near) :]) if near else ("space", *at)
-
-
-class _Random:
-    """Draws at random, but some parameters as told: a Suggest for checks."""
-
-    def __init__(self, seed: int, fixed: dict[str, Any] | None = None) -> None:
-        self.random, self.fixed = random.Random(seed), fixed or {}
-
-    def suggest_float(
-        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
-    ) -> float:
-        if name in self.fixed:
-            return self.fixed[name]
-        if log:
-            return min(high, math.exp(self.random.uniform(math.log(low), math.log(high))))
-        if step:
-            return low + step * self.random.randint(0, int((high - low) / step))
-        return self.random.uniform(low, high)
-
-    def suggest_int(
-        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
-    ) -> int:
-        if name in self.fixed:
-            return self.fixed[name]
-        return low + step * self.random.randint(0, (high - low) // step)
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        return self.fixed[name] if name in self.fixed else self.random.choice(list(choices))

@@ -7,9 +7,11 @@ Both are settings like any other: what stands in a schedule can be searched, too
 """
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from itertools import pairwise
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -68,29 +70,75 @@ class Schedule(Spec):
         return self.start * (1.0 - moved) + self.to * moved
 
 
-def value_at(setting: float | Schedule, share: float) -> float:
+class Steps(Spec):
+    """A setting that jumps: to `values[k]` at the share `at[k - 1]` of the budget, from the first.
+
+    What population based training leaves behind: Jaderberg et al. 2017.
+    """
+
+    schedule: Literal["steps"]
+    values: Annotated[tuple[float, ...], Field(min_length=1)]
+    at: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+
+    @model_validator(mode="after")
+    def _rise(self) -> Self:
+        if len(self.at) != len(self.values) - 1:
+            raise ValueError("needs one place in `at` fewer than there are values")
+        if any(after <= before for before, after in pairwise(self.at)):
+            raise ValueError("the places in `at` must rise")
+        return self
+
+    def value(self, share: float) -> float:
+        """The value after a share of the budget, 0 to 1."""
+        return self.values[bisect_right(self.at, share)]
+
+
+def value_at(setting: "Scheduled", share: float) -> float:
     """The value of a setting after a share of the budget, 0 to 1."""
-    return setting.at(share) if isinstance(setting, Schedule) else setting
+    match setting:
+        case Schedule():
+            return setting.at(share)
+        case Steps():
+            return setting.value(share)
+        case _:
+            return setting
+
+
+def last_value(setting: Any) -> Any:
+    """The last value of a setting that jumps, as a configuration holds it; else the setting."""
+    jumps = isinstance(setting, Mapping) and setting.get("schedule") == "steps"
+    return setting["values"][-1] if jumps else setting
 
 
 def _number_or_schedule(number: TypeAdapter[float], ends: TypeAdapter[float], value: Any) -> Any:
+    if isinstance(value, Steps) or (isinstance(value, Mapping) and "values" in value):
+        steps = value if isinstance(value, Steps) else Steps.model_validate(value)
+        places = [(("values", place), each) for place, each in enumerate(steps.values)]
+        _check_each(number, places)
+        return steps
     if not isinstance(value, Mapping | Schedule):
         return number.validate_python(value)
     schedule = value if isinstance(value, Schedule) else Schedule.model_validate(value)
-    for key, end in (("from", schedule.start), ("to", schedule.to)):
-        try:
-            ends.validate_python(end)
-        except ValidationError as error:
-            (said,) = error.errors()
-            mistake = InitErrorDetails(
-                type=said["type"], loc=(key,), input=said["input"], ctx=said.get("ctx", {})
-            )
-            raise ValidationError.from_exception_data("Schedule", [mistake]) from None
+    _check_each(ends, [(("from",), schedule.start), (("to",), schedule.to)])
     return schedule
 
 
-def _plain(setting: float | Schedule) -> Any:
-    return setting.model_dump() if isinstance(setting, Schedule) else setting
+def _check_each(
+    number: TypeAdapter[float], places: list[tuple[tuple[str | int, ...], float]]
+) -> None:
+    for place, value in places:
+        try:
+            number.validate_python(value)
+        except ValidationError as error:
+            (said,) = error.errors()
+            mistake = InitErrorDetails(
+                type=said["type"], loc=place, input=said["input"], ctx=said.get("ctx", {})
+            )
+            raise ValidationError.from_exception_data("Schedule", [mistake]) from None
+
+
+def _plain(setting: "Scheduled") -> Any:
+    return setting.model_dump() if isinstance(setting, Schedule | Steps) else setting
 
 
 def scheduled(number: Any, ends: Any = None) -> tuple[PlainValidator, PlainSerializer]:
@@ -104,7 +152,8 @@ _POSITIVE = scheduled(Annotated[float, Field(gt=0, allow_inf_nan=False)], NonNeg
 _ANY = scheduled(Annotated[float, Field(ge=0, allow_inf_nan=False)])
 _BETA = scheduled(Annotated[float, Field(ge=0, lt=1)])
 _SHARE = scheduled(Annotated[float, Field(ge=0, le=1)])
-Positive = Annotated[float | Schedule, *_POSITIVE]
-NonNegative = Annotated[float | Schedule, *_ANY]
-Beta = Annotated[float | Schedule, *_BETA]
-Share = Annotated[float | Schedule, *_SHARE]
+Scheduled = float | Schedule | Steps
+Positive = Annotated[Scheduled, *_POSITIVE]
+NonNegative = Annotated[Scheduled, *_ANY]
+Beta = Annotated[Scheduled, *_BETA]
+Share = Annotated[Scheduled, *_SHARE]

@@ -14,6 +14,7 @@ A mapping with one of four keys is a parameter, everything else is a fixed value
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
+from random import Random
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from raygen.document import Document, Keys, dotted
@@ -91,6 +92,15 @@ class Parameter(NamedTuple):
         steps = (value - self.low) / self.step if self.step else 0.0
         return abs(steps - round(steps)) < 1e-9
 
+    def nearest(self, value: float) -> float:
+        """The value of a range of numbers that is next to another."""
+        assert self.low is not None
+        assert self.high is not None
+        value = min(max(value, self.low), self.high)
+        if self.step is None:
+            return value
+        return _on_grid(self.low, self.step, round((value - self.low) / self.step))
+
     def ends(self) -> tuple[Any, ...]:
         """Every choice, or the lowest and the highest value that the search could choose."""
         if self.choices is not None:
@@ -105,6 +115,34 @@ class Parameter(NamedTuple):
             return f"one of {', '.join(str(choice) for choice in self.choices)}"
         step = f" in steps of {self.step:g}" if self.step else ""
         return f"{self.kind} from {self.low:g} to {self.high:g}{step}"
+
+
+class RandomSuggester:
+    """Draws over whole ranges, but some parameters as `fixed` says."""
+
+    def __init__(self, seed: int, fixed: dict[str, Any] | None = None) -> None:
+        self.random, self.fixed = Random(seed), fixed or {}
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float:
+        if name in self.fixed:
+            return self.fixed[name]
+        if log:
+            return min(high, math.exp(self.random.uniform(math.log(low), math.log(high))))
+        if step:
+            return low + step * self.random.randint(0, int((high - low) / step))
+        return self.random.uniform(low, high)
+
+    def suggest_int(
+        self, name: str, low: int, high: int, *, step: int = 1, log: bool = False
+    ) -> int:
+        if name in self.fixed:
+            return self.fixed[name]
+        return low + step * self.random.randint(0, (high - low) // step)
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        return self.fixed[name] if name in self.fixed else self.random.choice(list(choices))
 
 
 class Fixed(NamedTuple):

@@ -100,7 +100,10 @@ class Order:
         if record.of is not None:
             self._of_search(record.of, "of")
             self.replicates.add(number)
-        self.state[number], self.kimg[number] = "open", 0.0
+        for name, other in (("parent", record.parent), ("replaces", record.replaces)):
+            if other is not None:
+                self._of_search(other, name)
+        self.state[number], self.kimg[number] = "open", record.from_kimg
 
     def _of_trial(self, record: Start | Report | Decide | Retry | End) -> None:
         number = record.trial

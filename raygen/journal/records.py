@@ -203,6 +203,9 @@ class MetricProtocol(Record):
 class Suggest(Record):
     """A new trial, or a replicate `of` a finalist; `by` whom it was suggested.
 
+    Of a population it may be a copy of `parent` as that was at `from_kimg`, in the place of
+    `replaces`, which ends (None: of a trial that has ended).
+
     `kernel`: the hyperparameters of the model that were fitted for it, if some were.
     """
 
@@ -214,6 +217,9 @@ class Suggest(Record):
     seed: Annotated[int, whole]
     of: Annotated[int | None, or_none(whole)] = None
     kernel: Annotated[list[float] | None, or_none(list_of(real_number))] = None
+    parent: Annotated[int | None, or_none(whole)] = None
+    from_kimg: Annotated[float, or_none(KIMG)] = 0.0
+    replaces: Annotated[int | None, or_none(whole)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

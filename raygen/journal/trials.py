@@ -30,6 +30,10 @@ class TrialState:
     by: str | None  # who suggested it
     of: int | None  # the finalist that it repeats with another seed
     best: Best
+    parent: int | None = None  # whose weights it began with, as they were at `from_kimg`
+    from_kimg: float = 0.0
+    replaces: int | None = None
+    now: list[float] | None = None  # the objectives at its last report
     state: str = "waiting"  # for a place to run; then running, then how it ended
     reason: str = ""
     node: str = ""
@@ -91,8 +95,9 @@ class Trials:
         if isinstance(record, Suggest):
             best = Best(self.minimise)
             self.by_number[record.trial] = TrialState(
-                record.trial, record.config, record.params, record.seed, record.by, record.of, best
-            )
+                record.trial, record.config, record.params, record.seed, record.by, record.of, best,
+                record.parent, record.from_kimg, record.replaces, kimg=record.from_kimg,
+            )  # fmt: skip
         trial = self.by_number[record.trial]
         match record:
             case Start():
@@ -121,6 +126,7 @@ class Trials:
     def _reported(self, trial: TrialState, record: Report) -> None:
         trial.kimg, trial.seconds = record.kimg, record.seconds
         trial.diverged, trial.losses = record.diverged, 0
+        trial.now = record.values(self.objectives)
         trial.best.measured_by(record.protocols.get(self.objectives[0]))
         if trial.best.values is None:
             trial.best_kimg = trial.sd = trial.variation = None
@@ -130,6 +136,6 @@ class Trials:
 
 
 def cost(trials: Iterable[TrialState]) -> tuple[float, float]:
-    """Seconds of training and evaluation, and kimg, that trials have reported."""
-    totals = [(trial.seconds, trial.kimg) for trial in trials]
+    """Seconds of training and evaluation, and kimg, that trials have reported; each its part."""
+    totals = [(trial.seconds, trial.kimg - trial.from_kimg) for trial in trials]
     return sum(seconds for seconds, _ in totals), sum(kimg for _, kimg in totals)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raygen.distributed import all_reduce_sum, world_size
 from raygen.plugins import Registry
-from raygen.schedules import NonNegative, Schedule, value_at
+from raygen.schedules import NonNegative, value_at
 from raygen.spec import Spec, key_of
 
 HALF_LEVEL = 1 / 255
@@ -242,7 +242,7 @@ class ElboLoss(Spec):
 
     @model_validator(mode="after")
     def _one_rise(self) -> Self:
-        if self.warmup_kimg and isinstance(self.beta, Schedule):
+        if self.warmup_kimg and not isinstance(self.beta, float):
             raise ValueError("give beta a schedule or a warmup_kimg, not both")
         return self
 

@@ -180,7 +180,10 @@ def compute_saved(study: Results) -> pd.Series:
     """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
     full = study.info["budget"].get("kimg") or max(study.info["rungs"] or [0])
     settled = study.trials[study.trials["state"].isin(["completed", "stopped"])]
-    return pd.Series({"kimg": float(settled["kimg"].sum()), "kimg_full": full * len(settled)})
+    kimg = float((settled["kimg"] - settled["from_kimg"]).sum())
+    # Where one of a population ends, a copy of another goes on: nothing is saved.
+    population = (study.info.get("scheduler") or {}).get("name") == "pbt"
+    return pd.Series({"kimg": kimg, "kimg_full": kimg if population else full * len(settled)})
 
 
 def at_best(study: Results, trial: int) -> pd.Series:

@@ -9,7 +9,7 @@ from raygen.study_folder import StudyFolder
 
 TRIAL_COLUMNS = [
     "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",
-    "variation",
+    "variation", "from_kimg",
 ]  # fmt: skip
 HISTORY_COLUMNS = ["trial", "kimg", "seconds", "images_per_second"]
 ERROR = ".sd"  # ends the column of a metric's standard error in the history
@@ -54,7 +54,8 @@ class Results(NamedTuple):
 
     def spent(self, column: str) -> float:
         """What all trainings took, replicates included: of `seconds` or of `kimg`."""
-        return float(self.trials[column].sum() + self.replicates[column].sum())
+        inherited = self.trials["from_kimg"].sum() if column == "kimg" else 0.0
+        return float(self.trials[column].sum() + self.replicates[column].sum() - inherited)
 
     @property
     def evaluating(self) -> float | None:

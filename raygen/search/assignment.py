@@ -11,3 +11,4 @@ class Assignment(NamedTuple):
     seed: int
     reported: float  # kimg that the journal knows already, so that nothing is reported twice
     losses: int = 0  # times it was lost since it last reported
+    parent: int | None = None  # whose last checkpoint it begins with, unless it has its own

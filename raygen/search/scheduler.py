@@ -98,6 +98,22 @@ class Never:
         return None
 
 
+class Waits:
+    """The scheduler of a population: every trial waits at every interval."""
+
+    def __init__(self, rungs: Sequence[float]) -> None:
+        self.rungs = rungs[:-1]
+
+    def judge(self, kimg: float, trial: RungValue) -> Decision | None:
+        return Decision("pause", None, 1) if kimg in self.rungs else None
+
+    def record(self, kimg: float, trial: RungValue) -> None:
+        return None
+
+    def promotion(self, paused: Mapping[int, float], last: bool) -> None:
+        return None
+
+
 class Halving:
     """Asynchronous successive halving over kimg: Li et al. 2020, in its stopping form.
 
@@ -236,6 +252,8 @@ def make_scheduler(spec: StudySpec) -> Scheduler:
     directions = [METRICS[metric].direction for metric in spec.objectives]
     chosen = spec.scheduler
     match chosen.name:
+        case "pbt":
+            return Waits(spec.rungs)
         case "asha":
             kind = Promotion if chosen.promote else Halving
             return kind(spec.rungs, chosen.reduction_factor, directions, chosen.noise)

@@ -29,6 +29,7 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
     """
     controller = Controller(study, _Refuse(), Sampler(study, "", None), lambda record: None)
     suggestions = decisions = 0
+    copied: dict[int, Suggest] = {}
     for line, record in enumerate(records, start=1):
         match record:
             case Open() | Close():
@@ -36,6 +37,12 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
             case Reopen():
                 controller.reopen()
                 continue
+            case Suggest(parent=int()):
+                if record.trial not in copied:
+                    waiting = [t for t in controller.paused if t.kimg == record.from_kimg]
+                    copied = {copy.trial: copy for copy in controller.copies(waiting, record.trial)}
+                _same(line, "copy", copied.get(record.trial), replace(record, time=None))
+                suggestions += 1
             case Suggest(of=None) if controller.sampler.reproducible:
                 draw = controller.draw().draw
                 _same(line, "suggestion", draw.config, record.config)
@@ -62,6 +69,8 @@ def _promoted(controller: Controller, record: Decide) -> Decide | None:
 
     Which of the two it was depends on a budget that may have been raised since.
     """
+    if controller.population:
+        return controller.released(controller.trials[record.trial])
     paused = {trial.number: trial.kimg for trial in controller.paused}
     made = None
     for last in (False, True):

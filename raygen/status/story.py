@@ -209,6 +209,11 @@ def _origin(record: Suggest, before: Sequence[Record], study: Results) -> str:
             return f"suggested as the best of an earlier study{whose}"
         case "design":
             return "suggested as a point of the design: quasi-random, and not by the model"
+        case "pbt":
+            at = kimg_text(record.from_kimg)
+            text = f"begins as a copy of trial {record.parent} at {at} kimg, settings changed"
+            whom = f", in the place of trial {record.replaces}"
+            return text + (whom if record.replaces is not None else "")
         case "startup":
             name = sampler.get("name", "the sampler")
             few = sampler.get("startup_trials")

@@ -1,6 +1,7 @@
 """Where trials train: what stays warm in a process, and every way in which a trial can end."""
 
 import json
+import math
 import os
 import shutil
 import socket
@@ -122,7 +123,7 @@ class Worker:
             )
             return
         try:
-            self._fetch(folder)
+            self._fetch(job)
             yield from self._train(job, folder)
         except (torch.OutOfMemoryError, MemoryError) as error:
             yield ended("out_of_memory", headline(error))
@@ -141,7 +142,7 @@ class Worker:
 
     def _train(self, job: Assignment, folder: TrialFolder) -> Iterator[Event]:
         trial = parse_trial({"family": self.shared.family, **job.config})
-        state = self._resume(folder)
+        state = self._resume(folder) or self._inherit(job, folder)
         came = state["kimg"] if state is not None else 0.0
         place = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
         device = f"{self.device}, {self.sharing}" if self.sharing else str(self.device)
@@ -174,16 +175,18 @@ class Worker:
     def _samples_at(self, kimg: float) -> int:
         return self.evaluation.samples_at(kimg, self.shared.rungs)
 
-    def _fetch(self, folder: TrialFolder) -> None:
-        """Bring the checkpoints of a trial here, if they are kept elsewhere.
+    def _fetch(self, job: Assignment) -> None:
+        """Bring the checkpoints that a trial may begin with here, if they are kept elsewhere.
 
         Raises:
             ClusterError: the storage cannot be reached.
         """
         if self.store is not None:
             shutil.rmtree(self.study.root / "trials", ignore_errors=True)  # of the trial before
-            root = self.study.root
+            root, folder = self.study.root, self.study.trial(job.number)
             checkpoints = [folder.best, folder.last]
+            if job.parent is not None:
+                checkpoints.append(self.study.trial(job.parent).last)
             self.store.pull(root, [path.relative_to(root).as_posix() for path in checkpoints])
             self.kept = _stamps(folder)
 
@@ -210,6 +213,26 @@ class Worker:
                 partial.unlink()  # of a writer that was killed
         with suppress(InputError):
             return load_full(folder.last, self.device)
+        return None
+
+    def _inherit(self, job: Assignment, folder: TrialFolder) -> dict[str, Any] | None:
+        """Begin with what another trial had at its last milestone, as one's own; or None.
+
+        Kept before anybody hears that this trial has started: then the other one goes on.
+        """
+        if job.parent is None:
+            return None
+        with suppress(InputError):
+            state = load_full(self.study.trial(job.parent).last, self.device)
+            trial = parse_trial({"family": self.shared.family, **job.config})
+            state |= {"trial": trial.model_dump(), "report": None}
+            state["loop"] |= {"seconds": 0.0}
+            # Its own best is yet to come: the other one's weights are in the other one's folder.
+            state["loop"]["health"] |= {"best": math.inf}
+            if rank() == 0:
+                save(folder.last, state)
+                self.keep(folder)
+            return state
         return None
 
 
