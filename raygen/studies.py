@@ -62,7 +62,10 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
     ended = sum(
         n for state, n in counts.items() if state not in ("running", "paused", "interrupted")
     )
-    limit = row["budget"].get("trials", {}).get("limit")
+    budget = row["budget"].get("trials", {})
+    limit = budget.get("limit")
+    # Where one of a population ended, its copy went on.
+    ended -= sum(counts.values()) - budget.get("used", sum(counts.values()))
     value = "" if best is None else f"{best.get('mean', best['value']):.5g}"
     started = row["started"]
     return (

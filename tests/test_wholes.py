@@ -136,6 +136,52 @@ def test_a_shipped_space_ends_in_its_page_and_every_command_takes_its_study(
         use(project, study)
 
 
+POPULATION = """
+family: gan
+data: {source: shapes, limit: 512}
+objective: fd_classifier
+evaluation: {samples: 360}
+budget: {trials: 4, kimg: 0.192}
+scheduler: {name: pbt, interval_kimg: 0.064}
+sampler: {name: quasi_random}
+finalists: {count: 1, seeds: 1}
+compute: {compile: false}
+space:
+  model: {name: dcgan, width: 16, latent_dim: 16}
+  optimizer: {generator_lr: {float: [1e-4, 1e-2], log: true}, beta1: {float: [0.0, 0.9]}}
+  ema: {half_life_kimg: {float: [0.01, 0.1], log: true}}
+  augment: "translation,cutout"
+  augment_p: {float: [0.1, 1.0]}
+  batch_size: 16
+"""
+
+
+def test_one_of_a_population_trained_alone_repeats_what_its_ancestors_were(
+    project: Project,
+) -> None:
+    space = project.folder / "population.yaml"
+    space.write_text(POPULATION)
+    study = project.search(space)
+    trials = load_results(study).trials.set_index("trial")
+    history = load_results(study).history.set_index(["trial", "kimg"])["fd_classifier"]
+    copies = trials[(trials["from_kimg"] > 0) & (trials["state"] == "completed")]
+    records = [json.loads(line) for line in (study / "journal.jsonl").read_text().splitlines()]
+    parents = {r["trial"]: r.get("parent") for r in records if r["kind"] == "suggest"}
+
+    assert (trials["state"] == "completed").sum() == 4
+    assert len(trials) == 6  # a quarter of four was replaced at each of two intervals
+    assert "reproduced exactly" in project.run("status", study, "--check").stdout
+    number = int(copies.index[-1])
+    config = project.run("best", study, "--trial", number).stdout
+    (project.folder / "copy.yaml").write_text(config)
+    said = project.run("train", "copy.yaml", "--out", "alone").stderr
+    lineage = number
+    for kimg in (0.192, 0.128, 0.064):
+        while kimg <= trials.loc[lineage, "from_kimg"]:
+            lineage = parents[lineage]
+        assert f"fd_classifier {history[lineage, kimg]:.5g}" in said
+
+
 CALLBACKS = """
 callbacks: [{wandb: {mode: offline}}, {mlflow: {tracking_uri: $TRACKING}},
             {webhook: "http://127.0.0.1:9/"}]

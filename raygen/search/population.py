@@ -48,7 +48,7 @@ def copies(
     for place, replaces in enumerate(gone):
         random = Random(derive(study.spec.seed, "population", number + place))
         parent = random.choice(best)
-        share = parent.kimg / study.spec.budget.kimg
+        share = round(parent.kimg / study.spec.budget.kimg, 9)
         config, params = changed(study, parent, share, spec.resample, random)
         made.append(Copy(parent.number, replaces, config, params))
     return made
