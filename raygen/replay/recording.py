@@ -121,6 +121,8 @@ def record_study(folder: Path) -> Recording:
         raise InputError(
             f"{study_results.folder.journal}:1: the study does not record its milestones"
         )
+    if study_results.info["scheduler"].get("name") == "pbt":
+        raise InputError(f"{folder}: a population cannot be replayed: its trials copy each other")
     milestones = tuple(float(kimg) for kimg in study_results.info["milestones"])
     ended = study_results.trials[study_results.trials["state"].isin(["completed", "diverged"])]
     curves = [
