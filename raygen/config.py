@@ -64,13 +64,15 @@ class GanOptimizer(Spec):
 class VaeOptimizer(Spec):
     """Adam; gradients are clipped to a norm of `clip` (0 = not).
 
-    With a `decay`, the rate falls to 0 at full budget.
+    Updates whose norm, before that, is not below `skip` (nats per image) or not finite are left out
+    (0 = none; Child 2021, section 3). With a `decay`, the rate falls to 0 at full budget.
     """
 
     lr: PositiveFloat = 1e-3
     beta1: Beta = 0.9
     beta2: Beta = 0.999
     clip: NonNegativeFloat = 100.0
+    skip: NonNegativeFloat = 0.0
     decay: Decay = "none"
 
 

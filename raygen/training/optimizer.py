@@ -3,7 +3,7 @@
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class FusedAdam(torch.optim.Adam):
@@ -32,6 +32,13 @@ class FusedAdam(torch.optim.Adam):
             group["lr"].fill_(lr)
         else:
             group["lr"] = lr
+
+    def step_unless(self, skipped: Tensor) -> None:
+        """Step; where `skipped` () is true, leave weights, moments and step counts as they are."""
+        # What a GradScaler tells the fused kernels: they look at it on the device.
+        self.found_inf = skipped.float()
+        self.step()
+        self.found_inf = None
 
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
