@@ -101,6 +101,11 @@ class LadderVaeNet(nn.Module):
         for path in (self.rise, self.descent):
             _shrink([m.body[-1] for m in path.modules() if isinstance(m, Residual | Bottleneck)])
         _shrink([m.join for m in self.descent.modules() if isinstance(m, Rung)])
+        if block == "bottleneck":
+            # As in VDVAE: branches are so small at first that N biases would be most of the sum.
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, noise: Tensor) -> Pass:
         features = [images]
