@@ -102,7 +102,7 @@ class LadderVaeNet(nn.Module):
             _shrink([m.body[-1] for m in path.modules() if isinstance(m, Residual | Bottleneck)])
         _shrink([m.join for m in self.descent.modules() if isinstance(m, Rung)])
         if block == "bottleneck":
-            # As in VDVAE: branches are so small at first that N biases would be most of the sum.
+            # As in VDVAE: as many biases as there are blocks would add up to most of the state.
             for module in self.modules():
                 if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
                     nn.init.zeros_(module.bias)
@@ -210,7 +210,7 @@ def _inner(channels: int) -> int:
 
 def _narrow(channels: int, inner: int, norm: Norm) -> list[nn.Module]:
     """All of a bottleneck but its last convolution: (n, channels, s, s) -> (n, inner, s, s)."""
-    return [
+    layers = [
         norm_layer(norm, channels),
         nn.SiLU(),
         nn.Conv2d(channels, inner, 1),
@@ -223,6 +223,12 @@ def _narrow(channels: int, inner: int, norm: Norm) -> list[nn.Module]:
         norm_layer(norm, inner),
         nn.SiLU(),
     ]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            # He et al. 2015. After three of torch's default, what is left is a fifteenth of this:
+            # posteriors begin nearly blind, and learn later (docs/train.md).
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layers
 
 
 def _bounded(log_scale: Tensor) -> Tensor:
