@@ -119,6 +119,15 @@ RECIPES = {
         },
         1.04,
     ),
+    "ladder_vae, bottleneck, skip": Recipe(
+        {
+            **VAE,
+            "model": {**LADDER, "width": 48, "layers": 2, "block": "bottleneck"},
+            "loss": {"likelihood": "discretised_logistic_mixture"},
+            "optimizer": {"skip": 1.2e6},
+        },
+        1.04,
+    ),
 }
 
 

@@ -168,23 +168,32 @@ class Generator:
         self.latent_dim = self.learner.latent_dim
 
     def __call__(
-        self, drawn: "int | Tensor", *, seed: int = 0, label: int | str | None = None
+        self,
+        drawn: "int | Tensor",
+        *,
+        seed: int = 0,
+        label: int | str | None = None,
+        temperature: float = 1.0,
     ) -> "Tensor":
         """Draw images: uint8 (n, c, h, w), on the device of the model.
 
         Of a number as `raygen generate` draws them with that seed, or of latents (n, latent_dim).
         `label` is a class, by number or name, where the model has classes; without one they take
-        turns.
+        turns. `temperature` (above 0, at most 1.5) scales the standard deviation of the latents; of
+        a VAE, that of each layer's prior.
 
         Raises:
-            InputError: the model has no such class.
+            InputError: the model has no such class, or the temperature is out of range.
         """
         import torch
 
-        from raygen.apply.generate import sample_chunks
+        from raygen.apply.explore import scaled
+        from raygen.apply.generate import check_temperature, sample_chunks
 
+        check_temperature("temperature", temperature)
         if isinstance(drawn, int) and label is None:
-            return torch.cat([images for images, _ in sample_chunks(self.learner, drawn, seed)])
+            chunks = sample_chunks(self.learner, drawn, seed, temperature=temperature)
+            return torch.cat([images for images, _ in chunks])
         if isinstance(drawn, int):
             from raygen.metrics.model import draw_latents
 
@@ -193,7 +202,7 @@ class Generator:
             latents = drawn.to(self.learner.device)
         turns = torch.arange(len(latents), device=latents.device) % len(self.classes)
         labels = turns if label is None else torch.full_like(turns, self._number(label))
-        return self.learner.sample(latents, labels)
+        return self.learner.sample(scaled(latents, temperature), labels)
 
     def _number(self, label: int | str) -> int:
         number = self.classes.index(label) if label in self.classes else label

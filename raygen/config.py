@@ -107,11 +107,22 @@ class GanOptimizer(_Optimizer):
 
 
 class VaeOptimizer(_Optimizer):
-    """As for a GAN, or Adamax (Kingma and Ba 2015, section 7.1)."""
+    """As for a GAN, or Adamax (Kingma and Ba 2015, section 7.1).
+
+    Updates of Adam and AdamW whose gradient norm, before it is clipped, is not below `skip` (nats
+    per image) or not finite are left out (0 = none; Child 2021, section 3).
+    """
 
     name: Literal["adam", "adamw", "adamax", "muon"] = "adam"
     lr: Positive = 1e-3
     clip: NonNegativeFloat = 100.0
+    skip: NonNegativeFloat = 0.0
+
+    @model_validator(mode="after")
+    def _skips_by_one_kernel(self) -> Self:
+        if self.skip and (self.name not in ("adam", "adamw") or not self.betas_are_numbers):
+            raise ValueError("skip is for adam and adamw, with betas that are numbers")
+        return self
 
 
 class Ema(Spec):

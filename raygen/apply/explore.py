@@ -34,7 +34,11 @@ def truncated(latents: Tensor, threshold: float) -> Tensor:
 
 
 def scaled(latents: Tensor, temperature: float) -> Tensor:
-    """Latents of a VAE by a temperature: every standard deviation of the prior times it."""
+    """Latents by a temperature: their standard deviations times it.
+
+    Of a VAE with several layers, the latents given here are in the coordinates of each prior, so
+    that it is every prior's standard deviation, given the layers above. Child 2021, section 5.
+    """
     return latents * temperature
 
 

@@ -20,6 +20,7 @@ from raygen.training.vae import VaeLearner
 Chunks = Iterator[tuple[Tensor, Tensor]]
 MOST_IN_ONE = 100_000  # images of a grid or an animation, which are made in memory
 FRAMES = 16  # of an animation from one latent to the next, unless told
+HOTTEST = 1.5  # temperature: networks have seen next to no latents from further out
 
 
 class Ways(NamedTuple):
@@ -33,6 +34,7 @@ class Ways(NamedTuple):
     tile: int | None = None  # each image as a mosaic of so many in a row
     shard: int | None = None  # images in one .npz
     data: str | None = None  # where the training images are, if the study does not say
+    temperature: float = 1.0  # times the standard deviation of latents
 
 
 def generate(
@@ -59,6 +61,7 @@ def generate(
     for name, value in (("--truncation", ways.truncation), ("--spread", ways.spread)):
         if value is not None and not math.isfinite(value):
             raise InputError(f"{name} {value}: must be a finite number")
+    check_temperature("--temperature", ways.temperature)
     if output.suffix in (".png", ".gif") and count > MOST_IN_ONE:
         raise InputError(f"--count {count}: one {output.suffix} holds at most {MOST_IN_ONE:,}")
     opened = open_source(source, device)
@@ -91,7 +94,23 @@ def generate(
     return output
 
 
-def sample_chunks(model: Generative, count: int, seed: int, counts: Tensor | None = None) -> Chunks:
+def check_temperature(name: str, temperature: float) -> None:
+    """Refuse what is no temperature, under the name that the user knows it by.
+
+    Raises:
+        InputError: it is not above 0 and at most 1.5.
+    """
+    if not 0 < temperature <= HOTTEST:
+        raise InputError(f"{name} {temperature:g}: must be above 0 and at most {HOTTEST:g}")
+
+
+def sample_chunks(
+    model: Generative,
+    count: int,
+    seed: int,
+    counts: Tensor | None = None,
+    temperature: float = 1.0,
+) -> Chunks:
     """Yield images uint8 (n, c, h, w) and labels (n,), n <= 250, until there are `count`.
 
     Classes take turns; those of a conditional model come in the shares of `counts` (classes,).
@@ -100,7 +119,7 @@ def sample_chunks(model: Generative, count: int, seed: int, counts: Tensor | Non
     if counts is not None and getattr(model, "conditional", False) and not even(counts):
         labels = labels_in_shares(counts, count)
     for latents, drawn in _latents(model, count, seed, None, labels):
-        yield model.sample(latents, drawn).cpu(), drawn.cpu()
+        yield model.sample(explore.scaled(latents, temperature), drawn).cpu(), drawn.cpu()
 
 
 def _latents(
@@ -129,6 +148,8 @@ def _chunks(
         cut = explore.scaled if isinstance(learner, VaeLearner) else explore.truncated
         threshold = ways.truncation
         stream = ((cut(latents, threshold), labels) for latents, labels in stream)
+    if ways.temperature != 1:
+        stream = ((explore.scaled(z, ways.temperature), labels) for z, labels in stream)
     if ways.interpolate:
         stream = explore.strips(stream, ways.interpolate)
     for latents, labels in stream:
@@ -145,6 +166,10 @@ def _check(output: Path, ways: Ways) -> None:
         raise InputError(f"--shard: {output} is not an .npz")
     if ways.like is not None and ways.interpolate:
         raise InputError("--like and --interpolate: choose one")
+    if ways.temperature != 1 and ways.truncation is not None:
+        raise InputError("--temperature and --truncation: choose one")
+    if ways.temperature != 1 and ways.like is not None:
+        raise InputError("--temperature and --like: choose one (--spread says how far around)")
 
 
 def _class_number(label: str, classes: list[str], content: dict[str, object]) -> int:

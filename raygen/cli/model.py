@@ -105,6 +105,14 @@ def train_command(
     help="Truncate latents at +- this (GAN) or scale them by it (VAE): lower is less varied.",
 )
 @click.option(
+    "--temperature",
+    default=1.0,
+    type=click.FloatRange(0, 1.5, min_open=True),
+    show_default=True,
+    help="Scale the standard deviation of latents (VAE: of each layer's prior): lower is less "
+    "varied. Models are trained at 1.",
+)
+@click.option(
     "--interpolate", type=click.IntRange(2), help="Number of frames from one latent to the next."
 )
 @click.option(
@@ -139,6 +147,7 @@ def generate_command(
     seed: int,
     label: str | None,
     truncation: float | None,
+    temperature: float,
     interpolate: int | None,
     like: Path | None,
     spread: float,
@@ -155,7 +164,7 @@ def generate_command(
     from raygen.compute import best_device
 
     device = best_device()
-    ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data)
+    ways = Ways(label, truncation, interpolate, like, spread, tile, shard, data, temperature)
     number = count or (1 if tile else 4 if out.suffix == ".gif" else 64)
     source = chosen_source(source, trial)
     written = generate(source, out, number, seed, device, label, ways)

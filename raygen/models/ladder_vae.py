@@ -19,6 +19,9 @@ from raygen.models.nets import Pass, VaeSpec
 
 # Log-scales stay within: a factor of 150 to either side. Vahdat and Kautz 2020, soft clamping.
 BOUND = 5.0
+NARROWER = 4  # times, the channels within a bottleneck: 0.25 of the width in VDVAE
+
+Block = Literal["residual", "bottleneck"]
 
 
 class LadderVae(VaeSpec):
@@ -26,16 +29,18 @@ class LadderVae(VaeSpec):
 
     Images are at least as large as `finest`; from larger ones, convolutions lead down to it. Each
     layer has `latent_channels` at every position of its scale, and `depth` residual blocks after
-    it; the encoder has `depth` blocks at each scale. `width` is the channel count everywhere.
+    it; the encoder has `depth` blocks at each scale. `width` is the channel count everywhere, but
+    within the blocks of `block: bottleneck`, where it is a quarter, as in VDVAE (Child 2021).
     """
 
     name: Literal["ladder_vae"] = "ladder_vae"
     width: PositiveInt = 64
     latent_channels: Annotated[int, Field(ge=1, le=64)] = 8
-    layers: Annotated[int, Field(ge=1, le=8)] = 2
+    layers: Annotated[int, Field(ge=1, le=16)] = 2
     finest: Literal[8, 16, 32, 64] = 16
     depth: Annotated[int, Field(ge=0, le=8)] = 1
     norm: Norm = "none"
+    block: Block = "residual"
 
     def build(self, image: ImageShape, outputs: int) -> "LadderVaeNet":
         """Build the network; it ends in as many channels as its likelihood wants.
@@ -47,7 +52,7 @@ class LadderVae(VaeSpec):
             raise InputError(f"model.finest: {self.finest}, but images are {image}")
         return LadderVaeNet(
             self.finest, self.width, self.latent_channels, self.layers, self.depth, self.norm,
-            image, outputs,
+            self.block, image, outputs,
         )  # fmt: skip
 
 
@@ -62,6 +67,7 @@ class LadderVaeNet(nn.Module):
         layers: int,
         depth: int,
         norm: Norm,
+        block: Block,
         image: ImageShape,
         outputs: int,
     ) -> None:
@@ -72,30 +78,39 @@ class LadderVaeNet(nn.Module):
         self.latent_dim = sum(self.layers)
         self.rise = nn.ModuleList(
             nn.Sequential(
-                *(_entry(image.channels, width, halvings) if scale == finest else [_down(width)]),
-                *(Residual(width, norm) for _ in range(depth)),
+                *(
+                    _entry(image.channels, width, halvings)
+                    if scale == finest
+                    else [HALVES[block](width)]
+                ),
+                *(BLOCKS[block](width, norm) for _ in range(depth)),
             )
             for scale in reversed(scales)
         )
         self.top = nn.Parameter(torch.zeros(1, width, 4, 4))
         self.enlarge = nn.ModuleList(
-            nn.Identity() if scale == 4 else _up(width) for scale in scales
+            nn.Identity() if scale == 4 else DOUBLES[block](width) for scale in scales
         )
         self.descent = nn.ModuleList(
-            nn.ModuleList(Rung(width, latent_channels, depth, norm) for _ in range(layers))
+            nn.ModuleList(Rung(width, latent_channels, depth, norm, block) for _ in range(layers))
             for _ in scales
         )
         self.last = nn.Sequential(*_exit(width, halvings), norm_layer(norm, width), nn.SiLU())
         self.to_parameters = nn.Conv2d(width, outputs, 3, padding=1)
         # A sum of N terms, each of the variance of the first, would grow with N. Child 2021, 3.3.
         for path in (self.rise, self.descent):
-            _shrink([m.body[-1] for m in path.modules() if isinstance(m, Residual)])
+            _shrink([m.body[-1] for m in path.modules() if isinstance(m, Residual | Bottleneck)])
         _shrink([m.join for m in self.descent.modules() if isinstance(m, Rung)])
+        if block == "bottleneck":
+            # As in VDVAE: as many biases as there are blocks would add up to most of the state.
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d | nn.ConvTranspose2d) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     def forward(self, images: Tensor, noise: Tensor) -> Pass:
         features = [images]
-        for block in self.rise:
-            features.append(block(features[-1]))
+        for stage in self.rise:
+            features.append(stage(features[-1]))
         shifts, log_ratios = [], []
         x, number, parts = self._start(noise), 0, self._parts(noise)
         for enlarge, rungs in zip(self.enlarge, self.descent, strict=True):
@@ -134,21 +149,30 @@ class Rung(nn.Module):
     two numbers are zero is the prior (the residual parametrisation of Vahdat and Kautz 2020).
     """
 
-    def __init__(self, width: int, latent_channels: int, depth: int, norm: Norm) -> None:
+    def __init__(
+        self, width: int, latent_channels: int, depth: int, norm: Norm, block: Block
+    ) -> None:
         super().__init__()
-        self.prior = nn.Sequential(norm_layer(norm, width), nn.SiLU())
-        self.to_prior = _zero(nn.Conv2d(width, 2 * latent_channels, 3, padding=1))
-        self.compare = nn.Sequential(
-            norm_layer(norm, 2 * width),
-            nn.SiLU(),
-            nn.Conv2d(2 * width, width, 3, padding=1),
-            norm_layer(norm, width),
-            nn.SiLU(),
-        )
-        # From zero: training starts at a divergence of zero, whatever the number of layers.
-        self.to_posterior = _zero(nn.Conv2d(width, 2 * latent_channels, 3, padding=1))
+        # Last layers from zero: training starts at a divergence of zero, however many layers.
+        if block == "bottleneck":
+            inner = _inner(width)
+            self.prior = nn.Sequential(*_narrow(width, inner, norm))
+            self.to_prior = _zero(nn.Conv2d(inner, 2 * latent_channels, 1))
+            self.compare = nn.Sequential(*_narrow(2 * width, inner, norm))
+            self.to_posterior = _zero(nn.Conv2d(inner, 2 * latent_channels, 1))
+        else:
+            self.prior = nn.Sequential(norm_layer(norm, width), nn.SiLU())
+            self.to_prior = _zero(nn.Conv2d(width, 2 * latent_channels, 3, padding=1))
+            self.compare = nn.Sequential(
+                norm_layer(norm, 2 * width),
+                nn.SiLU(),
+                nn.Conv2d(2 * width, width, 3, padding=1),
+                norm_layer(norm, width),
+                nn.SiLU(),
+            )
+            self.to_posterior = _zero(nn.Conv2d(width, 2 * latent_channels, 3, padding=1))
         self.join = nn.Conv2d(latent_channels, width, 1)
-        self.blocks = nn.Sequential(*(Residual(width, norm) for _ in range(depth)))
+        self.blocks = nn.Sequential(*(BLOCKS[block](width, norm) for _ in range(depth)))
 
     def posterior(self, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """State and features (n, width, s, s) -> shift and log_ratio (n, latent_channels, s, s)."""
@@ -160,6 +184,51 @@ class Rung(nn.Module):
         """State and latents in the prior's units -> the next state."""
         mean, log_scale = in_float32(self.to_prior, self.prior(x)).chunk(2, dim=1)
         return self.blocks(x + self.join(mean + torch.exp(_bounded(log_scale)) * latents))
+
+
+class Bottleneck(nn.Module):
+    """x + a 1x1 convolution to a quarter of the channels, two 3x3, and a 1x1 back: (n, c, s, s).
+
+    Pre-activated, and 1.625 c^2 weights in place of the 18 c^2 of Residual. Child 2021, figure 3.
+    """
+
+    def __init__(self, channels: int, norm: Norm) -> None:
+        super().__init__()
+        inner = _inner(channels)
+        self.body = nn.Sequential(
+            *_narrow(channels, inner, norm),
+            nn.Conv2d(inner, channels, 1),
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        return input + self.body(input)
+
+
+def _inner(channels: int) -> int:
+    return max(1, channels // NARROWER)
+
+
+def _narrow(channels: int, inner: int, norm: Norm) -> list[nn.Module]:
+    """All of a bottleneck but its last convolution: (n, channels, s, s) -> (n, inner, s, s)."""
+    layers = [
+        norm_layer(norm, channels),
+        nn.SiLU(),
+        nn.Conv2d(channels, inner, 1),
+        norm_layer(norm, inner),
+        nn.SiLU(),
+        nn.Conv2d(inner, inner, 3, padding=1),
+        norm_layer(norm, inner),
+        nn.SiLU(),
+        nn.Conv2d(inner, inner, 3, padding=1),
+        norm_layer(norm, inner),
+        nn.SiLU(),
+    ]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            # He et al. 2015. After three of torch's default, what is left is a fifteenth of this:
+            # posteriors begin nearly blind, and learn later (docs/train.md).
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return layers
 
 
 def _bounded(log_scale: Tensor) -> Tensor:
@@ -187,6 +256,23 @@ def _down(width: int) -> nn.Module:
 
 def _up(width: int) -> nn.Module:
     return nn.ConvTranspose2d(width, width, 4, stride=2, padding=1)
+
+
+def _pool(_: int) -> nn.Module:
+    return nn.AvgPool2d(2)
+
+
+def _repeat(_: int) -> nn.Module:
+    return nn.Upsample(scale_factor=2)  # to the nearest neighbour
+
+
+BLOCKS: dict[Block, type[Residual | Bottleneck]] = {
+    "residual": Residual,
+    "bottleneck": Bottleneck,
+}
+# Between scales. A convolution of 16 c^2 weights would be ten bottlenecks; VDVAE has none there.
+HALVES = {"residual": _down, "bottleneck": _pool}
+DOUBLES = {"residual": _up, "bottleneck": _repeat}
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

@@ -29,7 +29,7 @@ EMPTY = 1.0
 
 
 # How reasons begin that an evaluation gives; others come from the losses on the way to one.
-JUDGED = ("collapse", "posterior collapse", "discriminator wins", "the objective is")
+JUDGED = ("collapse", "posterior collapse", "discriminator wins", "the objective is", "every step")
 
 
 class Health:
@@ -57,6 +57,7 @@ class Health:
         self.uniform = 0
         self.won = 0
         self.empty = 0
+        self.stuck = 0
 
     def losses(self, losses: dict[str, float]) -> str | None:
         """Return the reason to stop if a loss is not finite."""
@@ -93,6 +94,9 @@ class Health:
         self.empty = self.empty + 1 if latent < EMPTY and steps >= YOUNG else 0
         if self.empty >= PATIENCE:
             return f"posterior collapse: the latents carry {latent:.2g} nats per image"
+        self.stuck = self.stuck + 1 if losses.get("skipped") == 1 else 0
+        if self.stuck >= PATIENCE:
+            return "every step was skipped: no gradient was finite and below optimizer.skip"
         before, first = self.best, not math.isfinite(self.best)
         better = self.milestones.improved_by([value])
         gained = first or (better and abs(value - before) > GAIN * abs(before))
@@ -130,7 +134,8 @@ class Health:
         """What a resumed trial must remember."""
         counts = {"worse": self.worse, "uniform": self.uniform, "won": self.won}
         protocol = self.milestones.protocol or ""
-        return {"best": self.best, "protocol": protocol, **counts, "empty": self.empty}
+        counts |= {"empty": self.empty, "stuck": self.stuck}
+        return {"best": self.best, "protocol": protocol, **counts}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore."""
@@ -138,7 +143,7 @@ class Health:
         self.milestones.values = [state["best"]] if math.isfinite(state["best"]) else None
         self.worse = int(state["worse"])
         self.uniform, self.won = int(state["uniform"]), int(state["won"])
-        self.empty = int(state["empty"])
+        self.empty, self.stuck = int(state["empty"]), int(state.get("stuck", 0))
 
 
 def spread(images: Tensor) -> float:

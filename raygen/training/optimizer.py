@@ -109,6 +109,13 @@ class FusedAdam(torch.optim.Adam):
         if self.betas_follow:
             group["betas"] = tuple(torch.tensor(b, device=self.device) for b in self.betas)
 
+    def step_unless(self, skipped: Tensor) -> None:
+        """Step; where `skipped` () is true, leave weights, moments and step counts as they are."""
+        # What a GradScaler tells the fused kernels: they look at it on the device.
+        self.found_inf = skipped.float()
+        self.step()
+        self.found_inf = None
+
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         (group,) = state["param_groups"]

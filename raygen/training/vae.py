@@ -17,8 +17,9 @@ from raygen.models import VaeNet
 from raygen.schedules import value_at
 from raygen.seeds import numbered
 from raygen.training.average import Average, Averaged
-from raygen.training.optimizer import make_optimizer
+from raygen.training.optimizer import FusedAdam, make_optimizer
 from raygen.training.rate import rate, used
+from raygen.training.skip import Skip
 from raygen.training.step_graph import StepGraph
 
 
@@ -84,6 +85,9 @@ class VaeLearner(Averaged):
         self.optimizer = make_optimizer(
             trial.optimizer, self.vae, lr, betas, self.arithmetic.tensors
         )
+        self.skip = None
+        if trial.optimizer.skip:
+            self.skip = Skip(self.vae, trial.optimizer.skip, 1 + len(vae.net.layers), device)
         self.random = torch.Generator(device)
         self.run = StepGraph(self._compute, self.arithmetic.graph)
         self.use_compiled(self.arithmetic.compiled)
@@ -112,6 +116,7 @@ class VaeLearner(Averaged):
         "kl" is the whole divergence in nats per image, without free bits; "kl_1" is that of the
         topmost of several layers. With `accumulate`, the gradient is the mean over equal parts of
         the batch; free bits then look at the mean divergence of each part, not of the batch.
+        "skipped", where `optimizer.skip` is set, is 1 for a step that updated nothing, else 0.
         """
         self._set_rate(used(position, self.budget))
         return self.run(self._inputs(batches, position))
@@ -139,15 +144,31 @@ class VaeLearner(Averaged):
         self.vae.train()
         with tf32(self.arithmetic.tf32):
             images = to_model_range(step.images)
+            if self.skip is not None:
+                self.skip.begin()
             log_prob, kl = self._accumulate(images, step)
-            if self.trial.optimizer.clip:
-                nn.utils.clip_grad_norm_(self.vae.parameters(), self.trial.optimizer.clip)
-            self.optimizer.step()
+            log_prob, kl, skipped = self._update(log_prob, kl)
+        # Also after a skipped step: the average is one over images, and these were shown.
         self.average.update(self.vae, step.ema)
         losses = {"log_prob": log_prob, "kl": kl.sum()}
         if len(kl) > 1:
             losses |= {f"kl_{number}": part for number, part in enumerate(kl, start=1)}
-        return losses
+        return losses if skipped is None else {**losses, "skipped": skipped}
+
+    def _update(self, log_prob: Tensor, kl: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Follow the gradient that is left, or skip it; return the losses, and whether skipped."""
+        clip, parameters = self.trial.optimizer.clip, list(self.vae.parameters())
+        norm = nn.utils.clip_grad_norm_(parameters, clip) if clip else None
+        if self.skip is None:
+            self.optimizer.step()
+            return log_prob, kl, None
+        if norm is None:
+            norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        assert isinstance(self.optimizer, FusedAdam)
+        # The gradient is that of all ranks' images by now: they agree.
+        losses = torch.cat([log_prob.unsqueeze(0), kl])
+        losses, skipped = self.skip.step(self.optimizer, norm, losses)
+        return losses[0], losses[1:], skipped
 
     def _rate(self, share: float) -> tuple[float, tuple[float, float]]:
         """Rate and betas after a share of the budget."""
@@ -245,15 +266,18 @@ class VaeLearner(Averaged):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that training needs to go on as if it had not stopped."""
-        return {
+        state = {
             **self.weights(),
             "vae": self.vae.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
+        return state if self.skip is None else {**state, "skip": self.skip.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore everything."""
         self.load_weights(state)
         self.vae.load_state_dict(state["vae"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.skip is not None:
+            self.skip.load_state_dict(state["skip"])
         self.run.forget()

@@ -9,6 +9,7 @@ import torch
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import raygen
 from apply.models import shapes, write_checkpoint
 from data.test_read import write_parquet
 from raygen.apply.generate import sample_chunks
@@ -16,6 +17,8 @@ from raygen.apply.image_writer import write_folder, write_npz
 from raygen.cli import main
 from raygen.data import DataSpec, load_data
 from raygen.data.pictures import tile
+from raygen.errors import InputError
+from raygen.metrics.model import draw_latents
 from raygen.training.checkpoint import load_sampler
 
 
@@ -129,6 +132,40 @@ def test_truncated_images_vary_less(gan: Path, tmp_path: Path) -> None:
     assert spread[0.05] < 0.5 * spread[3]
 
 
+@pytest.mark.parametrize("name", ["dcgan", "conv_vae", "ladder_vae"])
+def test_a_temperature_draws_from_latents_that_it_scales(name: str, tmp_path: Path) -> None:
+    path = write_checkpoint(tmp_path / "best.pt", name, shapes(64, 32))
+    learner = load_sampler(path, torch.device("cpu"))[0]
+    latents, labels = draw_latents(learner, 0, 0, 6)
+
+    spread = {}
+    for temperature in (0.01, 0.7, 1):
+        out = tmp_path / f"{temperature}.npz"
+        result = generate(path, "--count", 6, "--temperature", temperature, "--out", out)
+        assert result.exit_code == 0, result.output
+        expected = learner.sample(temperature * latents, labels).permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(images_of(out), expected)
+        assert np.array_equal(api_images(path, temperature), expected)
+        spread[temperature] = images_of(out).std(axis=0).mean()
+
+    assert spread[0.01] < 0.2 * spread[0.7] < 0.2 * spread[1]
+
+
+def api_images(path: Path, temperature: float) -> np.ndarray:
+    """What raygen.Generator draws: of a number of images, and of their latents, the same."""
+    generator = raygen.Generator(path, device="cpu")
+    images = generator(6, temperature=temperature)
+    latents, _ = draw_latents(generator.learner, 0, 0, 6)
+    assert torch.equal(generator(latents, temperature=temperature), images)
+    return images.permute(0, 2, 3, 1).numpy()
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, 1.6, float("nan"), float("inf")])
+def test_python_refuses_what_is_no_temperature(gan: Path, temperature: float) -> None:
+    with pytest.raises(InputError, match=r"temperature .*: must be above 0 and at most 1.5"):
+        raygen.Generator(gan, device="cpu")(2, temperature=temperature)
+
+
 def test_more_like_a_picture_begins_with_what_resembles_it(
     gan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -154,6 +191,11 @@ BAD = {
     "data": (("--class", "circle", "--data", "nowhere"), "not found"),
     "tile": (("--tile", "1"), "--tile"),
     "truncation": (("--truncation", "0"), "--truncation"),
+    "no temperature": (("--temperature", "0"), "--temperature"),
+    "too hot": (("--temperature", "1.6"), "--temperature"),
+    "nan degrees": (("--temperature", "nan"), "--temperature nan: must be above 0 and at most 1.5"),
+    "both, of one kind": (("--temperature", "0.5", "--truncation", "1"), "choose one"),
+    "scaled picture": (("--temperature", "0.5", "--like", "a.png"), "choose one"),
 }
 
 

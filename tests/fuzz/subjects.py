@@ -410,6 +410,7 @@ COMMANDS = [
     ["generate", "MODEL", "--count", "2", "--out", "@"],
     ["generate", "MODEL", "--count", "2", "--class", "@"],
     ["generate", "MODEL", "--count", "2", "--truncation", "@"],
+    ["generate", "MODEL", "--count", "2", "--temperature", "@"],
     ["generate", "MODEL", "--count", "2", "--like", "@"],
     ["generate", "MODEL", "--count", "2", "--seed", "@"],
     ["status", "STUDY", "--at", "@"], ["status", "STUDY", "--why", "@"],

@@ -114,3 +114,20 @@ def test_what_does_not_fit_the_images_is_refused_with_what_would() -> None:
         Biggan(latent_dim=5).build(ImageShape(3, 256), 1)
     with pytest.raises(InputError, match=r"model.finest: 32, but images are 16x16 grey"):
         LadderVae(finest=32).build(ImageShape(1, 16), 2)
+
+
+@each_shape
+@pytest.mark.parametrize("finest", [8, 16, 32, 64])
+def test_a_ladder_of_bottlenecks_rebuilds_images_of_the_shape(
+    finest: Any, image: ImageShape
+) -> None:
+    spec = LadderVae(width=4, latent_channels=1, layers=1, finest=finest, block="bottleneck")
+    if finest > image.size:
+        with pytest.raises(InputError, match=f"model.finest: {finest}"):
+            spec.build(image, 5)
+        return
+    net = spec.build(image, 5)
+
+    made = net(torch.rand(2, *image.chw), torch.randn(2, net.latent_dim))
+
+    assert made.output.shape == (2, 5, image.size, image.size)

@@ -4,19 +4,27 @@ from typing import Any, get_args
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from raygen.apply.explore import scaled
 from raygen.image_shape import CIFAR10
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.models import VaeModel
 from raygen.models.conv_vae import ConvVae
-from raygen.models.ladder_vae import LadderVae, LadderVaeNet, Rung
+from raygen.models.ladder_vae import Bottleneck, LadderVae, LadderVaeNet, Rung
 from raygen.models.nets import Pass, VaeNet
 
 CHANNELS = 6
 TINY: dict[str, dict[str, Any]] = {
     "conv_vae": {"latent_dim": 7, "width": 4},
     "ladder_vae": {"latent_channels": 2, "width": 4, "layers": 2},
+    "ladder_vae of bottlenecks": {
+        "latent_channels": 2,
+        "width": 8,
+        "layers": 2,
+        "block": "bottleneck",
+    },
     "ladder_vae to 32x32": {"latent_channels": 1, "width": 4, "layers": 1, "finest": 32},
 }
 SPECS: dict[str, Any] = {"conv_vae": ConvVae, "ladder_vae": LadderVae}
@@ -137,14 +145,18 @@ def test_under_autocast_latents_and_the_output_stay_float32_and_near(name: str, 
         assert (near - exact).norm() <= 0.05 * exact.norm()
 
 
+each_ladder = pytest.mark.parametrize("name", ["ladder_vae", "ladder_vae of bottlenecks"])
+
+
 def ladder(**settings: Any) -> LadderVaeNet:
     return LadderVae(**{"width": 4, "latent_channels": 2, "layers": 2, **settings}).build(
         CIFAR10, CHANNELS
     )
 
 
-def test_a_ladder_starts_at_its_prior() -> None:
-    net = ladder(norm="layer")
+@pytest.mark.parametrize("block", ["residual", "bottleneck"])
+def test_a_ladder_starts_at_its_prior(block: str) -> None:
+    net = ladder(norm="layer", block=block)
     noise = noise_of(net, 3)
 
     made: Pass = net(images(3), noise)
@@ -173,8 +185,9 @@ def priors(net: LadderVaeNet, noise: Tensor) -> list[Tensor]:
     return seen
 
 
-def test_the_prior_of_a_layer_depends_on_the_layers_above_it_and_on_no_other() -> None:
-    net = stirred("ladder_vae")
+@each_ladder
+def test_the_prior_of_a_layer_depends_on_the_layers_above_it_and_on_no_other(name: str) -> None:
+    net = stirred(name)
     noise = noise_of(net, 2)
     plain = priors(net, noise)
     starts = torch.tensor([0, *net.layers]).cumsum(0).tolist()
@@ -186,8 +199,9 @@ def test_the_prior_of_a_layer_depends_on_the_layers_above_it_and_on_no_other() -
         assert moved == [layer > changed for layer in range(len(net.layers))]
 
 
-def test_the_posterior_of_a_layer_depends_on_the_draw_of_the_layers_above() -> None:
-    net = stirred("ladder_vae")
+@each_ladder
+def test_the_posterior_of_a_layer_depends_on_the_draw_of_the_layers_above(name: str) -> None:
+    net = stirred(name)
     noise = noise_of(net, 2)
     top, other = net.layers[0], noise.clone()
     other[:, :top] += 1.0
@@ -199,18 +213,29 @@ def test_the_posterior_of_a_layer_depends_on_the_draw_of_the_layers_above() -> N
     assert not torch.equal(one.shift[:, top:], two.shift[:, top:])
 
 
+def size_at_the_start(**settings: Any) -> float:
+    """Standard deviation of what an untrained ladder makes of noise."""
+    torch.manual_seed(0)
+    net = ladder(width=16, **settings)
+    with torch.no_grad():
+        return float(net.decode(noise_of(net, 8)).std())
+
+
 @pytest.mark.parametrize("settings", [{"layers": 8}, {"depth": 8}, {"layers": 4, "depth": 4}])
 def test_a_longer_ladder_starts_with_outputs_of_the_size_of_a_short_one(
     settings: dict[str, int],
 ) -> None:
-    sizes = []
-    for lengths in ({"layers": 1, "depth": 1}, settings):
-        torch.manual_seed(0)
-        net = ladder(width=16, **lengths)
-        with torch.no_grad():
-            sizes.append(float(net.decode(noise_of(net, 8)).std()))
+    assert 0.5 < size_at_the_start(**settings) / size_at_the_start(layers=1, depth=1) < 2
 
-    assert 0.5 < sizes[1] / sizes[0] < 2
+
+@pytest.mark.parametrize("settings", [{"layers": 16}, {"depth": 8}, {"layers": 16, "depth": 4}])
+def test_the_longest_ladder_of_bottlenecks_starts_with_outputs_of_that_size(
+    settings: dict[str, int],
+) -> None:
+    """Without biases that would add up: of residual blocks, 16 layers start 2.6 times as large."""
+    short = size_at_the_start(layers=1, depth=1, block="bottleneck")
+
+    assert 0.8 < size_at_the_start(block="bottleneck", **settings) / short < 1.25
 
 
 def test_the_last_convolution_gives_the_output() -> None:
@@ -219,3 +244,110 @@ def test_the_last_convolution_gives_the_output() -> None:
         nn.init.zeros_(net.to_parameters.weight)
         nn.init.constant_(net.to_parameters.bias, 0.25)
         assert (net.decode(noise_of(net, 2)) == 0.25).all()
+
+
+def bottleneck(channels: int = 12) -> Bottleneck:
+    torch.manual_seed(0)
+    return Bottleneck(channels, "none")
+
+
+def test_a_bottleneck_is_four_convolutions_at_a_quarter_of_the_channels() -> None:
+    block, input = bottleneck(), torch.randn(2, 12, 5, 5)
+    weights = list(block.parameters())
+
+    x = input
+    for kernel, bias in zip(weights[::2], weights[1::2], strict=True):
+        x = F.conv2d(F.silu(x), kernel, bias, padding=kernel.shape[-1] // 2)
+
+    assert [tuple(kernel.shape) for kernel in weights[::2]] == [
+        (3, 12, 1, 1), (3, 3, 3, 3), (3, 3, 3, 3), (12, 3, 1, 1),
+    ]  # fmt: skip
+    torch.testing.assert_close(block(input), input + x)
+
+
+@pytest.mark.parametrize("channels", [4, 12, 64])
+def test_a_bottleneck_has_a_tenth_of_the_weights_of_a_residual_block(channels: int) -> None:
+    inner = channels // 4
+    squeeze = channels * inner + inner
+    middle = 2 * (9 * inner * inner + inner)
+    expand = inner * channels + channels
+
+    numbers = sum(p.numel() for p in bottleneck(channels).parameters())
+    kernels = sum(p.numel() for p in bottleneck(channels).parameters() if p.ndim == 4)
+
+    assert numbers == squeeze + middle + expand
+    assert kernels == 1.625 * channels**2  # 18 of them in two 3x3 convolutions of full width
+
+
+@pytest.mark.parametrize("norm", ["none", "batch", "layer"])
+def test_a_bottleneck_whose_last_convolution_is_zero_is_the_identity(norm: Any) -> None:
+    block, input = Bottleneck(8, norm), torch.randn(3, 8, 4, 4)
+    nn.init.zeros_(block.body[-1].weight)  # pyright: ignore[reportArgumentType]
+    nn.init.zeros_(block.body[-1].bias)  # pyright: ignore[reportArgumentType]
+
+    assert torch.equal(block(input), input)
+
+
+def test_the_last_convolutions_of_n_bottlenecks_are_divided_by_the_root_of_n() -> None:
+    """A kaiming-uniform kernel is within the root of 1 over its inputs."""
+    net = ladder(width=16, layers=4, depth=3, block="bottleneck")
+    for path, blocks in ((net.rise, 3 * 3), (net.descent, 3 * 4 * 3)):
+        last = [m.body[-1].weight for m in path.modules() if isinstance(m, Bottleneck)]
+        assert len(last) == blocks
+        largest = max(float(kernel.detach().abs().max()) for kernel in last)  # pyright: ignore
+        assert 0.9 < largest / (4**-0.5 * blocks**-0.5) <= 1
+
+
+def test_between_the_scales_of_bottlenecks_no_weight_is_learnt() -> None:
+    net = ladder(width=8, block="bottleneck", depth=0)
+    x = torch.randn(2, 8, 8, 8)
+
+    assert not list(net.enlarge.parameters())
+    torch.testing.assert_close(
+        net.enlarge[1](x), x.repeat_interleave(2, -1).repeat_interleave(2, -2)
+    )
+    torch.testing.assert_close(net.rise[1](x), x.unfold(2, 2, 2).unfold(3, 2, 2).mean(dim=(4, 5)))
+
+
+def drawn(net: LadderVaeNet, noise: Tensor) -> list[Tensor]:
+    """The latents of each layer, in the coordinates of the state, when this noise is decoded."""
+    seen: list[Tensor] = []
+    rungs = [module for module in net.modules() if isinstance(module, Rung)]
+    hooks = [
+        rung.join.register_forward_pre_hook(lambda *args: seen.append(args[1][0])) for rung in rungs
+    ]
+    with torch.no_grad():
+        net.decode(noise)
+    for hook in hooks:
+        hook.remove()
+    return seen
+
+
+@each_ladder
+def test_at_a_temperature_of_nothing_every_latent_is_the_mean_of_its_prior(name: str) -> None:
+    net = stirred(name)
+    noise = scaled(noise_of(net, 3), 0.0)
+
+    latents, parameters = drawn(net, noise), priors(net, noise)
+
+    for latent, parameter in zip(latents, parameters, strict=True):
+        assert torch.equal(latent, parameter.chunk(2, dim=1)[0])
+    assert torch.equal(net.decode(noise), net.decode(noise)[:1].expand(3, -1, -1, -1))
+
+
+@each_ladder
+def test_a_temperature_scales_the_standard_deviation_of_each_prior(name: str) -> None:
+    """Given the layers above; that of the top layer is learnt, so its variance goes by T^2."""
+    net = stirred(name)
+    noise = noise_of(net, 400)
+
+    tops = [drawn(net, scaled(noise, t))[0].var(dim=0) for t in (1.0, 0.7)]
+    cold = scaled(noise, 0.7)
+    latents, parameters = drawn(net, cold), priors(net, cold)
+
+    torch.testing.assert_close(tops[1], 0.49 * tops[0])
+    parts = noise.split(net.layers, dim=1)
+    for latent, parameter, part in zip(latents, parameters, parts, strict=True):
+        mean, log_scale = parameter.chunk(2, dim=1)
+        deviation = torch.exp(5 * torch.tanh(log_scale / 5))
+        torch.testing.assert_close(latent, mean + 0.7 * deviation * part.view_as(mean))

@@ -82,6 +82,18 @@ TRIALS: dict[str, Trial] = {
         batch_size=16,
         accumulate=2,
     ),
+    "ladder vae of bottlenecks": VaeTrial(
+        model=LadderVae(latent_channels=1, width=8, layers=1, norm="batch", block="bottleneck"),
+        ema=EMA,
+        batch_size=16,
+    ),
+    # Of its first twenty steps six are skipped, the second among them.
+    "vae that skips": VaeTrial(
+        model=ConvVae(latent_dim=8, width=4),
+        optimizer=VaeOptimizer(skip=1.6e4),
+        ema=EMA,
+        batch_size=16,
+    ),
 }
 
 

@@ -89,6 +89,13 @@ TRIALS: dict[str, Trial] = {
     "vae in two parts": VaeTrial(
         model=ConvVae(latent_dim=8, width=8, norm="layer"), ema=EMA, batch_size=16, accumulate=2
     ),
+    # The first four of its six steps are skipped, by all ranks.
+    "vae that skips": VaeTrial(
+        model=ConvVae(latent_dim=8, width=8, norm="layer"),
+        optimizer=VaeOptimizer(skip=1.935e4),
+        ema=EMA,
+        batch_size=16,
+    ),
     "ladder vae with free bits": VaeTrial(
         model=LadderVae(latent_channels=1, width=8, layers=1, norm="layer"),
         loss=ElboLoss(likelihood="discretised_logistic_mixture", free_bits=5.0, warmup_kimg=0.05),
@@ -234,7 +241,9 @@ def _facts(ranks: int) -> Facts:
         size = learner.images_per_step
         found = [learner.step(batches, size * step) for step in range(STEPS)]
         losses[name] = [{key: value.item() for key, value in step.items()} for step in found]
-        weights[name] = {k: v for k, v in learner.state_dict().items() if "optimizer" not in k}
+        # Losses, which are in "skip", are those of this rank's images.
+        state = learner.state_dict().items()
+        weights[name] = {k: v for k, v in state if "optimizer" not in k and k != "skip"}
     agreed = agree(rank() == ranks - 1, CPU), agree(False, CPU)
     ending = _ending(data) if ranks == 2 else (None, 0)
     return Facts(losses, weights, ending, _moments(ranks), _scores(data), agreed, _free_bits())
