@@ -170,6 +170,9 @@ def _check_draws(
                 f"a batch of {trial.batch_size} does not divide by {spec.resources.workers} "
                 f"workers{micro}",
             )
+        problem = trial.group_problem(spec.resources.workers) if spec.family == "gan" else None
+        if problem is not None:
+            document.fail(draw.where.get(("batch_size",), ("resources", "workers")), problem)
 
 
 def _place(draw: Draw, at: Keys) -> Keys:

@@ -19,6 +19,10 @@ MODELS: dict[str, dict[str, Any]] = {
     "sngan": {"name": "sngan", "width": 8, "discriminator_width": 8},
     "biggan": {"name": "biggan", "width": 8, "discriminator_width": 8},
     "r3gan": {"name": "r3gan", "width": 8, "growth": 1, "blocks": 1},
+    "style_gan": {"name": "style_gan", "width": 8, "latent_dim": 8, "minibatch_std": 2},
+    "style_gan, classes": {
+        "name": "style_gan", "width": 8, "latent_dim": 8, "conditional": True, "residual": False,
+    },  # fmt: skip
 }
 IMAGES = 4
 
