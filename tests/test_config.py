@@ -114,7 +114,7 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
         ("  model: {width", "  modle: {width", "space.modle", "did you mean 'model'?"),
         ("{width: {int", "{widht: {int", "space.model.widht", "did you mean 'width'?"),
         ("{width: {int", "{name: dcgn, width: {int", "space.model.name: 'dcgn'",
-         "choose from dcgan, sngan, biggan, r3gan; did you mean 'dcgan'?"),
+         "choose from dcgan, sngan, biggan, r3gan, style_gan; did you mean 'dcgan'?"),
         ("{width: {int", "{width: {itn", "space.model.width", "did you mean 'int'?"),
         ("      hinge: {}", "      hing: {}", "space.loss.one_of.hing", "did you mean 'hinge'?"),
         ("penalty: grad", "penalti: grad", "space.loss.one_of.wasserstein.penalti", "penalty"),

@@ -62,8 +62,8 @@ def differentiated_twice(
 def gradients(value: Tensor, network: nn.Module) -> Tensor:
     """All of a network's gradients in one row, in float64."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    parts = torch.autograd.grad(value, weights, allow_unused=True)
-    return torch.cat([g.double().flatten() for g in parts if g is not None])
+    parts = torch.autograd.grad(value, weights, materialize_grads=True)
+    return torch.cat([gradient.double().flatten() for gradient in parts])
 
 
 def both(

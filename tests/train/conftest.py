@@ -20,6 +20,7 @@ from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
+from raygen.models.style_gan import StyleGan
 from raygen.training import health
 
 EMA = Ema(half_life_kimg=0.2)
@@ -57,6 +58,12 @@ TRIALS: dict[str, Trial] = {
         ema=EMA,
         batch_size=16,
         accumulate=2,
+    ),
+    "style_gan": GanTrial(
+        model=StyleGan(latent_dim=8, width=4, conditional=True, minibatch_std=2),
+        loss=AdversarialLoss(penalty="r1", penalty_weight=0.1, penalty_interval=2),
+        ema=EMA,
+        batch_size=16,
     ),
     "vae": VaeTrial(model=ConvVae(latent_dim=8, width=4), ema=EMA, batch_size=16),
     "ladder vae": VaeTrial(
