@@ -16,7 +16,14 @@ from raygen.cli import main
 from raygen.metrics.model import draw_latents
 from raygen.training.checkpoint import load_sampler
 
-SLOW = {"biggan", "sngan", "r3gan", "style_gan", "ladder_vae", "conv_vae"}  # five seconds or more to trace
+SLOW = {
+    "biggan",
+    "sngan",
+    "r3gan",
+    "style_gan",
+    "ladder_vae",
+    "conv_vae",
+}  # five seconds or more to trace
 CASES = [
     pytest.param(name, ending, marks=[pytest.mark.slow] if name in SLOW else [])
     for name in TINY

@@ -21,8 +21,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "r3gan": {"name": "r3gan", "width": 8, "growth": 1, "blocks": 1},
     "style_gan": {"name": "style_gan", "width": 8, "latent_dim": 8, "minibatch_std": 2},
     "style_gan, classes": {
-        "name": "style_gan", "width": 8, "latent_dim": 8, "conditional": True, "residual": False,
-    },  # fmt: skip
+        "name": "style_gan",
+        "width": 8,
+        "latent_dim": 8,
+        "conditional": True,
+        "residual": False,
+    },
 }
 IMAGES = 4
 
