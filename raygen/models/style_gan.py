@@ -246,7 +246,7 @@ class EqualConv(nn.Module):
 
 
 class EqualLinear(nn.Module):
-    """A linear layer, as EqualConv: biases begin at `start`, and all learn at `rate` times the rate.
+    """A linear layer, as EqualConv: biases begin at `start`, and all learn at `rate` of the rate.
 
     Weights that are larger by 1 / rate and scaled down by it change by `rate` times as much.
     """
