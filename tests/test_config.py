@@ -334,6 +334,36 @@ def test_a_penalty_beside_a_discriminator_that_mixes_images_is_refused_anywhere_
     assert "must not be batch" in line
 
 
+GROUPED = "  model: {name: style_gan, minibatch_std: 32, "
+
+
+def test_a_penalty_is_allowed_beside_a_discriminator_that_compares_groups_of_images(
+    tmp_path: Path,
+) -> None:
+    text = edited(GAN, "  model: {", GROUPED)
+
+    assert load_space(write(tmp_path, text)).spec.family == "gan"
+
+
+def test_every_batch_of_a_space_must_divide_into_the_groups_that_are_compared(
+    tmp_path: Path,
+) -> None:
+    text = edited(edited(GAN, "  model: {", GROUPED), "[32, 64]", "[32, 48]")
+
+    (line,) = refusal(tmp_path, text)
+
+    assert "48 images pass the discriminator at once" in line
+    assert "the groups of 32 that it compares" in line
+
+
+def test_so_must_the_part_of_every_worker(tmp_path: Path) -> None:
+    text = edited(edited(GAN, "  model: {", GROUPED), "space:", "resources: {workers: 2}\nspace:")
+
+    (line,) = refusal(tmp_path, text)
+
+    assert line.startswith("study.yaml:14:3: space.batch_size: 16 images pass")
+
+
 def test_a_penalty_without_a_weight_is_refused(tmp_path: Path) -> None:
     text = edited(GAN, ", penalty_weight: {float: [1, 30]}", "")
 

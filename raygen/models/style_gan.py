@@ -92,8 +92,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Images (n, c, h, w) and labels (n,) -> logits (n,); large means "real".
 
-    Karras et al. 2020 a, figure 7 c, or without shortcuts a. The projection is that of Miyato and
-    Koyama 2018 on a normalised embedding.
+    Karras et al. 2020 a, figure 7 c. The projection (Miyato and Koyama 2018) is on a normalised
+    embedding.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Mapping(nn.Module):
     """Latents (n, d) and labels (n,) -> styles (n, d), in float32.
 
     Karras et al. 2019, section 2 and appendix C, where its learning rate is a hundredth. With
-    classes a normalised embedding stands beside the normalised latent. 2020 b, appendix C.
+    classes a normalised embedding stands beside the normalised latent. 2020 b, appendix D.
     """
 
     def __init__(self, dim: int, layers: int, classes: int) -> None:
@@ -181,7 +181,7 @@ class StyledConv(nn.Module):
 class ToRgb(nn.Module):
     """What a resolution adds to the image, in float32: (n, c, h, w), (n, d) -> (n, channels, h, w).
 
-    Modulated and not demodulated. Karras et al. 2020 a, section 4.1.
+    Modulated and not demodulated. Karras et al. 2020 a, section 4.1 and appendix B.
     """
 
     def __init__(self, style_dim: int, width: int, channels: int) -> None:
