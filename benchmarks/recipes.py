@@ -113,7 +113,7 @@ RECIPES = {
             "loss": {"penalty": "r1", "penalty_weight": 0.01, "penalty_interval": 16},
             "optimizer": STYLE_ADAM,
         },
-        2.0,
+        1.5,
     ),
     "conv_vae": Recipe({**VAE, "model": CONV}, 1.1),
     "conv_vae, gaussian": Recipe({**VAE, "model": CONV, "loss": {"likelihood": "gaussian"}}, 1.03),
