@@ -30,6 +30,8 @@ GAN = {"family": "gan", "ema": EMA, "batch_size": 32}
 VAE = {"family": "vae", "ema": EMA, "batch_size": 32}
 DCGAN = {"name": "dcgan", "width": 16, "latent_dim": 64}
 CONV = {"name": "conv_vae", "width": 16, "latent_dim": 64}
+STYLE = {"name": "style_gan", "width": 32, "latent_dim": 64}
+STYLE_ADAM = {"generator_lr": 2.5e-3, "discriminator_lr": 2.5e-3, "beta1": 0.0, "beta2": 0.99}
 LADDER = {"name": "ladder_vae", "width": 24, "latent_channels": 4, "layers": 1}
 
 
@@ -103,6 +105,15 @@ RECIPES = {
             "optimizer": {**ADAM0, "beta2": 0.99, "decay": "cosine"},
         },
         1.1,
+    ),
+    "style_gan": Recipe(
+        {
+            **GAN,
+            "model": STYLE,
+            "loss": {"penalty": "r1", "penalty_weight": 0.01, "penalty_interval": 16},
+            "optimizer": STYLE_ADAM,
+        },
+        1.5,
     ),
     "conv_vae": Recipe({**VAE, "model": CONV}, 1.1),
     "conv_vae, gaussian": Recipe({**VAE, "model": CONV, "loss": {"likelihood": "gaussian"}}, 1.03),

@@ -47,6 +47,7 @@ from raygen.schedules import value_at
 from raygen.training.loop import Learner, make_learner
 from recipes import RECIPES, cpu_name
 
+LAZY_R1 = {"penalty": "r1", "penalty_weight": 0.01, "penalty_interval": 16}
 R1_R2 = {"name": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.05}
 # At the size of their papers, for a GPU; on a CPU those of recipes.py, about a tenth as wide.
 FULL: dict[str, dict[str, Any]] = {
@@ -54,6 +55,7 @@ FULL: dict[str, dict[str, Any]] = {
     "sngan": {"family": "gan", "model": {"name": "sngan"}, "loss": {"name": "hinge"}},
     "biggan": {"family": "gan", "model": {"name": "biggan"}, "loss": {"name": "hinge"}},
     "r3gan": {"family": "gan", "model": {"name": "r3gan"}, "loss": R1_R2},
+    "style_gan": {"family": "gan", "model": {"name": "style_gan"}, "loss": LAZY_R1},
     "conv_vae": {"family": "vae", "model": {"name": "conv_vae"}},
     "ladder_vae": {
         "family": "vae",

@@ -205,6 +205,22 @@ class GanTrial(Spec):
             raise ValueError("augment_p needs an augment")
         return self
 
+    def _groups_divide(self) -> "GanTrial":
+        problem = self.group_problem(workers=1)
+        if problem is not None:
+            raise ValueError(problem)
+        return self
+
+    def group_problem(self, workers: int) -> str | None:
+        """Why groups of images that the discriminator compares would not be those of one batch."""
+        group, part = self.model.compared_images, self.batch_size // (workers * self.accumulate)
+        if part % group == 0:
+            return None
+        return (
+            f"{part} images pass the discriminator at once, which do not divide into the groups of "
+            f"{group} that it compares: change model.minibatch_std or batch_size"
+        )
+
     @model_validator(mode="after")
     def _penalty_needs_independent_images(self) -> "GanTrial":
         if self.loss.penalty and self.model.mixes_images:

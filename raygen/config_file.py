@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raygen.config import TRIALS, Job, Study, StudySpec, TrainJob
+from raygen.config import TRIALS, GanTrial, Job, Study, StudySpec, TrainJob
 from raygen.document import Document, Keys, load_document
 from raygen.metrics import METRICS, too_few
 from raygen.space import (
@@ -185,6 +185,11 @@ def _check_draws(
                 f"a batch of {trial.batch_size} does not divide by {spec.resources.workers} "
                 f"workers{micro}",
             )
+        problem = (
+            trial.group_problem(spec.resources.workers) if isinstance(trial, GanTrial) else None
+        )
+        if problem is not None:
+            document.fail(draw.where.get(("batch_size",), ("resources", "workers")), problem)
 
 
 def _place(draw: Draw, at: Keys) -> Keys:

@@ -54,6 +54,11 @@ TRIALS = {
         "model": {"name": "r3gan", **SMALL, "group_width": 4, "growth": 1, "blocks": 1},
         "loss": R1,
     },
+    "style_gan": {
+        "family": "gan",
+        "model": {"name": "style_gan", **SMALL, "conditional": True},
+        "loss": R1,
+    },
     "ladder vae": {
         "family": "vae",
         "model": {"name": "ladder_vae", "width": 8, "latent_channels": 1, "layers": 1},

@@ -114,7 +114,7 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
         ("  model: {width", "  modle: {width", "space.modle", "did you mean 'model'?"),
         ("{width: {int", "{widht: {int", "space.model.widht", "did you mean 'width'?"),
         ("{width: {int", "{name: dcgn, width: {int", "space.model.name: 'dcgn'",
-         "choose from dcgan, sngan, biggan, r3gan; did you mean 'dcgan'?"),
+         "choose from dcgan, sngan, biggan, r3gan, style_gan; did you mean 'dcgan'?"),
         ("{width: {int", "{width: {itn", "space.model.width", "did you mean 'int'?"),
         ("      hinge: {}", "      hing: {}", "space.loss.one_of.hing", "did you mean 'hinge'?"),
         ("penalty: grad", "penalti: grad", "space.loss.one_of.wasserstein.penalti", "penalty"),
@@ -332,6 +332,36 @@ def test_a_penalty_beside_a_discriminator_that_mixes_images_is_refused_anywhere_
     assert line.startswith("study.yaml:")
     assert f"loss.penalty {penalty}" in line
     assert "must not be batch" in line
+
+
+GROUPED = "  model: {name: style_gan, minibatch_std: 32, "
+
+
+def test_a_penalty_is_allowed_beside_a_discriminator_that_compares_groups_of_images(
+    tmp_path: Path,
+) -> None:
+    text = edited(GAN, "  model: {", GROUPED)
+
+    assert load_space(write(tmp_path, text)).spec.family == "gan"
+
+
+def test_every_batch_of_a_space_must_divide_into_the_groups_that_are_compared(
+    tmp_path: Path,
+) -> None:
+    text = edited(edited(GAN, "  model: {", GROUPED), "[32, 64]", "[32, 48]")
+
+    (line,) = refusal(tmp_path, text)
+
+    assert "48 images pass the discriminator at once" in line
+    assert "the groups of 32 that it compares" in line
+
+
+def test_so_must_the_part_of_every_worker(tmp_path: Path) -> None:
+    text = edited(edited(GAN, "  model: {", GROUPED), "space:", "resources: {workers: 2}\nspace:")
+
+    (line,) = refusal(tmp_path, text)
+
+    assert line.startswith("study.yaml:14:3: space.batch_size: 16 images pass")
 
 
 def test_a_penalty_without_a_weight_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from raygen.plugins import Registry
 from raygen.schedules import Positive
 from raygen.spec import Spec, key_of
 
-Critic = Callable[[Tensor], Tensor]  # images (n, 3, 32, 32) -> logits (n,), each by itself
+Critic = Callable[[Tensor], Tensor]  # images (n, 3, 32, 32) -> logits (n,), by image or group
 
 
 class GanLoss(NamedTuple):
@@ -154,8 +154,9 @@ def _mean_of_gradients(
     f'(g) . grad D(x) is how fast D changes in the direction f'(g) (Pearlmutter 1994). So one
     forward pass with tangents and one ordinary backward take the place of differentiating twice:
     convolutions are slow to differentiate twice, above all grouped ones. The pass with tangents
-    gives D(x), too, so that a loss of the same images needs no pass of its own. The critic must
-    treat every image alone.
+    gives D(x), too, so that a loss of the same images needs no pass of its own. The critic treats
+    every image alone, or by groups: then g is the gradient of the sum of D(x) over all images, as
+    it is where StyleGAN2 compares images, and the same holds of it.
     """
     points = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(critic(points).sum(), points)

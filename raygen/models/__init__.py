@@ -15,6 +15,7 @@ from raygen.models.ladder_vae import LadderVae
 from raygen.models.nets import GanNets, GanSpec, Pass, TrainerSpec, VaeNet, VaeSpec
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
+from raygen.models.style_gan import StyleGan
 from raygen.plugins import is_reference, resolve
 from raygen.spec import Spec
 
@@ -72,7 +73,7 @@ def _dumped(model: Spec) -> dict[str, Any]:
 
 
 GanModel = Annotated[
-    Annotated[Dcgan | Sngan | Biggan | R3gan, Field(discriminator="name")],
+    Annotated[Dcgan | Sngan | Biggan | R3gan | StyleGan, Field(discriminator="name")],
     WrapValidator(partial(_own_or, GanSpec)),
     BeforeValidator(named("dcgan")),
     PlainSerializer(_dumped),

@@ -37,7 +37,7 @@ class Dcgan(GanSpec):
 
     @property
     def mixes_images(self) -> bool:
-        """Whether the discriminator's score of an image depends on the rest of its batch."""
+        """Whether the discriminator's score of an image depends on all the rest of its batch."""
         return self.discriminator_norm == "batch"
 
     def build(self, image: ImageShape, classes: int) -> GanNets:

@@ -175,6 +175,22 @@ def residual_widths(width: int, image: ImageShape) -> list[int]:
     return [max(1, width >> max(0, doublings - 3)) for doublings in range(image.halvings + 1)]
 
 
+def double(images: Tensor) -> Tensor:
+    """Twice the resolution, bilinear: (n, c, h, w) -> (n, c, 2h, 2w).
+
+    Copied pixels, averaged with their neighbours twice. torch's own bilinear resampling adds up
+    gradients on CUDA in no fixed order.
+    """
+    x = F.interpolate(images, scale_factor=2)
+    x = F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)
+    return F.avg_pool2d(x, 2, stride=1)
+
+
+def halve(images: Tensor) -> Tensor:
+    """Half the resolution, bilinear: each new pixel lies in the middle of four."""
+    return F.avg_pool2d(images, 2)
+
+
 def modulate(input: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
     """Scale by 1 + gain and shift, per image and channel: (n, c, h, w), (n, c), (n, c).
 

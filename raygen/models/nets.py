@@ -20,8 +20,21 @@ class GanSpec(Spec):
 
     @property
     def mixes_images(self) -> bool:
-        """Whether the discriminator's score of an image depends on the rest of its batch."""
+        """Whether the discriminator's score of an image depends on all the rest of its batch.
+
+        As with batch normalisation. It is refused beside a penalty, which scores real and generated
+        images in one batch, as a function that changes no statistics, in each worker by itself.
+        """
         return False
+
+    @property
+    def compared_images(self) -> int:
+        """How many images, next to each other in a batch, the discriminator scores together.
+
+        A penalty is of the gradient of the sum of their scores, and is allowed. Every part of a
+        batch must divide by it, so that real and generated images or two workers never mix.
+        """
+        return 1
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:

@@ -12,7 +12,7 @@ from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from raygen.image_shape import ImageShape
-from raygen.models.layers import ProjectionHead, in_float32
+from raygen.models.layers import ProjectionHead, double, halve, in_float32
 from raygen.models.nets import GanNets, GanSpec
 
 MOST = 3  # halvings from which the channel count grows no further
@@ -131,22 +131,6 @@ class Block(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         x = F.leaky_relu(self.grouped(F.leaky_relu(self.widen(input), 0.2)), 0.2)
         return input + self.narrow(x)
-
-
-def double(images: Tensor) -> Tensor:
-    """Twice the resolution, bilinear: (n, c, h, w) -> (n, c, 2h, 2w).
-
-    Copied pixels, averaged with their neighbours twice. torch's own bilinear resampling adds up
-    gradients on CUDA in no fixed order.
-    """
-    x = F.interpolate(images, scale_factor=2)
-    x = F.avg_pool2d(x, 2, stride=1, padding=1, count_include_pad=False)
-    return F.avg_pool2d(x, 2, stride=1)
-
-
-def halve(images: Tensor) -> Tensor:
-    """Half the resolution, bilinear: each new pixel lies in the middle of four."""
-    return F.avg_pool2d(images, 2)
 
 
 def _stage(blocks: int, expansion: int, group_width: int, depth: int, width: int) -> nn.Sequential:

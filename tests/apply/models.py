@@ -16,6 +16,7 @@ TINY = {
     "sngan": {"latent_dim": 8, "width": 4, "discriminator_width": 4},
     "biggan": {"latent_dim": 8, "width": 2, "discriminator_width": 2, "embedding_dim": 4},
     "r3gan": {"latent_dim": 8, "width": 4, "group_width": 4, "blocks": 1},
+    "style_gan": {"latent_dim": 8, "width": 4},
     "conv_vae": {"latent_dim": 8, "width": 4, "depth": 0},
     "ladder_vae": {"width": 4, "latent_channels": 1, "layers": 1, "depth": 0},
 }

@@ -16,7 +16,14 @@ from raygen.cli import main
 from raygen.metrics.model import draw_latents
 from raygen.training.checkpoint import load_sampler
 
-SLOW = {"biggan", "sngan", "r3gan", "ladder_vae", "conv_vae"}  # five seconds or more to trace
+SLOW = {
+    "biggan",
+    "sngan",
+    "r3gan",
+    "style_gan",
+    "ladder_vae",
+    "conv_vae",
+}  # five seconds or more to trace
 CASES = [
     pytest.param(name, ending, marks=[pytest.mark.slow] if name in SLOW else [])
     for name in TINY
@@ -32,7 +39,7 @@ def export(*arguments: object) -> Result:
 def test_every_architecture_draws_the_same_images_from_its_file(
     name: str, ending: str, tmp_path: Path
 ) -> None:
-    conditional = name in ("dcgan", "biggan", "r3gan")
+    conditional = name in ("dcgan", "biggan", "r3gan", "style_gan")
     path = write_checkpoint(tmp_path / "best.pt", name, shapes(32, 16), conditional)
     out = tmp_path / f"model.{ending}"
 

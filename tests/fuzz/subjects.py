@@ -207,7 +207,7 @@ def _shared() -> Path:
 
 # Checkpoints
 
-MODELS = ["dcgan", "sngan", "biggan", "r3gan", "conv_vae", "ladder_vae"]
+MODELS = ["dcgan", "sngan", "biggan", "r3gan", "style_gan", "conv_vae", "ladder_vae"]
 NUMBERS: list[Any] = [
     None, True, -1, 0, 1, 10**6, 10**9, 2**62, 10**400, -(2**63), 1.5, 1e300, float("nan"),
     float("inf"), "", "x", "gan", "vae", "dcgan", b"x", [], ["x"] * 3, [1], {}, {"a": 1}, (), (1,),

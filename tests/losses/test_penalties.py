@@ -19,6 +19,14 @@ MODELS: dict[str, dict[str, Any]] = {
     "sngan": {"name": "sngan", "width": 8, "discriminator_width": 8},
     "biggan": {"name": "biggan", "width": 8, "discriminator_width": 8},
     "r3gan": {"name": "r3gan", "width": 8, "growth": 1, "blocks": 1},
+    "style_gan": {"name": "style_gan", "width": 8, "latent_dim": 8, "minibatch_std": 2},
+    "style_gan, classes": {
+        "name": "style_gan",
+        "width": 8,
+        "latent_dim": 8,
+        "conditional": True,
+        "residual": False,
+    },
 }
 IMAGES = 4
 
@@ -58,8 +66,8 @@ def differentiated_twice(
 def gradients(value: Tensor, network: nn.Module) -> Tensor:
     """All of a network's gradients in one row, in float64."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
-    parts = torch.autograd.grad(value, weights, allow_unused=True)
-    return torch.cat([g.double().flatten() for g in parts if g is not None])
+    parts = torch.autograd.grad(value, weights, materialize_grads=True)
+    return torch.cat([gradient.double().flatten() for gradient in parts])
 
 
 def both(

@@ -12,8 +12,15 @@ from torch import Tensor, nn
 from raygen.image_shape import CIFAR10
 from raygen.models import Dcgan, GanModel, layers
 from raygen.models.biggan import Attention, Biggan, LatentNorm
-from raygen.models.layers import BatchNorm2d, ResidualDown, ResidualUp, SpectralNorm
-from raygen.models.r3gan import Block, R3gan, double, halve
+from raygen.models.layers import (
+    BatchNorm2d,
+    ResidualDown,
+    ResidualUp,
+    SpectralNorm,
+    double,
+    halve,
+)
+from raygen.models.r3gan import Block, R3gan
 from raygen.models.sngan import ClassNorm, Sngan
 
 GANS = get_args(get_args(GanModel)[0])
@@ -23,6 +30,7 @@ SMALL: dict[str, dict[str, int]] = {
     "sngan": {"width": 4, "discriminator_width": 6},
     "biggan": {"width": 2, "discriminator_width": 4, "embedding_dim": 3},
     "r3gan": {"width": 5, "group_width": 4, "blocks": 1},
+    "style_gan": {"width": 4, "minibatch_std": 2},
 }
 
 
@@ -140,14 +148,14 @@ def test_every_latent_matters_to_its_image_and_in_evaluation_to_no_other(model: 
 
 
 @each_model
-def test_a_discriminator_mixes_images_if_and_only_if_its_architecture_says_so(model: Any) -> None:
+def test_a_discriminator_scores_together_the_images_that_its_architecture_says(model: Any) -> None:
     discriminator = nudged(built(model)[1])
     inputs = images(4).requires_grad_()
 
     (slope,) = torch.autograd.grad(discriminator(inputs, torch.arange(4))[0], inputs)
 
-    assert slope[0].any()
-    assert bool(slope[1:].any()) is model.mixes_images
+    together = 4 if model.mixes_images else model.compared_images
+    assert [bool(image.any()) for image in slope] == [place < together for place in range(4)]
 
 
 @each_model

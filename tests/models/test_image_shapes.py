@@ -20,6 +20,7 @@ TINY: dict[str, dict[str, Any]] = {
     "sngan": {"width": 4, "discriminator_width": 4, "latent_dim": 8},
     "biggan": {"width": 2, "discriminator_width": 2, "embedding_dim": 2, "latent_dim": 8},
     "r3gan": {"width": 4, "group_width": 4, "blocks": 1, "latent_dim": 8},
+    "style_gan": {"width": 4, "latent_dim": 8},
     "conv_vae": {"width": 2, "latent_dim": 8},
     "ladder_vae": {"width": 2, "latent_channels": 1, "layers": 1},
 }

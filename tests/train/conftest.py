@@ -20,6 +20,7 @@ from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
+from raygen.models.style_gan import StyleGan
 from raygen.schedules import Schedule
 from raygen.training import health
 
@@ -71,6 +72,12 @@ TRIALS: dict[str, Trial] = {
         ema=Ema(half_life_kimg=moving(0.0, 0.2)),
         augment="color,blit,geometric",
         augment_p=Adaptive(target=0.0, kimg=0.3),
+        batch_size=16,
+    ),
+    "style_gan": GanTrial(
+        model=StyleGan(latent_dim=8, width=4, conditional=True, minibatch_std=2),
+        loss=AdversarialLoss(penalty="r1", penalty_weight=0.1, penalty_interval=2),
+        ema=EMA,
         batch_size=16,
     ),
     "vae": VaeTrial(model=ConvVae(latent_dim=8, width=4), ema=EMA, batch_size=16),

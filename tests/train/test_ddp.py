@@ -34,6 +34,7 @@ from raygen.models.dcgan import Dcgan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.r3gan import R3gan
 from raygen.models.sngan import Sngan
+from raygen.models.style_gan import StyleGan
 from raygen.training.gan import GanLearner
 from raygen.training.loop import CHECK_EVERY, fit, make_learner
 
@@ -79,6 +80,13 @@ TRIALS: dict[str, Trial] = {
             name="relativistic", penalty="r1_r2", penalty_weight=0.1, penalty_interval=2
         ),
         optimizer=GanOptimizer(discriminator_steps=2),
+        ema=EMA,
+        batch_size=16,
+        accumulate=2,
+    ),
+    "style_gan that compares four images": GanTrial(
+        model=StyleGan(latent_dim=8, width=8, conditional=True, minibatch_std=4),
+        loss=AdversarialLoss(name="relativistic", penalty="r1_r2", penalty_weight=0.1),
         ema=EMA,
         batch_size=16,
         accumulate=2,
