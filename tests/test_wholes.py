@@ -43,6 +43,8 @@ MORE = {
     "sngan.yaml": ("space.model.discriminator_width=16", "evaluation.precision=tf32"),
     "biggan.yaml": ("space.model.discriminator_width=16",),
     "style_gan.yaml": ("space.model.latent_dim=16", "space.model.minibatch_std=4"),
+    "speedrun_gan.yaml": ("space.model.latent_dim=16",),
+    "speedrun_vae.yaml": ("space.model.layers=2", "space.model.finest=16"),
     # The gradient of a penalty through grouped convolutions takes seconds an image on a CPU.
     "r3gan.yaml": ("space.model.growth=1", "space.model.expansion=1", "space.model.blocks=1",
                    "space.batch_size=4", "budget.kimg=0.024", "scheduler.grace_kimg=0.008"),
