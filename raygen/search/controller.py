@@ -6,7 +6,7 @@ applied in the same way. So the state is a function of the journal, live or afte
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -37,7 +37,7 @@ from raygen.metrics import METRICS, protocol_hash
 from raygen.notices import Alive, Notify, Phase
 from raygen.search.assignment import Assignment
 from raygen.search.finalists import Race
-from raygen.search.population import copies
+from raygen.search.population import Population
 from raygen.search.prune import collectable
 from raygen.search.sampler import Sampler, Suggestion
 from raygen.search.scheduler import Decision, make_scheduler, rung_value, why_stopped
@@ -94,10 +94,12 @@ class Controller:
         self.directions = [METRICS[metric].direction for metric in self.spec.objectives]
         self.minimise = self.directions[0] == "minimize"
         self.scheduler = make_scheduler(self.spec)
-        self.population = self.spec.scheduler.name == "pbt"
         count = 0 if self.spec.trade_off else self.spec.finalists.count
         self.race = Race(self.spec.finalists.model_copy(update={"count": count}), self.minimise)
         self.trials = Trials(self.spec.objectives, self.minimise)
+        self.population = None
+        if self.spec.scheduler.name == "pbt":
+            self.population = Population(study, self.trials)
         self.clocks: dict[int, Clock] = {}
         # Of earlier studies: points tried after those of the file, and how many were.
         self.points: list[dict[str, Any]] = []
@@ -117,12 +119,13 @@ class Controller:
         self.tick()
         if self.closing:
             return None
-        if self.population:
-            self._turn()
+        if self.population is not None:
+            self._turn(self.population)
         now = time.monotonic()
         for trial in self.trials:
             due = trial.state == "waiting" and self.clocks[trial.number].due <= now
-            if due and not self._copied_from(trial.number):
+            copied = self.population is not None and self.population.copied(trial.number)
+            if due and not copied:
                 return self._job(trial)
         if (promotion := self.promotion()) is not None:
             return self._job(self._promote(*promotion))
@@ -140,7 +143,7 @@ class Controller:
             return True
         more = len(self.searched) < self.spec.budget.trials or "waiting" in states
         more = more or self.promotion() is not None
-        more = more or (self.population and bool(self.paused))
+        more = more or (self.population is not None and bool(self.paused))
         return not more and not self.race.wants(self._best_completed())
 
     @property
@@ -410,7 +413,7 @@ class Controller:
 
     def _release(self) -> None:
         """Stop the trials that wait at a rung once nobody can come who would promote them."""
-        if self.closing or not self.paused or self.population:
+        if self.closing or not self.paused or self.population is not None:
             return
         searched = self.searched
         goes_on = any(trial.state in ("running", "waiting") for trial in searched)
@@ -427,74 +430,12 @@ class Controller:
                 )
             )
 
-    def _turn(self) -> None:
-        """Let a population go on from an interval, once all of it waits there.
-
-        Copies are written first, then who they replace ends, then all others go on: so what a crash
-        cut short can be seen, and is finished.
-        """
-        paused = self.paused
-        if not paused:
-            return
-        kimg = min(trial.kimg for trial in paused)
-        here = [trial for trial in paused if trial.kimg == kimg]
-        begun = [t for t in self.searched if t.parent is not None and t.from_kimg == kimg]
-        replacing = {trial.replaces for trial in begun} - {None}
-        if not self._left(kimg) and replacing <= {trial.number for trial in here}:
-            others = [trial for trial in self.searched if trial not in begun]
-            coming = any(trial.state in ("running", "waiting") for trial in others)
-            if coming or len(others) < self.spec.budget.trials:
-                return
-            for copy in self.copies(here, begun[0].number if begun else len(self.trials)):
-                if copy.trial >= len(self.trials):
-                    self._write(copy)
-        replaced = {trial.replaces: trial for trial in self.searched if trial.replaces is not None}
-        for trial in here:
-            if trial.number in replaced:
-                by = replaced[trial.number]
-                self.end(trial.number, "stopped", self._why_replaced(trial, by))
+    def _turn(self, population: Population) -> None:
+        for record in population.turn():
+            if isinstance(record, End):
+                self.end(record.trial, record.state, record.reason)
             else:
-                self._write(self.released(trial))
-
-    def _left(self, kimg: float) -> bool:
-        """Whether one of a population has gone on from an interval."""
-        for trial in self.searched:
-            rung = trial.decision
-            if trial.kimg > kimg:
-                return True
-            if rung is not None and (rung.decision, rung.kimg) == ("promote", kimg):
-                return True
-        return False
-
-    def copies(self, here: Sequence[TrialState], first: int) -> list[Suggest]:
-        """The trials from `first` on: copies of some of those who wait at an interval."""
-        return [
-            Suggest(
-                trial=number, by="pbt", config=copy.config, params=copy.params,
-                seed=self.trials[copy.parent].seed, parent=copy.parent, from_kimg=here[0].kimg,
-                replaces=copy.replaces,
-            )
-            for number, copy in enumerate(
-                copies(self.study, self.spec.scheduler, here, first, self.minimise), start=first
-            )
-        ]  # fmt: skip
-
-    def released(self, trial: TrialState) -> Decide:
-        """A trial of a population goes on from an interval."""
-        decision = Decision("promote", None, self.spec.budget.trials)
-        return decision.as_record(trial.number, trial.kimg, trial.values or [])
-
-    def _why_replaced(self, trial: TrialState, by: TrialState) -> str:
-        value = "no value" if trial.now is None else f"{trial.now[0]:.4g}"
-        at = f"{value} at {kimg_text(trial.kimg)} kimg"
-        return f"{at} is among the worst: trial {by.number}, a copy of trial {by.parent}, goes on"
-
-    def _copied_from(self, number: int) -> bool:
-        """Whether a copy has not yet read the weights of a trial, which may not change them."""
-        return any(
-            trial.parent == number and trial.unfinished and not trial.attempt
-            for trial in self.searched
-        )
+                self._write(record)
 
     def _replicate(self) -> Assignment | None:
         if any(trial.unfinished for trial in self.searched):

@@ -37,10 +37,11 @@ def verify(study: Study, records: Sequence[Record]) -> Verified:
             case Reopen():
                 controller.reopen()
                 continue
-            case Suggest(parent=int()):
+            case Suggest(parent=int()) if controller.population is not None:
                 if record.trial not in copied:
                     waiting = [t for t in controller.paused if t.kimg == record.from_kimg]
-                    copied = {copy.trial: copy for copy in controller.copies(waiting, record.trial)}
+                    made = controller.population.copies(waiting, record.trial)
+                    copied = {copy.trial: copy for copy in made}
                 _same(line, "copy", copied.get(record.trial), replace(record, time=None))
                 suggestions += 1
             case Suggest(of=None) if controller.sampler.reproducible:
@@ -69,8 +70,8 @@ def _promoted(controller: Controller, record: Decide) -> Decide | None:
 
     Which of the two it was depends on a budget that may have been raised since.
     """
-    if controller.population:
-        return controller.released(controller.trials[record.trial])
+    if controller.population is not None:
+        return controller.population.released(controller.trials[record.trial])
     paused = {trial.number: trial.kimg for trial in controller.paused}
     made = None
     for last in (False, True):
