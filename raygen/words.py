@@ -9,9 +9,9 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 PART = r"(\d+(?:\.\d+)?)([smhd])"
 
 
-def counted(n: int, noun: str) -> str:
-    """1 trial, 3 trials."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+def counted(n: int, noun: str, plural: str = "") -> str:
+    """1 trial, 3 trials; 2 copies where the plural is given."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {plural or f'{noun}s'}"
 
 
 def kimg_text(kimg: float) -> str:

@@ -165,10 +165,12 @@ def _chips(study: Results) -> str:
         f"{STATE_LOOKS[str(state)].text}</span>"
         for state, count in counts.items()
     )
-    asked = f" of {number(total)}" if total and total != len(study.trials) else ""
+    begun = len(study.trials) - study.copies
+    asked = f" of {number(total)}" if total and total != begun else ""
+    asked += f" + {counted(study.copies, 'copy', 'copies')}" if study.copies else ""
     retries = study.info["retries_used"]
     again = f"<br>lost and retried: {counted(retries, 'time')}" if retries else ""
-    return f"{len(study.trials)}{asked}<small>{states}{again}</small>"
+    return f"{begun}{asked}<small>{states}{again}</small>"
 
 
 def _machine(info: dict[str, Any]) -> str:

@@ -58,6 +58,11 @@ class Results(NamedTuple):
         return float(self.trials[column].sum() + self.replicates[column].sum() - inherited)
 
     @property
+    def copies(self) -> int:
+        """Trials of a population that began as copies of others."""
+        return int((self.trials["from_kimg"] > 0).sum())
+
+    @property
     def evaluating(self) -> float | None:
         """The share of the trainings' time that evaluations took; None if nothing tells."""
         seconds, spent = self.info.get("evaluation_seconds"), self.spent("seconds")
