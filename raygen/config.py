@@ -163,7 +163,7 @@ _SHARE: TypeAdapter[Scheduled] = TypeAdapter(Share)
 def _probability(value: Any) -> Scheduled | Adaptive:
     if isinstance(value, Adaptive):
         return value
-    if isinstance(value, Mapping) and "schedule" not in value:
+    if isinstance(value, Mapping) and ("schedule" not in value or {"target", "kimg"} & set(value)):
         return Adaptive.model_validate(value)
     return _SHARE.validate_python(value)
 
@@ -602,7 +602,10 @@ class Study(NamedTuple):
         free = ("data", "callbacks")
         naming = {key: value for key, value in {**self.raw, **spec}.items() if key not in free}
         code = {f"plugins.{name}": digest for name, digest in hashes(naming).items()}
-        return {**kept, "budget.kimg": self.spec.budget.kimg, **code}
+        kept["budget.kimg"] = self.spec.budget.kimg
+        if self.spec.scheduler.name == "pbt":  # its size
+            kept["budget.trials"] = self.spec.budget.trials
+        return {**kept, **code}
 
     def points(self, starts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Starting points as values by parameter; what lies outside of the space is left out.

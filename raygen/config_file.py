@@ -120,8 +120,20 @@ def _check_study(spec: StudySpec, document: Document) -> None:
 
 
 def _check_population(study: Study, document: Document) -> None:
-    if study.spec.scheduler.name != "pbt":
+    spec = study.spec
+    if spec.scheduler.name != "pbt":
         return
+    if spec.scheduler.quantile * spec.budget.trials < 1:
+        document.fail(
+            ("budget", "trials"),
+            f"the worst {spec.scheduler.quantile:g} of a population of {spec.budget.trials} are "
+            "nobody; pbt needs more trials, or a larger quantile",
+        )
+    if len(spec.rungs) < 2:
+        document.fail(
+            ("scheduler", "interval_kimg"),
+            f"is not below the budget of {spec.budget.kimg:g} kimg, so that nobody is ever copied",
+        )
     config = a_draw(study)
     if not any(study.may_change(parameter, config) for parameter in study.parameters):
         document.fail(

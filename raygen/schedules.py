@@ -51,12 +51,13 @@ class Schedule(Spec):
     @classmethod
     def _fill(cls, given: Any) -> Any:
         """Add what the kind of schedule implies."""
-        if not isinstance(given, Mapping) or given.get("schedule") not in SHARES:
+        kind = given.get("schedule") if isinstance(given, Mapping) else None
+        if not isinstance(given, Mapping) or not isinstance(kind, str) or kind not in SHARES:
             return given
-        implied: dict[str, Any] = {"over": SHARES[given["schedule"]]}
-        if given["schedule"] == "warmup":
+        implied: dict[str, Any] = {"over": SHARES[kind]}
+        if kind == "warmup":
             implied["from"] = 0.0
-        if given["schedule"] == "constant" and "from" in given:
+        if kind == "constant" and "from" in given:
             implied["to"] = given["from"]
         return {**implied, **given}
 
@@ -111,7 +112,9 @@ def last_value(setting: Any) -> Any:
 
 
 def _number_or_schedule(number: TypeAdapter[float], ends: TypeAdapter[float], value: Any) -> Any:
-    if isinstance(value, Steps) or (isinstance(value, Mapping) and "values" in value):
+    if isinstance(value, Steps) or (
+        isinstance(value, Mapping) and value.get("schedule") == "steps"
+    ):
         steps = value if isinstance(value, Steps) else Steps.model_validate(value)
         places = [(("values", place), each) for place, each in enumerate(steps.values)]
         _check_each(number, places)

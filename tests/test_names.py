@@ -23,7 +23,16 @@ from raygen.results import load_results
 from raygen.results.notes import add_note, read_notes
 from raygen.study_folder import named_study, newest
 from raygen.tuning import requirements
-from report.journals import Record, close, end, make_info, report, suggest, write_study
+from report.journals import (
+    Record,
+    close,
+    end,
+    make_info,
+    report,
+    suggest,
+    write_study,
+    written_by_a_search,
+)
 
 
 def records(value: float) -> list[Record]:
@@ -160,8 +169,9 @@ def test_a_note_is_neither_empty_nor_endless(project: Path, text: str) -> None:
     assert not (project / "runs" / "gan" / "notes.jsonl").exists()
 
 
+@pytest.mark.parametrize("ending", ["finished", "crashed"])
 def test_a_page_follows_its_study_until_it_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
     monkeypatch.setattr(watch, "EVERY", 0.05)
     monkeypatch.setattr(watch, "SHARE", 0.0)
@@ -169,7 +179,6 @@ def test_a_page_follows_its_study_until_it_ends(
     first = [*suggest(0, {"a": 1}), report(0, 2, 9.0)]
     study = write_study(tmp_path / "study", info, first)
     watching = threading.Thread(target=watch.watch_page, args=(study, page))
-    watching.start()
 
     def until(text: str) -> None:
         for _ in range(600):
@@ -178,12 +187,16 @@ def test_a_page_follows_its_study_until_it_ends(
             time.sleep(0.05)
         raise AssertionError(f"never on the page: {text}")
 
-    until("Trial 0 leads with Fréchet distance 9")
-    assert '"refresh":0.05' in page.read_text(encoding="utf-8")
-    write_study(study, info, [*first, report(0, 16, 4.0), end(0)])
-    until("Trial 0 leads with Fréchet distance 4")
-    write_study(study, info, [*first, report(0, 16, 4.0), end(0), close()])
-    until("✓ finished")
+    with written_by_a_search(study):
+        watching.start()
+        until("Trial 0 leads with Fréchet distance 9")
+        assert '"refresh":0.05' in page.read_text(encoding="utf-8")
+        write_study(study, info, [*first, report(0, 16, 4.0), end(0)])
+        until("Trial 0 leads with Fréchet distance 4")
+        if ending == "finished":
+            write_study(study, info, [*first, report(0, 16, 4.0), end(0), close()])
+            until("✓ finished")
+    until(ending)
     watching.join(timeout=60)
 
     assert not watching.is_alive()

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from raygen.document import flatten
 from raygen.progress.board import Board, Running
-from raygen.words import short_time
+from raygen.words import counted, short_time
 
 ROWS = 12  # running trials that are shown
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -45,7 +45,9 @@ def block_sparkline(values: list[float], minimise: bool) -> str:
 
 def counts(board: Board) -> str:
     """Trials by state, and diverged ones by reason."""
+    copies = sum(trial.parent is not None for trial in board.trials.searched)
     parts = [f"{board.ended}/{board.spec.budget.trials} ended"]
+    parts += [f" ({counted(copies, 'copy', 'copies')})"] if copies else []
     counts = [f"{count} {state.replace('_', ' ')}" for state, count in board.states.most_common()]
     reasons = ", ".join(f"{count} {reason}" for reason, count in board.reasons.most_common(3))
     if counts:

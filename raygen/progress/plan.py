@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from raygen.config import Resources, Study, StudySpec
+from raygen.config_file import a_draw
 from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.metrics import METRICS
@@ -31,8 +32,9 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}{start}\n"
         f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
+        f"{_population(study)}"
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
-        f"at most    {most:g} kimg if nothing is stopped{_limits(spec)}\n"
+        f"at most    {most:g} kimg{_unstopped(spec)}{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
         f"each trial {counted(spec.resources.workers, 'worker')} x {spec.resources.cpus:g} CPU, "
         f"{_gpus(spec.resources)}\n"
@@ -40,6 +42,24 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"{_free(folder)}"
         f"{_doubts(study)}"
         f"searched\n{searched}"
+    )
+
+
+def _unstopped(spec: StudySpec) -> str:
+    return "" if spec.scheduler.name == "pbt" else " if nothing is stopped"
+
+
+def _population(study: Study) -> str:
+    """What becomes of a population at each rung but the last."""
+    spec = study.spec.scheduler
+    if spec.name != "pbt":
+        return ""
+    config = a_draw(study)
+    moving = [p.name for p in study.parameters if study.may_change(p, config)]
+    count = int(spec.quantile * study.spec.budget.trials)
+    return (
+        f"copies     {count} of the best replace the worst at each rung but the last, with other\n"
+        f"           {', '.join(moving)}\n"
     )
 
 

@@ -7,6 +7,7 @@ import click
 
 from raygen.report.page import page_path, write_page
 from raygen.results import load_results
+from raygen.results.liveness import state_now
 from raygen.study_folder import StudyFolder, is_study
 
 EVERY = 5.0  # seconds between two looks at the journal, and between two loads of an open page
@@ -22,11 +23,13 @@ def watch_page(study: Path, output: Path | None = None, opened: bool = False) ->
     Raises:
         InputError: the folder holds no readable study.
     """
-    page, seen = output or page_path(study), -1
-    journal = StudyFolder(study).journal
+    page, seen, results = output or page_path(study), -1, None
+    folder = StudyFolder(study)
     while True:
-        size, began = journal.stat().st_size if journal.is_file() else 0, time.monotonic()
-        if size != seen:
+        size = folder.journal.stat().st_size if folder.journal.is_file() else 0
+        began = time.monotonic()
+        # A search that was killed writes no last word.
+        if size != seen or (results and state_now(folder, results.info) != "running"):
             results = load_results(study)
             write_page(results, page, refresh=EVERY)
             if opened and seen < 0:

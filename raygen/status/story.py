@@ -166,6 +166,10 @@ class Story:
         word = DECISIONS[record.decision]
         head = f"rung at {kimg_text(record.kimg)} kimg: {word} with {five_digits(record.value)}: "
         reached = self.rungs[record.kimg]
+        if self.scheduler == "pbt":
+            waits = "waits for all others" if record.decision == "pause" else "goes on"
+            at = f"interval at {kimg_text(record.kimg)} kimg"
+            return [f"{at}: {waits} with {five_digits(record.value)}, its best so far"]
         if record.rank is not None:  # of several objectives
             order = sorted(reached)
             head += f"place {record.rank} of {record.peers}, {record.kept} of which continue"

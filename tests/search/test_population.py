@@ -11,6 +11,7 @@ import pytest
 from raygen.config import GanTrial, Study
 from raygen.errors import InputError
 from raygen.journal.records import End, Report, Suggest
+from raygen.progress.plan import plan_text
 from raygen.schedules import Steps, value_at
 from raygen.search.verify import verify
 from raygen.seeds import derive
@@ -220,6 +221,8 @@ def test_every_copy_and_every_turn_of_a_journal_is_reproduced(tmp_path: Path) ->
         (("scheduler={name: pbt}", "trade_off=[million_parameters]"), "by one objective"),
         (("scheduler={name: pbt}", "space={batch_size: {choice: [16, 32]}}"), "follow a schedule"),
         (("scheduler={name: pbt, quantile: 0.7}",), "less than or equal to 0.5"),
+        (("scheduler={name: pbt}", "budget.trials=3"), "of a population of 3 are nobody"),
+        (("scheduler={name: pbt, interval_kimg: 9}",), "not below the budget of 9 kimg"),
     ],
 )
 def test_settings_that_make_no_population_are_refused(
@@ -227,3 +230,13 @@ def test_settings_that_make_no_population_are_refused(
 ) -> None:
     with pytest.raises(InputError, match=rule):
         make_study(tmp_path, *settings)
+
+
+def test_a_population_keeps_its_size_and_its_plan_says_what_changes(tmp_path: Path) -> None:
+    small, large = (make(tmp_path, f"budget.trials={count}") for count in (8, 9))
+    text = plan_text(small, tmp_path, "2 at once")
+
+    assert small.settings()["budget.trials"] != large.settings()["budget.trials"]
+    assert "2 of the best replace the worst" in text
+    assert "optimizer.generator_lr, " in text or "optimizer.generator_lr\n" in text
+    assert "batch_size" not in text.partition("searched")[0]
