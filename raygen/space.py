@@ -421,6 +421,8 @@ def _assign_group(group: Group, document: Document, at: Keys, point: dict[str, A
                 elif not document.overridden(parameter.where):
                     document.fail(where, f"is outside the space: {parameter.rule()}")
             case Group() as inside:
+                if "schedule" in inside.children and not isinstance(value, Mapping):
+                    document.fail(where, f"is {{schedule: constant, from: {value}}} in this space")
                 _need_mapping(document, where, value)
                 _assign_group(inside, document, where, point)
             case Branches() as branches:

@@ -94,6 +94,8 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
             rule += f", such as {{name: {value}}}"
     elif mistake["type"] == "tuple_type":
         rule = "must be a list" if isinstance(value, dict) else f"must be a list: [{shown(value)}]"
+    elif isinstance(value, dict) and "schedule" in value and mistake["type"].endswith("_type"):
+        rule += ": this setting takes no schedule"
     elif isinstance(value, dict) and mistake["type"].endswith("_type"):
         hint = did_you_mean(str(next(iter(value), "")), ("float", "int", "choice", "one_of"))
         rule += f", or a parameter such as {{float: [low, high]}}{hint}"

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -246,6 +247,29 @@ def test_train_prints_its_milestones_on_stderr_and_refuses_a_folder_in_use(train
     again = raygen("train", "--config", trained / "config.yaml", "--out", trained / "out")
 
     refused(again, "use --resume to continue it")
+
+
+def test_a_training_that_is_stopped_says_how_it_goes_on(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> str:
+        raise KeyboardInterrupt  # as Ctrl-C right after the first milestone
+
+    monkeypatch.setattr("raygen.progress.milestone_line", stop)
+    more = ("--set", "milestones=[0.256]")
+    stopped = raygen("train", trained / "config.yaml", "--out", tmp_path / "out", *more)
+    monkeypatch.undo()
+    words = shlex.split(stopped.stderr.strip().splitlines()[-1].partition("raygen ")[2])
+    rest = raygen(*words)
+    whole = raygen("train", trained / "config.yaml", "--out", tmp_path / "whole", *more)
+
+    assert stopped.returncode == 130
+    assert words[-3:] == ["--set", "milestones=[0.256]", "--resume"]
+    assert rest.returncode == 0
+    numbers = [[line.split("img/s")[0].rsplit(None, 1)[0] for line in r.stderr.splitlines()
+                if line.strip().startswith("0.5 kimg")] for r in (rest, whole)]  # fmt: skip
+    assert numbers[0] == numbers[1]
+    assert len(numbers[0]) == 1
 
 
 def test_train_refuses_to_go_on_with_another_configuration(trained: Path) -> None:

@@ -155,3 +155,18 @@ def test_a_configuration_with_a_schedule_is_read_by_train(tmp_path: Path) -> Non
 
     assert isinstance(trial, VaeTrial)
     assert trial.loss.weight(0, share=0.1) == pytest.approx(0.5)
+
+
+def test_a_schedule_where_none_is_taken_and_a_number_where_one_is_are_explained(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        SPACE.format(rate="{float: [1e-4, 1e-3]}") + "  batch_size: {schedule: warmup}\n"
+    )
+    with pytest.raises(InputError, match="takes no schedule"):
+        load_space(file)
+    moving = "{schedule: {choice: [constant, cosine]}, from: {float: [1e-4, 1e-2]}, to: 0}"
+    file.write_text(SPACE.format(rate=moving) + "start: [{optimizer: {generator_lr: 1e-3}}]\n")
+    with pytest.raises(InputError, match=r"is \{schedule: constant, from: 0.001\} in this space"):
+        load_space(file)

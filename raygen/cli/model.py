@@ -1,6 +1,7 @@
 """A model, from its training to its use: train, generate, evaluate, augment, audit, export."""
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -67,15 +68,23 @@ def train_command(
     folder = TrialFolder(out or Path("runs") / f"train-{config.stem}")
     device = best_device()
     scores: dict[str, float | None] = {}
-    for progress in single.train(job, folder, device, resume, tell):
-        metrics: dict[str, float | None] = {
-            name: score.value for name, score in progress.scores.items()
-        }
-        speed, seconds = progress.images_per_second, progress.seconds
-        tell(milestone_line(progress.kimg, metrics, speed, seconds))
-        if progress.diverged is not None:
-            raise RaygenError(f"diverged at {kimg_text(progress.kimg)} kimg: {progress.diverged}")
-        scores = metrics
+    try:
+        for progress in single.train(job, folder, device, resume, tell):
+            metrics: dict[str, float | None] = {
+                name: score.value for name, score in progress.scores.items()
+            }
+            speed, seconds = progress.images_per_second, progress.seconds
+            tell(milestone_line(progress.kimg, metrics, speed, seconds))
+            if progress.diverged is not None:
+                at = kimg_text(progress.kimg)
+                raise RaygenError(f"diverged at {at} kimg: {progress.diverged}")
+            scores = metrics
+    except KeyboardInterrupt:
+        if folder.last.exists():
+            given = [part for setting in settings for part in ("--set", setting)]
+            words = shlex.join([str(config), "--out", str(folder.root), *given, "--resume"])
+            tell(f"stopped; it goes on from its last milestone with: raygen train {words}")
+        raise
     best = str(folder.best)
     answer(as_json, best, checkpoint=best, **scores)
 
