@@ -29,6 +29,7 @@ from raygen.results import (
     train_config,
     write_tables,
 )
+from raygen.results.changes import changed, changes
 from raygen.study_folder import StudyFolder
 
 Record = dict[str, Any]
@@ -898,3 +899,19 @@ def test_a_journal_that_raygen_wrote_is_read_strictly(repository: Path) -> None:
     records = read_records(repository / "reports" / "journal.jsonl", strict=True)
 
     assert {record.kind for record in records} >= {"open", "decide", "race", "close"}
+
+
+def test_the_way_to_a_copy_of_a_population_changes_a_whole_schedule_at_once(write: Write) -> None:
+    steps = {"schedule": "steps", "values": [1e-3, 8e-4], "at": [0.25]}
+    first = {"optimizer": {"generator_lr": 1e-3, "beta1": 0.5}, "batch_size": 16}
+    copy = {"optimizer": {"generator_lr": steps, "beta1": 0.0}, "batch_size": 16}
+    records = [opened(), {**suggest(0), "config": first}, {**suggest(1), "config": copy}]
+    study = load_results(write(*records))
+
+    made = changes(study, 0, 1)
+
+    assert [change.names for change in made] == [
+        ("optimizer.generator_lr",), ("optimizer.beta1",)
+    ]  # fmt: skip
+    assert changed(study, 0, made[:1])["optimizer"] == {"generator_lr": steps, "beta1": 0.5}
+    assert changed(study, 0, made) == copy
