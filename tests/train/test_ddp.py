@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raygen.compute import Compute
-from raygen.config import Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
+from raygen.config import Adaptive, Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.batches import Batches
 from raygen.data.shapes import SHAPES, draw_shapes
@@ -90,6 +90,13 @@ TRIALS: dict[str, Trial] = {
         ema=EMA,
         batch_size=16,
         accumulate=2,
+    ),
+    "gan with augmentation that adapts": GanTrial(
+        model=Dcgan(latent_dim=8, width=8, discriminator_norm="layer"),
+        ema=EMA,
+        augment="blit,geometric,color",
+        augment_p=Adaptive(target=0.1, kimg=0.2),
+        batch_size=16,
     ),
     "vae with batch norm": VaeTrial(
         model=ConvVae(latent_dim=8, width=8, norm="batch"), ema=EMA, batch_size=16
@@ -260,7 +267,7 @@ def _facts(ranks: int) -> Facts:
 def _free_bits() -> tuple[float, float]:
     """One layer, on whose rank 0 alone the posterior is nearer to the prior than is free."""
     kl = torch.tensor([1.0 + 2.0 * rank()], requires_grad=True)
-    divergence = ElboLoss(free_bits=1.5).divergence(kl)
+    divergence = ElboLoss(free_bits=1.5).divergence(kl, torch.tensor(1.5))
     (slope,) = torch.autograd.grad(divergence, kl)
     return divergence.item(), slope.item()
 
