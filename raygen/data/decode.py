@@ -12,6 +12,9 @@ from raygen.errors import InputError
 from raygen.progress_bar import ticking
 
 DEEP = 65_535  # white in 16 bits
+MOST_BYTES = (
+    1 << 28
+)  # of a file: as large as Pillow opens a picture without a warning, uncompressed
 WIDE_FORMATS = ("PNG", "PPM")  # those that Pillow may open with 16 bits in 32
 
 
@@ -49,12 +52,15 @@ def decode_all(contents: Iterable[bytes], places: Sequence[str], fit: Fit) -> np
 
 
 def read_bytes(file: Path) -> bytes:
-    """Read a file whole.
+    """Read the file of a picture whole.
 
     Raises:
-        InputError: it cannot be read.
+        InputError: it cannot be read, or is larger than any picture.
     """
     try:
+        size = file.stat().st_size
+        if size > MOST_BYTES:
+            raise InputError(f"{file}: {size:,} bytes: a picture has at most {MOST_BYTES:,}")
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read: {error.strerror}") from error

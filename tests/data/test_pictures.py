@@ -4,10 +4,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from raygen.data.decode import read_bytes
 from raygen.data.pictures import save_grid, tile
+from raygen.errors import InputError
 
 
 def random_images(count: int) -> torch.Tensor:
@@ -53,3 +56,12 @@ def test_a_second_grid_replaces_the_first(tmp_path: Path) -> None:
 
     with Image.open(tmp_path / "grid.png") as picture:
         assert picture.size == (64, 64)
+
+
+def test_a_file_larger_than_any_picture_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "huge.png"
+    with file.open("wb") as sparse:
+        sparse.truncate(1 << 40)
+
+    with pytest.raises(InputError, match=r"huge.png: 1,099,511,627,776 bytes: a picture has"):
+        read_bytes(file)
