@@ -205,6 +205,7 @@ class GanTrial(Spec):
             raise ValueError("augment_p needs an augment")
         return self
 
+    @model_validator(mode="after")
     def _groups_divide(self) -> "GanTrial":
         problem = self.group_problem(workers=1)
         if problem is not None:

@@ -123,6 +123,7 @@ def test_what_stands_in_a_schedule_is_searched_like_any_other_setting(tmp_path: 
         ({"optimizer": {"weight_decay": 0.1}}, "adam has no weight_decay"),
         ({"optimizer": {"momentum": 0.5}}, "momentum is a setting of muon"),
         ({"augment_p": 0.5}, "augment_p needs an augment"),
+        ({"model": {"name": "style_gan", "minibatch_std": 32}, "batch_size": 48}, "do not divide"),
         ({"augment": "blit", "augment_p": {"target": 2}}, "less than 1"),
         ({"augment": "blit", "augment_p": 1.5}, "less than or equal to 1"),
     ],

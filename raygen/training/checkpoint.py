@@ -198,6 +198,8 @@ def load_full(path: Path, device: torch.device) -> dict[str, Any]:
             _fail(path, f"learner.{name}", "is not an optimiser state")
     if isinstance(trial, GanTrial) and isinstance(trial.augment_p, Adaptive):
         _mapping(path, state, "adaptive", "learner")
+    if isinstance(trial, VaeTrial) and trial.optimizer.skip:
+        _mapping(path, state, "skip", "learner")
     loop = _mapping(path, content, "loop")
     _whole(path, loop, "images", "loop")
     _finite(path, loop, "seconds", "loop")
