@@ -9,7 +9,8 @@ import math
 import torch
 from torch import Tensor
 
-SHIFT = 1 / 8  # of the side: the most that whole pixels move, the deviation of what parts do
+from raygen.data.diffaugment import SHIFT, offset, pixels_at
+
 STRETCH = 0.2  # deviation of the logarithm to base 2 of a scale
 
 
@@ -22,7 +23,7 @@ def blit(images: Tensor, uniform: Tensor) -> Tensor:
     index = torch.arange(side, device=images.device)
     mirror, turn, *moves = uniform[:, :, None, None].unbind(dim=1)
     row, column = (
-        _mirrored(index.view(shape) - _whole(move, side), side)
+        _mirrored(index.view(shape) - offset(move, side), side)
         for shape, move in zip(((1, -1, 1), (1, 1, -1)), moves, strict=True)
     )
     row, column = torch.broadcast_tensors(row, column)
@@ -34,7 +35,7 @@ def blit(images: Tensor, uniform: Tensor) -> Tensor:
     columns = torch.where(quarters == 0, column, far_row)
     columns = torch.where(quarters == 2, far_column, torch.where(quarters == 3, row, columns))
     columns = torch.where(mirror < 0.5, side - 1 - columns, columns)
-    return _pixels(images, rows, columns)
+    return pixels_at(images, rows, columns)
 
 
 def geometric(images: Tensor, uniform: Tensor) -> Tensor:
@@ -66,13 +67,8 @@ def geometric(images: Tensor, uniform: Tensor) -> Tensor:
                 part[:, 1] if columns else 1 - part[:, 1]
             )
             at = (_mirrored(low[:, k] + step, side) for k, step in enumerate((rows, columns)))
-            total = total + weights.unsqueeze(1) * _pixels(images, *at)
+            total = total + weights.unsqueeze(1) * pixels_at(images, *at)
     return total
-
-
-def _whole(uniform: Tensor, side: int) -> Tensor:
-    most = int(side * SHIFT + 0.5)
-    return (uniform * (2 * most + 1)).floor().long() - most
 
 
 def _normal(uniform: Tensor) -> Tensor:
@@ -90,9 +86,3 @@ def _mirrored(index: Tensor, side: int) -> Tensor:
     """Places beyond the edge, as those of the image mirrored there."""
     index = index % (2 * (side - 1))
     return torch.minimum(index, 2 * (side - 1) - index)
-
-
-def _pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """The pixels at (n, s, s) rows and columns."""
-    number = torch.arange(len(images), device=images.device).view(-1, 1, 1)
-    return images.permute(0, 2, 3, 1)[number, rows, columns].permute(0, 3, 1, 2)

@@ -12,9 +12,8 @@ from raygen.errors import InputError
 from raygen.progress_bar import ticking
 
 DEEP = 65_535  # white in 16 bits
-MOST_BYTES = (
-    1 << 28
-)  # of a file: as large as Pillow opens a picture without a warning, uncompressed
+# Of a file: as large as Pillow opens a picture without a warning, uncompressed.
+MOST_BYTES = 1 << 28
 WIDE_FORMATS = ("PNG", "PPM")  # those that Pillow may open with 16 bits in 32
 
 

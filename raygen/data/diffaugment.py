@@ -28,11 +28,10 @@ def color(images: Tensor, uniform: Tensor) -> Tensor:
 def translation(images: Tensor, uniform: Tensor) -> Tensor:
     """Move by up to an eighth of the side, (n, 2) numbers for rows and columns; zeros come in."""
     height, width = images.shape[2:]
-    rows = torch.arange(height, device=images.device) - _offset(uniform[:, :1], height)
-    columns = torch.arange(width, device=images.device) - _offset(uniform[:, 1:], width)
-    number = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+    rows = torch.arange(height, device=images.device) - offset(uniform[:, :1], height)
+    columns = torch.arange(width, device=images.device) - offset(uniform[:, 1:], width)
     at = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    moved = images.permute(0, 2, 3, 1)[number, *at].permute(0, 3, 1, 2)
+    moved = pixels_at(images, *at)
     return (
         moved * (_inside(rows, height)[:, :, None] & _inside(columns, width)[:, None, :])[:, None]
     )
@@ -45,7 +44,14 @@ def cutout(images: Tensor, uniform: Tensor) -> Tensor:
     return images * ~(rows[:, None, :, None] & columns[:, None, None, :])
 
 
-def _offset(uniform: Tensor, side: int) -> Tensor:
+def pixels_at(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels (n, c, h, w) at rows and columns that broadcast to (n, h, w)."""
+    number = torch.arange(len(images), device=images.device).view(-1, 1, 1)
+    return images.permute(0, 2, 3, 1)[number, rows, columns].permute(0, 3, 1, 2)
+
+
+def offset(uniform: Tensor, side: int) -> Tensor:
+    """Whole pixels, up to an eighth of the side both ways, from numbers in [0, 1)."""
     most = int(side * SHIFT + 0.5)
     return (uniform * (2 * most + 1)).floor().long() - most
 

@@ -87,6 +87,11 @@ class Trials:
         return [trial for trial in self if trial.of is None]
 
     @property
+    def copies(self) -> int:
+        """Trials of a population that began as copies of others."""
+        return sum(trial.parent is not None for trial in self)
+
+    @property
     def replicates(self) -> list[TrialState]:
         return [trial for trial in self if trial.of is not None]
 

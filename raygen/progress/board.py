@@ -62,9 +62,8 @@ class Board:
 
         Where one of a population ended a copy of another goes on, and both count as one.
         """
-        copies = sum(trial.parent is not None for trial in self.trials.searched)
         ended = sum(count for state, count in self.states.items() if state != "interrupted")
-        return max(0, ended - copies)
+        return max(0, ended - self.trials.copies)
 
     def hear(self, record: Record | Notice, now: float) -> bool:
         """Take in a record of the journal or a notice; return whether it brought a new best."""

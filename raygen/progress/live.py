@@ -45,7 +45,7 @@ def block_sparkline(values: list[float], minimise: bool) -> str:
 
 def counts(board: Board) -> str:
     """Trials by state, and diverged ones by reason."""
-    copies = sum(trial.parent is not None for trial in board.trials.searched)
+    copies = board.trials.copies
     parts = [f"{board.ended}/{board.spec.budget.trials} ended"]
     parts += [f" ({counted(copies, 'copy', 'copies')})"] if copies else []
     counts = [f"{count} {state.replace('_', ' ')}" for state, count in board.states.most_common()]

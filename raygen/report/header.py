@@ -165,12 +165,11 @@ def _chips(study: Results) -> str:
         f"{STATE_LOOKS[str(state)].text}</span>"
         for state, count in counts.items()
     )
-    begun = len(study.trials) - study.copies
-    asked = f" of {number(total)}" if total and total != begun else ""
+    asked = f" of {number(total)}" if total and total != study.begun else ""
     asked += f" + {counted(study.copies, 'copy', 'copies')}" if study.copies else ""
     retries = study.info["retries_used"]
     again = f"<br>lost and retried: {counted(retries, 'time')}" if retries else ""
-    return f"{begun}{asked}<small>{states}{again}</small>"
+    return f"{study.begun}{asked}<small>{states}{again}</small>"
 
 
 def _machine(info: dict[str, Any]) -> str:

@@ -64,14 +64,13 @@ def health(study: Results) -> list[HealthCheck]:
 def complete(study: Results) -> HealthCheck | None:
     """Whether the search is over."""
     state, asked = study.info["state"], study.info["budget"].get("trials")
-    begun = len(study.trials) - study.copies
-    done = f"{begun}" + (f" of {number(asked)}" if asked else "") + " trials"
+    done = f"{study.begun}" + (f" of {number(asked)}" if asked else "") + " trials"
     if study.copies:
         done += f" and {counted(study.copies, 'trial')} that began as copies"
     if state == "finished":
         return HealthCheck("Finished", "pass", f"The study finished with {done}.")
     again = study.info.get("resume_command")
-    open_trials = begun < int(asked or 0) or not set(study.trials["state"]) <= ENDED
+    open_trials = study.begun < int(asked or 0) or not set(study.trials["state"]) <= ENDED
     resumable = again and state != "running" and open_trials
     action = f"Resume with: {again}" if resumable else ""
     text = f"The study {state_words(state)} with {done}: every result can still change."

@@ -63,6 +63,11 @@ class Results(NamedTuple):
         return int((self.trials["from_kimg"] > 0).sum())
 
     @property
+    def begun(self) -> int:
+        """Trials without those copies: what the budget of trials is of."""
+        return len(self.trials) - self.copies
+
+    @property
     def evaluating(self) -> float | None:
         """The share of the trainings' time that evaluations took; None if nothing tells."""
         seconds, spent = self.info.get("evaluation_seconds"), self.spent("seconds")

@@ -123,9 +123,9 @@ class Controller:
             self._turn(self.population)
         now = time.monotonic()
         for trial in self.trials:
-            due = trial.state == "waiting" and self.clocks[trial.number].due <= now
-            copied = self.population is not None and self.population.copied(trial.number)
-            if due and not copied:
+            if trial.state != "waiting" or self.clocks[trial.number].due > now:
+                continue
+            if self.population is None or not self.population.copied(trial.number):
                 return self._job(trial)
         if (promotion := self.promotion()) is not None:
             return self._job(self._promote(*promotion))

@@ -143,7 +143,7 @@ def _budget(study: Results, seconds: float, training: float) -> dict[str, dict[s
     gpus = float(resources.get("gpus") or 0) * float(resources.get("workers") or 1)
     value = ranked(study)["value"]
     used = {
-        "trials": len(study.trials) - study.copies,
+        "trials": study.begun,
         "hours": seconds / 3600,
         "gpu_hours": (study.spent("seconds") + training) * gpus / 3600,
         "total_kimg": study.spent("kimg"),

@@ -236,7 +236,8 @@ class GanLearner(Averaged):
                     losses["penalty"] = value.detach()
                 (loss / self.trial.accumulate).backward()
                 parts.append(losses)
-                signs.append(real_logits.detach().sign().mean())
+                if self.adaptive is not None:
+                    signs.append(real_logits.detach().sign().mean())
         self._clip(self.discriminator)
         self.discriminator_optimizer.step()
         if self.adaptive is not None:
