@@ -25,13 +25,13 @@ from raygen.callbacks import CallbackSpec
 from raygen.compute import Compute, Precision
 from raygen.data import DataSpec
 from raygen.data.augmentation import PolicyName
-from raygen.document import Document, flatten
+from raygen.document import Document, flatten, holder
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, OwnModel, VaeModel
 from raygen.plugins import hashes, is_reference
-from raygen.schedules import Beta, NonNegative, Positive, Scheduled, Share
+from raygen.schedules import Beta, NonNegative, Positive, Scheduled, Share, jumps
 from raygen.space import (
     Group,
     Parameter,
@@ -622,14 +622,11 @@ class Study(NamedTuple):
         if parameter.kind != "float":
             return False
         config = copy.deepcopy(dict(config))
-        *path, key = parameter.setting.split(".")
-        group: Any = config
-        for part in path:
-            group = group.get(part) if isinstance(group, dict) else None
-        if not isinstance(group, dict) or key not in group:
+        group, key = holder(config, parameter.setting)
+        if group is None or key not in group:
             return False
         if isinstance(group[key], Mapping):
-            return group[key].get("schedule") == "steps"
+            return jumps(group[key])
         group[key] = {"schedule": "steps", "values": [group[key]], "at": []}
         try:
             self.trial(config)

@@ -9,7 +9,7 @@ bounded: nine lines of aliases can mean a billion values.
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -177,15 +177,31 @@ def dump(data: Any) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
-def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings -> dotted names: {"loss": {"name": "hinge"}} -> {"loss.name": "hinge"}."""
+def flatten(
+    settings: Mapping[str, Any],
+    prefix: str = "",
+    whole: Callable[[Mapping[str, Any]], bool] = lambda _: False,
+) -> dict[str, Any]:
+    """Nested settings -> dotted names: {"loss": {"name": "hinge"}} -> {"loss.name": "hinge"}.
+
+    A mapping that is `whole` is a value.
+    """
     flat: dict[str, Any] = {}
     for key, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and value and not whole(value):
+            flat |= flatten(value, f"{prefix}{key}.", whole)
         else:
             flat[f"{prefix}{key}"] = value
     return flat
+
+
+def holder(settings: Mapping[str, Any], name: str) -> tuple[Any, str]:
+    """The mapping in which a dotted setting stands or would stand, and its key; or None and it."""
+    *path, key = name.split(".")
+    group: Any = settings
+    for part in path:
+        group = group.get(part) if isinstance(group, Mapping) else None
+    return (group if isinstance(group, Mapping) else None), key
 
 
 def dotted(at: Keys) -> str:

@@ -105,16 +105,18 @@ def value_at(setting: "Scheduled", share: float) -> float:
             return setting
 
 
+def jumps(setting: Any) -> bool:
+    """Whether a setting, as a configuration holds it, is one that jumps."""
+    return isinstance(setting, Mapping) and setting.get("schedule") == "steps"
+
+
 def last_value(setting: Any) -> Any:
     """The last value of a setting that jumps, as a configuration holds it; else the setting."""
-    jumps = isinstance(setting, Mapping) and setting.get("schedule") == "steps"
-    return setting["values"][-1] if jumps else setting
+    return setting["values"][-1] if jumps(setting) else setting
 
 
 def _number_or_schedule(number: TypeAdapter[float], ends: TypeAdapter[float], value: Any) -> Any:
-    if isinstance(value, Steps) or (
-        isinstance(value, Mapping) and value.get("schedule") == "steps"
-    ):
+    if isinstance(value, Steps) or jumps(value):
         steps = value if isinstance(value, Steps) else Steps.model_validate(value)
         places = [(("values", place), each) for place, each in enumerate(steps.values)]
         _check_each(number, places)

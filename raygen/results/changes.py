@@ -1,11 +1,12 @@
 """From the best starting point to the best trial: which settings change, one change at a time."""
 
 import json
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from raygen.document import flatten
 from raygen.results.ranking import ranked
 from raygen.results.study import Results
+from raygen.schedules import jumps
 
 
 class Change(NamedTuple):
@@ -43,7 +44,7 @@ def start_to_best(study: Results) -> tuple[int, int] | None:
 
 def changes(study: Results, start: int, best: int) -> list[Change]:
     """Every change between the settings of two trials, in the order of the search space."""
-    here, there = _flat(study.configs[start]), _flat(study.configs[best])
+    here, there = (flatten(study.configs[trial], whole=jumps) for trial in (start, best))
     differ = [name for name in {**here, **there} if here.get(name) != there.get(name)]
     order = [item["name"] for item in study.info["parameters"]]
     groups: dict[str, list[str]] = {}
@@ -57,17 +58,6 @@ def changes(study: Results, start: int, best: int) -> list[Change]:
         )
         for names in groups.values()
     ]
-
-
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Settings by dotted names; one that jumps, as those of a population do, is one setting."""
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping) and value and value.get("schedule") != "steps":
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
 
 
 def _root(study: Results, name: str, differ: list[str]) -> str:
@@ -84,7 +74,7 @@ def _root(study: Results, name: str, differ: list[str]) -> str:
 
 def changed(study: Results, start: int, made: list[Change]) -> dict[str, Any]:
     """The settings of a trial after some changes, nested as in a search space."""
-    flat = _flat(study.configs[start])
+    flat = flatten(study.configs[start], whole=jumps)
     for change in made:
         for name, value in zip(change.names, change.after, strict=True):
             if value is None:

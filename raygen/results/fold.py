@@ -42,7 +42,7 @@ from raygen.results.study import (
     Results,
     objectives_of,
 )
-from raygen.schedules import last_value
+from raygen.schedules import jumps, last_value
 from raygen.study_folder import StudyFolder
 
 # What a journal adds to a study's facts, and so outlives the facts of a session.
@@ -225,14 +225,8 @@ def _row(trial: TrialState) -> dict[str, Any]:
         "seed": trial.seed,
         "node": trial.node,
         "from_kimg": trial.from_kimg,
-        **flatten(_latest(trial.config)),
+        **{k: last_value(v) for k, v in flatten(trial.config, whole=jumps).items()},
     }
-
-
-def _latest(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A configuration with the last value of each setting that jumps."""
-    latest = {key: last_value(value) for key, value in config.items()}
-    return {k: _latest(v) if isinstance(v, Mapping) else v for k, v in latest.items()}
 
 
 def _or_nan(value: float | None) -> float:

@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from raygen.config import Study
+from raygen.document import holder
 from raygen.journal.records import Decide, End, Suggest
 from raygen.journal.trials import Trials, TrialState
 from raygen.search.scheduler import Decision
@@ -121,10 +122,7 @@ class Population:
             else:
                 new = parameter.nearest(params[parameter.name] * random.choice(FACTORS))
             params[parameter.name] = new
-            *path, key = parameter.setting.split(".")
-            group = config
-            for part in path:
-                group = group[part]
+            group, key = holder(config, parameter.setting)
             before = group[key]
             if not isinstance(before, Mapping):
                 before = {"schedule": "steps", "values": [before], "at": []}

@@ -19,8 +19,8 @@ from raygen.schedules import value_at
 from raygen.seeds import numbered
 from raygen.training.ada import AdaptiveProbability
 from raygen.training.average import Average, Averaged
-from raygen.training.optimizer import make_optimizer
-from raygen.training.rate import rate, used
+from raygen.training.optimizer import make_optimizer, rates_at, set_rates
+from raygen.training.rate import used
 from raygen.training.step_graph import StepGraph
 
 
@@ -76,7 +76,7 @@ class GanLearner(Averaged):
         self.generator_optimizer, self.discriminator_optimizer = (
             make_optimizer(trial.optimizer, network, lr, betas, self.arithmetic.tensors)
             for network, (lr, betas) in zip(
-                (self.generator, self.discriminator), self._rates(0.0), strict=True
+                (self.generator, self.discriminator), rates_at(trial.optimizer, 0.0), strict=True
             )
         )
         self.loss = ADVERSARIAL[trial.loss.name]
@@ -125,27 +125,12 @@ class GanLearner(Averaged):
 
         What is returned is overwritten by the next step.
         """
-        self._set_rates(used(position, self.budget))
+        optimizers = self.generator_optimizer, self.discriminator_optimizer
+        set_rates(self.trial.optimizer, optimizers, used(position, self.budget))
         starts = range(position, position + self.images_per_step, self.trial.batch_size)
         interval = self.trial.loss.penalty_interval
         lazy = tuple(start // self.trial.batch_size % interval != 0 for start in starts)
         return self.run(self._inputs(batches, starts), lazy)
-
-    def _rates(self, share: float) -> list[tuple[float, tuple[float, float]]]:
-        """Rate and betas of the generator and of the discriminator after a share of the budget."""
-        settings = self.trial.optimizer
-        factor = rate(settings.decay, share)
-        betas = value_at(settings.beta1, share), value_at(settings.beta2, share)
-        lrs = settings.generator_lr, settings.discriminator_lr
-        return [(factor * value_at(lr, share), betas) for lr in lrs]
-
-    def _set_rates(self, share: float) -> None:
-        if self.trial.optimizer.constant:
-            return
-        optimizers = self.generator_optimizer, self.discriminator_optimizer
-        for optimizer, (lr, betas) in zip(optimizers, self._rates(share), strict=True):
-            optimizer.set_rate(lr)
-            optimizer.set_betas(*betas)
 
     def _inputs(self, batches: Batches, starts: range) -> GanStepInputs:
         """Draw what a step needs; nothing is read back from the device."""

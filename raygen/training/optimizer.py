@@ -7,6 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from raygen.config import GanOptimizer, VaeOptimizer
+from raygen.schedules import value_at
+from raygen.training.rate import rate
+
+Rate = tuple[float, tuple[float, float]]  # and betas
 
 
 class Optimizer(Protocol):
@@ -55,6 +59,24 @@ def make_optimizer(
         adamax = torch.optim.Adamax(shadows, 1.0, betas, foreach=True, capturable=capturable)
         return RateApart(adamax, parameters, shadows, lr, decay)
     return FusedAdam(list(network.parameters()), lr, betas, tensors, scheduled, decay)
+
+
+def rates_at(settings: GanOptimizer | VaeOptimizer, share: float) -> list[Rate]:
+    """Rate and betas of each optimiser after a share of the budget, 0 to 1."""
+    factor = rate(settings.decay, share)
+    betas = value_at(settings.beta1, share), value_at(settings.beta2, share)
+    return [(factor * value_at(lr, share), betas) for lr in settings.rates]
+
+
+def set_rates(
+    settings: GanOptimizer | VaeOptimizer, optimizers: Sequence[Optimizer], share: float
+) -> None:
+    """Give optimisers, in the order of their rates, what they have after a share of the budget."""
+    if settings.constant:
+        return
+    for optimizer, (lr, betas) in zip(optimizers, rates_at(settings, share), strict=True):
+        optimizer.set_rate(lr)
+        optimizer.set_betas(*betas)
 
 
 class FusedAdam(torch.optim.Adam):

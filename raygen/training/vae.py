@@ -17,8 +17,8 @@ from raygen.models import VaeNet
 from raygen.schedules import value_at
 from raygen.seeds import numbered
 from raygen.training.average import Average, Averaged
-from raygen.training.optimizer import FusedAdam, make_optimizer
-from raygen.training.rate import rate, used
+from raygen.training.optimizer import FusedAdam, make_optimizer, rates_at, set_rates
+from raygen.training.rate import used
 from raygen.training.skip import Skip
 from raygen.training.step_graph import StepGraph
 
@@ -81,7 +81,7 @@ class VaeLearner(Averaged):
         self.latent_dim = vae.net.latent_dim
         self.average = Average(self.vae, trial.ema, self.arithmetic.tensors)
         self.shared = data_parallel(self.vae)
-        lr, betas = self._rate(0.0)
+        ((lr, betas),) = rates_at(trial.optimizer, 0.0)
         self.optimizer = make_optimizer(
             trial.optimizer, self.vae, lr, betas, self.arithmetic.tensors
         )
@@ -118,7 +118,7 @@ class VaeLearner(Averaged):
         the batch; free bits then look at the mean divergence of each part, not of the batch.
         "skipped", where `optimizer.skip` is set, is 1 for a step that updated nothing, else 0.
         """
-        self._set_rate(used(position, self.budget))
+        set_rates(self.trial.optimizer, [self.optimizer], used(position, self.budget))
         return self.run(self._inputs(batches, position))
 
     def _inputs(self, batches: Batches, position: int) -> VaeStepInputs:
@@ -169,19 +169,6 @@ class VaeLearner(Averaged):
         losses = torch.cat([log_prob.unsqueeze(0), kl])
         losses, skipped = self.skip.step(self.optimizer, norm, losses)
         return losses[0], losses[1:], skipped
-
-    def _rate(self, share: float) -> tuple[float, tuple[float, float]]:
-        """Rate and betas after a share of the budget."""
-        settings = self.trial.optimizer
-        lr = rate(settings.decay, share) * value_at(settings.lr, share)
-        return lr, (value_at(settings.beta1, share), value_at(settings.beta2, share))
-
-    def _set_rate(self, share: float) -> None:
-        if self.trial.optimizer.constant:
-            return
-        lr, betas = self._rate(share)
-        self.optimizer.set_rate(lr)
-        self.optimizer.set_betas(*betas)
 
     def _accumulate(self, images: Tensor, step: VaeStepInputs) -> tuple[Tensor, Tensor]:
         """Leave the gradient of the batch; return the means of log p(x | z) and KL (layers,)."""
