@@ -75,7 +75,8 @@ def test_two_places_for_one_journal_are_refused() -> None:
     assert "already keeps the journal" in one_line(result)
 
 
-def test_status_wants_a_study_or_a_cluster() -> None:
+def test_status_wants_a_study_or_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # where no study is, whatever this project has been used for
     result = CliRunner().invoke(main, ["status"])
 
     assert result.exit_code == 2

@@ -172,7 +172,11 @@ def test_studies_that_found_the_same_configuration_are_no_winner_and_loser(tmp_p
     assert "better" not in text.partition("<section")[0].partition("<main")[2]
 
 
-def test_the_command_takes_one_study_several_or_an_index(tmp_path: Path) -> None:
+def test_the_command_takes_one_study_several_or_an_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")  # where no study is the newest
     runs = tmp_path / "runs"
     a, b = folder(runs, "a", trials(5, 4)), folder(runs, "b", trials(8, 2))
     out = str(tmp_path / "x.html")
