@@ -210,19 +210,11 @@ def _inner(channels: int) -> int:
 
 def _narrow(channels: int, inner: int, norm: Norm) -> list[nn.Module]:
     """All of a bottleneck but its last convolution: (n, channels, s, s) -> (n, inner, s, s)."""
-    layers = [
-        norm_layer(norm, channels),
-        nn.SiLU(),
-        nn.Conv2d(channels, inner, 1),
-        norm_layer(norm, inner),
-        nn.SiLU(),
-        nn.Conv2d(inner, inner, 3, padding=1),
-        norm_layer(norm, inner),
-        nn.SiLU(),
-        nn.Conv2d(inner, inner, 3, padding=1),
-        norm_layer(norm, inner),
-        nn.SiLU(),
-    ]
+    layers: list[nn.Module] = []
+    for width, kernel in ((channels, 1), (inner, 3), (inner, 3)):
+        conv = nn.Conv2d(width, inner, kernel, padding=kernel // 2)
+        layers += [norm_layer(norm, width), nn.SiLU(), conv]
+    layers += [norm_layer(norm, inner), nn.SiLU()]
     for layer in layers:
         if isinstance(layer, nn.Conv2d):
             # He et al. 2015. After three of torch's default, what is left is a fifteenth of this:

@@ -21,7 +21,7 @@ from raygen.training.ada import AdaptiveProbability
 from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import make_optimizer, rates_at, set_rates
 from raygen.training.rate import used
-from raygen.training.step_graph import StepGraph
+from raygen.training.step_graph import Scalars, StepGraph
 
 
 class GanStepInputs(NamedTuple):
@@ -86,7 +86,7 @@ class GanLearner(Averaged):
             self.adaptive = AdaptiveProbability(trial.augment_p, trial.batch_size, device)
         self.generator_spectral = spectral_layers(self.generator)
         self.discriminator_spectral = spectral_layers(self.discriminator)
-        self.random = torch.Generator(device)
+        self.random, self.scalars = torch.Generator(device), Scalars(device)
 
     def use_compiled(self, compiled: bool) -> None:
         """Run compiled networks from the next step on, or the networks as they are."""
@@ -158,8 +158,7 @@ class GanLearner(Averaged):
             _stack(changes),
             _stack(mix),
             torch.stack([generator_changes, real_changes]),
-            # A launch each: torch.tensor would wait for the device.
-            *(torch.full((), weight, device=self.device) for weight in weights),
+            *self.scalars(*weights),
         )
 
     def _compute(self, inputs: tuple[Tensor, ...], lazy: Hashable) -> dict[str, Tensor]:

@@ -97,3 +97,19 @@ class StepGraph:
             torch.cuda.empty_cache()
             return
         self._captured[variant] = _Captured(graph, static, losses)
+
+
+class Scalars:
+    """Numbers that a step reads on its device: a launch for each that has changed, none else."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.kept: dict[int, tuple[float, Tensor]] = {}  # by place
+
+    def __call__(self, *numbers: float) -> list[Tensor]:
+        """Tensors (), which nobody may change in place."""
+        for place, number in enumerate(numbers):
+            if place not in self.kept or self.kept[place][0] != number:
+                # Not torch.tensor, which would wait for the device.
+                self.kept[place] = number, torch.full((), number, device=self.device)
+        return [self.kept[place][1] for place in range(len(numbers))]

@@ -20,7 +20,7 @@ from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import FusedAdam, make_optimizer, rates_at, set_rates
 from raygen.training.rate import used
 from raygen.training.skip import Skip
-from raygen.training.step_graph import StepGraph
+from raygen.training.step_graph import Scalars, StepGraph
 
 
 class Vae(nn.Module):
@@ -88,7 +88,7 @@ class VaeLearner(Averaged):
         self.skip = None
         if trial.optimizer.skip:
             self.skip = Skip(self.vae, trial.optimizer.skip, 1 + len(vae.net.layers), device)
-        self.random = torch.Generator(device)
+        self.random, self.scalars = torch.Generator(device), Scalars(device)
         self.run = StepGraph(self._compute, self.arithmetic.graph)
         self.use_compiled(self.arithmetic.compiled)
 
@@ -134,9 +134,7 @@ class VaeLearner(Averaged):
             value_at(loss.free_bits, share),
             self.average.weight(position + step, step, share),
         )
-        # A launch each: torch.tensor would wait for the device.
-        tensors = (torch.full((), weight, device=self.device) for weight in weights)
-        return VaeStepInputs(self.arithmetic.layout(images), noise, *tensors)
+        return VaeStepInputs(self.arithmetic.layout(images), noise, *self.scalars(*weights))
 
     def _compute(self, inputs: tuple[Tensor, ...], _: Hashable) -> dict[str, Tensor]:
         """One step on tensors alone."""

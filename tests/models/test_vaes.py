@@ -1,5 +1,6 @@
 """Architectures of VAEs: what the bound and the likelihoods read of them, and their ladders."""
 
+from collections.abc import Callable
 from typing import Any, get_args
 
 import pytest
@@ -171,18 +172,26 @@ def test_the_layers_of_a_ladder_go_from_coarse_to_fine() -> None:
     assert ladder(layers=1, finest=32).layers == (32, 128, 512, 2048)
 
 
-def priors(net: LadderVaeNet, noise: Tensor) -> list[Tensor]:
-    """Mean and log-scale of the prior of each layer, when the network decodes this noise."""
-    seen: list[Tensor] = []
-    rungs = [module for module in net.modules() if isinstance(module, Rung)]
+def decoded(
+    net: LadderVaeNet, noise: Tensor, part: Callable[[Rung], nn.Module]
+) -> list[tuple[tuple[Tensor, ...], Tensor]]:
+    """What goes into a part of each layer and comes out, when the network decodes this noise."""
+    seen: list[tuple[tuple[Tensor, ...], Tensor]] = []
     hooks = [
-        rung.to_prior.register_forward_hook(lambda *args: seen.append(args[2])) for rung in rungs
+        part(module).register_forward_hook(lambda *args: seen.append((args[1], args[2])))
+        for module in net.modules()
+        if isinstance(module, Rung)
     ]
     with torch.no_grad():
         net.decode(noise)
     for hook in hooks:
         hook.remove()
     return seen
+
+
+def priors(net: LadderVaeNet, noise: Tensor) -> list[Tensor]:
+    """Mean and log-scale of the prior of each layer, when the network decodes this noise."""
+    return [output for _, output in decoded(net, noise, lambda rung: rung.to_prior)]
 
 
 @each_ladder
@@ -311,16 +320,7 @@ def test_between_the_scales_of_bottlenecks_no_weight_is_learnt() -> None:
 
 def drawn(net: LadderVaeNet, noise: Tensor) -> list[Tensor]:
     """The latents of each layer, in the coordinates of the state, when this noise is decoded."""
-    seen: list[Tensor] = []
-    rungs = [module for module in net.modules() if isinstance(module, Rung)]
-    hooks = [
-        rung.join.register_forward_pre_hook(lambda *args: seen.append(args[1][0])) for rung in rungs
-    ]
-    with torch.no_grad():
-        net.decode(noise)
-    for hook in hooks:
-        hook.remove()
-    return seen
+    return [inputs[0] for inputs, _ in decoded(net, noise, lambda rung: rung.join)]
 
 
 @each_ladder
