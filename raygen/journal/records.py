@@ -309,7 +309,10 @@ class Collect(Record):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry(Record):
-    """A lost trial is to be tried again from its checkpoint at `kimg`, `wait` seconds later."""
+    """A lost trial is to be tried again from its checkpoint at `kimg`, `wait` seconds later.
+
+    One that `moved` left its machine in order: all of its training was saved.
+    """
 
     kind = "retry"
     trial: TrialNumber
@@ -317,6 +320,7 @@ class Retry(Record):
     attempt: Annotated[int, whole]
     wait: Annotated[float, SECONDS]
     kimg: Kimg
+    moved: Annotated[bool, flag] = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

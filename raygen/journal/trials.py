@@ -121,7 +121,7 @@ class Trials:
                 elif record.decision == "promote":
                     trial.state = "waiting"
             case Retry():
-                trial.state, trial.losses = "waiting", trial.losses + 1
+                trial.state, trial.losses = "waiting", trial.losses + (not record.moved)
             case End():
                 trial.state, trial.reason = record.state, record.reason
             case Suggest() | Final():

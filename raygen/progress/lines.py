@@ -83,6 +83,7 @@ class StudyProgress:
                     self._milestone(record, news)
             case Retry():
                 text = f"lost, retrying in {record.wait:g} s: {record.reason}"
+                text = f"saved, goes on elsewhere: {record.reason}" if record.moved else text
                 self._say(f"trial {record.trial:>3}  {text}", "yellow")
             case End():
                 self._end(record)

@@ -169,6 +169,8 @@ def _chips(study: Results) -> str:
     asked += f" + {counted(study.copies, 'copy', 'copies')}" if study.copies else ""
     retries = study.info["retries_used"]
     again = f"<br>lost and retried: {counted(retries, 'time')}" if retries else ""
+    moves = study.info["moves"]
+    again += f"<br>saved and moved to another machine: {counted(moves, 'time')}" if moves else ""
     return f"{study.begun}{asked}<small>{states}{again}</small>"
 
 

@@ -47,7 +47,7 @@ from raygen.study_folder import StudyFolder
 
 # What a journal adds to a study's facts, and so outlives the facts of a session.
 GATHERED = (
-    "started", "sessions", "retries_used", "warm", "finals", "race", "full", "protocol_of",
+    "started", "sessions", "retries_used", "moves", "warm", "finals", "race", "full", "protocol_of",
     "protocols_of", "evaluation_seconds",
 )  # fmt: skip
 
@@ -129,7 +129,8 @@ class _Tables:
                 key = record.trial, record.role
                 self.checkpoints[key] = _kept_or_collected(record, self.checkpoints.get(key))
             case Retry():
-                self.under_way.pop(record.trial, {}).update(state="lost", stop=time)
+                state = "interrupted" if record.moved else "lost"
+                self.under_way.pop(record.trial, {}).update(state=state, stop=time)
             case End():
                 self.under_way.pop(record.trial, {}).update(state=record.state, stop=time)
             case _:
@@ -158,7 +159,7 @@ def _note(info: dict[str, Any], record: Record) -> None:
                 spent = info.get("evaluation_seconds", 0.0)
                 info["evaluation_seconds"] = spent + record.evaluation_seconds
         case Retry():
-            info["retries_used"] += 1
+            info["moves" if record.moved else "retries_used"] += 1
         case Finals():
             info["finals"] = record.trials
         case Final():
@@ -191,6 +192,7 @@ def _opened(info: dict[str, Any], record: Open | Reopen) -> dict[str, Any]:
         "protocols": {**study.get("protocols", {}), **info.get("protocols", {})},
         "protocol_of": dict(study.get("protocol_of", {})),
         "retries_used": 0,
+        "moves": 0,
         **({"started": study["started"]} if "started" in study else {}),
         **{key: info[key] for key in GATHERED if key in info},
         "sessions": [*sessions, session],

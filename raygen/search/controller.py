@@ -326,6 +326,17 @@ class Controller:
         else:
             self.end(number, "lost", reason)
 
+    def moved(self, number: int, reason: str) -> None:
+        """A trial has left its machine, saved: it goes on elsewhere, and that is no loss."""
+        trial = self.trials[number]
+        if self.closing:
+            self.end(number, "interrupted", self.closing.reason)
+        elif trial.state == "running":
+            attempt, kimg = trial.attempt + 1, trial.kimg
+            self._write(
+                Retry(trial=number, reason=reason, attempt=attempt, wait=0.0, kimg=kimg, moved=True)
+            )
+
     # Going on with a journal
 
     def replay(self, records: Iterable[Record]) -> None:

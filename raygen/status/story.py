@@ -112,6 +112,8 @@ class Story:
                 return [f"checkpoint deleted to save space: {record.role} ({size})"]
             case Final():
                 return [f"measured in full: {measured(record.values)}"]
+            case Retry(moved=True):
+                return [f"saved, to go on elsewhere: {record.reason}"]
             case Retry():
                 return [
                     f"lost: {record.reason}; attempt {record.attempt} will resume from "

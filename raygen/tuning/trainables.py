@@ -12,12 +12,14 @@ import ray.train
 import ray.train.torch
 import torch
 from ray import tune
+from ray.actor import exit_actor
 from ray.exceptions import RayError
 from ray.train import RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
-from ray.util.placement_group import remove_placement_group
+from ray.util.placement_group import placement_group_table, remove_placement_group
 
+from raygen.cluster.preemption import leaving
 from raygen.config import Resources
 from raygen.distributed import rank
 from raygen.study_folder import StudyFolder
@@ -47,7 +49,8 @@ class TrialActor(tune.Trainable):
     def setup(self, config: dict[str, Any], shared: Shared | None = None) -> None:
         assert shared is not None
         self.shared = shared
-        self.images, self.cancelled = 0, threading.Event()
+        self.images, self.cancelled, self.left = 0, threading.Event(), False
+        self.node = ray.get_runtime_context().get_node_id()
         self.pool = ThreadPoolExecutor(1)
         device = torch.device("cuda" if shared.resources.gpu_share else "cpu")
         self.worker = Worker(shared, device, self._ask)
@@ -59,6 +62,12 @@ class TrialActor(tune.Trainable):
         return True
 
     def step(self) -> dict[str, str]:
+        if self.left:
+            exit_actor()  # or Tune would start another trial here
+        if (reason := leaving([self.node])) is not None:
+            self._halt()
+            self.left = True
+            return message({"event": "leaving", "reason": reason})
         if self.pending is None:
             self.pending = self.pool.submit(next, self.events, None)
         try:
@@ -113,6 +122,8 @@ class DdpTrial(tune.Trainable):
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
         self.shared_ref, self.resources, self.folder, self.beat_seconds = shared
         self.turn, self.group, self.mailbox = 0, None, None
+        self.nodes: set[str] = set()  # of the group
+        self.left = False
         self.placed = False  # whether the workers of the group have said anything yet
         self._begin(config["job"])
 
@@ -125,6 +136,12 @@ class DdpTrial(tune.Trainable):
         return True
 
     def step(self) -> dict[str, str]:
+        if self.left:
+            exit_actor()
+        if (reason := leaving(self.nodes)) is not None:
+            self.cleanup()
+            self.left = True
+            return message({"event": "leaving", "reason": reason})
         assert self.mailbox is not None
         if self.awaited:
             self.awaited = False
@@ -135,6 +152,8 @@ class DdpTrial(tune.Trainable):
             event = self.mailbox.hear(0.2)
             if event is not None and event["event"] == "group":
                 self.group, self.placed = event["group"], True
+                placed = placement_group_table(self.group)["bundles_to_node_id"]
+                self.nodes = set(placed.values())
             elif event is not None and event["turn"] == self.turn:
                 return message(self._note(event))
             elif finished:
@@ -222,7 +241,7 @@ class DdpTrial(tune.Trainable):
             remove_placement_group(self.group)
         self.mailbox.shut()
         self.mailbox = self.group = None
-        self.placed = False
+        self.placed, self.nodes = False, set()
 
 
 def _fit(trainer: TorchTrainer, failure: list[Exception]) -> None:

@@ -109,6 +109,10 @@ class _Scheduler(_Stateless, FIFOScheduler):
                 self.controller.alive(number, event["images"])
             case "progress":
                 stop = self.controller.reported(number, event)
+            case "leaving":  # its process ends by itself: no trial may start there again
+                del self.places[trial.trial_id]
+                self.controller.moved(number, event["reason"])
+                return TrialScheduler.CONTINUE
             case "ended":
                 self._end(number, **event)
                 stop = True

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from ray.exceptions import RayError
 
+from raygen.cluster.preemption import watch_cloud
 from raygen.compute import Compute
 from raygen.config import Evaluation, Resources, Trial, parse_trial
 from raygen.data import ImageData, Split
@@ -94,6 +95,7 @@ class Worker:
     ) -> None:
         """`ask` hears how many images a trial has seen; where it returns true, the trial ends."""
         install(shared.plugins)
+        watch_cloud()
         self.sharing, self.remark = share_gpu(shared.resources, shared.folder)
         self.threads = max(1, int(shared.resources.cpus))
         data = shared.data()

@@ -200,6 +200,57 @@ def disturb(record):
         cluster.remove_node(mine, allow_graceful=False)
 search(disturb)
 """
+NOTICE = """
+import threading, time
+from datetime import datetime, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ray.cluster_utils import Cluster
+from raygen.journal.records import Retry
+from raygen.notices import Alive
+going = {"/0": threading.Event(), "/1": threading.Event()}
+class Metadata(BaseHTTPRequestHandler):  # of EC2, version 2: a place for each node
+    def answer(self, code, text=""):
+        self.send_response(code)
+        self.end_headers()
+        self.wfile.write(text.encode())
+    def do_PUT(self):
+        self.answer(200, "a-token")
+    def do_GET(self):
+        allowed = self.headers["X-aws-ec2-metadata-token"] == "a-token"
+        ends = datetime.fromtimestamp(time.time() + 120, timezone.utc)
+        action = {"action": "terminate", "time": ends.strftime("%Y-%m-%dT%H:%M:%SZ")}
+        planned = going[self.path[:2]].is_set() and allowed
+        self.answer(*(200, json.dumps(action)) if planned else (404,))
+    def log_message(self, *words):
+        pass
+server = ThreadingHTTPServer(("127.0.0.1", 0), Metadata)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+place = f"http://127.0.0.1:{server.server_port}"
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+nodes = {
+    path: cluster.add_node(
+        num_cpus=WORKERS, env_vars={"AWS_EC2_METADATA_SERVICE_ENDPOINT": place + path}
+    )
+    for path in going
+}
+ray.init(address=cluster.address, runtime_env=runtime_env, log_to_driver=False)
+runs = {}
+def disturb(record):
+    if isinstance(record, Start):
+        stat = Path(f"/proc/{record.pid}/stat").read_text()
+        runs["raylet"] = int(stat.rpartition(")")[2].split()[1])
+    if isinstance(record, Alive) and "left" not in runs:
+        runs["seen"] = record.images
+    if isinstance(record, Retry):
+        runs["left"] = record.time
+        (root / "notice.json").write_text(json.dumps(runs))
+    if isinstance(record, Alive) and record.images > 3000 and "told" not in runs:
+        runs["told"] = time.time()
+        for path, node in nodes.items():
+            if node.all_processes["raylet"][0].process.pid == runs["raylet"]:
+                going[path].set()
+search(disturb)
+"""
 NO_DASHBOARD = """
 ray.init(address="local", num_cpus=2, include_dashboard=False, runtime_env=runtime_env,
          log_to_driver=False)
@@ -230,6 +281,31 @@ def test_a_lost_node_costs_its_trial_a_retry_on_another_node(
     assert set(found["ended"]) <= {"completed", "stopped"}
     assert len(retries) >= 1
     assert outcome(records)["doubled"] == 0
+    assert outcome(records)["unfinished"] == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_spot_notice_moves_a_trial_with_nothing_lost(
+    tmp_path: Path, env: dict[str, str], workers: int
+) -> None:
+    settings = (
+        "budget.trials=1", "budget.kimg=8", "finalists.count=0", "scheduler.name=none",
+        "checkpoints.every_minutes=10", "recovery.retries=0", f"resources.workers={workers}",
+    )  # fmt: skip
+    script = f"WORKERS = {workers}\n" + NOTICE
+    found = run_script(tmp_path, script, *settings, env=env)
+
+    records = read(tmp_path / "study" / "journal.jsonl")
+    notice = json.loads((tmp_path / "notice.json").read_text())
+    (retry,) = (record for record in records if record["kind"] == "retry")
+    first, second = (record for record in records if record["kind"] == "start")
+    assert retry["moved"]
+    assert retry["reason"].startswith("its machine is to go in 1")
+    # What goes on is what was saved when the notice came, and no milestone before.
+    assert first["kimg"] == 0
+    assert second["kimg"] * 1000 >= notice["seen"] > retry["kimg"] * 1000
+    assert retry["time"] - notice["told"] < 30
+    assert found["ended"] == {"completed": 1}
     assert outcome(records)["unfinished"] == 0
 
 
