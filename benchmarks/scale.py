@@ -201,7 +201,13 @@ def measure(trials: int, at_once: int, root: Path) -> dict[str, float]:
         given = {"meet": str(meet), "others": min(at_once, trials)}
         sleeper = tune.with_parameters(Sleeper, milestones=study.spec.milestones, **given)
         began, opened = time.perf_counter(), time.time()
-        drive(controller, sleeper, {"slot": 1}, lambda: at_once, folder.root)
+        drive(
+            controller,
+            sleeper,
+            tune.PlacementGroupFactory([{"slot": 1}]),
+            lambda: at_once,
+            folder.root,
+        )
         wall = time.perf_counter() - began
         journal.append(Close(state="finished", seconds=wall))
     records = read_records(folder.journal)

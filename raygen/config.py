@@ -8,12 +8,14 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
+    Discriminator,
     Field,
     NonNegativeFloat,
     PlainSerializer,
     PlainValidator,
     PositiveFloat,
     PositiveInt,
+    Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -280,13 +282,15 @@ class Budget(Spec):
     """When the search ends: at whichever limit comes first.
 
     `kimg`: thousands of real images that one trial at full budget is shown; `hours` of wall time;
-    `gpu_hours` and `total_kimg` over all trials; `target`: a value of the objective to reach.
+    `gpu_hours`, `dollars` (by `resources.prices`) and `total_kimg` over all trials; `target`: a
+    value of the objective to reach.
     """
 
     trials: Annotated[int, Field(gt=0, le=1_000_000)] = 32
     kimg: Kimg
     hours: PositiveFloat | None = None
     gpu_hours: PositiveFloat | None = None
+    dollars: PositiveFloat | None = None
     total_kimg: PositiveFloat | None = None
     target: float | None = None
 
@@ -473,17 +477,67 @@ class Evaluation(Spec):
         return round(self.first_samples * growth)
 
 
+Workers = Annotated[int, Field(gt=0, le=10_000)]
+
+
+class WorkerRange(Spec):
+    """From how many workers up to how many a trial trains with, as there is room."""
+
+    min: Workers = 1
+    max: Workers
+
+    @model_validator(mode="after")
+    def _ascends(self) -> "WorkerRange":
+        if self.min > self.max:
+            raise ValueError(f"min {self.min} is above max {self.max}")
+        return self
+
+
 class Resources(Spec):
     """What one trial needs; `workers` > 1 trains it with DDP, each worker with these resources.
 
-    Trials that have a fraction of a GPU share it, each kept to its part of the memory. With `auto`
-    that fraction is measured at the start of a search, and is 0 on a cluster without GPUs.
+    With a range of workers a trial begins with as many as there is room for, goes on with fewer
+    when some are lost, and grows again at a milestone: batches stay what they are, and results are
+    equal up to rounding. Trials that have a fraction of a GPU share it, each kept to its part of
+    the memory. With `auto` that fraction is measured at the start of a search, and is 0 on a
+    cluster without GPUs. `accelerator`: the kinds of GPU that a trial may have, by Ray's names
+    (`ray.io/accelerator-type`). `prices`: dollars that an hour of one GPU costs, by its kind; an
+    hour of a worker without a GPU is that of the kind `CPU`.
     """
 
-    workers: Annotated[int, Field(gt=0, le=10_000)] = 1
+    workers: Annotated[
+        Annotated[Workers, Tag("=number")] | Annotated[WorkerRange, Tag("=range")],
+        Discriminator(lambda v: "=range" if isinstance(v, Mapping | WorkerRange) else "=number"),
+    ] = 1
     cpus: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=10_000)] | Literal["auto"] = 0.0
     concurrent: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
+    accelerator: tuple[str, ...] = ()
+    prices: dict[str, NonNegativeFloat] = {}
+
+    @field_validator("accelerator", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _kinds_have_prices(self) -> "Resources":
+        if self.accelerator and not self.gpu_share:
+            raise ValueError("accelerator needs gpus: trials without a GPU run on any machine")
+        missing = [kind for kind in self.accelerator if self.prices and kind not in self.prices]
+        if missing:
+            raise ValueError(f"prices has none for {missing[0]}")
+        return self
+
+    @property
+    def fewest_workers(self) -> int:
+        """Workers without which no trial trains."""
+        return self.workers.min if isinstance(self.workers, WorkerRange) else self.workers
+
+    @property
+    def most_workers(self) -> int:
+        """Workers beyond which no trial grows."""
+        return self.workers.max if isinstance(self.workers, WorkerRange) else self.workers
 
     @property
     def gpu_share(self) -> float:
@@ -537,6 +591,12 @@ class StudySpec(Job):
     checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
     callbacks: tuple[CallbackSpec, ...] = ()
+
+    @model_validator(mode="after")
+    def _dollars_need_prices(self) -> "StudySpec":
+        if self.budget.dollars is not None and not self.resources.prices:
+            raise ValueError("budget.dollars needs resources.prices: dollars per hour of one GPU")
+        return self
 
     @property
     def objectives(self) -> tuple[str, ...]:
@@ -637,6 +697,23 @@ class Study(NamedTuple):
     def trial(self, config: dict[str, Any]) -> Trial:
         """Turn one sampled configuration into a trial."""
         return TRIALS[self.spec.family].model_validate({"family": self.spec.family, **config})
+
+
+def worker_counts(trial: Trial, resources: Resources) -> list[int]:
+    """How many workers can train a trial: every count in range into which its batch divides."""
+    return [
+        count
+        for count in range(resources.fewest_workers, resources.most_workers + 1)
+        if batch_problem(trial, count) is None
+    ]
+
+
+def batch_problem(trial: Trial, workers: int) -> str | None:
+    """Why so many workers cannot share the batches of a trial; None if they can."""
+    if trial.batch_size % (workers * trial.accumulate):
+        micro = f" x accumulate {trial.accumulate}" if trial.accumulate > 1 else ""
+        return f"a batch of {trial.batch_size} does not divide by {workers} workers{micro}"
+    return trial.group_problem(workers) if isinstance(trial, GanTrial) else None
 
 
 def with_extra(milestones: Sequence[float], every: float | None, end: float) -> tuple[float, ...]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raygen.config import TRIALS, GanTrial, Job, Study, StudySpec, TrainJob
+from raygen.config import TRIALS, Job, Study, StudySpec, TrainJob, batch_problem
 from raygen.document import Document, Keys, load_document
 from raygen.metrics import METRICS, too_few
 from raygen.space import (
@@ -106,7 +106,7 @@ def _check_study(spec: StudySpec, document: Document) -> None:
             ("scheduler", "grace_kimg"),
             f"the first rung lies beyond the budget of {spec.budget.kimg:g} kimg",
         )
-    if spec.family == "own" and spec.resources.workers > 1:
+    if spec.family == "own" and spec.resources.most_workers > 1:
         document.fail(("resources", "workers"), "a trainer of your own trains in one process")
     if spec.scheduler.name == "median" and spec.trade_off:
         document.fail(("scheduler", "name"), "there is no median of several objectives")
@@ -188,18 +188,7 @@ def _check_draws(
         draw = sample(space, RandomSuggester(seed, values))
         config = {"family": spec.family, **draw.config}
         trial = checked(TRIALS[spec.family], config, document, partial(_place, draw))
-        parts = spec.resources.workers * trial.accumulate
-        if trial.batch_size % parts:
-            at = draw.where.get(("batch_size",), ("resources", "workers"))
-            micro = f" x accumulate {trial.accumulate}" if trial.accumulate > 1 else ""
-            document.fail(
-                at,
-                f"a batch of {trial.batch_size} does not divide by {spec.resources.workers} "
-                f"workers{micro}",
-            )
-        problem = (
-            trial.group_problem(spec.resources.workers) if isinstance(trial, GanTrial) else None
-        )
+        problem = batch_problem(trial, spec.resources.fewest_workers)
         if problem is not None:
             document.fail(draw.where.get(("batch_size",), ("resources", "workers")), problem)
 

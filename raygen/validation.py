@@ -107,6 +107,8 @@ def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[
     models: list[type[BaseModel]] = [model]
     path: list[str | int] = []
     for part in loc:
+        if str(part).startswith("="):  # which kind of value it was taken for
+            continue
         tagged = [m for m in models if part in _tags(m)]
         if len(models) > 1 and tagged:
             models = tagged

@@ -5,7 +5,8 @@ import os
 import ray
 import torch
 
-from raygen.cluster.connect import started_here, trials_that_fit
+from raygen.cluster.connect import started_here
+from raygen.cluster.room import trials_that_fit
 from raygen.config import StudySpec
 
 

@@ -8,23 +8,20 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from unittest.mock import patch
 
 import ray
-import yaml
 from ray._private.utils import read_ray_address
 from ray.exceptions import RayError, TaskUnschedulableError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raygen.cluster.files import most_trials
 from raygen.cluster.local_cluster import as_a_library, inside_of, on_loopback, rearm_sigterm
-from raygen.config import Resources
-from raygen.errors import ClusterError, InputError, RaygenError
-from raygen.home import home, protect_token, temporary_folder
+from raygen.errors import ClusterError, RaygenError
+from raygen.home import protect_token, temporary_folder
 from raygen.notices import Notify, Phase
 from raygen.storage import Storage, is_uri
 
@@ -181,80 +178,6 @@ def started_here() -> str | None:
     except OSError:
         return None  # the file of a cluster that was killed stays behind
     return address
-
-
-class TrialSlots:
-    """How many trials may run or wait for a place: as many as fit, also when nodes come and go."""
-
-    EVERY = 5.0  # seconds between two looks at the cluster
-
-    def __init__(self, resources: Resources) -> None:
-        """Look at the cluster.
-
-        Raises:
-            InputError: not even one trial fits, and the cluster does not grow.
-        """
-        self.resources, self.grows_to = resources, growth(resources)
-        cluster = ray.cluster_resources()
-        fit, shortage = trials_that_fit(resources, cluster)
-        if shortage and not self.grows_to:
-            raise InputError(shortage)
-        counted = resources.model_copy(update={"concurrent": None})
-        self.elsewhere = trials_that_fit(counted, cluster).trials == 0
-        self.size = max(fit, self.grows_to)
-        self.looked = time.monotonic()
-
-    def __call__(self) -> int:
-        if self.resources.concurrent is None and time.monotonic() - self.looked > self.EVERY:
-            self.looked = time.monotonic()
-            fit, _ = trials_that_fit(self.resources, ray.cluster_resources())
-            if fit:  # or nodes are gone: as many wait for others
-                self.size = max(fit, self.grows_to)
-        return self.size
-
-
-def growth(resources: Resources) -> int:
-    """How many trials the cluster can grow to hold: 0 unless `ray up` made this its head."""
-    folder = home()
-    if resources.concurrent is not None or folder is None or started_here() is None:
-        return 0
-    launched = folder / "ray_bootstrap_config.yaml"
-    if not launched.exists():
-        return 0
-    return most_trials(yaml.safe_load(launched.read_text(encoding="utf-8")), resources)
-
-
-class Fit(NamedTuple):
-    """How many trials fit at once, and why not even one does ("" if one does)."""
-
-    trials: int
-    shortage: str
-
-
-def trials_that_fit(resources: Resources, cluster: Mapping[str, float]) -> Fit:
-    """Count the trials that fit on machines with these resources; `concurrent` says it itself."""
-    if resources.concurrent is not None:
-        return Fit(resources.concurrent, "")
-    fits = []
-    wants = (("CPU", "cpus", resources.cpus), ("GPU", "gpus", resources.gpu_share))
-    for name, key, wanted in wants:
-        available = cluster.get(name, 0.0)
-        if wanted == 0:
-            continue
-        if 0 < wanted < 1:  # a fraction never spans two devices
-            slots = int(available) * int(1 / wanted + 1e-9)
-        else:
-            slots = int(available / wanted + 1e-9)
-        if slots < resources.workers:
-            workers = f" for each of {resources.workers} workers" if resources.workers > 1 else ""
-            return Fit(
-                0,
-                f"resources.{key}: a trial needs {wanted:g} {name}{workers}, but the cluster has "
-                f"{available:g}; lower it with --set resources.{key}=…, or set "
-                "resources.concurrent if the cluster grows on demand",
-            )
-        fits.append(slots // resources.workers)
-    return Fit(min(fits), "")
 
 
 def check_storage(place: str, elsewhere: bool) -> None:

@@ -179,6 +179,12 @@ def value_or_values(value: Any) -> None:
     (list_of(real_number) if type(value) is list else real_number)(value)
 
 
+def number_or_range(value: Any) -> None:
+    """A number, or the ends of a range."""
+    (_RANGE if type(value) is dict else real_number)(value)
+
+
+_RANGE = fields({"min": real_number, "max": real_number})
 FLOATS = sys.float_info.max
 TIME = between(0, LATEST, "a time in seconds since 1970")
 SECONDS = between(0, LATEST, "a number of seconds")

@@ -23,6 +23,7 @@ from raygen.journal.checks import (
     fields,
     flag,
     list_of,
+    number_or_range,
     one_of,
     optional_fields,
     or_none,
@@ -81,7 +82,7 @@ _FACTS = optional_fields({
     "resume_command": text, "space_hash": text, "started": TIME, "seed": scalar,
     "budget": optional_fields({
         "trials": whole, "kimg": KIMG, "hours": real_number, "gpu_hours": real_number,
-        "total_kimg": real_number, "target": real_number,
+        "total_kimg": real_number, "target": real_number, "dollars": real_number,
     }),
     "scheduler": optional_fields({
         "name": text, "grace_kimg": KIMG, "reduction_factor": real_number,
@@ -92,7 +93,8 @@ _FACTS = optional_fields({
     }),
     "finalists": optional_fields({"count": whole, "seeds": whole, "confidence": real_number}),
     "resources": optional_fields({
-        "workers": real_number, "cpus": real_number, "gpus": real_number,
+        "workers": number_or_range, "cpus": real_number, "gpus": real_number,
+        "prices": table_of(real_number), "accelerator": list_of(text),
     }),
     "data": optional_fields({
         "name": text, "fingerprint": text, "classes": list_of(text), "train": whole,
@@ -233,6 +235,8 @@ class Start(Record):
     pid: Annotated[int | None, whole] = None
     device: Annotated[str, or_none(text)] = ""
     kimg: Annotated[float, or_none(KIMG)] = 0.0
+    workers: Annotated[int | None, or_none(whole)] = None  # None: as many as the study says
+    accelerator: Annotated[str, text] = ""  # kind of GPU, by Ray's name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

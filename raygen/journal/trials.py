@@ -46,6 +46,9 @@ class TrialState:
     decision: Decide | None = None  # the last one
     attempt: int = 0
     losses: int = 0  # times it was lost since it last reported
+    workers: int = 1  # of this attempt
+    accelerator: str = ""  # the kind of GPU of its workers
+    worked: dict[str, float] = field(default_factory=dict)  # their seconds, by kind of GPU
     files: dict[str, int] = field(default_factory=dict)  # bytes of its checkpoints, by role
 
     @property
@@ -67,9 +70,12 @@ class TrialState:
 class Trials:
     """All trials and replicates of a study, by number."""
 
-    def __init__(self, objectives: Sequence[str], minimise: bool) -> None:
-        """`objectives`: their metrics, of which the first decides, minimised or not."""
-        self.objectives, self.minimise = list(objectives), minimise
+    def __init__(self, objectives: Sequence[str], minimise: bool, workers: int = 1) -> None:
+        """`objectives`: their metrics, of which the first decides, minimised or not.
+
+        `workers`: of each trial, where its attempts do not say.
+        """
+        self.objectives, self.minimise, self.workers = list(objectives), minimise, workers
         self.by_number: dict[int, TrialState] = {}
 
     def __getitem__(self, number: int) -> TrialState:
@@ -108,6 +114,8 @@ class Trials:
             case Start():
                 trial.state, trial.reason = "running", ""
                 trial.node, trial.attempt = record.node, record.attempt
+                trial.workers = record.workers or self.workers
+                trial.accelerator = record.accelerator
             case Report():
                 self._reported(trial, record)
             case Checkpoint():
@@ -129,6 +137,8 @@ class Trials:
         return trial
 
     def _reported(self, trial: TrialState, record: Report) -> None:
+        worked = max(0.0, record.seconds - trial.seconds) * trial.workers
+        trial.worked[trial.accelerator] = trial.worked.get(trial.accelerator, 0.0) + worked
         trial.kimg, trial.seconds = record.kimg, record.seconds
         trial.diverged, trial.losses = record.diverged, 0
         trial.now = record.values(self.objectives)
@@ -140,7 +150,15 @@ class Trials:
             trial.sd = record.sd.get(self.objectives[0])
 
 
-def cost(trials: Iterable[TrialState]) -> tuple[float, float]:
-    """Seconds of training and evaluation, and kimg, that trials have reported; each its part."""
-    totals = [(trial.seconds, trial.kimg - trial.from_kimg) for trial in trials]
-    return sum(seconds for seconds, _ in totals), sum(kimg for _, kimg in totals)
+def kimg_of(trials: Iterable[TrialState]) -> float:
+    """The kimg that trials have reported; each its part."""
+    return sum(trial.kimg - trial.from_kimg for trial in trials)
+
+
+def worked_by(trials: Iterable[TrialState]) -> dict[str, float]:
+    """Seconds of the workers of trials up to their last reports, by the kind of their GPU."""
+    total: dict[str, float] = {}
+    for trial in trials:
+        for kind, seconds in trial.worked.items():
+            total[kind] = total.get(kind, 0.0) + seconds
+    return total

@@ -36,7 +36,7 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
         f"at most    {most:g} kimg{_unstopped(spec)}{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
-        f"each trial {counted(spec.resources.workers, 'worker')} x {spec.resources.cpus:g} CPU, "
+        f"each trial {_workers(spec.resources)} x {spec.resources.cpus:g} CPU, "
         f"{_gpus(spec.resources)}\n"
         f"at once    {fits}\n"
         f"{_free(folder)}"
@@ -63,10 +63,24 @@ def _population(study: Study) -> str:
     )
 
 
+def _workers(resources: Resources) -> str:
+    fewest, most = resources.fewest_workers, resources.most_workers
+    return f"{fewest} to {most} workers" if fewest < most else counted(most, "worker")
+
+
 def _gpus(resources: Resources) -> str:
     if resources.gpus == "auto":
         return "a GPU or, as will be measured, a share of one, if there are any"
-    return f"{resources.gpus:g} GPU"
+    return f"{resources.gpus:g} GPU{_kinds(resources)}"
+
+
+def _kinds(resources: Resources) -> str:
+    """Of which kinds a GPU may be, and what an hour of one costs."""
+    kinds = [
+        f"{kind} (${resources.prices[kind]:g} per hour)" if kind in resources.prices else kind
+        for kind in resources.accelerator or resources.prices
+    ]
+    return f": {' or '.join(kinds)}" if kinds else ""
 
 
 def _read(data: ImageData | None) -> str:

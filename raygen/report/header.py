@@ -177,6 +177,9 @@ def _chips(study: Results) -> str:
 def _machine(info: dict[str, Any]) -> str:
     env, resources = info["environment"], info["resources"]
     parts = [str(env["device"])] if env.get("device") else []
-    if resources.get("workers"):
-        parts.append(counted(int(resources["workers"]), "worker") + " per trial")
+    workers = resources.get("workers")
+    if isinstance(workers, dict):
+        parts.append(f"{workers['min']} to {workers['max']} workers per trial")
+    elif workers:
+        parts.append(counted(int(workers), "worker") + " per trial")
     return ", ".join(parts)

@@ -20,7 +20,7 @@ from raygen.report.labels import (
     state_words,
 )
 from raygen.report.tables import compute_saved, searched_settings, state_counts
-from raygen.results import Results, pareto
+from raygen.results import Results, dollars_of, gpus_of, pareto
 from raygen.words import counted
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
@@ -229,10 +229,23 @@ def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
     return "Gain over a starting point", "none", "no starting point has a value"
 
 
+def _paid(study: Results) -> list[str]:
+    """GPU-hours by the kind of GPU, and dollars where there are prices."""
+    worked, gpus = study.info["worked"], gpus_of(study.info)
+    hours = [
+        f"{number(seconds * gpus / 3600, 3)} GPU-hours{f' of {kind}' if kind else ''}"
+        for kind, seconds in worked.items()
+        if gpus
+    ]
+    paid = dollars_of(study.info, worked)
+    return hours if paid is None else [*hours, f"${paid:,.2f}"]
+
+
 def _cost_card(study: Results) -> tuple[str, str, str]:
     info = study.info
     time = "not finished" if info["state"] == "running" else duration(info["seconds"])
     note = f"{duration(study.spent('seconds'))} of training, {number(study.spent('kimg'))} kimg"
+    note += "".join(f", {text}" for text in _paid(study))
     bill = compute_saved(study)
     if bill["kimg_full"] and bill["kimg"] < bill["kimg_full"]:
         saved = percent(1 - bill["kimg"] / bill["kimg_full"])

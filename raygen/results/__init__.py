@@ -20,12 +20,12 @@ from raygen.results.rungs import (
     rung_agreement,
     spearman,
 )
-from raygen.results.study import ERROR, Results
+from raygen.results.study import ERROR, Results, dollars_of, gpus_of
 from raygen.results.write import train_config, write_tables
 
 __all__ = [
     "ERROR", "Advice", "Model", "Results", "best_model", "best_trial", "best_until",
-    "failed", "finalists", "fold", "fresh", "full_measurements", "grace_advice",
-    "judgement", "load_results", "pareto", "ranked", "rung_agreement", "spearman", "train_config",
-    "write_tables",
+    "dollars_of", "failed", "finalists", "fold", "fresh", "full_measurements", "gpus_of",
+    "grace_advice", "judgement", "load_results", "pareto", "ranked", "rung_agreement", "spearman",
+    "train_config", "write_tables",
 ]  # fmt: skip

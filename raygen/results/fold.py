@@ -29,7 +29,7 @@ from raygen.journal.records import (
     Warm,
     as_json,
 )
-from raygen.journal.trials import Trials, TrialState
+from raygen.journal.trials import Trials, TrialState, worked_by
 from raygen.results.liveness import state_now
 from raygen.results.study import (
     CHECKPOINT_COLUMNS,
@@ -40,6 +40,8 @@ from raygen.results.study import (
     RUNG_COLUMNS,
     TRIAL_COLUMNS,
     Results,
+    dollars_of,
+    most_workers,
     objectives_of,
 )
 from raygen.schedules import jumps, last_value
@@ -75,20 +77,22 @@ def fold(folder: StudyFolder, records: Iterable[Record]) -> Results:
             info = _opened(info, record)
             trials.objectives = [entry["metric"] for entry in objectives_of(info)]
             trials.minimise = objectives_of(info)[0]["direction"] == "minimize"
+            trials.workers = most_workers(info)
         tables.apply(record, trials)
         _note(info, record)
         _tick(info["sessions"][-1], record)
     tables.interrupt_runs(None)
     info["seconds"] = sum(session["seconds"] for session in info["sessions"])
+    info["worked"] = worked_by(trials)
     searched, replicates = _in_order(trials.searched), _in_order(trials.replicates)
     repeated = {trial.number for trial in replicates}
-    replicate_rows = [{**_row(trial), "of": trial.of} for trial in replicates]
+    replicate_rows = [{**_row(trial, info), "of": trial.of} for trial in replicates]
     history = [row for row in tables.history if row["trial"] not in repeated]
     rungs = [row for row in tables.rungs.values() if row["trial"] not in repeated]
     return Results(
         folder,
         info,
-        _frame([_row(trial) for trial in searched], TRIAL_COLUMNS),
+        _frame([_row(trial, info) for trial in searched], TRIAL_COLUMNS),
         _frame(history, HISTORY_COLUMNS),
         _frame(rungs, RUNG_COLUMNS),
         {trial.number: trial.config for trial in searched},
@@ -117,7 +121,7 @@ class _Tables:
             case Open() | Reopen():
                 self.interrupt_runs("interrupted")  # the session before died with them
             case Start():
-                self.runs.append(_attempted(record, trials[record.trial].of))
+                self.runs.append(_attempted(record, trials[record.trial]))
                 self.under_way[record.trial] = self.runs[-1]
             case Report():
                 self.history.append(_reported(record))
@@ -213,7 +217,7 @@ def _in_order(trials: list[TrialState]) -> list[TrialState]:
     return sorted(trials, key=lambda trial: trial.number)
 
 
-def _row(trial: TrialState) -> dict[str, Any]:
+def _row(trial: TrialState, info: Mapping[str, Any]) -> dict[str, Any]:
     """A row of `trials`: a trial that waits to be tried again is running for whoever looks on."""
     return {
         "trial": trial.number,
@@ -227,6 +231,7 @@ def _row(trial: TrialState) -> dict[str, Any]:
         "seed": trial.seed,
         "node": trial.node,
         "from_kimg": trial.from_kimg,
+        "dollars": _or_nan(dollars_of(info, trial.worked)),
         **{k: last_value(v) for k, v in flatten(trial.config, whole=jumps).items()},
     }
 
@@ -235,10 +240,12 @@ def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _attempted(record: Start, of: int | None) -> dict[str, Any]:
+def _attempted(record: Start, trial: TrialState) -> dict[str, Any]:
     """A row of `runs`: `of` is the finalist that a replicate repeats, -1 for a trial."""
     place = {"node": record.node, "device": record.device}
-    row = {"trial": record.trial, "attempt": record.attempt, "of": -1 if of is None else of}
+    place |= {"workers": trial.workers, "accelerator": trial.accelerator}
+    of = -1 if trial.of is None else trial.of
+    row = {"trial": record.trial, "attempt": record.attempt, "of": of}
     return {**row, "state": "running", **place, "start": _or_nan(record.time), "stop": math.nan}
 
 

@@ -5,11 +5,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from raygen.costs import dollars
 from raygen.study_folder import StudyFolder
 
 TRIAL_COLUMNS = [
     "trial", "state", "reason", "value", "best_kimg", "kimg", "seconds", "seed", "node",
-    "variation", "from_kimg",
+    "variation", "from_kimg", "dollars",
 ]  # fmt: skip
 HISTORY_COLUMNS = ["trial", "kimg", "seconds", "images_per_second"]
 ERROR = ".sd"  # ends the column of a metric's standard error in the history
@@ -17,7 +18,9 @@ RUNG_COLUMNS = ["trial", "kimg", "value", "cutoff", "band", "peers", "decision"]
 REPLICATE_COLUMNS = [
     "trial", "of", "seed", "state", "reason", "value", "best_kimg", "kimg", "seconds", "variation",
 ]  # fmt: skip
-RUN_COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "start", "stop"]
+RUN_COLUMNS = [
+    "trial", "attempt", "of", "state", "node", "device", "workers", "accelerator", "start", "stop",
+]  # fmt: skip
 CHECKPOINT_COLUMNS = ["trial", "role", "kimg", "collected", "bytes"]
 
 
@@ -88,6 +91,23 @@ class Results(NamedTuple):
     def settings(self) -> list[str]:
         """The columns of `trials` that are settings of the trial."""
         return [column for column in self.trials.columns if column not in TRIAL_COLUMNS]
+
+
+def most_workers(info: Mapping[str, Any]) -> int:
+    """The most workers of a trial of a study with these facts."""
+    workers = info["resources"].get("workers") or 1
+    return int(workers["max"] if isinstance(workers, Mapping) else workers)
+
+
+def gpus_of(info: Mapping[str, Any]) -> float:
+    """The GPUs of a worker, or its share of one, of a study with these facts."""
+    gpus = info["resources"].get("gpus")
+    return float(gpus) if isinstance(gpus, int | float) else 0.0
+
+
+def dollars_of(info: Mapping[str, Any], worked: Mapping[str, float]) -> float | None:
+    """What seconds of workers, by the kind of their GPU, cost; None without its price."""
+    return dollars(worked, info["resources"].get("prices") or {}, gpus_of(info))
 
 
 def objectives_of(info: Mapping[str, Any]) -> list[dict[str, str]]:

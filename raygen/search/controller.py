@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from raygen.config import Study
+from raygen.costs import dollars
 from raygen.errors import InputError
 from raygen.image_shape import CIFAR10, ImageShape
 from raygen.journal.records import (
@@ -32,7 +33,7 @@ from raygen.journal.records import (
     Suggest,
     Warm,
 )
-from raygen.journal.trials import Trials, TrialState, cost
+from raygen.journal.trials import Trials, TrialState, kimg_of, worked_by
 from raygen.metrics import METRICS, protocol_hash
 from raygen.notices import Alive, Notify, Phase
 from raygen.search.assignment import Assignment
@@ -48,7 +49,9 @@ from raygen.words import kimg_text
 LONGEST_WAIT = 60.0  # seconds before a lost trial is tried again, at most
 # Trials in a row that failed by their own fault: then it is the program or the data, not bad luck.
 MOST_FAILURES = 5
-BUDGET_WORDS = {"hours": "hours", "gpu_hours": "GPU hours", "total_kimg": "total kimg"}
+BUDGET_WORDS = {
+    "hours": "hours", "gpu_hours": "GPU hours", "total_kimg": "total kimg", "dollars": "dollars",
+}  # fmt: skip
 
 NONE_COMPLETED = "no trial completed its training"
 
@@ -96,7 +99,8 @@ class Controller:
         self.scheduler = make_scheduler(self.spec)
         count = 0 if self.spec.trade_off else self.spec.finalists.count
         self.race = Race(self.spec.finalists.model_copy(update={"count": count}), self.minimise)
-        self.trials = Trials(self.spec.objectives, self.minimise)
+        workers = self.spec.resources.most_workers
+        self.trials = Trials(self.spec.objectives, self.minimise, workers)
         self.population = None
         if self.spec.scheduler.name == "pbt":
             self.population = Population(study, self.trials)
@@ -194,7 +198,7 @@ class Controller:
     def tick(self) -> None:
         """See whether a budget is spent: time passes also when nobody reports."""
         budget = self.spec.budget
-        limits = {key: getattr(budget, key) for key in ("hours", "gpu_hours", "total_kimg")}
+        limits = {key: getattr(budget, key) for key in BUDGET_WORDS}
         limits = {key: limit for key, limit in limits.items() if limit is not None}
         used = self.used() if limits else {}
         for key, limit in limits.items():
@@ -203,17 +207,22 @@ class Controller:
                 self.close("finished", f"the budget of {limit:g} {words} is spent")
 
     def used(self) -> dict[str, float]:
-        """Hours of wall time, GPU hours and kimg so far, over all sessions."""
+        """Hours of wall time, GPU hours, kimg and dollars so far, over all sessions."""
         now = time.monotonic()
-        seconds, kimg = cost(self.trials)
+        kimg, worked = kimg_of(self.trials), worked_by(self.trials)
         for trial in self.trials:
             clock = self.clocks[trial.number]
             kimg += max(0.0, clock.images / 1000 - trial.kimg)
-            if trial.state == "running":
-                seconds += max(0.0, now - clock.moved)
-        gpus = self.spec.resources.gpu_share * self.spec.resources.workers
-        hours = (self.earlier + now - self.began) / 3600
-        return {"hours": hours, "gpu_hours": seconds * gpus / 3600, "total_kimg": kimg}
+            if trial.state == "running" and clock.moved < now:
+                seconds = (now - clock.moved) * trial.workers
+                worked[trial.accelerator] = worked.get(trial.accelerator, 0.0) + seconds
+        resources = self.spec.resources
+        return {
+            "hours": (self.earlier + now - self.began) / 3600,
+            "gpu_hours": sum(worked.values()) * resources.gpu_share / 3600,
+            "total_kimg": kimg,
+            "dollars": dollars(worked, resources.prices, resources.gpu_share) or 0.0,
+        }
 
     def hung(self) -> list[int]:
         """Trials that have not advanced for too long."""
@@ -231,13 +240,24 @@ class Controller:
         device: str = "",
         pid: int | None = None,
         kimg: float = 0.0,
+        workers: int | None = None,
+        accelerator: str = "",
         remark: str = "",
     ) -> None:
         """Record where a trial runs, and the kimg from which it goes on; pass on a remark."""
         self._remark(number, remark)
         attempt = self.trials[number].attempt + 1
         self._write(
-            Start(trial=number, attempt=attempt, node=node, device=device, pid=pid, kimg=kimg)
+            Start(
+                trial=number,
+                attempt=attempt,
+                node=node,
+                device=device,
+                pid=pid,
+                kimg=kimg,
+                workers=workers,
+                accelerator=accelerator,
+            )
         )
 
     def _remark(self, number: int, text: str) -> None:

@@ -11,10 +11,12 @@ from raygen.journal.records import OfTrial, Reopen, Retry, Start
 from raygen.results import (
     Results,
     best_model,
+    dollars_of,
     failed,
     finalists,
     fold,
     fresh,
+    gpus_of,
     grace_advice,
     pareto,
     ranked,
@@ -45,7 +47,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
     running = _running(study, kept, moment)
     live = state == "running"
     seconds = info["seconds"] + live * max(0.0, moment - (kept[-1].time or 0.0))
-    training = live * sum(trial["silent"] for trial in running)
+    worked = _worked(study, running if live else ())
     advice = grace_advice(study)
     goes_on = state in ("interrupted", "failed", "crashed")
     return {
@@ -65,7 +67,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "best": _best(study),
         "model": _model(study),
         "front": pareto(study) if len(study.objectives) > 1 else None,
-        "budget": _budget(study, seconds, training),
+        "budget": _budget(study, seconds, worked),
         "evaluating": study.evaluating,
         "retries": {"used": info["retries_used"], "in_a_row": info["recovery"].get("retries")},
         "finalists": [
@@ -137,15 +139,28 @@ def _model(study: Results) -> dict[str, Any] | None:
     }
 
 
-def _budget(study: Results, seconds: float, training: float) -> dict[str, dict[str, float | None]]:
+def _worked(study: Results, running: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Seconds of workers by the kind of their GPU, with those since the last record."""
+    worked = dict(study.info["worked"])
+    latest = study.runs.drop_duplicates("trial", keep="last").set_index("trial")
+    for row in running:
+        if row["trial"] in latest.index:
+            run = latest.loc[row["trial"]]
+            more = row["silent"] * float(run["workers"])
+            worked[run["accelerator"]] = worked.get(run["accelerator"], 0.0) + more
+    return worked
+
+
+def _budget(
+    study: Results, seconds: float, worked: dict[str, float]
+) -> dict[str, dict[str, float | None]]:
     limits = study.info["budget"]
-    resources = study.info["resources"]
-    gpus = float(resources.get("gpus") or 0) * float(resources.get("workers") or 1)
     value = ranked(study)["value"]
     used = {
         "trials": study.begun,
         "hours": seconds / 3600,
-        "gpu_hours": (study.spent("seconds") + training) * gpus / 3600,
+        "gpu_hours": sum(worked.values()) * gpus_of(study.info) / 3600,
+        "dollars": dollars_of(study.info, worked),
         "total_kimg": study.spent("kimg"),
         "target": float(value.iloc[0]) if len(value) else None,
     }

@@ -18,7 +18,8 @@ import ray
 import torch
 
 from raygen.cluster import mps
-from raygen.cluster.connect import growth, wait_for
+from raygen.cluster.connect import wait_for
+from raygen.cluster.room import growth, offered, selector
 from raygen.compute import Compute
 from raygen.config import GanTrial, Study, Trial, parse_trial
 from raygen.data import ImageData, Split
@@ -68,13 +69,15 @@ def settle(study: Study, data: ImageData, notify: Notify) -> Study:
     resources = study.spec.resources
     if resources.gpus != "auto":
         return study
-    if not ray.cluster_resources().get("GPU") and not growth(resources):
+    if not offered(resources).get("GPU") and not growth(resources):
         return _with(study, 0.0, "no GPU: trials train on CPUs", notify)
-    if resources.workers > 1:
+    if resources.most_workers > 1:
         return _with(study, 1.0, "a whole one for each of several workers", notify)
     draw = Sampler(study, "auto", None).draw(0).draw  # as the search will
-    task = ray.remote(num_gpus=1, num_cpus=resources.cpus, max_retries=0)(_measure_on_node)
-    answer = task.remote(  # pyright: ignore[reportCallIssue]
+    task: Any = ray.remote(_measure_on_node).options(  # pyright: ignore[reportFunctionMemberAccess]
+        num_gpus=1, num_cpus=resources.cpus, max_retries=0, label_selector=selector(resources)
+    )
+    answer = task.remote(
         study.trial(draw.config).model_dump(), sources(), data.train.images.shape,
         len(data.classes), study.spec.compute, resources.cpus,
     )  # fmt: skip

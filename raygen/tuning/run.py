@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import ray
 import torch
 from ray import tune
+from ray.tune import PlacementGroupFactory
 
 from raygen.callbacks import Callback
-from raygen.cluster.connect import TrialSlots, check_storage, connected, wait_for
+from raygen.cluster.connect import check_storage, connected, wait_for
+from raygen.cluster.room import TrialSlots, bundle, offered, selector
 from raygen.config import Study, StudySpec
 from raygen.data import ImageData
 from raygen.data.pictures import save_grid
@@ -129,7 +131,7 @@ def run_study(
 
 
 def _machines(slots: TrialSlots) -> str:
-    resources = ray.cluster_resources()
+    resources = offered(slots.resources)
     cpus, gpus = resources.get("CPU", 0), resources.get("GPU", 0)
     return f"{cpus:g} CPU, {gpus:g} GPU: {slots()} at once"
 
@@ -266,19 +268,20 @@ def _make_folder(root: Path, storage: Storage | None, elsewhere: bool) -> None:
         raise
 
 
-def _trainable(shared: Shared) -> tuple[Any, dict[str, float]]:
+def _trainable(shared: Shared) -> tuple[Any, PlacementGroupFactory]:
     """Return what runs a trial, and what Tune reserves for it."""
     resources = shared.resources
-    if resources.workers == 1:
-        bundle = {
-            "CPU": resources.cpus,
-            **({"GPU": resources.gpu_share} if resources.gpu_share else {}),
-        }
-        return tune.with_parameters(TrialActor, shared=shared), bundle
-    given = ([ray.put(shared)], shared.resources, shared.folder, shared.beat_seconds)
+    if resources.most_workers == 1:
+        labels = selector(resources)
+        where: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
+        place = PlacementGroupFactory([bundle(resources)], **where)
+        return tune.with_parameters(TrialActor, shared=shared), place
+    reference = [ray.put(shared)]
+    given = (reference, resources, shared.family, shared.folder, shared.beat_seconds)
     # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
     # group of workers that wants every CPU of the node from ever starting.
-    return tune.with_parameters(DdpTrial, shared=given), {"node:__internal_head__": 0.001}
+    place = PlacementGroupFactory([{"node:__internal_head__": 0.001}])
+    return tune.with_parameters(DdpTrial, shared=given), place
 
 
 def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -> Assets:
@@ -290,8 +293,10 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
     spec = study.spec
     if not spec.resources.gpu_share:
         return _assets(spec, plan, data, torch.device("cpu"), {})
-    task = ray.remote(num_gpus=spec.resources.gpu_share)(_assets)
-    made = task.remote(spec, plan, data, torch.device("cuda"), sources())  # pyright: ignore[reportCallIssue]
+    task: Any = ray.remote(_assets).options(  # pyright: ignore[reportFunctionMemberAccess]
+        num_gpus=spec.resources.gpu_share, label_selector=selector(spec.resources)
+    )
+    made = task.remote(spec, plan, data, torch.device("cuda"), sources())
     text = f"waiting for {spec.resources.gpu_share:g} GPU, or measuring real images on it"
     return wait_for(made, spec.budget.hours, notify, text)
 

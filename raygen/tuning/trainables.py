@@ -20,7 +20,8 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import placement_group_table, remove_placement_group
 
 from raygen.cluster.preemption import leaving
-from raygen.config import Resources
+from raygen.cluster.room import bundle, free_places, groups_wait, selector
+from raygen.config import Resources, parse_trial, worker_counts
 from raygen.distributed import rank
 from raygen.study_folder import StudyFolder
 from raygen.tuning.interface import OverRaysNetwork
@@ -36,6 +37,7 @@ from raygen.tuning.worker import (
     message,
 )
 
+PLACE_SECONDS = 10.0  # after which a group of workers that finds no room asks for fewer
 HALT = 120.0  # seconds that a trial may take to reach its next pulse and save
 
 
@@ -120,7 +122,7 @@ class DdpTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], shared: Any = None) -> None:
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
-        self.shared_ref, self.resources, self.folder, self.beat_seconds = shared
+        self.shared_ref, self.resources, self.family, self.folder, self.beat_seconds = shared
         self.turn, self.group, self.mailbox = 0, None, None
         self.nodes: set[str] = set()  # of the group
         self.left = False
@@ -139,11 +141,15 @@ class DdpTrial(tune.Trainable):
         if self.left:
             exit_actor()
         if (reason := leaving(self.nodes)) is not None:
-            self.cleanup()
-            self.left = True
-            return message({"event": "leaving", "reason": reason})
+            return self._leave(reason)
+        if not self.placed and time.monotonic() - self.launched > PLACE_SECONDS:
+            self.launched = time.monotonic()
+            if (fewer := self._room(0)) < self.workers and groups_wait(self.workers):
+                return self._leave(f"room for {fewer} of its workers, where there were more")
         assert self.mailbox is not None
         if self.awaited:
+            if (more := self._room(self.workers)) > self.workers:
+                return self._leave(f"there is room for {more} workers")
             self.awaited = False
             self._order({"do": "go"})
         deadline = time.monotonic() + self.beat_seconds
@@ -179,11 +185,29 @@ class DdpTrial(tune.Trainable):
         """Never called: resuming starts from the journal."""
 
     def _begin(self, job: Assignment) -> None:
+        trial = parse_trial({"family": self.family, **job.config})
+        self.counts = worker_counts(trial, self.resources)
+        if self.mailbox is not None and self.workers not in self.counts:
+            self._release()  # its batches divide otherwise
+        self.job = job
         if self.mailbox is None:
             self._launch()
         self.turn += 1
         self.images, self.awaited, self.healthy = 0, False, True
         self._order({"do": "train", "job": job, "turn": self.turn})
+
+    def _leave(self, reason: str) -> dict[str, str]:
+        """End the trial, saved, to go on elsewhere or with other workers."""
+        self.cleanup()
+        self.left = True
+        return message({"event": "leaving", "reason": reason})
+
+    def _room(self, present: int) -> int:
+        """The most workers that find room now, with those that are present; or the fewest."""
+        if len(self.counts) == 1:
+            return self.counts[0]
+        room = present + free_places(self.resources)
+        return max((count for count in self.counts if count <= room), default=self.counts[0])
 
     def _note(self, event: Event) -> Event:
         del event["turn"]
@@ -205,17 +229,16 @@ class DdpTrial(tune.Trainable):
         self.mailbox = Mailbox()
         self.failure: list[Exception] = []  # of this group
         resources: Resources = self.resources
-        bundle = {"CPU": resources.cpus}
-        if resources.gpu_share:
-            bundle["GPU"] = resources.gpu_share
+        self.launched, self.workers = time.monotonic(), self._room(0)
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"shared": self.shared_ref, "mailbox": self.mailbox},
             torch_config=OverRaysNetwork(),
             scaling_config=ScalingConfig(
-                num_workers=resources.workers,
+                num_workers=self.workers,
                 use_gpu=bool(resources.gpu_share),
-                resources_per_worker=bundle,
+                resources_per_worker=bundle(resources),
+                label_selector=selector(resources) or None,
                 placement_strategy="PACK",
             ),
             run_config=RunConfig(

@@ -185,7 +185,7 @@ class _Watchdog(_Stateless, tune.Callback):
 def drive(
     controller: Controller,
     trainable: Any,
-    bundle: dict[str, float],
+    place: tune.PlacementGroupFactory,
     slots: Callable[[], int],
     root: Path,
 ) -> None:
@@ -195,7 +195,7 @@ def drive(
     places: dict[str, _Attempt] = {}  # by Tune's id of a trial
     scheduler = _Scheduler(controller, places)
     tuner = tune.Tuner(
-        tune.with_resources(trainable, tune.PlacementGroupFactory([bundle])),
+        tune.with_resources(trainable, place),
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(controller, places, slots),
             scheduler=scheduler,
@@ -227,7 +227,10 @@ def _in_words(resources: Resources) -> str:
     text = f"{resources.cpus:g} CPU"
     if resources.gpu_share:
         text += f" and {resources.gpu_share:g} GPU"
-    return f"{resources.workers} times {text}" if resources.workers > 1 else text
+    if resources.accelerator:
+        text += f" ({' or '.join(resources.accelerator)})"
+    fewest = resources.fewest_workers
+    return f"{fewest} times {text}" if fewest > 1 else text
 
 
 def _own(error: BaseException) -> RaygenError:

@@ -20,8 +20,9 @@ import torch.distributed as dist
 from ray.exceptions import RayError
 
 from raygen.cluster.preemption import watch_cloud
+from raygen.cluster.room import KIND
 from raygen.compute import Compute
-from raygen.config import Evaluation, Resources, Trial, parse_trial
+from raygen.config import Evaluation, Resources, Trial, WorkerRange, parse_trial
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
@@ -146,7 +147,12 @@ class Worker:
         trial = parse_trial({"family": self.shared.family, **job.config})
         state = self._resume(folder) or self._inherit(job, folder)
         came = state["kimg"] if state is not None else 0.0
-        place = {"node": socket.gethostname(), "node_id": ray.get_runtime_context().get_node_id()}
+        context = ray.get_runtime_context()
+        place: Event = {"node": socket.gethostname(), "node_id": context.get_node_id()}
+        if isinstance(self.shared.resources.workers, WorkerRange):
+            place["workers"] = world_size()
+        if self.shared.resources.gpu_share:
+            place["accelerator"] = context.get_node_labels().get(KIND, "")
         device = f"{self.device}, {self.sharing}" if self.sharing else str(self.device)
         here = {**place, "pid": os.getpid(), "device": device, "kimg": came}
         remark = f"trials share a GPU in turns: {self.remark}" if self.remark else ""

@@ -158,7 +158,7 @@ def test_trials_of_half_a_gpu_share_one_and_a_node_that_joins_starts_those_that_
 ) -> None:
     from ray import tune
 
-    from raygen.cluster.connect import TrialSlots
+    from raygen.cluster.room import TrialSlots
     from raygen.journal.local import Journal
     from scale import Sleeper
 

@@ -17,6 +17,7 @@ import pytest
 from drills import SPACE, kill_often, outcome, read, start
 from raygen.config_file import load_space
 from raygen.journal import read_study
+from raygen.results import load_results
 from raygen.search.verify import verify
 from tune.test_faults import free_cpus
 
@@ -229,13 +230,24 @@ place = f"http://127.0.0.1:{server.server_port}"
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
 nodes = {
     path: cluster.add_node(
-        num_cpus=WORKERS, env_vars={"AWS_EC2_METADATA_SERVICE_ENDPOINT": place + path}
+        num_cpus=1, env_vars={"AWS_EC2_METADATA_SERVICE_ENDPOINT": place + path}
     )
     for path in going
 }
 ray.init(address=cluster.address, runtime_env=runtime_env, log_to_driver=False)
 runs = {}
+if "max" in " ".join(settings):  # a trial that grows starts beside somebody else's task
+    @ray.remote(num_cpus=1)
+    class Neighbour:
+        def here(self):
+            return True
+    neighbour = Neighbour.remote()
+    ray.get(neighbour.here.remote())
+else:
+    neighbour = None
 def disturb(record):
+    if isinstance(record, Report) and neighbour is not None and record.kimg < 0.5:
+        ray.kill(neighbour)
     if isinstance(record, Start):
         stat = Path(f"/proc/{record.pid}/stat").read_text()
         runs["raylet"] = int(stat.rpartition(")")[2].split()[1])
@@ -284,19 +296,24 @@ def test_a_lost_node_costs_its_trial_a_retry_on_another_node(
     assert outcome(records)["unfinished"] == 0
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_spot_notice_moves_a_trial_with_nothing_lost(
-    tmp_path: Path, env: dict[str, str], workers: int
-) -> None:
-    settings = (
-        "budget.trials=1", "budget.kimg=8", "finalists.count=0", "scheduler.name=none",
-        "checkpoints.every_minutes=10", "recovery.retries=0", f"resources.workers={workers}",
-    )  # fmt: skip
-    script = f"WORKERS = {workers}\n" + NOTICE
-    found = run_script(tmp_path, script, *settings, env=env)
+LONG = (
+    "budget.trials=1", "budget.kimg=12", "finalists.count=0", "scheduler.name=none",
+    "checkpoints.every_minutes=10", "recovery.retries=0", "evaluation.every_kimg=6",
+)  # fmt: skip
 
-    records = read(tmp_path / "study" / "journal.jsonl")
-    notice = json.loads((tmp_path / "notice.json").read_text())
+
+def test_a_spot_notice_moves_trials_with_nothing_lost_and_elastic_ones_change_their_size(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    single, elastic = tmp_path / "single", tmp_path / "elastic"
+    more = ("resources.workers={min: 1, max: 2}", "budget.dollars=9", "resources.prices={CPU: 36}")
+    for folder, settings in ((single, LONG), (elastic, (*LONG, *more))):
+        folder.mkdir()
+        found = run_script(folder, NOTICE, *settings, env=env)
+        assert found["ended"] == {"completed": 1}
+
+    records = read(single / "study" / "journal.jsonl")
+    notice = json.loads((single / "notice.json").read_text())
     (retry,) = (record for record in records if record["kind"] == "retry")
     first, second = (record for record in records if record["kind"] == "start")
     assert retry["moved"]
@@ -305,8 +322,21 @@ def test_a_spot_notice_moves_a_trial_with_nothing_lost(
     assert first["kimg"] == 0
     assert second["kimg"] * 1000 >= notice["seen"] > retry["kimg"] * 1000
     assert retry["time"] - notice["told"] < 30
-    assert found["ended"] == {"completed": 1}
     assert outcome(records)["unfinished"] == 0
+
+    resized = read(elastic / "study" / "journal.jsonl")
+    grew, left = (record["reason"] for record in resized if record["kind"] == "retry")
+    assert [r["workers"] for r in resized if r["kind"] == "start"] == [1, 2, 1]
+    assert grew == "there is room for 2 workers"
+    assert left.startswith("its machine is to go in 1")
+    # Same batches, same numbers: those of a training by one worker, up to rounding.
+    alone, together = outcome(records)["values"], outcome(resized)["values"]
+    assert alone.keys() == together.keys()
+    assert together == pytest.approx(alone, rel=1e-3)
+    # A cent for each second of a worker, of whom there were two in the middle.
+    study = load_results(elastic / "study")
+    cents = 100 * study.trials["dollars"].sum()
+    assert study.spent("seconds") < cents < 2 * study.spent("seconds")
 
 
 def test_early_stops_of_ddp_trials_give_everything_back_without_a_dashboard(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from raygen.cluster.connect import trials_that_fit
+from raygen.cluster.room import trials_that_fit
 from raygen.config import Resources, Study
 from raygen.config_file import load_space, load_train_job
 from raygen.document import dump

@@ -20,4 +20,4 @@ def most_trials(config: Mapping[str, Any], resources: Resources) -> int:
         fits = [int(offered[key] / n + 1e-9) for key, n in wanted.items() if n and key in offered]
         places += [min(fits, default=1)] * int(node.get("max_workers", 0))
     nodes = int(config.get("max_workers", len(places)))
-    return sum(sorted(places, reverse=True)[:nodes]) // resources.workers
+    return sum(sorted(places, reverse=True)[:nodes]) // resources.most_workers

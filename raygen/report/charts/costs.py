@@ -37,6 +37,7 @@ class Cost(NamedTuple):
 # In the order of the panels; a metric of that name need not be recorded.
 COSTS = {
     "seconds": Cost("minimize", "training time", "s"),
+    "dollars": Cost("minimize", "cost", "dollars"),
     "million_parameters": Cost("minimize", "parameters", "millions"),
     "images_per_second": Cost("maximize", "images per second"),
 }
@@ -48,7 +49,7 @@ def costs_table(study: Results) -> pd.DataFrame:
     `seconds` is the whole trial with its evaluations; the speed is the median over its reports. A
     cost that is the same for all says nothing, and has no column.
     """
-    columns = ["trial", "state", "value", "seconds"]
+    columns = ["trial", "state", "value", "seconds", "dollars"]
     table = study.trials.loc[study.trials["value"].notna(), columns].reset_index(drop=True)
     recorded = [cost for cost in COSTS if cost in study.history]
     medians = study.history[["trial", *recorded]].astype(float).groupby("trial").median()

@@ -1,0 +1,18 @@
+"""What workers cost in dollars."""
+
+from collections.abc import Mapping
+
+WITHOUT_GPU = "CPU"  # the name in a table of prices of a worker that has no GPU
+
+
+def dollars(worked: Mapping[str, float], prices: Mapping[str, float], gpus: float) -> float | None:
+    """What workers cost; None where a price is missing.
+
+    `worked`: their seconds by the kind of their GPU; `prices`: dollars of an hour of one GPU by its
+    kind, or of a worker without a GPU; `gpus`: of each worker, or a share of one.
+    """
+    kinds = {kind: kind if gpus else WITHOUT_GPU for kind in worked}
+    if not prices or any(name not in prices for name in kinds.values()):
+        return None
+    hours = {kind: seconds / 3600 * (gpus or 1.0) for kind, seconds in worked.items()}
+    return sum(prices[name] * hours[kind] for kind, name in kinds.items())
