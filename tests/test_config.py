@@ -564,6 +564,11 @@ def test_a_trial_survives_the_yaml_that_a_study_writes(tmp_path: Path) -> None:
         ("evaluation.samples=1000000000", "evaluation.samples: 1000000000: input should be less"),
         ("finalists.seeds=1000000000", "finalists.seeds: 1000000000: input should be less"),
         ("resources.workers=1000000000", "resources.workers: 1000000000: input should be less"),
+        ("resources.workers={min: 0, max: 2}", "resources.workers.min: 0: input should be greater"),
+        ("resources.workers={min: 3, max: 2}", "resources.workers: min 3 is above max 2"),
+        ("resources.workers={mim: 1, max: 2}", "resources.workers.mim: 1: unknown name, choose "),
+        ("resources.workers=two", "resources.workers: 'two': input should be a valid integer"),
+        ("resources.accelerator=T4", "resources: accelerator needs gpus"),
     ],
 )
 def test_a_number_that_would_hang_a_search_or_fill_the_memory_is_refused_by_its_name(

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +127,39 @@ def test_only_budgets_that_are_limited_are_shown_with_what_was_used(write: Write
         "gpu_hours": {"used": pytest.approx(48 / 3600), "limit": 1.0},
         "target": {"used": 5.0, "limit": 3.0},
     }
+
+
+def test_dollars_are_those_of_each_kind_of_gpu_and_of_as_many_workers_as_there_were(
+    write: Write,
+) -> None:
+    budget = {"trials": 30, "kimg": 16.0, "dollars": 5.0}
+    resources = {"workers": {"min": 1, "max": 4}, "gpus": 0.5, "prices": {"A10G": 3.6, "H100": 36}}
+    attempts = [
+        {**start(0), "workers": 2, "accelerator": "A10G"}, report(0, 4, 9.0, seconds=100),
+        {**start(0, 2, 4.0), "workers": 4, "accelerator": "H100"}, report(0, 16, 5.0, seconds=150),
+    ]  # fmt: skip
+    folder = write(
+        suggest(0, LOSS)[0], *attempts, end(0, "completed"), *at(300, close()),
+        budget=budget, resources=resources,
+    )  # fmt: skip
+
+    # 100 s of two halves of an A10G at a mill a second; 50 s of four halves of an H100 at a cent.
+    spent = 100 * 2 * 0.5 * 0.001 + 50 * 4 * 0.5 * 0.01
+    assert status(folder)["budget"]["dollars"] == {"used": pytest.approx(spent), "limit": 5.0}
+    study = load_results(folder)
+    assert study.trials["dollars"].tolist() == [pytest.approx(spent)]
+    assert study.info["worked"] == {"A10G": 200, "H100": 200}
+    assert f"0.0278 GPU-hours of A10G, 0.0278 GPU-hours of H100, ${spent:.2f}" in render_page(study)
+
+
+def test_without_the_price_of_a_kind_nobody_says_what_a_search_cost(write: Write) -> None:
+    resources = {"workers": 1, "gpus": 1, "prices": {"A10G": 3.6}}
+    kinds = [{**start(0), "accelerator": "T4"}, report(0, 16, 9.0), end(0, "completed")]
+    folder = write(suggest(0, LOSS)[0], *kinds, *at(300, close()), resources=resources)
+
+    study = load_results(folder)
+    assert study.trials["dollars"].isna().all()
+    assert "$" not in re.sub(r"<(script|style).*?</\1>", "", render_page(study), flags=re.DOTALL)
 
 
 def test_the_time_of_a_study_that_runs_goes_on(write: Write) -> None:

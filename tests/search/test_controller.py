@@ -336,12 +336,13 @@ def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
         ("budget.total_kimg=10", "the budget of 10 total kimg is spent"),
         ("budget.target=100", "trial 0 reached 80 (target 100)"),
         ("budget.hours=1e-9", "the budget of 1e-09 hours is spent"),
+        ("budget.dollars=1e-9", "the budget of 1e-09 dollars is spent"),
     ],
 )
 def test_the_first_spent_budget_ends_the_search_and_it_can_go_on(
     tmp_path: Path, setting: str, reason: str
 ) -> None:
-    study = make_study(tmp_path, setting, "scheduler.name=none")
+    study = make_study(tmp_path, setting, "scheduler.name=none", "resources.prices={CPU: 1}")
     journal = Memory()
     controller = make_controller(study, journal)
     for _ in range(3):

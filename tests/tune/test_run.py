@@ -203,6 +203,8 @@ def test_more_gpus_than_exist_are_refused_before_anything_is_written(
         ({"cpus": 2, "workers": 2}, {"CPU": 9}, 2),
         ({"cpus": 1, "gpus": 1, "workers": 4}, {"CPU": 64, "GPU": 7}, 1),
         ({"cpus": 1, "gpus": 1, "concurrent": 5}, {"CPU": 2}, 5),  # a cluster that will grow
+        ({"cpus": 1, "gpus": 1, "workers": {"max": 4}}, {"CPU": 64, "GPU": 9}, 2),
+        ({"cpus": 1, "gpus": 1, "workers": {"max": 4}}, {"CPU": 64, "GPU": 3}, 1),
     ],
 )
 def test_concurrency_is_what_fits(

@@ -1,0 +1,38 @@
+"""What workers cost, against sums by hand."""
+
+import pytest
+
+from raygen.config import GanTrial, Resources, worker_counts
+from raygen.costs import dollars
+
+
+@pytest.mark.parametrize(
+    ("worked", "gpus", "expected"),
+    [
+        ({"A10G": 3600}, 1.0, 1.2),
+        ({"A10G": 3600}, 0.25, 0.3),  # four trials share it
+        ({"A10G": 1800, "H100": 7200}, 1.0, 0.6 + 12.0),
+        ({"": 7200}, 0.0, 0.1),  # workers without a GPU are of the kind CPU
+        ({}, 1.0, 0.0),
+        ({"T4": 3600}, 1.0, None),
+        ({"": 3600}, 1.0, None),  # nobody said what kind it was
+    ],
+)
+def test_dollars_are_hours_times_prices(
+    worked: dict[str, float], gpus: float, expected: float | None
+) -> None:
+    paid = dollars(worked, {"A10G": 1.2, "H100": 6.0, "CPU": 0.05}, gpus)
+
+    assert paid == (None if expected is None else pytest.approx(expected))
+
+
+def test_without_prices_nothing_is_said_of_dollars() -> None:
+    assert dollars({"A10G": 1.0}, {}, 1.0) is None
+
+
+def test_an_elastic_trial_has_as_many_workers_as_divide_its_batches() -> None:
+    elastic = Resources.model_validate({"workers": {"min": 2, "max": 9}})
+
+    assert worker_counts(GanTrial(batch_size=48), elastic) == [2, 3, 4, 6, 8]
+    assert worker_counts(GanTrial(batch_size=48, accumulate=4), elastic) == [2, 3, 4, 6]
+    assert worker_counts(GanTrial(batch_size=48), Resources(workers=3)) == [3]
