@@ -7,9 +7,9 @@ object appears whole or not at all, and nothing here changes a part of one.
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from raygen.cache import cache_folder
 from raygen.errors import ClusterError, InputError, first_line
 from raygen.files import write_bytes, write_text
+from raygen.patience import WAIT_SECONDS, Say, patiently
 from raygen.study_folder import StudyFolder
 from raygen.untrusted import check_name, inside
 
@@ -31,7 +32,10 @@ PASSED = {
         "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN",
         "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_REGION", "AWS_DEFAULT_REGION",
     ),
-    "gs": ("GOOGLE_APPLICATION_CREDENTIALS",),
+    "gs": (
+        "GOOGLE_APPLICATION_CREDENTIALS", "STORAGE_EMULATOR_HOST",
+        "CLOUD_STORAGE_EMULATOR_ENDPOINT",
+    ),
 }  # fmt: skip
 T = TypeVar("T")
 
@@ -62,11 +66,17 @@ class Storage:
             raise InputError(f"{place}: must be a folder, s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
         self.place = place.rstrip("/")
         self.settings = access_of(place)
+        self.wait_seconds = 0.0  # for how long a storage that does not answer is waited for
+        self.say: Say = _say_nothing
         self._opened: tuple[Any, str] | None = None
 
     @property
     def name(self) -> str:
         return self.place.rpartition("/")[2]
+
+    def be_patient(self, say: Say) -> None:
+        """Wait out from now on a storage that does not answer for some minutes, and say so."""
+        self.wait_seconds, self.say = WAIT_SECONDS, say
 
     def under(self, name: str) -> "Storage":
         """The storage of a folder in this one."""
@@ -74,37 +84,47 @@ class Storage:
 
     def read(self, name: str) -> bytes | None:
         """Return a file, or None if there is none."""
-        with self._asked("read", name) as (system, path):
+
+        def read(system: Any, path: str) -> bytes | None:
             try:
                 with system.open_input_stream(path) as stream:
                     return bytes(stream.read())
             except FileNotFoundError:
                 return None
-        return None
+
+        return self._ask("read", name, read)
 
     def write(self, name: str, content: bytes) -> None:
         """Write a file, whole or not at all."""
-        with self._asked("written", name) as (system, path):
+
+        def write(system: Any, path: str) -> None:
             if not is_uri(self.place):
                 system.create_dir(os.path.dirname(path), recursive=True)
             with system.open_output_stream(path) as stream:
                 stream.write(content)
 
+        self._ask("written", name, write)
+
     def delete(self, name: str) -> None:
         """Delete a file; nothing happens if it is gone already."""
-        with self._asked("deleted", name) as (system, path), suppress(FileNotFoundError):
-            system.delete_file(path)
+
+        def delete(system: Any, path: str) -> None:
+            with suppress(FileNotFoundError):
+                system.delete_file(path)
+
+        self._ask("deleted", name, delete)
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Bytes of every file by its name, those in folders included."""
         from pyarrow.fs import FileSelector, FileType
 
-        with self._asked("read", folder) as (system, path):
+        def sizes(system: Any, path: str) -> dict[str, int]:
             chosen = FileSelector(path.rstrip("/"), allow_not_found=True, recursive=True)
             root = self._open()[1]
             files = [info for info in system.get_file_info(chosen) if info.type == FileType.File]
             return {info.path[len(root) :].strip("/"): info.size for info in files}
-        return {}
+
+        return self._ask("read", folder, sizes)
 
     def push(self, root: Path, *names: str) -> None:
         """Copy files of a local folder here, one after another in the order of their names."""
@@ -134,19 +154,23 @@ class Storage:
             return
         write_bytes(inside(root, name, self.place), content)
 
-    @contextmanager
-    def _asked(self, done: str, name: str) -> Iterator[tuple[Any, str]]:
-        """Name the place in an error.
+    def _ask(self, done: str, name: str, ask: Callable[[Any, str], T]) -> T:
+        """Ask until there is an answer, or patience ends; name the place in an error.
 
         Raises:
             ClusterError: the storage cannot be reached, or refuses.
         """
-        try:
-            system, root = self._open()
-            yield system, f"{root}/{name}" if name else root
-        except OSError as error:
-            where = f"{self.place}/{name}" if name else self.place
-            raise ClusterError(f"{where}: cannot be {done}: {storage_reason(error)}") from error
+
+        def once() -> T:
+            try:
+                system, root = self._open()
+                return ask(system, f"{root}/{name}" if name else root)
+            except OSError as error:
+                self._opened = None  # its credentials may have expired: they are looked for again
+                where = f"{self.place}/{name}" if name else self.place
+                raise ClusterError(f"{where}: cannot be {done}: {storage_reason(error)}") from error
+
+        return patiently(once, self.wait_seconds, self.say)
 
     def _open(self) -> tuple[Any, str]:
         if self._opened is None:
@@ -169,7 +193,11 @@ class Storage:
         return self._opened
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_opened": None}
+        return {**self.__dict__, "_opened": None, "say": _say_nothing}
+
+
+def _say_nothing(text: str) -> None:
+    """Nobody listens."""
 
 
 def fetch(uri: str, weights: bool = False) -> Path:

@@ -117,6 +117,17 @@ def s3() -> Iterator[str]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def gcs() -> Iterator[str]:
+    """A bucket of an emulator of Google Cloud Storage; the URI of a folder in it."""
+    server, settings = object_store.start_gcs("raygen-tests")
+    with pytest.MonkeyPatch.context() as patch:
+        for key, value in settings.items():
+            patch.setenv(key, value)
+        yield "gs://raygen-tests/runs"
+    server.stop()
+
+
 @pytest.fixture
 def repository() -> Path:
     """Return the folder that holds README.md and search_spaces/."""

@@ -1,7 +1,9 @@
-"""A server that speaks S3 and EC2 (moto), and how programs reach it."""
+"""Servers that speak S3 and EC2 (moto) or Google Cloud Storage, and how programs reach them."""
 
 import logging
+import socket
 import urllib.request
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -33,3 +35,37 @@ def access(url: str, region: str = "us-east-1") -> dict[str, str]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": region,
     }
+
+
+def start_gcs(bucket: str) -> tuple[Any, dict[str, str]]:
+    """Start an emulator of Google Cloud Storage with one bucket; return it, and how it is found.
+
+    It knows no preconditions, so the one that raygen relies on is added: an upload for generation 0
+    is refused with 412 where an object is.
+    """
+    emulator = pytest.importorskip("gcp_storage_emulator.server", reason="it is not installed")
+    emulator.objects._multipart_upload = conditional(emulator.objects._multipart_upload)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = emulator.create_server("127.0.0.1", port, in_memory=True, default_bucket=bucket)
+    server.start()
+    url = f"http://127.0.0.1:{port}"
+    return server, {"STORAGE_EMULATOR_HOST": url, "CLOUD_STORAGE_EMULATOR_ENDPOINT": url}
+
+
+def conditional(upload: Any) -> Any:
+    """Return an upload that leaves alone what is there, if that is its condition."""
+    if upload.__name__ == "upload_if":
+        return upload
+
+    def upload_if(request: Any, response: Any, storage: Any) -> None:
+        present = storage.objects.get(request.params["bucket_name"], {})
+        name = request.query.get("name", [request.data["meta"].get("name")])[0]
+        if request.query.get("ifGenerationMatch") == ["0"] and name in present:
+            response.status = HTTPStatus.PRECONDITION_FAILED
+            response.json({"error": {"code": 412, "message": "conditionNotMet"}})
+        else:
+            upload(request, response, storage)
+
+    return upload_if

@@ -12,11 +12,11 @@ from raygen.study_folder import StudyFolder
 RECORDS = [b'{"kind":"open","time":1.0,"study":{}}\n', b'{"kind":"close","time":2.0}\n']
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture(params=["folder", "s3", "gcs"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "folder":
         return Storage(str(tmp_path / "kept"))
-    return Storage(f"{request.getfixturevalue('s3')}/{tmp_path.name}")
+    return Storage(f"{request.getfixturevalue(request.param)}/{tmp_path.name}")
 
 
 def test_what_is_written_is_read_listed_and_deleted(storage: Storage) -> None:

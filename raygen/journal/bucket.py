@@ -1,12 +1,12 @@
 """A journal on object storage as well: one object a record, put there before its effect.
 
-Record n is put only if there is no object n (`If-None-Match: *`). So of two drivers of one study
-the first to write goes on, the other is refused at its next record, and a crash holds nothing up.
-Where storage knows no condition (gs://), record n is looked for before it is put: that refuses a
-second driver unless both put the same record at the same moment.
+Record n is put only if there is no object n: `If-None-Match: *` on S3, generation 0 on Google Cloud
+Storage. So of two drivers of one study the first to write goes on, the other is refused at its next
+record, and a crash holds nothing up.
 """
 
 import hashlib
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from raygen.errors import ClusterError, InputError, RaygenError
 from raygen.journal.local import Journal
 from raygen.journal.records import Record
-from raygen.storage import Storage
+from raygen.patience import Say, patiently
 
 READERS = 16  # objects read at once
 
@@ -34,62 +34,44 @@ def records_at(uri: str) -> RecordStore:
     """Return the records under a URI.
 
     Raises:
-        InputError: it is not s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, or boto3 is not installed.
+        InputError: it is not s3://BUCKET/PREFIX or gs://BUCKET/PREFIX, or what reaches it is not
+            installed.
     """
-    return Unconditional(uri) if uri.startswith("gs://") else Bucket(uri)
+    return GcsRecords(uri) if uri.startswith("gs://") else S3Records(uri)
 
 
-class Unconditional:
-    """Records on storage that cannot refuse to replace an object."""
+class _Records:
+    """The records of one study under BUCKET/PREFIX/00000042.json, numbered from 0."""
+
+    scheme = ""
+    errors: tuple[type[Exception], ...] = ()
+    client: Any = None
 
     def __init__(self, uri: str) -> None:
-        self.uri, self.storage = uri, Storage(uri)
-
-    def read(self) -> list[bytes]:
-        """Return every record as a line, in order.
+        """Connect; nothing is asked yet.
 
         Raises:
-            ClusterError: the storage cannot be reached.
-        """
-        return self.storage.records("")
-
-    def put(self, number: int, line: bytes) -> None:
-        """Write record `number` if there is none.
-
-        Raises:
-            RaygenError: another driver wrote it: this one must not go on.
-            ClusterError: the storage cannot be reached.
-        """
-        name = f"{number:08d}.json"
-        if self.storage.read(name) not in (None, line):
-            raise RaygenError(f"{self.uri}: another raygen is already running this study")
-        self.storage.write(name, line)
-
-
-class Bucket:
-    """The records of one study under s3://bucket/prefix/00000042.json, numbered from 0.
-
-    Credentials, region and endpoint (AWS_ENDPOINT_URL, for MinIO) are those of boto3.
-    """
-
-    def __init__(self, uri: str) -> None:
-        """Find the bucket.
-
-        Raises:
-            InputError: the URI is not of the form s3://bucket/prefix, or boto3 is not installed.
+            InputError: the URI has no bucket or no prefix, or what reaches it is not installed.
         """
         parts = urlsplit(uri)
         self.uri, self.name, self.prefix = uri, parts.netloc, parts.path.strip("/")
-        if parts.scheme != "s3" or not self.name or not self.prefix:
-            raise InputError(f"--journal {uri}: must be s3://BUCKET/PREFIX")
-        try:
-            import boto3
-            from botocore.config import Config
-            from botocore.exceptions import BotoCoreError, ClientError
-        except ImportError as error:
-            raise InputError("--journal needs boto3: uv sync --extra aws") from error
-        self.errors: tuple[type[Exception], ...] = (BotoCoreError, ClientError)
-        self.client: Any = boto3.client("s3", config=Config(max_pool_connections=READERS))
+        if parts.scheme != self.scheme or not self.name or not self.prefix:
+            raise InputError(f"--journal {uri}: must be s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
+        self.connect()
+
+    def connect(self) -> None:
+        """Look for credentials, region and endpoint, as the cloud's own library does."""
+        raise NotImplementedError
+
+    def keys(self) -> list[str]:
+        raise NotImplementedError
+
+    def get(self, key: str) -> bytes:
+        raise NotImplementedError
+
+    def put_new(self, key: str, line: bytes) -> bool:
+        """Put an object if there is none; return whether it was put."""
+        raise NotImplementedError
 
     def read(self) -> list[bytes]:
         """Return every record as a line, in order.
@@ -98,13 +80,10 @@ class Bucket:
             ClusterError: the storage cannot be reached.
         """
         try:
-            pages = self.client.get_paginator("list_objects_v2").paginate(
-                Bucket=self.name, Prefix=f"{self.prefix}/"
-            )
-            keys = sorted(entry["Key"] for page in pages for entry in page.get("Contents", []))
             with ThreadPoolExecutor(READERS) as pool:
-                return list(pool.map(self._get, keys))
+                return list(pool.map(self.get, sorted(self.keys())))
         except self.errors as error:
+            self.connect()
             raise ClusterError(f"{self.uri}: cannot be read: {error}") from error
 
     def put(self, number: int, line: bytes) -> None:
@@ -116,26 +95,96 @@ class Bucket:
         """
         key = f"{self.prefix}/{number:08d}.json"
         try:
-            self.client.put_object(Bucket=self.name, Key=key, Body=line, IfNoneMatch="*")
-        except self.errors as error:
-            taken = getattr(error, "response", {}).get("Error", {}).get("Code")
-            if taken != "PreconditionFailed":
-                raise ClusterError(f"{self.uri}: cannot be written: {error}") from error
             # Its own line is there if an answer was lost and the request repeated.
-            if self._get(key) != line:
-                raise RaygenError(
-                    f"{self.uri}: another raygen is already running this study"
-                ) from error
+            taken = not self.put_new(key, line) and self.get(key) != line
+        except self.errors as error:
+            self.connect()  # its credentials may have expired: they are looked for again
+            raise ClusterError(f"{self.uri}: cannot be written: {error}") from error
+        if taken:
+            raise RaygenError(f"{self.uri}: another raygen is already running this study")
 
-    def _get(self, key: str) -> bytes:
+
+class S3Records(_Records):
+    """On S3 or MinIO (AWS_ENDPOINT_URL), through boto3."""
+
+    scheme = "s3"
+
+    def connect(self) -> None:
+        try:
+            from boto3.session import Session
+            from botocore.config import Config
+            from botocore.exceptions import BotoCoreError, ClientError
+        except ImportError as error:
+            raise InputError("--journal needs boto3: uv sync --extra aws") from error
+        self.errors, self.refused = (BotoCoreError, ClientError), ClientError
+        # A session of its own: the default one would keep credentials that have expired.
+        self.client = Session().client("s3", config=Config(max_pool_connections=READERS))
+
+    def keys(self) -> list[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.name, Prefix=f"{self.prefix}/"
+        )
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def get(self, key: str) -> bytes:
         return self.client.get_object(Bucket=self.name, Key=key)["Body"].read()
+
+    def put_new(self, key: str, line: bytes) -> bool:
+        try:
+            self.client.put_object(Bucket=self.name, Key=key, Body=line, IfNoneMatch="*")
+        except self.refused as error:
+            if error.response.get("Error", {}).get("Code") != "PreconditionFailed":
+                raise
+            return False
+        return True
+
+
+class GcsRecords(_Records):
+    """On Google Cloud Storage, through its own library (STORAGE_EMULATOR_HOST for an emulator)."""
+
+    scheme = "gs"
+
+    def connect(self) -> None:
+        try:
+            from google.api_core.exceptions import GoogleAPIError, PreconditionFailed
+            from google.auth.credentials import AnonymousCredentials
+            from google.auth.exceptions import GoogleAuthError
+            from google.cloud import storage
+            from requests import RequestException
+        except ImportError as error:
+            raise InputError("gs:// needs google-cloud-storage: uv sync --extra gcp") from error
+        self.errors = (GoogleAPIError, GoogleAuthError, RequestException)
+        self.refused = PreconditionFailed
+        emulated = "STORAGE_EMULATOR_HOST" in os.environ
+        keys = AnonymousCredentials() if emulated else None  # None: looked for
+        try:
+            self.client = storage.Client(project="raygen", credentials=keys).bucket(self.name)
+        except GoogleAuthError as error:
+            raise ClusterError(f"{self.uri}: cannot be reached: {error}") from error
+
+    def keys(self) -> list[str]:
+        return [blob.name for blob in self.client.list_blobs(prefix=f"{self.prefix}/")]
+
+    def get(self, key: str) -> bytes:
+        return self.client.blob(key).download_as_bytes()
+
+    def put_new(self, key: str, line: bytes) -> bool:
+        try:
+            self.client.blob(key).upload_from_string(line, if_generation_match=0)
+        except self.refused:
+            return False
+        return True
 
 
 class RemoteJournal(Journal):
     """A local journal whose every record is on object storage first."""
 
-    def __init__(self, path: Path, bucket: RecordStore) -> None:
+    def __init__(
+        self, path: Path, bucket: RecordStore, wait: float = 0.0, say: Say = lambda text: None
+    ) -> None:
         """Bring the local copy up to what the bucket holds, or the other way round.
+
+        From then on a bucket that does not answer is waited for so many seconds, and `say` told.
 
         Raises:
             InputError: the two are of different studies.
@@ -151,8 +200,10 @@ class RemoteJournal(Journal):
         for line in remote[shared:]:
             self.write(line)
         self.records = len(remote)
+        self.wait, self.say = 0.0, say
         for line in local[shared:]:
             self._put(line)
+        self.wait = wait
 
     def append(self, record: Record) -> Record:
         """As Journal.append, but in the bucket first.
@@ -168,7 +219,7 @@ class RemoteJournal(Journal):
         return written
 
     def _put(self, line: bytes) -> None:
-        self.bucket.put(self.records, line)
+        patiently(lambda: self.bucket.put(self.records, line), self.wait, self.say)
         self.records += 1
 
 

@@ -31,6 +31,7 @@ from raygen.journal.records import Close, Open, Record, Reopen, Warm
 from raygen.metrics import afresh
 from raygen.metrics.evaluator import prepare
 from raygen.notices import Earlier, Machines, Notice, Notify, Phase
+from raygen.patience import WAIT_SECONDS
 from raygen.plugins import install, sources
 from raygen.results import fold, write_tables
 from raygen.search.controller import Controller
@@ -119,8 +120,10 @@ def run_study(
         plan = afresh.plan_afresh(info, data)
         assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets.milestones, warm_start))
+        if storage is not None:
+            storage.be_patient(lambda text: notify(Phase(text)))
         shared = _shared(study, data, assets, folder, slots(), storage)
-        with _journal(folder.journal, bucket) as journal:
+        with _journal(folder.journal, bucket, notify) as journal:
             session = _Session(study, data, folder, journal, storage, notify, started, hearing)
             session.open(info, taught, data)
             outcome = session.search(shared, slots, plan, interrupts or Interrupts())
@@ -239,8 +242,10 @@ class _Session:
             self.storage.delete(path.relative_to(self.folder.root).as_posix())
 
 
-def _journal(path: Path, bucket: RecordStore | None) -> Journal:
-    return RemoteJournal(path, bucket) if bucket else Journal(path)
+def _journal(path: Path, bucket: RecordStore | None, notify: Notify) -> Journal:
+    if bucket is None:
+        return Journal(path)
+    return RemoteJournal(path, bucket, WAIT_SECONDS, lambda text: notify(Phase(text)))
 
 
 def _send_home(storage: Storage, folder: StudyFolder) -> None:

@@ -9,49 +9,62 @@ import pytest
 
 import object_store
 from raygen.errors import ClusterError, InputError, RaygenError
-from raygen.journal.bucket import Bucket, RemoteJournal
+from raygen.journal.bucket import RemoteJournal, records_at
 from raygen.journal.records import Close, Open, Record, Reopen, parse
 from raygen.search.controller import Controller
 from raygen.search.sampler import Sampler
 from search.studies import FACTS, Memory, make_controller, make_study, run, suggested, written
 
-URI = "s3://studies/gan"
 OpenAt = Callable[[str], RemoteJournal]
 OPEN, FINISHED = Open(study=FACTS), Close(state="finished", seconds=1.0)
 
 
+@pytest.fixture(params=["s3", "gs"])
+def scheme(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 @pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def server(scheme: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     import boto3
 
-    found = object_store.start()
-    settings = object_store.access(object_store.endpoint(found))
+    if scheme == "s3":
+        server = object_store.start()
+        settings = object_store.access(object_store.endpoint(server))
+    else:
+        server, settings = object_store.start_gcs("studies")
     for key, value in {**settings, "AWS_MAX_ATTEMPTS": "1"}.items():
         monkeypatch.setenv(key, value)
-    boto3.client("s3").create_bucket(Bucket="studies")
-    yield found
-    found.stop()
+    if scheme == "s3":
+        boto3.client("s3").create_bucket(Bucket="studies")
+    yield server
+    server.stop()
 
 
 @pytest.fixture
-def open_at(server: Any, tmp_path: Path) -> OpenAt:
+def uri(server: Any, scheme: str) -> str:
+    return f"{scheme}://studies/gan"
+
+
+@pytest.fixture
+def open_at(uri: str, tmp_path: Path) -> OpenAt:
     """Open the journal as a machine with a disk of its own does."""
 
     def open_journal(machine: str) -> RemoteJournal:
         (tmp_path / machine).mkdir(exist_ok=True)
-        return RemoteJournal(tmp_path / machine / "journal.jsonl", Bucket(URI))
+        return RemoteJournal(tmp_path / machine / "journal.jsonl", records_at(uri))
 
     return open_journal
 
 
 def test_every_record_is_an_object_and_a_line_in_the_same_words(
-    open_at: OpenAt, tmp_path: Path
+    open_at: OpenAt, tmp_path: Path, uri: str
 ) -> None:
     with open_at("a") as journal:
         for number in range(3):
             journal.append(suggested(number))
 
-    assert b"".join(Bucket(URI).read()) == (tmp_path / "a" / "journal.jsonl").read_bytes()
+    assert b"".join(records_at(uri).read()) == (tmp_path / "a" / "journal.jsonl").read_bytes()
 
 
 def test_another_machine_goes_on_where_the_first_one_stopped(
@@ -69,7 +82,7 @@ def test_another_machine_goes_on_where_the_first_one_stopped(
 
 
 def test_of_two_drivers_the_first_to_write_goes_on_and_the_other_is_refused(
-    open_at: OpenAt,
+    open_at: OpenAt, uri: str
 ) -> None:
     first, second = open_at("a"), open_at("b")
     second.append(OPEN)
@@ -78,7 +91,7 @@ def test_of_two_drivers_the_first_to_write_goes_on_and_the_other_is_refused(
         first.append(Open(study={**FACTS, "name": "other"}))
 
     second.append(FINISHED)
-    assert len(Bucket(URI).read()) == 2
+    assert len(records_at(uri).read()) == 2
 
 
 def test_a_record_that_was_put_before_a_crash_is_there_afterwards(
@@ -101,30 +114,32 @@ def test_a_record_that_was_put_before_a_crash_is_there_afterwards(
 
 
 def test_a_request_that_is_repeated_because_its_answer_was_lost_is_no_other_driver(
-    open_at: OpenAt, monkeypatch: pytest.MonkeyPatch
+    open_at: OpenAt, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_at("a") as journal:
-        once = journal.bucket.client.put_object
+        once = journal.bucket.put_new
 
-        def twice(**request: Any) -> Any:
-            once(**request)
-            return once(**request)
+        def twice(key: str, line: bytes) -> bool:
+            once(key, line)
+            return once(key, line)
 
-        monkeypatch.setattr(journal.bucket.client, "put_object", twice)
+        monkeypatch.setattr(journal.bucket, "put_new", twice)
         journal.append(OPEN)
 
-    assert len(Bucket(URI).read()) == 1
+    assert len(records_at(uri).read()) == 1
 
 
-def test_a_journal_that_was_local_so_far_is_put_there(open_at: OpenAt, tmp_path: Path) -> None:
+def test_a_journal_that_was_local_so_far_is_put_there(
+    open_at: OpenAt, uri: str, tmp_path: Path
+) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "journal.jsonl").write_text('{"kind":"open"}\n{"kind":"clo')  # torn
 
     with open_at("a") as journal:
         journal.append(Reopen(study=FACTS))
 
-    assert Bucket(URI).read()[0] == b'{"kind":"open"}\n'
-    assert len(Bucket(URI).read()) == 2
+    assert records_at(uri).read()[0] == b'{"kind":"open"}\n'
+    assert len(records_at(uri).read()) == 2
 
 
 def test_the_journal_of_another_study_is_refused(open_at: OpenAt, tmp_path: Path) -> None:
@@ -133,10 +148,11 @@ def test_the_journal_of_another_study_is_refused(open_at: OpenAt, tmp_path: Path
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "journal.jsonl").write_text('{"kind":"open","study":"another"}\n')
 
-    with pytest.raises(InputError, match=r"is not the journal that s3://studies/gan holds"):
+    with pytest.raises(InputError, match=r"is not the journal that (s3|gs)://studies/gan holds"):
         open_at("b")
 
 
+@pytest.mark.parametrize("scheme", ["s3"], indirect=True)
 def test_storage_that_is_gone_is_one_line_and_nothing_follows_from_the_record(
     open_at: OpenAt, server: Any, tmp_path: Path
 ) -> None:
@@ -151,10 +167,64 @@ def test_storage_that_is_gone_is_one_line_and_nothing_follows_from_the_record(
     assert len(written(tmp_path / "a" / "journal.jsonl")) == 1
 
 
-@pytest.mark.parametrize("uri", ["s3://bucket", "gs://bucket/x", "/some/folder", "s3:///x"])
+def test_storage_that_fails_for_a_while_is_waited_for_and_said_once(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    slept: list[float] = []
+    monkeypatch.setattr("raygen.patience.time.sleep", slept.append)
+    with RemoteJournal(tmp_path / "journal.jsonl", records_at(uri), 600, said.append) as journal:
+        failing = Failing(journal.bucket, 5)
+        monkeypatch.setattr(journal.bucket, "put_new", failing)
+        journal.append(OPEN)
+        journal.append(FINISHED)
+
+    assert slept == [0.5, 1, 2, 4, 8]
+    assert [line.partition(": ")[2] for line in said] == [
+        "cannot be written: SLOW_DOWN; trying again for 10 min", ""
+    ]  # fmt: skip
+    assert said[1].startswith("the storage answers again after")
+    assert failing.clients == 6  # credentials that expired would have been looked for again
+    assert len(records_at(uri).read()) == 2
+    assert len(written(tmp_path / "journal.jsonl")) == 2
+
+
+def test_after_all_the_patience_nothing_follows_from_the_record(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RemoteJournal(tmp_path / "journal.jsonl", records_at(uri), 0.2) as journal:
+        monkeypatch.setattr(journal.bucket, "put_new", Failing(journal.bucket, 1000))
+        with pytest.raises(ClusterError, match="cannot be written: SLOW_DOWN"):
+            journal.append(OPEN)
+
+    assert written(tmp_path / "journal.jsonl") == []
+
+
+class Failing:
+    """A put that fails some times with an error of its library, each with a client of its own."""
+
+    def __init__(self, bucket: Any, times: int) -> None:
+        self.put, self.bucket, self.left = bucket.put_new, bucket, times
+        self.seen: list[Any] = []
+        kind = bucket.errors[0]
+        self.error = type("SlowDown", (kind,), {"__str__": lambda error: "SLOW_DOWN"})()
+
+    @property
+    def clients(self) -> int:
+        return len({id(client) for client in self.seen})
+
+    def __call__(self, key: str, line: bytes) -> bool:
+        self.seen.append(self.bucket.client)
+        if self.left:
+            self.left -= 1
+            raise self.error
+        return self.put(key, line)
+
+
+@pytest.mark.parametrize("uri", ["s3://bucket", "ftp://bucket/x", "/some/folder", "s3:///x"])
 def test_what_is_no_place_in_a_bucket_is_refused(uri: str) -> None:
     with pytest.raises(InputError, match=r"must be s3://BUCKET/PREFIX"):
-        Bucket(uri)
+        records_at(uri)
 
 
 def test_a_search_that_moves_between_machines_is_the_one_that_stayed(
