@@ -10,9 +10,11 @@ import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from raygen.cache import cache_folder
 from raygen.errors import ClusterError, InputError, first_line
@@ -23,6 +25,7 @@ from raygen.untrusted import check_name, inside
 
 SCHEMES = ("s3", "gs")
 AT_ONCE = 16  # transfers
+GCS_SECONDS = 20.0  # of the retries of its own library
 JOURNAL = "journal"  # the folder of its records, one object each
 REPORT = "report.html"
 # Where this process finds the storage and who it is: other nodes may not know. Sent through the
@@ -183,7 +186,8 @@ class Storage:
                 self._opened = LocalFileSystem(), self.place
             else:
                 try:
-                    self._opened = FileSystem.from_uri(self.place)
+                    gs = self.place.startswith("gs://")
+                    self._opened = _gcs(self.place) if gs else FileSystem.from_uri(self.place)
                 # A URI that it cannot read, or a pyarrow that was built without this storage.
                 except (ArrowInvalid, NotImplementedError) as error:
                     raise ClusterError(
@@ -194,6 +198,17 @@ class Storage:
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None, "say": _say_nothing}
+
+
+def _gcs(uri: str) -> tuple[Any, str]:
+    """Google Cloud Storage, or its emulator. Its own retries end soon; raygen waits."""
+    from pyarrow.fs import GcsFileSystem
+
+    emulator = urlsplit(os.environ.get("CLOUD_STORAGE_EMULATOR_ENDPOINT", ""))
+    place: dict[str, Any] = {}
+    if emulator.netloc:
+        place = {"anonymous": True, "scheme": emulator.scheme, "endpoint_override": emulator.netloc}
+    return GcsFileSystem(retry_time_limit=timedelta(seconds=GCS_SECONDS), **place), uri[5:]
 
 
 def _say_nothing(text: str) -> None:
