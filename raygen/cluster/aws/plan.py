@@ -1,0 +1,257 @@
+"""What `raygen cluster init aws` and `raygen cluster remove` will do, and doing it."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from raygen.cluster.aws import rights
+from raygen.cluster.aws.account import Account, aws_errors
+from raygen.cluster.aws.request import ClusterRequest
+from raygen.cluster.aws.resources import Bucket, Resource, Role, SecurityGroup, SpotRole, State
+from raygen.cluster.aws.survey import Site, survey
+from raygen.cluster.templates import Network, gpu_file, machine_types
+from raygen.document import load_document
+from raygen.errors import InputError
+
+ROW = "{:<9} {:<15} {:<32} {}"
+NO_GROUP = "sg-00000000"  # stands in the file until the group is made
+LIVING = ("pending", "running", "shutting-down", "stopping", "stopped")
+FOREIGN = {
+    "bucket": "give --bucket NAME, this one if you want it used as it is",
+    "security group": "give another --name",
+    "role": "give another --name",
+}
+BUCKET_IN_FILE = re.compile(r"--storage s3://([^/\s]+)/")  # in the comment that begins the file
+
+
+class InitPlan(NamedTuple):
+    """What the cluster needs, in the order in which it is made, and the state of each."""
+
+    account: Account
+    request: ClusterRequest
+    site: Site
+    bucket: Bucket
+    group: SecurityGroup
+    head: Role
+    worker: Role
+    states: dict[str, State]
+
+    @property
+    def resources(self) -> list[Resource]:
+        return [self.bucket, SpotRole(self.account), self.group, self.worker, self.head]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing has to be made."""
+        return all(state.complete for state in self.states.values())
+
+    def file(self, path: Path) -> str | None:
+        """Return the cluster file, or None while its security group does not exist."""
+        return self.draft(path) if self.group.id else None
+
+    def draft(self, path: Path) -> str:
+        """Return the cluster file, with a stand-in for what does not exist yet."""
+        request, site = self.request, self.site
+        return gpu_file(path, Network(
+            cluster=request.name, region=self.account.region, zones=site.zones, image=site.image,
+            group=self.group.id or NO_GROUP, head_profile=self.head.name,
+            worker_profile=self.worker.name, spot_type=request.spot_type,
+            on_demand_type=request.on_demand_type, max_workers=request.max_workers,
+            max_on_demand=request.max_on_demand, bucket=self.bucket.name,
+        ))  # fmt: skip
+
+    def lines(self) -> Iterator[str]:
+        """The plan, as text."""
+        account, site = self.account, self.site
+        yield f"cluster {self.request.name} in account {account.number}, {account.region}"
+        yield ROW.format("exists", "image", site.image, site.image_origin)
+        zones = f"{site.vpc_origin}; {', '.join(site.zones)} have all machines"
+        yield ROW.format("exists", "network", site.vpc, zones)
+        for need in site.needs:
+            yield ROW.format("quota" if need.enough else "LOOK", "room", need.type, need)
+        for resource in self.resources:
+            state = self.states[_key(resource)]
+            verb = {"absent": "make", "brought": "as is"}.get(state.status, "exists")
+            verb = "complete" if state.lacks else verb
+            note = f"({'; '.join(state.lacks)}) " if state.lacks else ""
+            yield ROW.format(verb, resource.kind, resource.name, note + resource.purpose)
+
+    def policies(self) -> Iterator[str]:
+        """Each policy as a whole document, below what it belongs to."""
+        for role in (self.head, self.worker):
+            yield f"\nrole {role.name} trusts"
+            yield json.dumps(rights.TRUST, indent=2)
+            yield f"\nrole {role.name} may"
+            yield json.dumps(role.rights, indent=2)
+        if self.states[_key(self.bucket)].status != "brought":
+            yield f"\nbucket {self.bucket.name} has the policy"
+            yield json.dumps(rights.tls_only(self.account, self.bucket.name), indent=2)
+
+    def make(self) -> Iterator[str]:
+        """Make or complete what is not there, and say so for each.
+
+        Raises:
+            RaygenError: AWS refuses; what was made stays, and another call goes on from there.
+        """
+        with aws_errors():
+            for resource in self.resources:
+                state = self.states[_key(resource)]
+                if not state.complete:
+                    resource.make()
+                    verb = "made" if state.status == "absent" else "completed"
+                    yield f"{verb} {resource.kind} {resource.name}"
+
+
+def plan_init(account: Account, request: ClusterRequest) -> InitPlan:
+    """Look at the account; nothing is made.
+
+    Raises:
+        InputError: the account lacks what cannot be made, or has something of the same name that
+            raygen did not make.
+        ClusterError: AWS cannot be reached or denies it.
+    """
+    name, region = request.name, account.region
+    bucket_name = request.bucket or _bucket_name(account, name)
+    head_name, worker_name = _role_names(account, name)
+    with aws_errors():
+        site = survey(account, request, machine_types()[0])
+        plan = InitPlan(
+            account, request, site,
+            Bucket(account, bucket_name, name, given=request.bucket is not None),
+            SecurityGroup(account, _group_name(name), name, site.vpc, request.ssh_from),
+            Role(
+                account, head_name, name,
+                rights.head_rights(account, name, bucket_name, worker_name),
+                "starts and ends machines of this cluster; the bucket",
+            ),
+            Role(
+                account, worker_name, name, rights.worker_rights(account, bucket_name),
+                "the bucket, and nothing else",
+            ),
+            {},
+        )  # fmt: skip
+        for resource in plan.resources:
+            state = resource.look()
+            if state.status == "foreign":
+                rule = f"exists in {region} and is not raygen's: {FOREIGN[resource.kind]}"
+                raise InputError(f"{resource.kind} {resource.name}: {rule}")
+            plan.states[_key(resource)] = state
+    return plan
+
+
+class RemovePlan(NamedTuple):
+    """What init made of a cluster, in the order in which it is taken away."""
+
+    account: Account
+    cluster: str
+    states: list[tuple[Resource, State]]
+
+    @property
+    def left(self) -> list[tuple[Resource, State]]:
+        return [(resource, state) for resource, state in self.states if state.status == "ours"]
+
+    def lines(self) -> Iterator[str]:
+        """The plan, as text."""
+        account = self.account
+        yield f"cluster {self.cluster} in account {account.number}, {account.region}"
+        for resource, state in self.states:
+            verb = "remove" if state.status == "ours" else "leave"
+            note = {"absent": "not there", "ours": ""}.get(state.status, "not made by raygen")
+            if isinstance(resource, Bucket) and state.status == "ours":
+                note = "if it is empty"
+                note = "with ALL studies in it" if resource.with_data else note
+            yield ROW.format(verb, resource.kind, resource.name, note).rstrip()
+
+    def remove(self) -> Iterator[str]:
+        """Take away what is there, and say so for each.
+
+        Raises:
+            RaygenError: AWS refuses; another call goes on from there.
+        """
+        with aws_errors():
+            for resource, _ in self.left:
+                kept = resource.remove()
+                named = f"{resource.kind} {resource.name}"
+                yield f"left {named}: {kept}" if kept else f"removed {named}"
+
+
+def plan_remove(account: Account, cluster: str, bucket: str, with_data: bool) -> RemovePlan:
+    """Look at what init made for a cluster; nothing is removed.
+
+    Raises:
+        InputError: machines of the cluster are still there.
+        ClusterError: AWS cannot be reached or denies it.
+    """
+    data = Bucket(account, bucket, cluster, given=True)
+    data.with_data = with_data
+    head, worker = (Role(account, name, cluster) for name in _role_names(account, cluster))
+    group = SecurityGroup(account, _group_name(cluster), cluster, vpc="")
+    resources: list[Resource] = [head, worker, group, data]
+    with aws_errors():
+        _no_machines(account, cluster)
+        return RemovePlan(account, cluster, [(each, each.look()) for each in resources])
+
+
+class Launched(NamedTuple):
+    """What a file of `ray up` says of its cluster on AWS."""
+
+    cluster: str
+    region: str
+    bucket: str | None
+
+
+def read_launched(file: Path) -> Launched:
+    """Read what `remove` has to know of a cluster file.
+
+    Raises:
+        InputError: it cannot be read, or is not one of a cluster on AWS.
+    """
+    document = load_document(file)
+    if document.get(("provider", "type")) != "aws":
+        document.fail(("provider", "type"), "nothing was made for this cluster; just delete it")
+    names = [document.get(at) for at in (("cluster_name",), ("provider", "region"))]
+    if not all(isinstance(name, str) and name for name in names):
+        raise InputError(f"{file}: needs cluster_name and provider.region")
+    bucket = BUCKET_IN_FILE.search(file.read_text(encoding="utf-8"))
+    return Launched(names[0], names[1], bucket[1] if bucket else None)
+
+
+def bucket_of(account: Account, launched: Launched, given: str | None) -> str:
+    """Return the bucket of a cluster: as given, as the file says, or as init names it."""
+    return given or launched.bucket or _bucket_name(account, launched.cluster)
+
+
+def _no_machines(account: Account, cluster: str) -> None:
+    filters = [
+        {"Name": f"tag:{rights.RAY_TAG}", "Values": [cluster]},
+        {"Name": "instance-state-name", "Values": list(LIVING)},
+    ]
+    pages = account.client("ec2").get_paginator("describe_instances").paginate(Filters=filters)
+    machines = [
+        f"{machine['InstanceId']} ({machine['State']['Name']})"
+        for page in pages
+        for reservation in page["Reservations"]
+        for machine in reservation["Instances"]
+    ]
+    if machines:
+        rule = "run `ray down` on the file first, and wait until they are gone"
+        raise InputError(f"machines of {cluster} are still there, {', '.join(machines)}: {rule}")
+
+
+def _bucket_name(account: Account, cluster: str) -> str:
+    return f"{cluster}-{account.number}-{account.region}"
+
+
+def _group_name(cluster: str) -> str:
+    return f"raygen-cluster-{cluster}"
+
+
+def _role_names(account: Account, cluster: str) -> tuple[str, str]:
+    """IAM has one list of names for all regions."""
+    return f"{cluster}-{account.region}-head", f"{cluster}-{account.region}-worker"
+
+
+def _key(resource: Resource) -> str:
+    return f"{resource.kind} {resource.name}"
