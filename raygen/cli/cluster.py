@@ -213,8 +213,16 @@ def _searches(file: Path, storage: str) -> tuple[str, str]:
 
 
 def _next(*commands: str) -> None:
+    if commands[0].startswith("ray up") and not _in_a_checkout():
+        tell("note: `ray up` sends the current folder to every machine, which installs raygen from")
+        tell("it; run it where raygen's pyproject.toml is")
     tell("next:")
     _show(commands)
+
+
+def _in_a_checkout() -> bool:
+    file = Path("pyproject.toml")
+    return file.is_file() and 'name = "raygen"' in file.read_text(encoding="utf-8")
 
 
 def _show(lines: Iterable[str], err: bool = False) -> None:

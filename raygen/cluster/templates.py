@@ -72,7 +72,7 @@ def local_file(path: Path, head: str, workers: Iterable[str], user: str, key: st
         InputError: an address, the user or the key cannot be one; one address stands for two.
     """
     workers = list(workers)
-    for option, value in (("--head", head), *(("--worker", each) for each in workers)):
+    for option, value in (("--head", head), *(("--worker", address) for address in workers)):
         if not re.fullmatch(r"[\w.:-]+", value):
             raise InputError(f"{option} {value}: must be an address or the name of a machine")
     for number, address in enumerate(workers):
@@ -157,8 +157,11 @@ def check_free(path: Path, text: str | None, force: bool) -> None:
     if force or not path.exists():
         return
     present = path.read_text(encoding="utf-8")
-    if present not in (text, shipped(path.name)):
-        raise InputError(f"{path}: exists and differs; --force overwrites it")
+    if present in (text, shipped(path.name)):
+        return
+    lines = zip(present.splitlines(), (text or "").splitlines(), strict=False)
+    change = next((f" (now: {new.strip()})" for old, new in lines if old != new), "")
+    raise InputError(f"{path}: exists and differs{change}; --force overwrites it")
 
 
 def write_cluster(path: Path, text: str) -> bool:

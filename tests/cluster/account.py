@@ -14,6 +14,7 @@ KEYS = {
     "AWS_ACCESS_KEY_ID": "test",
     "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": REGION,
+    "MOTO_EC2_LOAD_DEFAULT_AMIS": "false",  # three seconds of each test
 }
 
 
@@ -26,7 +27,8 @@ def account(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
     for key in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
         patch.delenv(key, raising=False)
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
-    with moto.mock_aws():
+    # A session that stays keeps the models of the services, which take seconds to read.
+    with moto.mock_aws(config={"core": {"reset_boto3_session": False}}):
         import boto3
         from moto.servicequotas.models import ServiceQuotasBackend
 
@@ -46,7 +48,8 @@ def publish_image() -> str:
 
     from raygen.cluster.aws.survey import IMAGE
 
-    image = boto3.client("ec2", region_name=REGION).describe_images()["Images"][0]["ImageId"]
+    ec2 = boto3.client("ec2", region_name=REGION)
+    image = ec2.register_image(Name="deep learning", ImageLocation="s3")["ImageId"]
     ssm_backends[NUMBER][REGION]._parameters[IMAGE].append(
         Parameter(NUMBER, IMAGE, image, "String", "", "", "", 0, 1, "text", tier="Standard")
     )

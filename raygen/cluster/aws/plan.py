@@ -191,7 +191,7 @@ def plan_remove(account: Account, cluster: str, bucket: str, with_data: bool) ->
     resources: list[Resource] = [head, worker, group, data]
     with aws_errors():
         _no_machines(account, cluster)
-        return RemovePlan(account, cluster, [(each, each.look()) for each in resources])
+        return RemovePlan(account, cluster, [(part, part.look()) for part in resources])
 
 
 class Launched(NamedTuple):

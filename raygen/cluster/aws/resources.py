@@ -95,7 +95,7 @@ class Bucket:
             Bucket=self.name, PublicAccessBlockConfiguration=PRIVATE
         )
         rule = tls_only(self.account, self.name)
-        others = [each for each in self._statements() if each.get("Sid") != rule["Sid"]]
+        others = [entry for entry in self._statements() if entry.get("Sid") != rule["Sid"]]
         policy = {"Version": "2012-10-17", "Statement": [*others, rule]}
         self.client.put_bucket_policy(Bucket=self.name, Policy=json.dumps(policy))
 
@@ -171,6 +171,7 @@ class SecurityGroup:
                 VpcId=self.vpc,
                 TagSpecifications=[{"ResourceType": "security-group", "Tags": tags}],
             )["GroupId"]
+            self.client.get_waiter("security_group_exists").wait(GroupIds=[self.id])
         rules = _ingress(group["IpPermissions"]) if group else set()
         opened = [_permission(rule) for rule in sorted(self._wanted() - rules)]
         closed = [_permission(rule) for rule in sorted(rules - self._wanted())]
@@ -232,6 +233,7 @@ class Role:
                 RoleName=self.name, AssumeRolePolicyDocument=trust, Tags=tags,
                 Description=f"raygen cluster {self.cluster}: {self.purpose}",
             )  # fmt: skip
+            self.client.get_waiter("role_exists").wait(RoleName=self.name)
         self.client.update_assume_role_policy(RoleName=self.name, PolicyDocument=trust)
         self.client.put_role_policy(
             RoleName=self.name, PolicyName=self.name, PolicyDocument=json.dumps(self.rights)
@@ -239,6 +241,8 @@ class Role:
         profile = self._profile()
         if profile is None:
             self.client.create_instance_profile(InstanceProfileName=self.name, Tags=tags)
+            waiter = self.client.get_waiter("instance_profile_exists")
+            waiter.wait(InstanceProfileName=self.name)
         if profile is None or not profile["Roles"]:
             self.client.add_role_to_instance_profile(
                 InstanceProfileName=self.name, RoleName=self.name
@@ -311,13 +315,13 @@ def _tags(pairs: Iterable[dict[str, str]]) -> dict[str, str]:
 def _ingress(permissions: Iterable[dict[str, Any]]) -> set[Rule]:
     """What comes in, one rule for each source."""
     rules = set()
-    for each in permissions:
-        sources = [pair["GroupId"] for pair in each.get("UserIdGroupPairs", [])]
-        sources += [source["CidrIp"] for source in each.get("IpRanges", [])]
-        sources += [source["CidrIpv6"] for source in each.get("Ipv6Ranges", [])]
-        sources += [source["PrefixListId"] for source in each.get("PrefixListIds", [])]
-        ports = (each.get("FromPort", -1), each.get("ToPort", -1))
-        rules |= {(each["IpProtocol"], *ports, source) for source in sources}
+    for permission in permissions:
+        sources = [pair["GroupId"] for pair in permission.get("UserIdGroupPairs", [])]
+        sources += [source["CidrIp"] for source in permission.get("IpRanges", [])]
+        sources += [source["CidrIpv6"] for source in permission.get("Ipv6Ranges", [])]
+        sources += [source["PrefixListId"] for source in permission.get("PrefixListIds", [])]
+        ports = (permission.get("FromPort", -1), permission.get("ToPort", -1))
+        rules |= {(permission["IpProtocol"], *ports, source) for source in sources}
     return rules
 
 

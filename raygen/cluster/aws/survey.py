@@ -1,7 +1,7 @@
 """What an account offers: an image, a network, zones with the machines, and room for them."""
 
-import re
 from collections.abc import Mapping
+from string import ascii_lowercase as LETTERS
 from typing import Any, NamedTuple
 
 from raygen.cluster.aws.account import Account, error_code
@@ -141,10 +141,16 @@ def _zones(account: Account, vpc: str, types: set[str]) -> list[str]:
     return zones
 
 
+def quota_code(name: str, market: str) -> str | None:
+    """Return the quota against which a machine counts; None if raygen knows none."""
+    letters = name[: len(name) - len(name.lstrip(LETTERS))]
+    separate = market == "spot" and name.startswith(SEPARATE)
+    return None if separate else QUOTAS.get((FAMILIES.get(letters, letters), market))
+
+
 def _quota(account: Account, name: str, market: str) -> float | None:
-    letters = re.match("[a-z]*", name)[0]  # pyright: ignore[reportOptionalSubscript]
-    code = QUOTAS.get((FAMILIES.get(letters, letters), market))
-    if code is None or (market == "spot" and name.startswith(SEPARATE)):
+    code = quota_code(name, market)
+    if code is None:
         return None
     client = account.client("service-quotas")
     try:
