@@ -1,6 +1,7 @@
 """raygen cluster init aws and remove, on an account that moto plays."""
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator
@@ -75,6 +76,10 @@ def policy(aws: Any, role: str) -> dict[str, Any]:
     return aws.client("iam").get_role_policy(RoleName=role, PolicyName=role)["PolicyDocument"]
 
 
+def document(statement: dict[str, Any]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+
+
 def test_an_empty_account_becomes_a_cluster_and_then_empty_again(aws: Any) -> None:
     before = listing(aws)
 
@@ -115,7 +120,7 @@ def test_a_second_init_and_a_dry_run_change_nothing(aws: Any, calls: list[Any]) 
 def test_a_dry_run_prints_every_policy_as_it_is_made_then(aws: Any) -> None:
     before = listing(aws)
     plan = raygen(f"{INIT} --dry-run").stdout
-    documents = [json.loads(text + "\n}") for text in plan.split("\n}")[:-1] for text in [text[text.index("{\n"):]]]  # fmt: skip
+    documents = [json.loads(text) for text in re.findall(r"^\{\n.*?^\}$", plan, re.M | re.S)]
     assert listing(aws) == before
     assert not Path("gpu.yaml").exists()
 
@@ -141,7 +146,8 @@ def test_the_file_says_what_the_account_has_and_keeps_its_comments(aws: Any) -> 
     assert nodes["head"]["IamInstanceProfile"] == {"Name": f"deep-2-{REGION}-head"}
     assert nodes["gpu.spot"]["InstanceType"] == "g6.xlarge"
     assert nodes["gpu.ondemand"]["InstanceType"] == "g5.xlarge"
-    assert [config["available_node_types"][n]["max_workers"] for n in ("gpu.spot", "gpu.ondemand")] == [1, 1]  # fmt: skip
+    _, *workers = config["available_node_types"].values()
+    assert [node["max_workers"] for node in workers] == [1, 1]
     assert text.startswith("# ray up gpu.yaml\n")
     assert "# terminate: the disk of a stopped node still costs" in text
     assert "REPLACE-ME" not in text
@@ -155,7 +161,7 @@ def test_nothing_is_open_to_the_world(aws: Any) -> None:
     inside, *ssh = group["IpPermissions"]
     assert inside["IpProtocol"] == "-1"
     assert [pair["GroupId"] for pair in inside["UserIdGroupPairs"]] == [group["GroupId"]]
-    assert {(rule["FromPort"], rule["ToPort"], rule["IpProtocol"]) for rule in ssh} == {(22, 22, "tcp")}  # fmt: skip
+    assert {(r["IpProtocol"], r["FromPort"], r["ToPort"]) for r in ssh} == {("tcp", 22, 22)}
     cidrs = {source["CidrIp"] for rule in ssh for source in rule["IpRanges"]}
     assert cidrs == {"203.0.113.7/32", "198.51.100.0/24"}
     assert {s["CidrIpv6"] for rule in ssh for s in rule["Ipv6Ranges"]} == {"2001:db8::7/128"}
@@ -219,14 +225,15 @@ def test_what_somebody_changed_is_set_right_and_what_they_added_to_the_bucket_st
 ) -> None:
     raygen(f"{INIT} --yes")
     s3, ec2, iam = (aws.client(name) for name in ("s3", "ec2", "iam"))
-    world = [{"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22, "IpRanges": [{"CidrIp": "0.0.0.0/0"}]}]  # fmt: skip
-    ec2.authorize_security_group_ingress(GroupId=group_of(aws)["GroupId"], IpPermissions=world)
+    group = group_of(aws)["GroupId"]
+    world = {"CidrIp": "0.0.0.0/0", "IpProtocol": "tcp", "FromPort": 22, "ToPort": 22}
+    ec2.authorize_security_group_ingress(GroupId=group, **world)
     s3.delete_public_access_block(Bucket=BUCKET)
     rule = {"Sid": "Mine", "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteBucket",
             "Resource": f"arn:aws:s3:::{BUCKET}"}  # fmt: skip
-    s3.put_bucket_policy(Bucket=BUCKET, Policy=json.dumps({"Version": "2012-10-17", "Statement": [rule]}))  # fmt: skip
-    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}  # fmt: skip
-    iam.put_role_policy(RoleName=WORKER, PolicyName=WORKER, PolicyDocument=json.dumps(wide))
+    s3.put_bucket_policy(Bucket=BUCKET, Policy=document(rule))
+    wide = document({"Effect": "Allow", "Action": "*", "Resource": "*"})
+    iam.put_role_policy(RoleName=WORKER, PolicyName=WORKER, PolicyDocument=wide)
 
     plan = raygen(f"{INIT} --dry-run").stdout
     raygen(f"{INIT} --yes")
@@ -234,7 +241,7 @@ def test_what_somebody_changed_is_set_right_and_what_they_added_to_the_bucket_st
     assert "close tcp 22 from 0.0.0.0/0" in plan
     assert "no public access" in plan
     assert "0.0.0.0/0" not in str(group_of(aws)["IpPermissions"])
-    assert policy(aws, WORKER) != wide
+    assert policy(aws, WORKER) != json.loads(wide)
     statements = json.loads(s3.get_bucket_policy(Bucket=BUCKET)["Policy"])["Statement"]
     assert [statement["Sid"] for statement in statements] == ["Mine", "RaygenTlsOnly"]
 
