@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,7 +11,8 @@ from raygen.cli.group import Command
 from raygen.errors import InputError, RaygenError, did_you_mean
 from raygen.terminal import say, tell
 
-AFTER_ROLES = "EC2 takes a quarter of a minute to learn of a new role"
+if TYPE_CHECKING:
+    from raygen.cluster.aws.plan import InitPlan
 
 
 class Subcommands(click.Group):
@@ -83,13 +84,13 @@ def init_aws_command(
     """
     from raygen.cluster.aws.account import Account, configured_region
     from raygen.cluster.aws.plan import plan_init
-    from raygen.cluster.aws.request import ClusterRequest, checked
-    from raygen.cluster.templates import check_free, check_text, machine_types, write_cluster
+    from raygen.cluster.aws.request import ClusterRequest, checked_request
+    from raygen.cluster.templates import check_text, machine_types
 
     region = region or configured_region() or _asked("--region", "AWS region")
     ssh_from = ssh_from or (_asked("--ssh-from", "Your public address, for SSH"),)
     _, spot, on_demand = machine_types()
-    request = checked(ClusterRequest(
+    request = checked_request(ClusterRequest(
         ssh_from=ssh_from, spot_type=spot_type or spot,
         on_demand_type=on_demand_type or on_demand, **wanted,
     ))  # fmt: skip
@@ -99,23 +100,25 @@ def init_aws_command(
     _show(plan.lines(), err=not dry_run)
     if dry_run:
         _show(plan.policies())
-        return
+    else:
+        _carry_out(plan, file, yes, force)
+
+
+def _carry_out(plan: "InitPlan", file: Path, yes: bool, force: bool) -> None:
+    from raygen.cluster.templates import check_free
+
     check_free(file, plan.file(file), force)
     if not plan.complete:
         _consent("make this?", yes)
         _show(plan.make(), err=True)
-    text = plan.draft(file)
-    check_text(file.name, text)
-    written = write_cluster(file, text)
+    written = _write(file, plan.draft(file))
+    _keep_token()
     if plan.complete and not written:
         say("nothing to change", err=True)
-    _keep_token()
-    roles = any(plan.states[f"role {r.name}"].status == "absent" for r in (plan.head, plan.worker))
-    if roles:
-        tell(AFTER_ROLES)
-    storage = f"s3://{plan.bucket.name}/runs"
-    _next(f"ray up {file}", *_searches(file, storage), f"ray down {file}",
-          f"raygen cluster remove {file}")  # fmt: skip
+    if plan.makes_roles:
+        tell("EC2 takes a quarter of a minute to learn of new roles")
+    searches = _searches(file, f"s3://{plan.bucket.name}/runs")
+    _next(f"ray up {file}", *searches, f"ray down {file}", f"raygen cluster remove {file}")
 
 
 @init_group.command("local")
@@ -193,12 +196,13 @@ def remove_command(file: Path, bucket: str | None, with_data: bool, yes: bool) -
     tell(f"{file} and the key pair that Ray made stay: other clusters may use it")
 
 
-def _write(file: Path, text: str, force: bool) -> None:
+def _write(file: Path, text: str, force: bool = True) -> bool:
+    """Check and write a cluster file; return whether it has changed."""
     from raygen.cluster.templates import check_free, check_text, write_cluster
 
     check_text(file.name, text)
     check_free(file, text, force)
-    write_cluster(file, text)
+    return write_cluster(file, text)
 
 
 def _keep_token() -> None:

@@ -16,7 +16,7 @@ Change = tuple[str, str]  # what stands in the shipped file, and what comes in i
 NOTE = re.compile(r"`raygen validate [^`]*`[^:]*:\n(?:#   .*\n)+")  # what must be filled in
 
 
-class Network(NamedTuple):
+class AwsNames(NamedTuple):
     """What `raygen cluster init aws` puts into cluster/gpu.yaml."""
 
     cluster: str
@@ -46,22 +46,22 @@ def machine_types() -> tuple[str, str, str]:
     return head, spot, on_demand
 
 
-def gpu_file(path: Path, network: Network) -> str:
+def gpu_file(path: Path, names: AwsNames) -> str:
     """cluster/gpu.yaml for a cluster on AWS."""
     _, spot, on_demand = machine_types()
     return filled("gpu.yaml", path, "aws", (
-        ("cluster_name: raygen\n", f"cluster_name: {network.cluster}\n"),
-        ("region: us-west-2\n", f"region: {network.region}\n"),
-        ("us-west-2a,us-west-2b", ",".join(network.zones)),
-        ("ami-REPLACE-ME", network.image),
-        ("sg-REPLACE-ME", network.group),
-        ("Name: raygen-head", f"Name: {network.head_profile}"),
-        ("Name: raygen-worker", f"Name: {network.worker_profile}"),
-        (f"InstanceType: {spot}\n", f"InstanceType: {network.spot_type}\n"),
-        (f"InstanceType: {on_demand}\n", f"InstanceType: {network.on_demand_type}\n"),
-        ("max_workers: 8\n", f"max_workers: {network.max_workers}\n"),
-        ("max_workers: 2\n", f"max_workers: {network.max_on_demand}\n"),
-        ("s3://BUCKET/", f"s3://{network.bucket}/"),
+        ("cluster_name: raygen\n", f"cluster_name: {names.cluster}\n"),
+        ("region: us-west-2\n", f"region: {names.region}\n"),
+        ("us-west-2a,us-west-2b", ",".join(names.zones)),
+        ("ami-REPLACE-ME", names.image),
+        ("sg-REPLACE-ME", names.group),
+        ("Name: raygen-head", f"Name: {names.head_profile}"),
+        ("Name: raygen-worker", f"Name: {names.worker_profile}"),
+        (f"InstanceType: {spot}\n", f"InstanceType: {names.spot_type}\n"),
+        (f"InstanceType: {on_demand}\n", f"InstanceType: {names.on_demand_type}\n"),
+        ("max_workers: 8\n", f"max_workers: {names.max_workers}\n"),
+        ("max_workers: 2\n", f"max_workers: {names.max_on_demand}\n"),
+        ("s3://BUCKET/", f"s3://{names.bucket}/"),
     ))  # fmt: skip
 
 

@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 from raygen.cluster.aws import rights
 from raygen.cluster.aws.account import Account, aws_errors
+from raygen.cluster.aws.bucket import StudyBucket
 from raygen.cluster.aws.request import ClusterRequest
-from raygen.cluster.aws.resources import Bucket, Resource, Role, SecurityGroup, SpotRole, State
+from raygen.cluster.aws.resource import Resource, State
+from raygen.cluster.aws.roles import Role, SpotRole
+from raygen.cluster.aws.security_group import SecurityGroup
 from raygen.cluster.aws.survey import Site, survey
-from raygen.cluster.templates import Network, gpu_file, machine_types
+from raygen.cluster.templates import AwsNames, gpu_file, machine_types
 from raygen.document import load_document
 from raygen.errors import InputError
 
@@ -32,7 +35,7 @@ class InitPlan(NamedTuple):
     account: Account
     request: ClusterRequest
     site: Site
-    bucket: Bucket
+    bucket: StudyBucket
     group: SecurityGroup
     head: Role
     worker: Role
@@ -47,6 +50,11 @@ class InitPlan(NamedTuple):
         """Whether nothing has to be made."""
         return all(state.complete for state in self.states.values())
 
+    @property
+    def makes_roles(self) -> bool:
+        """Whether roles are new, of which EC2 does not know at once."""
+        return any(self.states[_key(role)].status == "absent" for role in (self.head, self.worker))
+
     def file(self, path: Path) -> str | None:
         """Return the cluster file, or None while its security group does not exist."""
         return self.draft(path) if self.group.id else None
@@ -54,7 +62,7 @@ class InitPlan(NamedTuple):
     def draft(self, path: Path) -> str:
         """Return the cluster file, with a stand-in for what does not exist yet."""
         request, site = self.request, self.site
-        return gpu_file(path, Network(
+        return gpu_file(path, AwsNames(
             cluster=request.name, region=self.account.region, zones=site.zones, image=site.image,
             group=self.group.id or NO_GROUP, head_profile=self.head.name,
             worker_profile=self.worker.name, spot_type=request.spot_type,
@@ -112,33 +120,34 @@ def plan_init(account: Account, request: ClusterRequest) -> InitPlan:
             raygen did not make.
         ClusterError: AWS cannot be reached or denies it.
     """
-    name, region = request.name, account.region
-    bucket_name = request.bucket or _bucket_name(account, name)
-    head_name, worker_name = _role_names(account, name)
     with aws_errors():
-        site = survey(account, request, machine_types()[0])
-        plan = InitPlan(
-            account, request, site,
-            Bucket(account, bucket_name, name, given=request.bucket is not None),
-            SecurityGroup(account, _group_name(name), name, site.vpc, request.ssh_from),
-            Role(
-                account, head_name, name,
-                rights.head_rights(account, name, bucket_name, worker_name),
-                "starts and ends machines of this cluster; the bucket",
-            ),
-            Role(
-                account, worker_name, name, rights.worker_rights(account, bucket_name),
-                "the bucket, and nothing else",
-            ),
-            {},
-        )  # fmt: skip
+        plan = _planned(account, request, survey(account, request, machine_types()[0]))
         for resource in plan.resources:
             state = resource.look()
             if state.status == "foreign":
-                rule = f"exists in {region} and is not raygen's: {FOREIGN[resource.kind]}"
+                rule = f"exists and is not raygen's: {FOREIGN[resource.kind]}"
                 raise InputError(f"{resource.kind} {resource.name}: {rule}")
             plan.states[_key(resource)] = state
     return plan
+
+
+def _planned(account: Account, request: ClusterRequest, site: Site) -> InitPlan:
+    name = request.name
+    bucket = request.bucket or _bucket_name(account, name)
+    head, worker = _role_names(account, name)
+    head_rights = rights.head_rights(account, name, bucket, worker)
+    worker_rights = rights.worker_rights(account, bucket)
+    starts = "starts and ends machines of this cluster; the bucket"
+    return InitPlan(
+        account=account,
+        request=request,
+        site=site,
+        bucket=StudyBucket(account, bucket, name, given=request.bucket is not None),
+        group=SecurityGroup(account, _group_name(name), name, site.vpc, request.ssh_from),
+        head=Role(account, head, name, head_rights, starts),
+        worker=Role(account, worker, name, worker_rights, "the bucket, and nothing else"),
+        states={},
+    )
 
 
 class RemovePlan(NamedTuple):
@@ -159,7 +168,7 @@ class RemovePlan(NamedTuple):
         for resource, state in self.states:
             verb = "remove" if state.status == "ours" else "leave"
             note = {"absent": "not there", "ours": ""}.get(state.status, "not made by raygen")
-            if isinstance(resource, Bucket) and state.status == "ours":
+            if isinstance(resource, StudyBucket) and state.status == "ours":
                 note = "if it is empty"
                 note = "with ALL studies in it" if resource.with_data else note
             yield ROW.format(verb, resource.kind, resource.name, note).rstrip()
@@ -184,7 +193,7 @@ def plan_remove(account: Account, cluster: str, bucket: str, with_data: bool) ->
         InputError: machines of the cluster are still there.
         ClusterError: AWS cannot be reached or denies it.
     """
-    data = Bucket(account, bucket, cluster, given=True)
+    data = StudyBucket(account, bucket, cluster, given=True)
     data.with_data = with_data
     head, worker = (Role(account, name, cluster) for name in _role_names(account, cluster))
     group = SecurityGroup(account, _group_name(cluster), cluster, vpc="")

@@ -33,7 +33,7 @@ class ClusterRequest(NamedTuple):
         return min(MOST_ON_DEMAND, self.max_workers)
 
 
-def checked(request: ClusterRequest) -> ClusterRequest:
+def checked_request(request: ClusterRequest) -> ClusterRequest:
     """Return the request with its networks as AWS writes them.
 
     Raises:

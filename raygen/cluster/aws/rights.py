@@ -30,47 +30,25 @@ def head_rights(account: Account, cluster: str, bucket: str, worker_role: str) -
     def ec2(kind: str, number: str | None = None) -> str:
         return account.arn("ec2", f"{kind}/*", account.region, number)
 
-    ours = {"StringEquals": {f"aws:ResourceTag/{RAY_TAG}": cluster}}
-    named = {f"aws:RequestTag/{RAY_TAG}": cluster}
     parts = ("subnet", "network-interface", "volume", "key-pair", "spot-instances-request")
+    parts_arns = [ec2("image", number=""), *map(ec2, parts)]
+    machine, group = [ec2("instance")], [ec2("security-group")]
+    role = [account.arn("iam", f"role/{worker_role}")]
+    here = {"aws:RequestedRegion": account.region}
+    named = {f"aws:RequestTag/{RAY_TAG}": cluster}
+    starting = {"ec2:CreateAction": "RunInstances", **named}
+    ours = {f"aws:ResourceTag/{RAY_TAG}": cluster}
+    its_group = {f"aws:ResourceTag/{TAG}": cluster}
+    for_ec2 = {"iam:PassedToService": "ec2.amazonaws.com"}
     return _policy(
-        _allow(
-            "SeeMachines",
-            ["ec2:DescribeInstances"],
-            ["*"],
-            {"StringEquals": {"aws:RequestedRegion": account.region}},
-        ),
-        _allow(
-            "StartMachinesOfThisCluster",
-            ["ec2:RunInstances"],
-            [ec2("instance")],
-            {"StringEquals": named},
-        ),
-        _allow(
-            "StartThemInItsGroup",
-            ["ec2:RunInstances"],
-            [ec2("security-group")],
-            {"StringEquals": {f"aws:ResourceTag/{TAG}": cluster}},
-        ),
-        _allow(
-            "StartThemFromTheseParts",
-            ["ec2:RunInstances"],
-            [ec2("image", number=""), *map(ec2, parts)],
-        ),
-        _allow(
-            "TagThemAsTheyStart",
-            ["ec2:CreateTags"],
-            [ec2("instance")],
-            {"StringEquals": {"ec2:CreateAction": "RunInstances", **named}},
-        ),
-        _allow("TagThemLater", ["ec2:CreateTags"], [ec2("instance")], ours),
-        _allow("EndThem", ["ec2:TerminateInstances"], [ec2("instance")], ours),
-        _allow(
-            "GiveThemTheWorkersRole",
-            ["iam:PassRole"],
-            [account.arn("iam", f"role/{worker_role}")],
-            {"StringEquals": {"iam:PassedToService": "ec2.amazonaws.com"}},
-        ),
+        _allow("SeeMachines", ["ec2:DescribeInstances"], ["*"], here),
+        _allow("StartMachinesOfThisCluster", ["ec2:RunInstances"], machine, named),
+        _allow("StartThemInItsGroup", ["ec2:RunInstances"], group, its_group),
+        _allow("StartThemFromTheseParts", ["ec2:RunInstances"], parts_arns),
+        _allow("TagThemAsTheyStart", ["ec2:CreateTags"], machine, starting),
+        _allow("TagThemLater", ["ec2:CreateTags"], machine, ours),
+        _allow("EndThem", ["ec2:TerminateInstances"], machine, ours),
+        _allow("GiveThemTheWorkersRole", ["iam:PassRole"], role, for_ec2),
         *_bucket_statements(account, bucket),
     )
 
@@ -113,7 +91,8 @@ def _policy(*statements: Policy) -> Policy:
 
 
 def _allow(
-    sid: str, actions: list[str], resources: list[str], condition: Policy | None = None
+    sid: str, actions: list[str], resources: list[str], where: dict[str, str] | None = None
 ) -> Policy:
+    """Allow these actions on these resources, if each of the circumstances is as in `where`."""
     statement = {"Sid": sid, "Effect": "Allow", "Action": actions, "Resource": resources}
-    return statement | ({"Condition": condition} if condition else {})
+    return statement | ({"Condition": {"StringEquals": where}} if where else {})
