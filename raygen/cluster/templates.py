@@ -13,7 +13,8 @@ from raygen.errors import InputError
 from raygen.files import check_target, write_text
 
 Change = tuple[str, str]  # what stands in the shipped file, and what comes in its place
-NOTE = re.compile(r"`raygen validate [^`]*`[^:]*:\n(?:#   .*\n)+")  # what must be filled in
+# What must be filled in and done by hand.
+NOTE = re.compile(r"`raygen (?:cluster|validate) [^:]*:\n(?:#   .*\n)+(?:# and once.*\n)?")
 
 
 class AwsNames(NamedTuple):

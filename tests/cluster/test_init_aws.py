@@ -367,9 +367,9 @@ def test_a_small_quota_and_one_that_cannot_be_read_are_said(
     monkeypatch.setattr(ServiceQuotasBackend, "get_service_quota", unread)
     unknown = raygen(f"{INIT} --dry-run").stdout.splitlines()
 
-    (spot,) = [line for line in small if "17 × g5.xlarge" in line]
+    (spot,) = [line for line in small if "× g5.xlarge" in line]
     assert spot.startswith("LOOK")
-    assert "need 68 vCPUs spot, the quota is 64: fewer machines will start" in spot
+    assert "17 × g5.xlarge: 68 vCPUs spot, quota 64: fewer machines will start" in spot
     assert sum("the quota could not be read" in line for line in unknown) == 3
 
 

@@ -75,16 +75,17 @@ class InitPlan(NamedTuple):
         account, site = self.account, self.site
         yield f"cluster {self.request.name} in account {account.number}, {account.region}"
         yield ROW.format("exists", "image", site.image, site.image_origin)
-        zones = f"{site.vpc_origin}; {', '.join(site.zones)} have all machines"
+        zones = f"{site.vpc_origin}; all machines are in {', '.join(site.zones)}"
         yield ROW.format("exists", "network", site.vpc, zones)
         for need in site.needs:
-            yield ROW.format("quota" if need.enough else "LOOK", "room", need.type, need)
+            yield ROW.format("enough" if need.enough else "LOOK", "vCPU quota", need.type, need)
         for resource in self.resources:
             state = self.states[_key(resource)]
             verb = {"absent": "make", "brought": "as is"}.get(state.status, "exists")
             verb = "complete" if state.lacks else verb
-            note = f"({'; '.join(state.lacks)}) " if state.lacks else ""
-            yield ROW.format(verb, resource.kind, resource.name, note + resource.purpose)
+            note = "; ".join(state.lacks) or resource.purpose
+            note = "yours: used as it is, never removed" if state.status == "brought" else note
+            yield ROW.format(verb, resource.kind, resource.name, note)
 
     def policies(self) -> Iterator[str]:
         """Each policy as a whole document, below what it belongs to."""

@@ -104,7 +104,7 @@ class SpotRole:
     """
 
     kind, name = "service role", "EC2 Spot"
-    purpose = "AWS's own, once per account: without it a head with few rights gets no spot machine"
+    purpose = "AWS's own, one for each account, without which no spot machine starts"
 
     def __init__(self, account: Account) -> None:
         self.client = account.client("iam")

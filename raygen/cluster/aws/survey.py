@@ -36,11 +36,11 @@ class Need(NamedTuple):
         return self.quota is not None and self.quota >= self.vcpus
 
     def __str__(self) -> str:
-        text = f"{self.machines} × {self.type} need {self.vcpus} vCPUs {self.market}"
+        text = f"{self.machines} × {self.type}: {self.vcpus} vCPUs {self.market}"
         if self.quota is None:
             return f"{text}; the quota could not be read: look at it in Service Quotas, EC2"
         least = "" if self.enough else ": fewer machines will start; raise it in Service Quotas"
-        return f"{text}, the quota is {self.quota:g}{least}"
+        return f"{text}, quota {self.quota:g}{least}"
 
 
 class Site(NamedTuple):
