@@ -41,16 +41,16 @@ def account(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield boto3.Session()
 
 
-def publish_image() -> str:
+def publish_image(region: str = REGION) -> str:
     """Let moto's AWS publish an image under the name at which raygen looks; return it."""
     import boto3
     from moto.ssm.models import Parameter, ssm_backends
 
     from raygen.cluster.aws.survey import IMAGE
 
-    ec2 = boto3.client("ec2", region_name=REGION)
+    ec2 = boto3.client("ec2", region_name=region)
     image = ec2.register_image(Name="deep learning", ImageLocation="s3")["ImageId"]
-    ssm_backends[NUMBER][REGION]._parameters[IMAGE].append(
+    ssm_backends[NUMBER][region]._parameters[IMAGE].append(
         Parameter(NUMBER, IMAGE, image, "String", "", "", "", 0, 1, "text", tier="Standard")
     )
     return image

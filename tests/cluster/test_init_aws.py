@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from cluster.account import NUMBER, REGION, account, listing
+from cluster.account import NUMBER, REGION, account, listing, publish_image
 from raygen.cli import main
 from raygen.cluster.aws import survey
 from raygen.cluster.files import check_cluster
@@ -287,6 +287,44 @@ def test_a_bucket_of_the_users_own_is_used_as_it_is_and_never_removed(aws: Any) 
         s3.get_bucket_tagging(Bucket="pictures")
 
 
+def test_a_bucket_that_is_denied_is_one_line_and_does_not_keep_remove_from_the_rest(
+    aws: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from botocore.client import BaseClient
+    from botocore.exceptions import ClientError
+
+    raygen(f"{INIT} --yes")
+    call = BaseClient._make_api_call  # pyright: ignore[reportAttributeAccessIssue]
+
+    def denied(self: Any, operation: str, given: dict[str, Any]) -> Any:
+        if operation == "HeadBucket":
+            raise ClientError({"Error": {"Code": "403", "Message": "Forbidden"}}, operation)
+        return call(self, operation, given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(BaseClient, "_make_api_call", denied)
+        refused(f"{INIT} --yes --bucket theirs", "bucket theirs", "another account's")
+        raygen("cluster remove gpu.yaml --yes --with-data")
+
+    assert listing(aws)["buckets"] == [BUCKET]
+    assert listing(aws)["roles"] == []
+
+
+def test_clusters_of_one_name_in_two_regions_have_nothing_in_common(aws: Any) -> None:
+    publish_image("us-east-1")  # whose buckets are made in another way
+    raygen(f"{INIT} --yes")
+    before = listing(aws)
+
+    raygen(f"{INIT} --yes --region us-east-1 east")
+    both = listing(aws)
+    raygen("cluster remove east/gpu.yaml --yes")
+
+    assert both["buckets"] == [f"raygen-{NUMBER}-us-east-1", BUCKET]
+    assert len(both["roles"]) == 4
+    assert listing(aws) == before
+    assert "nothing to change" in raygen(INIT).stderr
+
+
 def test_studies_are_removed_only_if_that_is_asked_for_with_all_their_versions(aws: Any) -> None:
     raygen(f"{INIT} --yes")
     s3 = aws.client("s3")
@@ -404,6 +442,7 @@ def test_each_machine_is_counted_against_the_quota_of_its_family(
         ("--name 'a: b'", ["--name a: b"]),
         ("--bucket s3://mine", ["--bucket s3://mine", "without s3://"]),
         ("--image ubuntu", ["--image ubuntu"]),
+        ("--image ami-00000000", ["--image ami-00000000: no such image in us-west-2"]),
         ("--vpc default", ["--vpc default"]),
         ("--max-workers 0", ["--max-workers 0"]),
         ("--spot-type g5", ["--spot-type g5"]),

@@ -121,7 +121,7 @@ def _explained(error: Any) -> RaygenError:
             f"again, it goes on from there"
         )
     if code in TAKEN:
-        return InputError("the name of the bucket is taken by another account: give --bucket NAME")
+        return InputError("the name of the bucket is taken: give --bucket NAME")
     if code == "DependencyViolation":
         return RaygenError(
             f"AWS still uses what {operation} takes away (machines that are shutting down): wait a "

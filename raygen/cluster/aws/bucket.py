@@ -34,7 +34,7 @@ class StudyBucket:
             code = error_code(error)
             if code == "404":
                 return State("absent")
-            if code == "403" and not self.given:
+            if code == "403":
                 return State("foreign")
             raise
         if self._tags().get(TAG) != self.cluster:

@@ -21,11 +21,6 @@ from raygen.errors import InputError
 ROW = "{:<9} {:<15} {:<32} {}"
 NO_GROUP = "sg-00000000"  # stands in the file until the group is made
 LIVING = ("pending", "running", "shutting-down", "stopping", "stopped")
-FOREIGN = {
-    "bucket": "give --bucket NAME, this one if you want it used as it is",
-    "security group": "give another --name",
-    "role": "give another --name",
-}
 BUCKET_IN_FILE = re.compile(r"--storage s3://([^/\s]+)/")  # in the comment that begins the file
 
 
@@ -126,10 +121,17 @@ def plan_init(account: Account, request: ClusterRequest) -> InitPlan:
         for resource in plan.resources:
             state = resource.look()
             if state.status == "foreign":
-                rule = f"exists and is not raygen's: {FOREIGN[resource.kind]}"
-                raise InputError(f"{resource.kind} {resource.name}: {rule}")
+                raise InputError(f"{_key(resource)}: {_refusal(resource)}")
             plan.states[_key(resource)] = state
     return plan
+
+
+def _refusal(resource: Resource) -> str:
+    if not isinstance(resource, StudyBucket):
+        return "exists and is not raygen's: give another --name"
+    if resource.given:
+        return "you have no right to it, or it is another account's: give another --bucket"
+    return "exists and is not raygen's: give --bucket NAME, this one if it is to be used as it is"
 
 
 def _planned(account: Account, request: ClusterRequest, site: Site) -> InitPlan:

@@ -60,7 +60,7 @@ def survey(account: Account, request: ClusterRequest, head_type: str) -> Site:
     Raises:
         InputError: no image, no network, no such machine, or no zone with all of them.
     """
-    image, image_origin = (request.image, "--image") if request.image else _newest(account)
+    image, image_origin = _given(account, request.image) if request.image else _newest(account)
     vpc, vpc_origin = (request.vpc, "--vpc") if request.vpc else _default_vpc(account)
     gpu_types = (request.spot_type, request.on_demand_type)
     vcpus = _vcpus(account, {head_type, *gpu_types}, gpu_types)
@@ -87,6 +87,17 @@ def _newest(account: Account) -> tuple[str, str]:
     return parameter["Value"], "the newest deep learning image (Ubuntu 22.04, NVIDIA driver)"
 
 
+def _given(account: Account, image: str) -> tuple[str, str]:
+    client = account.client("ec2")
+    try:
+        (facts,) = client.describe_images(ImageIds=[image])["Images"]
+    except (client.exceptions.ClientError, ValueError) as error:
+        if error_code(error) not in ("InvalidAMIID.NotFound", ""):
+            raise
+        raise InputError(f"--image {image}: no such image in {account.region}") from error
+    return image, str(facts.get("Name", "--image"))
+
+
 def _default_vpc(account: Account) -> tuple[str, str]:
     filters = [{"Name": "is-default", "Values": ["true"]}]
     vpcs = account.client("ec2").describe_vpcs(Filters=filters)["Vpcs"]
@@ -103,7 +114,8 @@ def _vcpus(account: Account, names: set[str], gpu_types: tuple[str, ...]) -> Map
     except client.exceptions.ClientError as error:
         if error_code(error) != "InvalidInstanceType":
             raise
-        raise InputError(f"no such machine in {account.region} among {', '.join(names)}") from error
+        types = ", ".join(sorted(names))
+        raise InputError(f"no such machine in {account.region} among {types}") from error
     for kind in kinds:
         if kind["InstanceType"] in gpu_types and not _fits(kind):
             raise InputError(f"{kind['InstanceType']}: must be an x86_64 machine with NVIDIA GPUs")
