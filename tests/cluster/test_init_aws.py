@@ -442,21 +442,30 @@ def test_each_machine_is_counted_against_the_quota_of_its_family(
         ("--name 'a: b'", ["--name a: b"]),
         ("--bucket s3://mine", ["--bucket s3://mine", "without s3://"]),
         ("--image ubuntu", ["--image ubuntu"]),
-        ("--image ami-00000000", ["--image ami-00000000: no such image in us-west-2"]),
         ("--vpc default", ["--vpc default"]),
         ("--max-workers 0", ["--max-workers 0"]),
         ("--spot-type g5", ["--spot-type g5"]),
-        ("--spot-type g5.huge", ["no such machine in us-west-2", "g5.huge"]),
-        ("--spot-type m6i.xlarge", ["m6i.xlarge", "NVIDIA"]),
-        ("--spot-type g5g.xlarge", ["g5g.xlarge", "x86_64"]),
     ],
 )
-def test_what_cannot_be_is_one_line_and_makes_nothing(
-    aws: Any, more: str, parts: list[str]
+def test_what_cannot_be_is_one_line_before_aws_is_asked_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: str, parts: list[str]
 ) -> None:
-    before = listing(aws)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    monkeypatch.setattr("raygen.cluster.aws.account.Account", None)
 
     refused(f"{INIT} --yes {more}", *parts)
+
+    assert not Path("gpu.yaml").exists()
+
+
+def test_what_aws_does_not_have_is_one_line_and_makes_nothing(aws: Any) -> None:
+    before = listing(aws)
+
+    refused(f"{INIT} --yes --image ami-00000000", "ami-00000000: no such image in us-west-2")
+    refused(f"{INIT} --yes --spot-type g5.huge", "no such machine in us-west-2", "g5.huge")
+    refused(f"{INIT} --yes --spot-type m6i.xlarge", "m6i.xlarge", "NVIDIA")
+    refused(f"{INIT} --yes --spot-type g5g.xlarge", "g5g.xlarge", "x86_64")
 
     assert listing(aws) == before
     assert not Path("gpu.yaml").exists()
