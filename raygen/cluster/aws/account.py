@@ -107,7 +107,7 @@ def aws_errors() -> Iterator[None]:
 
 def _explained(error: Any) -> RaygenError:
     code, operation = error_code(error), error.operation_name
-    said = first_line(Exception(error.response["Error"].get("Message", "")))[:LONGEST]
+    said = str(error.response["Error"].get("Message", "")).partition("\n")[0][:LONGEST]
     if code in NOT_ACCEPTED:
         return ClusterError(f"AWS does not accept the credentials ({code}): log in again")
     if code in DENIED:
