@@ -73,10 +73,12 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 @pages
 def test_every_command_and_option_exists(page: Path) -> None:
     for words in commands(page):
-        command = main.commands.get(words[0])
+        command: click.Command | None = main
+        while isinstance(command, click.Group):
+            command, words = command.commands.get(words[0]), words[1:]
         assert command is not None, words
         options = {name for p in command.params if isinstance(p, click.Option) for name in p.opts}
-        for word in words[1:]:
+        for word in words:
             if word.startswith("-") and not re.fullmatch(r"-\d+", word):
                 assert word.partition("=")[0] in options, words
 

@@ -12,6 +12,7 @@ import click
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from raygen import __version__
+from raygen.cli.cluster import cluster_command
 from raygen.cli.group import CommandGroup
 from raygen.cli.machine import completion_command, doctor_command, init_command
 from raygen.cli.model import (
@@ -39,7 +40,7 @@ COMMANDS = (
     tune_command, validate_command, status_command, ls_command, report_command, best_command,
     note_command, replay_command, ablate_command, train_command, generate_command, evaluate_command,
     augment_command, audit_command, export_command, doctor_command, init_command,
-    completion_command,
+    cluster_command, completion_command,
 )  # fmt: skip
 
 

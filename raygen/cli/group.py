@@ -20,7 +20,7 @@ SECTIONS = {
     "Search": ("init", "validate", "tune", "status", "ls"),
     "Understand": ("report", "best", "ablate", "note", "replay"),
     "Use": ("generate", "evaluate", "augment", "audit", "export", "train"),
-    "Set up": ("doctor", "completion"),
+    "Set up": ("doctor", "cluster", "completion"),
 }
 SYNONYMS = {
     "search": "tune", "run": "tune", "resume": "tune", "list": "ls", "stop": "status --stop",

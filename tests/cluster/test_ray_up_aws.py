@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import object_store
-from cluster.files import filled
 from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
 
@@ -29,30 +28,34 @@ def laptop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Laptop]:
         user = Laptop(folder, net, settings, "gpu.yaml")
         for key, value in settings.items():
             patch.setenv(key, value)
-        (folder / "gpu.yaml").write_text(account(net))
+        user.run("raygen", "cluster", "init", "aws", "--yes", *network().split())
+        file = folder / "gpu.yaml"
+        file.write_text(on_hosts(file.read_text(), net))
         user.run("ray", "get-auth-token", "--generate")
         user.run("raygen", "validate", "gpu.yaml")
         yield user
     server.stop()
 
 
-def account(net: Network) -> str:
-    """Make what gpu.yaml asks its user for, and return the file with their names."""
+def network() -> str:
+    """Make what an account has that is used already, and return the words that name it to init."""
     import boto3
 
-    ec2, iam, s3 = (boto3.client(name, region_name=REGION) for name in ("ec2", "iam", "s3"))
+    ec2, s3 = (boto3.client(name, region_name=REGION) for name in ("ec2", "s3"))
+    # moto knows no TLS, which init's own bucket demands.
     s3.create_bucket(Bucket="raygen", CreateBucketConfiguration={"LocationConstraint": REGION})
     vpc = ec2.create_vpc(CidrBlock=f"{NET}.0/24")["Vpc"]["VpcId"]
     zone = {"CidrBlock": f"{NET}.0/24", "AvailabilityZone": f"{REGION}a"}
-    ec2.create_subnet(VpcId=vpc, **zone)
-    own = {"GroupName": "own", "Description": "own"}
-    group = ec2.create_security_group(VpcId=vpc, **own)["GroupId"]
+    subnet = ec2.create_subnet(VpcId=vpc, **zone)["Subnet"]["SubnetId"]
+    ec2.modify_subnet_attribute(SubnetId=subnet, MapPublicIpOnLaunch={"Value": True})
     ec2.create_key_pair(KeyName="raygen-key")
-    for name in ("raygen-head", "raygen-worker"):
-        iam.create_instance_profile(InstanceProfileName=name)
+    image = ec2.describe_images()["Images"][0]["ImageId"]  # moto publishes none of its own
+    return f"--bucket raygen --vpc {vpc} --image {image} --ssh-from {NET}.0/24"
+
+
+def on_hosts(text: str, net: Network) -> str:
+    """Return a cluster file for instances that are hosts of this machine, each with its address."""
     changes = [
-        ("ami-0a2b85e15b7c0ac34", ec2.describe_images()["Images"][0]["ImageId"]),
-        ("sg-0123456789", group),
         ("  cache_stopped_nodes", "  use_internal_ips: true\n  cache_stopped_nodes"),
         ("ssh_user: ubuntu", f"ssh_user: root\n  ssh_private_key: {net.key}"),
         ("idle_timeout_minutes: 10 ", "idle_timeout_minutes: 0.3 "),
@@ -62,7 +65,10 @@ def account(net: Network) -> str:
     for host, kind in zip(net.hosts, ("m6i.2xlarge", "g5.xlarge", "g6.xlarge"), strict=True):
         lines = f"PrivateIpAddress: {host.address}\n      KeyName: raygen-key"
         changes.append((f"InstanceType: {kind}", f"InstanceType: {kind}\n      {lines}"))
-    return filled("gpu.yaml", *changes)
+    for old, new in changes:
+        assert old in text, f"gpu.yaml has no {old!r}"
+        text = text.replace(old, new)
+    return text
 
 
 def instances() -> dict[str, list[tuple[str, str]]]:

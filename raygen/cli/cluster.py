@@ -1,0 +1,250 @@
+"""raygen cluster: from credentials to a file that `ray up` accepts, and back."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from raygen.cli.group import Command
+from raygen.errors import InputError, RaygenError, did_you_mean
+from raygen.terminal import say, tell
+
+if TYPE_CHECKING:
+    from raygen.cluster.aws.plan import InitPlan
+
+
+class Subcommands(click.Group):
+    """A group below the program's own, whose commands take -q, -v and --debug, too."""
+
+    command_class = Command
+    group_class = type  # groups in it are of this class
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Suggest the nearest command for one that is misspelt."""
+        if args and args[0] not in self.commands:
+            choices = f"; choose from {', '.join(self.commands)}"
+            hint = did_you_mean(args[0], self.commands) or choices
+            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+FOLDER = click.argument(
+    "folder", metavar="[DIR]", default=".", type=click.Path(file_okay=False, path_type=Path)
+)
+FORCE = click.option("--force", is_flag=True, help="Overwrite a file that differs.")
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+@click.group("cluster", cls=Subcommands)
+def cluster_command() -> None:
+    """Prepare a cluster's account and its file for `ray up`, and remove what was made.
+
+    E.g.: raygen cluster init aws
+    """
+
+
+@cluster_command.group("init")
+def init_group() -> None:
+    """Write a cluster file for `ray up` or KubeRay; on AWS, make what it needs.
+
+    The file is written to DIR, by default the current folder.
+    """
+
+
+@init_group.command("aws")
+@FOLDER
+@click.option("--region", help="Default: that of your AWS configuration.")
+@click.option("--name", default="raygen", show_default=True, help="Name of the cluster.")
+@click.option("--bucket", help="Default: NAME-ACCOUNT-REGION; one of yours is used as it is.")
+@click.option(
+    "--ssh-from",
+    multiple=True,
+    metavar="CIDR",
+    help="Where SSH to the machines may come from: your public address. Repeatable.",
+)
+@click.option("--spot-type", help="Machine of spot workers; default: that of cluster/gpu.yaml.")
+@click.option("--on-demand-type", help="Machine of workers where spot is at its limit.")
+@click.option("--max-workers", type=int, default=8, show_default=True, help="Most GPU machines.")
+@click.option("--image", metavar="AMI", help="Default: the newest deep learning image.")
+@click.option("--vpc", help="Default: the default VPC of the region.")
+@click.option("--dry-run", is_flag=True, help="Print the plan with all policies; make nothing.")
+@YES
+@FORCE
+def init_aws_command(
+    folder: Path, region: str | None, ssh_from: tuple[str, ...], spot_type: str | None,
+    on_demand_type: str | None, dry_run: bool, yes: bool, force: bool, **wanted: Any,
+) -> None:  # fmt: skip
+    """Make bucket, rights and security group in your AWS account, and write gpu.yaml.
+
+    E.g.: raygen cluster init aws --ssh-from 203.0.113.7/32
+    """
+    from raygen.cluster.aws.account import Account, configured_region
+    from raygen.cluster.aws.plan import plan_init
+    from raygen.cluster.aws.request import ClusterRequest, checked_request
+    from raygen.cluster.templates import check_text, machine_types
+
+    region = region or configured_region() or _asked("--region", "AWS region")
+    ssh_from = ssh_from or (_asked("--ssh-from", "Your public address, for SSH"),)
+    _, spot, on_demand = machine_types()
+    request = checked_request(ClusterRequest(
+        ssh_from=ssh_from, spot_type=spot_type or spot,
+        on_demand_type=on_demand_type or on_demand, **wanted,
+    ))  # fmt: skip
+    plan = plan_init(Account(region), request)
+    file = folder / "gpu.yaml"
+    check_text(file.name, plan.draft(file))
+    _show(plan.lines(), err=not dry_run)
+    if dry_run:
+        _show(plan.policies())
+    else:
+        _carry_out(plan, file, yes, force)
+
+
+def _carry_out(plan: "InitPlan", file: Path, yes: bool, force: bool) -> None:
+    from raygen.cluster.templates import check_free
+
+    check_free(file, plan.file(file), force)
+    if not plan.complete:
+        _consent("make this?", yes)
+        _show(plan.make(), err=True)
+    written = _write(file, plan.draft(file))
+    _keep_token()
+    if plan.complete and not written:
+        say("nothing to change", err=True)
+    if plan.makes_roles:
+        tell("EC2 takes a quarter of a minute to learn of new roles")
+    searches = _searches(file, f"s3://{plan.bucket.name}/runs")
+    _next(f"ray up {file}", *searches, f"ray down {file}", f"raygen cluster remove {file}")
+
+
+@init_group.command("local")
+@FOLDER
+@click.option("--head", required=True, metavar="ADDRESS", help="Runs the search and no trial.")
+@click.option("--worker", "workers", multiple=True, required=True, metavar="ADDRESS",
+              help="Runs trials. Repeatable.")  # fmt: skip
+@click.option("--user", required=True, help="SSH user of all machines.")
+@click.option("--key", default="~/.ssh/id_ed25519", show_default=True, help="Private SSH key.")
+@FORCE
+def init_local_command(
+    folder: Path, head: str, workers: tuple[str, ...], user: str, key: str, force: bool
+) -> None:
+    """Write local.yaml, for machines of your own.
+
+    E.g.: raygen cluster init local --head 10.0.0.10 --worker 10.0.0.11 --user ubuntu
+    """
+    from raygen.cluster.templates import local_file
+
+    file = folder / "local.yaml"
+    _write(file, local_file(file, head, workers, user, key), force)
+    _keep_token()
+    _next(f"ray up {file}", *_searches(file, "s3://BUCKET/runs"), f"ray down {file}")
+
+
+@init_group.command("kuberay")
+@FOLDER
+@click.option("--image", required=True, help="Image with raygen, this Ray and this Python.")
+@click.option("--storage", required=True, metavar="URI", help="s3://BUCKET/PREFIX or gs://…")
+@click.option("--service-account", required=True, metavar="NAME", help="With rights to it.")
+@click.option("--workers", type=click.IntRange(1, 1000), default=8, show_default=True,
+              help="Most GPU pods.")  # fmt: skip
+@click.option("--gpus", type=click.IntRange(1, 16), default=1, show_default=True,
+              help="GPUs of each pod.")  # fmt: skip
+@FORCE
+def init_kuberay_command(
+    folder: Path, image: str, storage: str, service_account: str, workers: int, gpus: int,
+    force: bool,
+) -> None:  # fmt: skip
+    """Write kuberay.yaml, a search as a RayJob on Kubernetes.
+
+    E.g.: raygen cluster init kuberay --image registry/raygen:ray2.60.0-py311 --storage s3://b/runs
+    --service-account raygen
+    """
+    from raygen.cluster.templates import kuberay_file
+
+    file = folder / "kuberay.yaml"
+    _write(file, kuberay_file(file, image, storage, service_account, workers, gpus), force)
+    _next(f"kubectl create -f {file}", f"raygen report {storage}/gan")
+
+
+@cluster_command.command("remove")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--bucket", help="Default: that of the file.")
+@click.option("--with-data", is_flag=True, help="Also delete the bucket's studies, all versions.")
+@YES
+def remove_command(file: Path, bucket: str | None, with_data: bool, yes: bool) -> None:
+    """Take away what `raygen cluster init aws` made for a cluster.
+
+    E.g.: raygen cluster remove gpu.yaml
+    """
+    from raygen.cluster.aws.account import Account
+    from raygen.cluster.aws.plan import bucket_of, plan_remove, read_launched
+
+    launched = read_launched(file)
+    account = Account(launched.region)
+    bucket = bucket_of(account, launched, bucket)
+    plan = plan_remove(account, launched.cluster, bucket, with_data)
+    _show(plan.lines(), err=True)
+    if not plan.left:
+        say("nothing to remove")
+        return
+    _consent("remove this?", yes)
+    _show(plan.remove())
+    tell(f"{file} and the key pair that Ray made stay: other clusters may use it")
+
+
+def _write(file: Path, text: str, force: bool = True) -> bool:
+    """Check and write a cluster file; return whether it has changed."""
+    from raygen.cluster.templates import check_free, check_text, write_cluster
+
+    check_text(file.name, text)
+    check_free(file, text, force)
+    return write_cluster(file, text)
+
+
+def _keep_token() -> None:
+    from raygen.home import protect_token
+
+    protect_token()
+
+
+def _searches(file: Path, storage: str) -> tuple[str, str]:
+    doctor = f"raygen doctor --cluster {file} --storage {storage}"
+    return doctor, f"raygen tune gan --cluster {file} --storage {storage}"
+
+
+def _next(*commands: str) -> None:
+    if commands[0].startswith("ray up") and not _in_a_checkout():
+        tell("note: `ray up` sends the current folder to every machine, which installs raygen from")
+        tell("it; run it where raygen's pyproject.toml is")
+    tell("next:")
+    _show(commands)
+
+
+def _in_a_checkout() -> bool:
+    file = Path("pyproject.toml")
+    return file.is_file() and 'name = "raygen"' in file.read_text(encoding="utf-8")
+
+
+def _show(lines: Iterable[str], err: bool = False) -> None:
+    for line in lines:
+        say(line, err=err)
+
+
+def _asked(option: str, question: str) -> str:
+    """Ask on a terminal for what an option has not said."""
+    if not sys.stdin.isatty():
+        raise InputError(f"{option} is missing")
+    return click.prompt(question, err=True)
+
+
+def _consent(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InputError("nothing was changed: --yes is needed where nobody can be asked")
+    if not click.confirm(question, err=True):
+        raise RaygenError("nothing was changed")

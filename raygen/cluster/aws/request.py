@@ -1,0 +1,71 @@
+"""What a user asks of `raygen cluster init aws`, checked before AWS is asked anything."""
+
+import re
+from ipaddress import ip_network
+from typing import NamedTuple
+
+from raygen.errors import InputError
+
+NAME = re.compile(r"[a-z][a-z0-9-]{0,24}[a-z0-9]")  # with account and region it names a bucket
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+TYPE = re.compile(r"[a-z0-9-]+\.[a-z0-9-]+")
+IMAGE = re.compile(r"ami-[0-9a-f]{8,17}")
+VPC = re.compile(r"vpc-[0-9a-f]{8,17}")
+WIDEST = {4: 8, 6: 32}  # the shortest prefix that is a network, and not a part of the world
+MOST_WORKERS = 1000
+MOST_ON_DEMAND = 2  # where spot machines are at their limit
+
+
+class ClusterRequest(NamedTuple):
+    """A cluster as its user wants it; None is what raygen finds out by itself."""
+
+    name: str
+    ssh_from: tuple[str, ...]
+    spot_type: str
+    on_demand_type: str
+    max_workers: int
+    bucket: str | None = None
+    image: str | None = None
+    vpc: str | None = None
+
+    @property
+    def max_on_demand(self) -> int:
+        return min(MOST_ON_DEMAND, self.max_workers)
+
+
+def checked_request(request: ClusterRequest) -> ClusterRequest:
+    """Return the request with its networks as AWS writes them.
+
+    Raises:
+        InputError: a value cannot be one, or SSH would be open to the world.
+    """
+    rules = (
+        ("--name", request.name, NAME, "2 to 26 of a-z, 0-9 and -, beginning with a letter"),
+        ("--spot-type", request.spot_type, TYPE, "a machine such as g5.xlarge"),
+        ("--on-demand-type", request.on_demand_type, TYPE, "a machine such as g6.xlarge"),
+        ("--bucket", request.bucket, BUCKET, "the name of a bucket, without s3://"),
+        ("--image", request.image, IMAGE, "an image such as ami-0123456789abcdef0"),
+        ("--vpc", request.vpc, VPC, "a network such as vpc-0123456789abcdef0"),
+    )
+    for option, value, pattern, rule in rules:
+        if value is not None and not pattern.fullmatch(value):
+            raise InputError(f"{option} {value}: must be {rule}")
+    if not 1 <= request.max_workers <= MOST_WORKERS:
+        raise InputError(f"--max-workers {request.max_workers}: must be 1 to {MOST_WORKERS}")
+    return request._replace(ssh_from=tuple(dict.fromkeys(map(network, request.ssh_from))))
+
+
+def network(text: str) -> str:
+    """Return a network as AWS writes it; an address is a network of one.
+
+    Raises:
+        InputError: it is none, or a part of the world.
+    """
+    try:
+        parsed = ip_network(text.strip(), strict=False)
+    except ValueError as error:
+        raise InputError(f"--ssh-from {text}: must be such as 203.0.113.7/32") from error
+    if parsed.prefixlen < WIDEST[parsed.version]:
+        rule = "opens SSH to the world; give your own address, such as 203.0.113.7/32"
+        raise InputError(f"--ssh-from {text}: {rule}")
+    return str(parsed)

@@ -1,0 +1,157 @@
+"""raygen cluster init local and kuberay: files that need nothing more, of what their user said."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from cluster.files import FOLDER
+from raygen.cli import main
+from raygen.cluster import templates
+from raygen.cluster.files import check_cluster
+
+LOCAL = "cluster init local --head 10.0.0.10 --worker 10.0.0.11 --worker gpu-2 --user ubuntu"
+KUBERAY = (
+    "cluster init kuberay --image registry.example.org/raygen:0.1.0-ray{ray}-py{python}-gpu"
+    " --storage s3://pictures/a/runs --service-account raygen"
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
+    return tmp_path
+
+
+def raygen(line: str) -> Result:
+    result = CliRunner().invoke(main, shlex.split(line))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def refused(line: str, *parts: str) -> None:
+    result = raygen(line)
+    assert result.exit_code == 2
+    assert all(part in result.stderr for part in parts), result.stderr
+    assert not list(Path().glob("*.yaml"))
+
+
+def kuberay(more: str = "") -> str:
+    import platform
+    from importlib.metadata import version
+
+    python = "".join(platform.python_version_tuple()[:2])
+    return f"{KUBERAY.format(ray=version('ray'), python=python)} {more}"
+
+
+def load(name: str) -> Any:
+    check_cluster(Path(name))
+    return yaml.safe_load(Path(name).read_text())
+
+
+def test_machines_of_ones_own_are_a_file_that_ray_takes(folder: Path) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    result = raygen(f"{LOCAL} --key ~/.ssh/cluster.pem")
+
+    config = load("local.yaml")
+    assert config["provider"] == {
+        "type": "local", "head_ip": "10.0.0.10", "worker_ips": ["10.0.0.11", "gpu-2"],
+    }  # fmt: skip
+    assert config["auth"] == {"ssh_user": "ubuntu", "ssh_private_key": "~/.ssh/cluster.pem"}
+    validate_config(prepare_config(config))
+    assert result.stdout.splitlines()[0] == "ray up local.yaml"
+    assert "# ray up local.yaml\n" in Path("local.yaml").read_text()
+    assert (folder / "home" / ".ray" / "auth_token").exists()
+    assert "it; run it where raygen's pyproject.toml is" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ("--worker 10.0.0.10", "--worker 10.0.0.10: is also the head"),
+        ("--worker gpu-2", "--worker gpu-2: is given twice"),
+        ("--worker 'a, b'", "must be an address"),
+        ("--user 'root; rm'", "--user root; rm"),
+        ("--key 'a b'", "--key a b"),
+    ],
+)
+def test_machines_that_cannot_be_are_one_line(more: str, said: str) -> None:
+    refused(f"{LOCAL} {more}", said)
+
+
+@pytest.mark.parametrize("word", ["true", "null", "123", "1e3", "0x1f", "12:30"])
+def test_what_yaml_takes_for_something_else_stays_a_text(word: str) -> None:
+    raygen(LOCAL.replace("gpu-2", word).replace("ubuntu", "no"))
+
+    config = load("local.yaml")
+    assert config["provider"]["worker_ips"] == ["10.0.0.11", word]
+    assert config["auth"]["ssh_user"] == "no"
+
+
+def test_a_search_on_kubernetes_is_a_manifest_without_mistakes() -> None:
+    result = raygen(kuberay("--workers 3 --gpus 2"))
+
+    spec = load("kuberay.yaml")["spec"]
+    (group,) = spec["rayClusterSpec"]["workerGroupSpecs"]
+    pod = group["template"]["spec"]
+    limits = pod["containers"][0]["resources"]["limits"]
+    assert "--storage s3://pictures/a/runs --set resources.concurrent=6" in spec["entrypoint"]
+    assert (group["maxReplicas"], limits["nvidia.com/gpu"]) == (3, "2")
+    assert pod["serviceAccountName"] == "raygen"
+    assert result.stdout.splitlines()[0] == "kubectl create -f kuberay.yaml"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("s3://pictures/a/runs", "/mnt", "--storage /mnt"),
+        ("--service-account raygen", "--service-account 'a: b'", "--service-account a: b"),
+        ("registry.example.org/", "'a b'", "--image a b"),
+        ("-ray", "-r1.2.3", "kuberay.yaml:"),  # by the rules of raygen validate
+    ],
+)
+def test_a_manifest_that_would_have_a_mistake_is_not_written(old: str, new: str, said: str) -> None:
+    refused(kuberay().replace(old, new), said)
+
+
+def test_a_file_that_differs_is_overwritten_only_if_that_is_asked_for() -> None:
+    raygen(LOCAL)
+    text = Path("local.yaml").read_text()
+    assert raygen(LOCAL).exit_code == 0  # the same again
+    other = LOCAL.replace("gpu-2", "gpu-3")
+
+    result = raygen(other)
+    assert result.exit_code == 2
+    assert "local.yaml: exists and differs" in result.stderr
+    assert Path("local.yaml").read_text() == text
+    raygen(f"{other} --force")
+    assert load("local.yaml")["provider"]["worker_ips"] == ["10.0.0.11", "gpu-3"]
+
+
+def test_the_file_as_it_comes_is_filled_in_and_another_folder_is_made() -> None:
+    for name in ("cluster", "new"):
+        if name == "cluster":
+            Path(name).mkdir()
+            Path(name, "local.yaml").write_text((FOLDER / "local.yaml").read_text())
+        result = raygen(f"{LOCAL} {name}")
+        assert result.stdout.splitlines()[0] == f"ray up {name}/local.yaml"
+        load(f"{name}/local.yaml")
+
+
+@pytest.mark.parametrize("name", ["gpu.yaml", "local.yaml", "kuberay.yaml"])
+def test_the_files_come_with_the_package(name: str, repository: Path) -> None:
+    assert templates.shipped(name) == (FOLDER / name).read_text()
+    included = '"cluster" = "raygen/cluster/shipped"'
+    assert included in (repository / "pyproject.toml").read_text()
+
+
+def test_a_kind_of_cluster_that_is_misspelt_is_refused_with_the_nearest() -> None:
+    assert "did you mean 'kuberay'?" in raygen("cluster init kubray").stderr
+    assert "choose from aws, local, kuberay" in raygen("cluster init gcp").stderr
+    assert "did you mean 'remove'?" in raygen("cluster remov").stderr
