@@ -42,7 +42,7 @@ await() { # a signal ends `wait` early
 
 start_ray() { # with the cores and GPUs that Slurm gives to this job
     # Short, since Ray's sockets are in it; mktemp lets only the user in.
-    RAY_TMPDIR=$(mktemp -d /tmp/raygen-XXXXXX) || return
+    RAY_TMPDIR=$(mktemp -d "/tmp/rg-$SLURM_JOB_ID-XXXX") || return
     export RAY_TMPDIR TMPDIR=$RAY_TMPDIR
     ulimit -Sn "$(ulimit -Hn)"
     python -c "$SHIELD" ray start "$@" --num-cpus="${SLURM_CPUS_PER_TASK:-$SLURM_CPUS_ON_NODE}" \
@@ -83,15 +83,17 @@ export RAY_ADDRESS
 
 others=$((SLURM_NNODES - 1)) joined=0
 if [ "$others" -gt 0 ]; then
-    # shellcheck disable=SC2016
-    exec 3< <(exec srun --nodes="$others" --ntasks="$others" --exclude="$SLURMD_NODENAME" \
-        ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} --no-kill --kill-on-bad-exit=0 \
-        --wait=0 bash -c "SHIELD='$SHIELD'; $(declare -f await start_ray stop_ray work); work")
+    mkfifo "$TMPDIR/joined"
+    srun --nodes="$others" --ntasks="$others" --exclude="$SLURMD_NODENAME" --no-kill \
+        --kill-on-bad-exit=0 --wait=0 ${SLURM_CPUS_PER_TASK:+--cpus-per-task="$SLURM_CPUS_PER_TASK"} \
+        bash -c "SHIELD='$SHIELD'; $(declare -f await start_ray stop_ray work); work" >"$TMPDIR/joined" &
+    step=$!
+    exec 3<"$TMPDIR/joined"
     while [ "$joined" -lt "$others" ] && read -r -t 180 -u 3; do joined=$((joined + 1)); done
     echo "$joined of $others other nodes joined" >&2
 fi
 
-code=138
+code=143
 if [ -z "$notice" ]; then
     # Also --resume=never goes on with what this job began.
     [ "${SLURM_RESTART_COUNT:-0}" = 0 ] || set -- "$@" --resume=auto
@@ -99,8 +101,15 @@ if [ -z "$notice" ]; then
     search=$!
     await "$search"
     code=$?
+elif [ "$notice" = USR1 ]; then # to requeue could repeat this for ever
+    echo "error: its time was over before the search had begun; raise #SBATCH --time" >&2
+    code=1
 fi
 stop_ray
+for _ in {1..20}; do # the other nodes tidy up, too: they would be killed when this script ends
+    kill -0 "${step:-}" 2>/dev/null || break
+    sleep 0.5
+done
 
 if [ "$code" = 138 ]; then # ended by SIGUSR1
     if [ "$notice" = USR1 ] && scontrol requeue "$SLURM_JOB_ID"; then

@@ -171,17 +171,20 @@ def attach(cluster: str, name: str) -> str:
 
 def _again(job: Job) -> Job:
     """The job as it is now; asks again where Slurm does not answer, as while it is restarted."""
-    for rest in reversed(range(TRIES)):
+    failures = 0
+    while True:
         try:
             now = [other for other in searches() if other.number == job.number]
-            break
         except ClusterError:
-            if not rest:
+            failures += 1
+            if failures == TRIES:
                 raise
             time.sleep(QUEUE_SECONDS)
-    if not now:
-        raise ClusterError(f"slurm: job {job.number} is no longer known; its output: {job.output}")
-    return now[0]
+            continue
+        if not now:
+            output = f"its output: {job.output}"
+            raise ClusterError(f"slurm: job {job.number} is no longer known; {output}")
+        return now[0]
 
 
 def _read(path: Path, start: int) -> bytes:

@@ -9,7 +9,7 @@ from raygen.errors import InputError
 
 OPTION = re.compile(r"#SBATCH\s+(.*)")  # ##SBATCH is a comment
 NEEDED = {
-    "--signal=B:USR1@": "the search would not hear of the time limit; add #SBATCH --signal=B:USR1@180",
+    "--signal=B:USR1@": "the search would not hear of its end; add #SBATCH --signal=B:USR1@180",
     "--requeue": "the job could not go on after its time limit; add #SBATCH --requeue",
     "--open-mode=append": "a requeued job would erase its output; add #SBATCH --open-mode=append",
 }

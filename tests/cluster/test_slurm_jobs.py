@@ -1,0 +1,148 @@
+"""Searches as jobs of a real Slurm, on two nodes: the time limit, --stop, scancel, and mistakes.
+
+`pytest -s` prints how long each step took.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.slurm import ROOT, LoginNode, login_node
+from raygen.config_file import load_space
+
+pytestmark = [pytest.mark.slow, pytest.mark.ray]
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoginNode]:
+    with login_node(tmp_path_factory.mktemp("slurm")) as node:
+        text = (ROOT / "cluster" / "slurm.sh").read_text()
+        for line, ours in (
+            ("#SBATCH --cpus-per-task=8", "#SBATCH --cpus-per-task=1"),
+            ("#SBATCH --gpus-per-node=1\n", ""),
+            ("#SBATCH --time=24:00:00", "#SBATCH --time=10"),
+        ):
+            assert line in text
+            text = text.replace(line, ours)
+        (node.folder / "cluster").mkdir()
+        (node.folder / "cluster" / "slurm.sh").write_text(text)
+        yield node
+        print(json.dumps({what: round(took, 1) for what, took in node.times.items()}))
+
+
+def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_nothing_lost(
+    node: LoginNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Slurm looks every 30 s, so the notice comes 40 to 70 s after the start.
+    for key, value in {"SBATCH_TIMELIMIT": "2", "SBATCH_SIGNAL": "B:USR1@50"}.items():
+        monkeypatch.setitem(node.env, key, value)
+    following = node.start(*node.tune("gan", "--set", "budget={trials: 4, kimg: 8}"))
+    began = time.monotonic()
+    node.wait_for("gan", "1 of 1 other nodes joined")
+    node.times["queued until all nodes joined"] = time.monotonic() - began
+    noticed = node.wait_for("gan", "SIGUSR1: saving and stopping")
+    node.times["queued until the notice"] = noticed - began
+    node.times["saved and closed"] = node.wait_for("gan", "resume with:") - noticed
+    out, err = following.communicate(timeout=400)
+
+    node.times["requeued and finished"] = time.monotonic() - noticed
+    assert following.returncode == 0, out + err
+    assert "and requeued" in err
+    records = node.records("gan")
+    assert [r["state"] for r in records if r["kind"] == "close"] == ["interrupted", "finished"]
+    ends = {r["trial"]: r["state"] for r in records if r["kind"] == "end"}
+    assert ends == dict.fromkeys(range(4), "completed")
+    told = [(r["trial"], r["kimg"]) for r in records if r["kind"] == "report"]
+    milestones = load_space(
+        node.folder / "space.yaml", ["budget={trials: 4, kimg: 8}"]
+    ).spec.milestones
+    assert sorted(told) == [(trial, kimg) for trial in range(4) for kimg in milestones]
+    closed = next(n for n, r in enumerate(records) if r["kind"] == "close")
+    assert restarts(node, "gan", closed) >= 1
+    assert {r["node"] for r in records if r["kind"] == "start"} == {"host0", "host1"}
+    assert (node.folder / "reports" / "gan.html").exists()
+    assert node.left() == []
+
+
+def restarts(node: LoginNode, study: str, closed: int) -> int:
+    """Make sure that trials go on from where they were saved as a session was closed; count them."""
+    records = node.records(study)
+    saved = {r["trial"]: r["kimg"] for r in records[:closed] if r["kind"] == "checkpoint"}
+    later = [r for r in records[closed:] if r["kind"] == "start" and r["trial"] in saved]
+    first = {r["trial"]: r["kimg"] for r in reversed(later)}
+    assert all(kimg == saved[trial] for trial, kimg in first.items())
+    return sum(kimg > 0 for kimg in first.values())
+
+
+def test_two_searches_on_the_same_nodes_end_in_order_by_stop_and_by_scancel(
+    node: LoginNode,
+) -> None:
+    began = time.monotonic()
+    for name in ("one", "two"):
+        node.run(*node.tune(name, "--detach", "--set", "budget={trials: 2, kimg: 50}"))
+    for name in ("one", "two"):
+        while sum(r["kind"] == "checkpoint" for r in node.records(name)) < 2:
+            assert time.monotonic() < began + 200, node.output(name)
+            time.sleep(0.2)
+    node.times["both have checkpoints"] = time.monotonic() - began
+    following = node.start("raygen", "status", "one", "--cluster", "slurm", "--follow")
+    said = node.run("raygen", "status", "--cluster", "slurm")
+    assert "one  running" in said
+    assert "two  running" in said
+    said = node.run(*node.tune("one"), code=1)
+    assert "one is already queued or running" in said
+
+    with node.timed("--stop"):
+        said = node.run("raygen", "status", "one", "--cluster", "slurm", "--stop")
+
+    assert "one  failed (exit code 143)" in said
+    out, err = following.communicate(timeout=60)
+    assert following.returncode == 143, out + err
+    assert node.records("one")[-1]["state"] == "interrupted"
+    assert "running" in node.run("raygen", "status", "two", "--cluster", "slurm")
+
+    with node.timed("scancel"):
+        node.slurm("scancel", "--me")
+        while node.slurm("squeue", "--noheader"):
+            time.sleep(0.2)
+
+    assert node.records("two")[-1]["state"] == "interrupted"
+    assert node.slurm("squeue", "--noheader") == ""  # neither was requeued
+
+
+def test_ctrl_c_leaves_a_job_that_waits_and_stop_takes_it_from_the_queue(node: LoginNode) -> None:
+    node.slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
+    following = node.start(*node.tune("late"))
+    while "late" not in node.slurm("squeue", "--noheader", "--format=%j"):
+        time.sleep(0.2)
+    time.sleep(1)
+    os.killpg(following.pid, signal.SIGINT)
+    _, err = following.communicate(timeout=60)
+
+    assert following.returncode == 0
+    assert "raygen status late --cluster slurm --stop" in err
+    node.run("raygen", "status", "late", "--cluster", "slurm", "--stop")
+    assert node.slurm("squeue", "--noheader") == ""
+    node.slurm("scontrol", "update", "PartitionName=main", "State=UP")
+
+
+def test_what_slurm_refuses_is_one_line(node: LoginNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(node.env, "SBATCH_PARTITION", "gpus")
+
+    said = node.run(*node.tune("wrong"), code=4)
+
+    assert "invalid partition specified: gpus" in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_disk_of_one_node_is_refused_as_storage(node: LoginNode) -> None:
+    said = node.run(*node.tune("own"), "--storage", "/tmp/ray/studies", code=4)
+
+    assert "not usable from node" in said
+    assert "a folder that every node shares" in said
+    assert node.left() == []
