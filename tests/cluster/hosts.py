@@ -115,8 +115,9 @@ sed 's#^root:.*#root:x:0:0:root:{self.home}:/bin/bash#' /etc/passwd > {self.home
 mount --bind {self.home}/passwd /etc/passwd
 hostname {self.name}
 # Or every look-up of a name waits 10 s for a server that cannot be reached: 20 s of `ray start`.
-printf '127.0.0.1 localhost\n{names}' > {self.home}/names && mount --bind {self.home}/names /etc/hosts
-: > {self.home}/resolv.conf && mount --bind {self.home}/resolv.conf /etc/resolv.conf
+printf '127.0.0.1 localhost\n{names}' > {self.home}/hosts
+: > {self.home}/resolv.conf
+for file in hosts resolv.conf; do mount --bind {self.home}/$file /etc/$file; done
 mkdir -p /run/sshd {self.home}/.ssh {self.home}/.local/bin
 echo 'export {self.net.profile}' > {self.home}/.profile
 cp {self.net.key}.pub {self.home}/.ssh/authorized_keys

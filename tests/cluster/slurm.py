@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from cluster.hosts import NET, Network, require, run
+from cluster.hosts import NET, Network, require
 from cluster.laptop import Laptop
 
 DAEMONS = ("slurmctld", "slurmd", "munged")
 ROOT = Path(__file__).parents[2]
-# No cgroups (the file is read all the same), and 5 s in place of 120 s until a requeued job starts.
+# No cgroups (their file is read all the same); a requeued job waits 5 s, and not 2 or 3 minutes.
 CONF = """
 ClusterName=raygen
 SlurmctldHost={host}({net}.1)
@@ -39,6 +39,7 @@ ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 MpiDefault=none
 SchedulerType=sched/builtin
+SchedulerParameters=sched_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU
 JobAcctGatherType=jobacct_gather/none

@@ -8,7 +8,6 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -48,7 +47,10 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
     noticed = node.wait_for("gan", "SIGUSR1: saving and stopping")
     node.times["queued until the notice"] = noticed - began
     node.times["saved and closed"] = node.wait_for("gan", "resume with:") - noticed
-    out, err = following.communicate(timeout=400)
+    node.wait_for("gan", "and requeued")
+    job = node.slurm("squeue", "--noheader", "--format=%i")
+    node.slurm("scontrol", "update", f"JobId={job}", "TimeLimit=10")
+    out, err = following.communicate(timeout=200)
 
     node.times["requeued and finished"] = time.monotonic() - noticed
     assert following.returncode == 0, out + err
@@ -70,7 +72,7 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
 
 
 def restarts(node: LoginNode, study: str, closed: int) -> int:
-    """Make sure that trials go on from where they were saved as a session was closed; count them."""
+    """Make sure that trials go on from where they were as a session was closed; count them."""
     records = node.records(study)
     saved = {r["trial"]: r["kimg"] for r in records[:closed] if r["kind"] == "checkpoint"}
     later = [r for r in records[closed:] if r["kind"] == "start" and r["trial"] in saved]
