@@ -34,9 +34,13 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
         with lasting_output(), Interrupts() as interrupts:
             try:
                 code = command(interrupts, **given)
-            except Interrupted as error:
-                say(f"{error}: stopped before the search started", err=True)
-                code = error.exit_code
+            except (Interrupted, SystemError) as error:
+                # What is raised while Ray's core waits comes out of it as the cause of a SystemError.
+                cause = error.__cause__ if isinstance(error, SystemError) else error
+                if not isinstance(cause, Interrupted):
+                    raise
+                say(f"{cause}: stopped before the search started", err=True)
+                code = cause.exit_code
             sys.exit(code)
 
     return run

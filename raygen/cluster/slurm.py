@@ -6,6 +6,7 @@ of the working directory, which all nodes share with this one.
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ FOLDER = Path("slurm")
 OUTPUT_SECONDS, QUEUE_SECONDS = 0.5, 5.0  # between two looks: slurmctld serves everybody
 STOP_SECONDS = 150.0
 TRIES = 10
+STOPPED = 128 + signal.SIGTERM
 FIELDS = ("JobID", "State", "Name", "exit_code", "StartTime", "StdOut")
 ENDED = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY",
@@ -53,7 +55,7 @@ class Job(NamedTuple):
         code = os.waitstatus_to_exitcode(int(self.status))
         if code or self.state == "COMPLETED":
             return code if code >= 0 else 128 - code
-        return 143 if self.state == "CANCELLED" else 1
+        return STOPPED if self.state == "CANCELLED" else 1
 
 
 def script(cluster: str) -> Path | None:
@@ -160,8 +162,10 @@ def stop(job: Job) -> Job:
 
 def job_line(job: Job) -> str:
     """One search in words."""
-    code = f" (exit code {job.exit_code})" if job.ended and job.exit_code else ""
-    return f"{job.study}  {job.state.lower()}{code}  since {job.started}  job {job.number}"
+    code = job.exit_code if job.ended else 0
+    state = "stopped" if code == STOPPED else job.state.lower()
+    with_code = f" (exit code {code})" if code else ""
+    return f"{job.study}  {state}{with_code}  since {job.started}  job {job.number}"
 
 
 def attach(cluster: str, name: str) -> str:
