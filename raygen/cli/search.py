@@ -35,7 +35,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
             try:
                 code = command(interrupts, **given)
             except (Interrupted, SystemError) as error:
-                # What is raised while Ray's core waits comes out of it as the cause of a SystemError.
+                # What is raised while Ray's core waits leaves it as the cause of a SystemError.
                 cause = error.__cause__ if isinstance(error, SystemError) else error
                 if not isinstance(cause, Interrupted):
                     raise
