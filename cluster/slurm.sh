@@ -62,8 +62,10 @@ stop_ray() {
 
 work() { # on every node but the first, for as long as the head answers
     trap '' TERM # Slurm's, when the job ends: the folder is yet to be removed
-    start_ray --address="$RAY_ADDRESS" && echo joined
-    while (exec 3<>"/dev/tcp/${RAY_ADDRESS%:*}/${RAY_ADDRESS##*:}") 2>/dev/null; do sleep 2; done
+    if start_ray --address="$RAY_ADDRESS"; then
+        echo joined
+        while (exec 3<>"/dev/tcp/${RAY_ADDRESS%:*}/${RAY_ADDRESS##*:}") 2>/dev/null; do sleep 2; done
+    fi
     stop_ray
 }
 
