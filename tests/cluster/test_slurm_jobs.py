@@ -15,7 +15,7 @@ from cluster.slurm import ROOT, LoginNode, login_node
 from raygen.config_file import load_space
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
-LONG = "budget={trials: 4, kimg: 25}"
+LONG = "budget={trials: 4, kimg: 18}"
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
     node.times["queued until both nodes have checkpoints"] = time.monotonic() - began
     job, ran = node.slurm("squeue", "--noheader", "--Format=JobID:|,TimeUsed:|").split("|")[:2]
     minutes, seconds = map(int, ran.strip().split(":"))
-    # It is over in 50 to 110 s; Slurm looks every 30 s whom it must tell.
-    limit = -(-(60 * minutes + seconds + 50) // 60)
+    # It is over in 35 to 95 s; Slurm looks every 30 s whom it must tell.
+    limit = -(-(60 * minutes + seconds + 35) // 60)
     node.slurm("scontrol", "update", f"JobId={job.strip()}", f"TimeLimit={limit}")
     noticed = node.wait_for("gan", "SIGUSR1: saving and stopping")
     node.times["saved, closed, with a page"] = node.wait_for("gan", "reports/gan.html") - noticed
