@@ -15,7 +15,7 @@ from cluster.slurm import ROOT, LoginNode, login_node
 from raygen.config_file import load_space
 
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
-LONG = "budget={trials: 4, kimg: 18}"
+LONG = "budget={trials: 2, kimg: 30}"
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
     node.wait_for("gan", "and requeued")
     node.times["requeued"] = time.monotonic() - noticed
     node.slurm("scontrol", "update", f"JobId={job.strip()}", "TimeLimit=10")
-    out, err = following.communicate(timeout=300)
+    out, err = following.communicate(timeout=500)
 
     node.times["notice until finished"] = time.monotonic() - noticed
     assert following.returncode == 0, out + err
@@ -67,10 +67,10 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
     records = node.records("gan")
     assert [r["state"] for r in records if r["kind"] == "close"] == ["interrupted", "finished"]
     ends = {r["trial"]: r["state"] for r in records if r["kind"] == "end"}
-    assert ends == dict.fromkeys(range(4), "completed")
+    assert ends == dict.fromkeys(range(2), "completed")
     told = [(r["trial"], r["kimg"]) for r in records if r["kind"] == "report"]
     milestones = load_space(node.folder / "space.yaml", [LONG]).spec.milestones
-    assert sorted(told) == [(trial, kimg) for trial in range(4) for kimg in milestones]
+    assert sorted(told) == [(trial, kimg) for trial in range(2) for kimg in milestones]
     closed = next(n for n, r in enumerate(records) if r["kind"] == "close")
     assert restarts(node, "gan", closed) >= 1
     assert {r["node"] for r in records if r["kind"] == "start"} == {"host0", "host1"}
