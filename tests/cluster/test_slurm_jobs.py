@@ -4,8 +4,6 @@
 """
 
 import json
-import os
-import signal
 import time
 from collections.abc import Iterator
 
@@ -124,16 +122,16 @@ def test_two_searches_on_one_node_end_in_order_by_scancel_and_by_stop(node: Logi
     assert node.slurm("squeue", "--noheader") == ""
 
 
-def test_ctrl_c_leaves_a_job_that_waits_and_stop_takes_it_from_the_queue(node: LoginNode) -> None:
+def test_a_signal_leaves_a_job_that_waits_and_stop_takes_it_from_the_queue(node: LoginNode) -> None:
     node.slurm("scontrol", "update", "PartitionName=main", "State=DOWN")
     following = node.start(*node.tune("late"))
-    while "late" not in node.slurm("squeue", "--noheader", "--format=%j"):
+    while "raygen-late" not in node.slurm("squeue", "--noheader", "--format=%j"):
         time.sleep(0.2)
     time.sleep(1)
-    os.killpg(following.pid, signal.SIGINT)
+    following.terminate()
     _, err = following.communicate(timeout=60)
 
-    assert following.returncode == 0
+    assert following.returncode == 143
     assert "raygen status late --cluster slurm --stop" in err
     node.run("raygen", "status", "late", "--cluster", "slurm", "--stop")
     assert node.slurm("squeue", "--noheader") == ""
