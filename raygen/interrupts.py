@@ -1,4 +1,5 @@
-"""SIGINT, SIGTERM and SIGHUP (a closed terminal) from a command's first second to its last.
+"""SIGINT, SIGTERM, SIGHUP (a closed terminal) and SIGUSR1 (Slurm: the job's time is almost over),
+from a command's first second to its last.
 
 The first stops a search gracefully: its trials save, its page is made. Before there is a search to
 stop, it is an exception. The second quits immediately; nothing that was reported is lost, since the
@@ -13,7 +14,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class Interrupted(BaseException):

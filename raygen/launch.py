@@ -138,6 +138,7 @@ def _submit(options: Launch, cluster: str, study: "Study") -> int:
     values = {
         "--storage": options.storage, "--resume": options.resume, "--time": options.limit,
         "--journal": options.journal, "--trials": options.trials, "--seed": options.seed,
+        "--report": options.page,
     }  # fmt: skip
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     words += ["--cpu"] if options.cpu else []

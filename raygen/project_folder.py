@@ -27,7 +27,7 @@ raygen tune --space own.yaml  # minutes on two cores
 
 See docs/extend.md of raygen. Studies are written to `runs/`, reports to `reports/`.
 """
-IGNORED = "/runs/\n/reports/\n/data/\n"
+IGNORED = "/runs/\n/reports/\n/data/\n/slurm/\n"
 
 
 EXAMPLES = Path(__file__).parent / "examples"

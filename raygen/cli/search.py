@@ -34,9 +34,13 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
         with lasting_output(), Interrupts() as interrupts:
             try:
                 code = command(interrupts, **given)
-            except Interrupted as error:
-                say(f"{error}: stopped before the search started", err=True)
-                code = error.exit_code
+            except (Interrupted, SystemError) as error:
+                # What is raised while Ray's core waits leaves it as the cause of a SystemError.
+                cause = error.__cause__ if isinstance(error, SystemError) else error
+                if not isinstance(cause, Interrupted):
+                    raise
+                say(f"{cause}: stopped before the search started", err=True)
+                code = cause.exit_code
             sys.exit(code)
 
     return run
@@ -86,7 +90,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 @click.option(
     "--cluster",
     metavar="FILE",
-    help="Run as a job of this cluster (a ray up file, or http://…), and follow it.",
+    help="Run as a job of this cluster (a ray up file, http://… or slurm), and follow it.",
 )
 @click.option("--detach", is_flag=True, help="With --cluster: start the job without following it.")
 @PLAIN_HTTP
@@ -128,7 +132,7 @@ def validate_command(files: tuple[Path, ...], settings: tuple[str, ...], as_json
 
     E.g.: raygen validate search_spaces/*.yaml
     """
-    from raygen.cluster.files import check_cluster, describes_cluster
+    from raygen.cluster.files import check_cluster, check_script, describes_cluster
     from raygen.config import Study
     from raygen.config_file import load_space, load_train_job
     from raygen.data import read_here
@@ -140,8 +144,11 @@ def validate_command(files: tuple[Path, ...], settings: tuple[str, ...], as_json
     for file in files:
         mistakes[str(file)], read = None, ""
         try:
-            data = load_document(file).data
-            if describes_cluster(data):
+            script = file.suffix == ".sh"
+            data = {} if script else load_document(file).data
+            if script:
+                check_script(file)
+            elif describes_cluster(data):
                 check_cluster(file)
             else:
                 look_in(file.parent)

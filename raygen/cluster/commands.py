@@ -4,11 +4,12 @@
 """
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from raygen.cluster import jobs
+from raygen.cluster import jobs, slurm
 from raygen.cluster.files import most_trials
 from raygen.config import Resources
 from raygen.errors import InputError
@@ -45,11 +46,19 @@ def search(
             cluster's file has mistakes.
         ClusterError: the cluster cannot be reached.
     """
-    if not is_uri(storage) and not Path(storage).is_absolute():
+    script = slurm.script(cluster)
+    if script is None and not is_uri(storage) and not Path(storage).is_absolute():
         rule = "must be s3://BUCKET/…, gs://BUCKET/…, or the absolute path of a folder there"
         raise InputError(f"--storage {storage}: with --cluster it {rule}")
     Storage(storage)
     check_name(name, "--name")
+    if script is not None:
+        if plain_http or send_keys:
+            raise InputError("--plain-http and --send-keys: a job of Slurm has your environment")
+        queued = slurm.submit(script, name, words, space)
+        click.echo(f"job {queued.number} of Slurm; its output: {queued.output}", err=True)
+        again = slurm.attach(cluster, name)
+        return _unless_left(again, detach, lambda: slurm.follow(queued, show))
     with jobs.reach(cluster, plain_http) as remote:
         # Those that wait are what makes workers come.
         most = most_trials(remote.launched, resources) if remote.launched else 0
@@ -60,24 +69,37 @@ def search(
         job = jobs.submit(remote, name, command, space, keys)
         click.echo(f"{job} runs on the head of {cluster}", err=True)
         again = jobs.attach(remote, name)
-        if detach:
-            click.echo(again)
-            return 0
-        try:
+
+        def follow() -> int:
             code = jobs.follow(remote, job, show)
-        except Interrupted as error:
-            end = again.replace("--follow", "--stop")
-            click.echo(
-                f"\nthe search keeps running; follow it with: {again}\nstop it with: {end}",
-                err=True,
-            )
-            return 0 if error.number == signal.SIGINT else error.exit_code
-        _bring_home(remote, name, code)
-        return code
+            _bring_home(remote, name, code)
+            return code
+
+        return _unless_left(again, detach, follow)
+
+
+def _unless_left(again: str, detach: bool, follow: Callable[[], int]) -> int:
+    """Follow a search, unless detached, until it ends or a signal ends that; `again` continues."""
+    if detach:
+        click.echo(again)
+        return 0
+    try:
+        return follow()
+    except Interrupted as error:
+        end = again.replace("--follow", "--stop")
+        click.echo(
+            f"\nthe search keeps running; follow it with: {again}\nstop it with: {end}", err=True
+        )
+        return 0 if error.number == signal.SIGINT else error.exit_code
 
 
 def list_searches(cluster: str, name: str | None, plain_http: str | None = None) -> int:
     """Print the searches of a cluster, or those of a study."""
+    if slurm.script(cluster) is not None:
+        for queued in slurm.searches():
+            if name in (None, queued.study):
+                click.echo(visible(slurm.job_line(queued)))
+        return 0
     with jobs.reach(cluster, plain_http) as remote:
         for job in jobs.searches(remote):
             if name in (None, jobs.study_of(job)):
@@ -87,6 +109,8 @@ def list_searches(cluster: str, name: str | None, plain_http: str | None = None)
 
 def follow_search(cluster: str, name: str | None, plain_http: str | None = None) -> int:
     """Show the latest search, or that of a study, until it ends."""
+    if slurm.script(cluster) is not None:
+        return slurm.follow(slurm.find(name), show)
     with jobs.reach(cluster, plain_http) as remote:
         job = jobs.find(remote, name)
         code = jobs.follow(remote, job.submission_id or "", show)
@@ -96,6 +120,9 @@ def follow_search(cluster: str, name: str | None, plain_http: str | None = None)
 
 def end_search(cluster: str, name: str | None, plain_http: str | None = None) -> int:
     """Stop the latest search, or that of a study, gracefully."""
+    if slurm.script(cluster) is not None:
+        click.echo(visible(slurm.job_line(slurm.stop(slurm.find(name)))), err=True)
+        return 0
     with jobs.reach(cluster, plain_http) as remote:
         job = jobs.stop(remote, jobs.find(remote, name))
         click.echo(visible(jobs.job_line(job)), err=True)
@@ -107,6 +134,10 @@ def look(
     cluster: str, storage: str | None, as_json: bool, plain_http: str | None, send_keys: bool
 ) -> int:
     """Run raygen doctor on the head, which checks every node."""
+    if slurm.script(cluster) is not None:
+        raise InputError(
+            f"--cluster {cluster}: has nodes only while a job runs; a search checks them"
+        )
     words = ["raygen", "doctor", "--address", "auto", *(["--json"] if as_json else [])]
     words += ["--storage", storage] if storage else []
     with jobs.reach(cluster, plain_http) as remote:

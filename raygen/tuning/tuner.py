@@ -2,10 +2,12 @@
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import ray
 from ray import tune
@@ -215,7 +217,9 @@ def drive(
         ),
     )
     try:
-        tuner.fit()
+        # Tune would take SIGUSR1 from raygen.interrupts, and leave its trials unsaved.
+        with patch("ray.tune.tune._setup_signal_catching", threading.Event):
+            tuner.fit()
     except TuneError as error:
         raise _own(error) from error
     for name in (".tune", ".train"):

@@ -104,6 +104,7 @@ class Host:
 
     def _boot(self) -> str:
         venv = Path(sys.executable).parents[1]
+        names = "".join(f"{host.address} {host.name}\\n" for host in self.net.hosts)
         return f"""set -e
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -113,6 +114,10 @@ mount -t tmpfs -o size=4g tmpfs /dev/shm
 sed 's#^root:.*#root:x:0:0:root:{self.home}:/bin/bash#' /etc/passwd > {self.home}/passwd
 mount --bind {self.home}/passwd /etc/passwd
 hostname {self.name}
+# Or every look-up of a name waits 10 s for a server that cannot be reached: 20 s of `ray start`.
+printf '127.0.0.1 localhost\n{names}' > {self.home}/hosts
+: > {self.home}/resolv.conf
+for file in hosts resolv.conf; do mount --bind {self.home}/$file /etc/$file; done
 mkdir -p /run/sshd {self.home}/.ssh {self.home}/.local/bin
 echo 'export {self.net.profile}' > {self.home}/.profile
 cp {self.net.key}.pub {self.home}/.ssh/authorized_keys

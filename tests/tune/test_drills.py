@@ -106,7 +106,7 @@ def test_signals_end_a_search_in_order_and_the_printed_command_goes_on(
     journal = tmp_path / "study" / "journal.jsonl"
     page = tmp_path / "reports" / "study.html"
     driver = start(tmp_path, "study", *SIX, *NO_FINALISTS, env=env)
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)):
         before = len(read(journal))
         wait_for(lambda before=before: read(journal)[before:], "report")
         driver.send_signal(number)

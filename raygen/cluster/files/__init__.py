@@ -1,4 +1,4 @@
-"""Files that describe clusters: for Ray's launcher (`ray up`) and for KubeRay, checked.
+"""Files that describe clusters: for Ray's launcher (`ray up`), KubeRay and Slurm, checked.
 
 Ray's schema accepts any name under `provider` and `node_config`, and fills what a file leaves out
 with an old image, a nightly wheel, an open dashboard and no authentication. The rules here are for
@@ -12,10 +12,11 @@ from typing import Any
 from raygen.cluster.files.growth import most_trials
 from raygen.cluster.files.kuberay import check_manifest
 from raygen.cluster.files.launcher import check_launcher
+from raygen.cluster.files.slurm import check_script
 from raygen.document import Document, load_document
 from raygen.errors import InputError
 
-__all__ = ["check_cluster", "describes_cluster", "most_trials"]
+__all__ = ["check_cluster", "check_script", "describes_cluster", "most_trials"]
 
 
 def describes_cluster(data: Mapping[str, Any]) -> bool:
