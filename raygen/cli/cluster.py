@@ -170,6 +170,35 @@ def init_kuberay_command(
     _next(f"kubectl create -f {file}", f"raygen report {storage}/gan")
 
 
+@init_group.command("slurm")
+@FOLDER
+@click.option("--partition", help="Default: the cluster's own.")
+@click.option("--account", help="Whom the hours are counted to.")
+@click.option("--nodes", type=click.IntRange(1), help="Machines of the job.")
+@click.option("--gpus", type=click.IntRange(1), help="GPUs of each machine.")
+@click.option("--cpus", type=click.IntRange(1), help="Cores of each machine.")
+@click.option("--time", "limit", metavar="TIME", help="Limit of the job: 24:00:00 or 7-00:00:00.")
+@FORCE
+def init_slurm_command(
+    folder: Path, partition: str | None, account: str | None, nodes: int | None, gpus: int | None,
+    cpus: int | None, limit: str | None, force: bool,
+) -> None:  # fmt: skip
+    """Write slurm.sh, a batch script that is a search on Slurm.
+
+    E.g.: raygen cluster init slurm --partition gpu --nodes 4 --gpus 8 --time 24:00:00
+    """
+    from raygen.cluster.templates import check_free, slurm_file, write_cluster
+
+    file = folder / "slurm.sh"
+    text = slurm_file(file, {
+        "partition": partition, "account": account, "nodes": nodes, "gpus-per-node": gpus,
+        "cpus-per-task": cpus, "time": limit,
+    })  # fmt: skip
+    check_free(file, text, force)
+    write_cluster(file, text)
+    _next(f"raygen tune gan --cluster {file} --storage /shared/runs")
+
+
 @cluster_command.command("remove")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--bucket", help="Default: that of the file.")

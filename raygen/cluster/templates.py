@@ -3,7 +3,7 @@
 import platform
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -117,6 +117,24 @@ def kuberay_file(
         ("resources.concurrent=8\n", f"resources.concurrent={workers * gpus}\n"),
         ('nvidia.com/gpu: "1"', f'nvidia.com/gpu: "{gpus}"'),
     ))  # fmt: skip
+
+
+def slurm_file(path: Path, options: Mapping[str, str | int | None]) -> str:
+    """cluster/slurm.sh with these options of `sbatch`; None leaves one as it comes.
+
+    Raises:
+        InputError: a value cannot stand in a line of `#SBATCH`.
+    """
+    text = shipped("slurm.sh").replace("cluster/slurm.sh", str(path))
+    for name, value in options.items():
+        if value is None:
+            continue
+        if not re.fullmatch(r"[\w.:,+-]+", str(value)):
+            raise InputError(f"--{name} {value}: must have no spaces or quotes")
+        line = re.compile(rf"^##?SBATCH --{name}=.*$", re.MULTILINE)
+        text, count = line.subn(f"#SBATCH --{name}={value}", text)
+        assert count == 1, f"slurm.sh has {count} lines for --{name}"
+    return text
 
 
 def filled(name: str, path: Path, kind: str, changes: Iterable[Change]) -> str:

@@ -151,7 +151,20 @@ def test_the_files_come_with_the_package(name: str, repository: Path) -> None:
     assert included in (repository / "pyproject.toml").read_text()
 
 
+def test_a_batch_script_has_the_options_of_its_user_and_the_rest_as_it_comes() -> None:
+    result = raygen("cluster init slurm --partition gpu --nodes 4 --gpus 8 --time 7-00:00:00")
+
+    text, shipped = Path("slurm.sh").read_text(), (FOLDER / "slurm.sh").read_text()
+    options = [line for line in text.splitlines() if line.startswith("#SBATCH")]
+    for option in ("partition=gpu", "nodes=4", "gpus-per-node=8", "time=7-00:00:00"):
+        assert sum(line == f"#SBATCH --{option}" for line in options) == 1
+    assert "##SBATCH --account=REPLACE-ME" in text  # not asked for: as it comes
+    assert text.partition("export ")[2] == shipped.partition("export ")[2]
+    assert result.stdout == "raygen tune gan --cluster slurm.sh --storage /shared/runs\n"
+    refused("cluster init slurm --partition 'a b' --force", "--partition a b")
+
+
 def test_a_kind_of_cluster_that_is_misspelt_is_refused_with_the_nearest() -> None:
     assert "did you mean 'kuberay'?" in raygen("cluster init kubray").stderr
-    assert "choose from aws, local, kuberay" in raygen("cluster init gcp").stderr
+    assert "choose from aws, local, kuberay, slurm" in raygen("cluster init gcp").stderr
     assert "did you mean 'remove'?" in raygen("cluster remov").stderr
