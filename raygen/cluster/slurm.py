@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raygen.cluster.files import check_script
+from raygen.cluster.templates import shipped_file
 from raygen.errors import ClusterError, InputError, RaygenError, cannot_write
 from raygen.plugins import sources
 
@@ -65,11 +66,8 @@ def script(cluster: str) -> Path | None:
     """
     if cluster != "slurm":
         return Path(cluster) if cluster.endswith((".sh", ".sbatch")) else None
-    package = Path(__file__).parents[1]
-    inside = package / "cluster" / "slurm.sh"
-    shipped = inside if inside.is_file() else package.parent / "cluster" / "slurm.sh"
     own = Path("cluster", "slurm.sh")
-    return own if own.is_file() else shipped
+    return own if own.is_file() else shipped_file("slurm.sh")
 
 
 def submit(script: Path, name: str, words: list[str], space: Path) -> Job:

@@ -34,11 +34,15 @@ class AwsNames(NamedTuple):
     bucket: str
 
 
-def shipped(name: str) -> str:
-    """Return a cluster file as it comes: from the installed package, or beside it in a checkout."""
+def shipped_file(name: str) -> Path:
+    """Where a cluster file is as it comes: in the installed package, or beside it in a checkout."""
     inside = Path(__file__).parent / "shipped"
-    folder = inside if inside.is_dir() else Path(__file__).parents[2] / "cluster"
-    return (folder / name).read_text(encoding="utf-8")
+    return (inside if inside.is_dir() else Path(__file__).parents[2] / "cluster") / name
+
+
+def shipped(name: str) -> str:
+    """Return a cluster file as it comes."""
+    return shipped_file(name).read_text(encoding="utf-8")
 
 
 def machine_types() -> tuple[str, str, str]:
