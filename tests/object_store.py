@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import time
 import urllib.request
 from http import HTTPStatus
 from typing import Any
@@ -45,6 +46,7 @@ def start_gcs(bucket: str) -> tuple[Any, dict[str, str]]:
     """
     emulator = pytest.importorskip("gcp_storage_emulator.server", reason="it is not installed")
     emulator.objects._multipart_upload = conditional(emulator.objects._multipart_upload)
+    emulator.Router.handle = unless_out(emulator.Router.handle)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -52,6 +54,34 @@ def start_gcs(bucket: str) -> tuple[Any, dict[str, str]]:
     server.start()
     url = f"http://127.0.0.1:{port}"
     return server, {"STORAGE_EMULATOR_HOST": url, "CLOUD_STORAGE_EMULATOR_ENDPOINT": url}
+
+
+class Outage:
+    """For how long the emulator answers every request with 503."""
+
+    until = 0.0  # by time.monotonic
+    refused = 0
+
+    @classmethod
+    def begin(cls, seconds: float) -> None:
+        cls.until = time.monotonic() + seconds
+
+
+def unless_out(handle: Any) -> Any:
+    """Return a handler of requests that refuses them during an outage."""
+    if handle.__name__ == "handle_or_refuse":
+        return handle
+
+    def handle_or_refuse(router: Any, method: str) -> None:
+        if time.monotonic() > Outage.until:
+            handle(router, method)
+            return
+        Outage.refused += 1
+        request = router._request_handler
+        request.rfile.read(int(request.headers.get("Content-Length", 0)))
+        request.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
+
+    return handle_or_refuse
 
 
 def conditional(upload: Any) -> Any:

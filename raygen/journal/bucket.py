@@ -170,7 +170,8 @@ class GcsRecords(_Records):
 
     def put_new(self, key: str, line: bytes) -> bool:
         try:
-            self.client.blob(key).upload_from_string(line, if_generation_match=0)
+            # Without its library's retries of two minutes: raygen waits itself, and says so.
+            self.client.blob(key).upload_from_string(line, if_generation_match=0, retry=None)
         except self.refused:
             return False
         return True

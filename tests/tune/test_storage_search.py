@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from object_store import Outage
 from raygen.cli import main
+from raygen.journal.records import Record, Report
+from raygen.notices import Notice, Phase
 from raygen.storage import Storage, fetch
 from raygen.study_folder import StudyFolder
 from raygen.tuning.run import Outcome, run_study
@@ -18,19 +21,32 @@ from tune.test_faults import make, measured
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
+@pytest.mark.parametrize("kind", ["s3", "gcs"])
 def test_the_same_command_goes_on_after_a_head_is_gone_with_all_of_its_disk(
-    cluster: None, s3: str, tmp_path: Path
+    cluster: None, kind: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    storage = Storage(f"{s3}/head")
+    """On Google Cloud Storage it also answers nobody for a while, in the middle."""
+    storage = Storage(f"{request.getfixturevalue(kind)}/head")
+    said: list[str] = []
+
+    def follow(record: Record | Notice) -> None:
+        if isinstance(record, Phase):
+            said.append(record.text)
+        if isinstance(record, Report) and kind == "gcs" and not Outage.until:
+            Outage.begin(6)
 
     def search(disk: str, *settings: str) -> Outcome:
         folder, study = StudyFolder(tmp_path / disk / "head"), make(tmp_path, *settings)
-        facts = {"command": "x"}
-        return run_study(study, folder, facts, None, lambda record: None, storage=storage)
+        return run_study(study, folder, {"command": "x"}, None, follow, storage=storage)
 
     search("first", "budget.total_kimg=1")
     shutil.rmtree(tmp_path / "first")
     outcome = search("second")
+    waits = [text for text in said if "trying again for 10 min" in text]
+    assert len(waits) == sum("the storage answers again" in text for text in said)
+    if kind == "gcs":
+        assert Outage.refused > 1
+        assert waits
 
     records = written(fetch(storage.place) / "journal.jsonl")
     assert outcome.ended == {"completed": 2}
