@@ -189,7 +189,7 @@ WITHOUT: dict[str, tuple[Any, str, Callable[..., Any]]] = {
     "log distances": (observation, "log_distance", lambda values, best: values),
     "augmentation": (sampler, "_augmentation", lambda sd, noise: 0.0),
     "order of choices": (coding, "_order", lambda distribution: None),
-    "the design's own rungs": (Halving, "_peers", lambda self, kimg, design: self.rungs[kimg]),
+    "the design's own rungs": (Halving, "_pool", lambda self, kimg, _: self.rungs[kimg][False]),
 }
 
 

@@ -77,6 +77,10 @@ class Trials:
         """
         self.objectives, self.minimise, self.workers = list(objectives), minimise, workers
         self.by_number: dict[int, TrialState] = {}
+        # Kept as they come, since they are asked for at every turn of searches of any length: the
+        # trials of the search, without the replicates of finalists, and those with checkpoints.
+        self.searched: list[TrialState] = []
+        self.with_files: dict[int, TrialState] = {}
 
     def __getitem__(self, number: int) -> TrialState:
         return self.by_number[number]
@@ -86,11 +90,6 @@ class Trials:
 
     def __len__(self) -> int:
         return len(self.by_number)
-
-    @property
-    def searched(self) -> list[TrialState]:
-        """The trials of the search, without the replicates of the finalists."""
-        return [trial for trial in self if trial.of is None]
 
     @property
     def copies(self) -> int:
@@ -109,6 +108,8 @@ class Trials:
                 record.trial, record.config, record.params, record.seed, record.by, record.of, best,
                 record.parent, record.from_kimg, record.replaces, kimg=record.from_kimg,
             )  # fmt: skip
+            if record.of is None:
+                self.searched.append(self.by_number[record.trial])
         trial = self.by_number[record.trial]
         match record:
             case Start():
@@ -120,8 +121,11 @@ class Trials:
                 self._reported(trial, record)
             case Checkpoint():
                 trial.files[record.role] = record.bytes
+                self.with_files[trial.number] = trial
             case Collect():
                 trial.files.pop(record.role, None)
+                if not trial.files:
+                    self.with_files.pop(trial.number, None)
             case Decide():
                 trial.decision = record
                 if trial.held:

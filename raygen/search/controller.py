@@ -6,7 +6,7 @@ applied in the same way. So the state is a function of the journal, live or afte
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -537,11 +537,15 @@ class Controller:
             self._write(outcome)
 
     def _collect(self) -> None:
-        order = [*self._best_completed(), *self._best("stopped", "diverged")]
+        # Who has no checkpoint any more is worse than those that are kept, and stays so.
+        holders = [run for run in self.trials.with_files.values() if run.of is None]
+        done = [run for run in holders if run.state == "completed"]
+        rest = [run for run in holders if run.state in ("stopped", "diverged")]
+        order = [*self._in_order(done), *self._in_order(rest)]
         spec = self.spec.checkpoints
-        model = self.best_run()
+        model = self._best_of(self.trials.with_files.values())
         for number, role in collectable(
-            self.trials.by_number, order, spec.keep, spec.gigabytes, model
+            self.trials.with_files, order, spec.keep, spec.gigabytes, model
         ):
             size = self.trials[number].files[role]
             self._write(Collect(trial=number, role=role, bytes=size))
@@ -549,18 +553,19 @@ class Controller:
 
     def best_run(self) -> int | None:
         """The trial or replicate whose checkpoint is the one to use; see results.best_model."""
-        runs = list(self.trials) if len(self.directions) == 1 else self.searched
-        order = in_order(self.spec, self.image, [run for run in runs if run.state == "completed"])
-        return order[0] if order else None
+        return self._best_of(self.trials)
+
+    def _best_of(self, runs: Iterable[TrialState]) -> int | None:
+        alone = len(self.directions) == 1  # or only trials of the search count
+        done = [run for run in runs if run.state == "completed" and (alone or run.of is None)]
+        return next(iter(self._in_order(done)), None)
 
     def _best_completed(self) -> list[int]:
-        return self._best("completed")
+        """Completed trials of the search that have values, the best first."""
+        return self._in_order([trial for trial in self.searched if trial.state == "completed"])
 
-    def _best(self, *states: str) -> list[int]:
-        """Trials of the search in some states that have values, the best first."""
-        return in_order(
-            self.spec, self.image, [trial for trial in self.searched if trial.state in states]
-        )
+    def _in_order(self, runs: Sequence[TrialState]) -> list[int]:
+        return in_order(self.spec, self.image, runs)
 
     # Remembering
 

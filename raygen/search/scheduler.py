@@ -1,6 +1,7 @@
 """Who is stopped early. A scheduler judges by what the journal says, and keeps no other state."""
 
 import math
+from bisect import bisect, insort
 from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import NamedTuple, Protocol
@@ -114,6 +115,29 @@ class Waits:
         return None
 
 
+class Pool:
+    """Trials that have come to a rung, and the order of their first values, kept sorted."""
+
+    def __init__(self, sign: float) -> None:
+        self.sign = sign
+        self.peers: list[RungValue] = []
+        self.order: list[tuple[float, int]] = []  # minimised value, place among the peers
+
+    def add(self, trial: RungValue) -> None:
+        insort(self.order, self._key(trial))
+        self.peers.append(trial)
+
+    def at(self, rank: int, newcomer: RungValue) -> RungValue:
+        """The trial at a rank, counted from 1, if one more had come."""
+        place = bisect(self.order, self._key(newcomer)) + 1
+        if rank == place:
+            return newcomer
+        return self.peers[self.order[rank - 1 - (rank > place)][1]]
+
+    def _key(self, trial: RungValue) -> tuple[float, int]:
+        return self.sign * trial.values[0], len(self.peers)
+
+
 class Halving:
     """Asynchronous successive halving over kimg: Li et al. 2020, in its stopping form.
 
@@ -130,38 +154,42 @@ class Halving:
     ) -> None:
         self.eta, self.noise = eta, noise
         self.signs = [1.0 if way == "minimize" else -1.0 for way in directions]
-        self.rungs: dict[float, list[RungValue]] = {kimg: [] for kimg in milestones[:-1]}
+        self.rungs = {  # all that came, and the design points among them
+            kimg: {design: Pool(self.signs[0]) for design in (False, True)}
+            for kimg in milestones[:-1]
+        }
 
     def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if kimg not in self.rungs:
             return None
-        return self._compare([*self._peers(kimg, trial.design), trial])
+        return self._compare(self._pool(kimg, trial.design), trial)
 
     def record(self, kimg: float, trial: RungValue) -> None:
         if kimg in self.rungs:
-            self.rungs[kimg].append(trial)
+            for design in {False, trial.design}:
+                self.rungs[kimg][design].add(trial)
 
     def promotion(self, paused: Mapping[int, float], last: bool) -> tuple[int, Decision] | None:
         return None
 
-    def _compare(self, peers: Sequence[RungValue]) -> Decision:
-        """Whether the last of some continues."""
-        kept = math.floor(len(peers) / self.eta)
+    def _pool(self, kimg: float, design: bool) -> Pool:
+        """Those that came to a rung, or the design points among them."""
+        return self.rungs[kimg][design]
+
+    def _compare(self, pool: Pool, trial: RungValue) -> Decision:
+        """Whether a trial that comes to those of a pool continues."""
+        count = len(pool.peers) + 1
+        kept = math.floor(count / self.eta)
         if kept == 0:  # too few to spare one: stopping now would stop the first trial too
-            return Decision("continue", None, len(peers))
-        order = self._order(peers)
+            return Decision("continue", None, count)
         if len(self.signs) > 1:
-            rank = order.index(len(peers) - 1) + 1
+            rank = self._order([*pool.peers, trial]).index(count - 1) + 1
             verdict = "stop" if rank > kept else "continue"
-            return Decision(verdict, None, len(peers), 0.0, rank, kept)
-        trial, last_kept = peers[-1], peers[order[kept - 1]]
+            return Decision(verdict, None, count, 0.0, rank, kept)
+        last_kept = pool.at(kept, trial)
         band = self.noise * math.hypot(trial.sd or 0.0, last_kept.sd or 0.0)
         worse = self._minimised(trial)[0] > self._minimised(last_kept)[0] + band
-        return Decision("stop" if worse else "continue", last_kept.values[0], len(peers), band)
-
-    def _peers(self, kimg: float, design: bool) -> list[RungValue]:
-        """Those that came to a rung, or the design points among them."""
-        return [peer for peer in self.rungs[kimg] if peer.design or not design]
+        return Decision("stop" if worse else "continue", last_kept.values[0], count, band)
 
     def _order(self, peers: Sequence[RungValue]) -> list[int]:
         """Their indices, the best first."""
@@ -184,17 +212,18 @@ class Promotion(Halving):
     def judge(self, kimg: float, trial: RungValue) -> Decision | None:
         if kimg not in self.rungs:
             return None
-        pools = [self._peers(kimg, design) for design in {False, trial.design}]
-        verdicts = [self._compare([*pool, trial]) for pool in pools if len(pool) + 1 >= self.eta]
+        pools = [self._pool(kimg, design) for design in {False, trial.design}]
+        large = [pool for pool in pools if len(pool.peers) + 1 >= self.eta]
+        verdicts = [self._compare(pool, trial) for pool in large]
         if not verdicts:
-            return Decision("pause", None, len(pools[0]) + 1)
+            return Decision("pause", None, len(pools[0].peers) + 1)
         best = next((each for each in verdicts if each.verdict == "continue"), verdicts[0])
         return best if best.verdict == "continue" else best._replace(verdict="pause")
 
     def promotion(self, paused: Mapping[int, float], last: bool) -> tuple[int, Decision] | None:
         for kimg in reversed(self.rungs):
             for design in (False, True):
-                peers = self._peers(kimg, design)
+                peers = self._pool(kimg, design).peers
                 order = self._order(peers)
                 places = [
                     rank

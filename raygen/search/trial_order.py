@@ -1,6 +1,5 @@
 """In which order the trials of a search stand while it runs."""
 
-import math
 from collections.abc import Sequence
 
 from raygen.config import StudySpec
@@ -17,24 +16,18 @@ def in_order(spec: StudySpec, image: ImageShape, runs: Sequence[TrialState]) -> 
     Several objectives are ordered by fronts. What drew nothing usable comes last.
     """
     directions = [METRICS[metric].direction for metric in spec.objectives]
+    guess, minimise = METRICS[spec.objective].value_of_guess(image), directions[0] == "minimize"
     signs = [1.0 if way == "minimize" else -1.0 for way in directions]
     order: list[int] = []
     parts: tuple[list[TrialState], list[TrialState]] = [], []
     for run in runs:
         if run.values is not None:
-            parts[_useless(spec, image, run)].append(run)
+            value = run.values[0]
+            useless = why_useless(spec.family, run.variation, value, guess, minimise)
+            parts[bool(useless)].append(run)
     for part in parts:
         points = [[s * v for s, v in zip(signs, run.values or [], strict=True)] for run in part]
         by_value = sorted(range(len(part)), key=points.__getitem__)
         places = nondominated_order(points) if len(signs) > 1 else by_value
         order += [part[place].number for place in places]
     return order
-
-
-def _useless(spec: StudySpec, image: ImageShape, run: TrialState) -> bool:
-    """Whether its best checkpoint drew nothing usable; see results.failed."""
-    metric = METRICS[spec.objective]
-    value = run.values[0] if run.values is not None else math.nan
-    minimise = metric.direction == "minimize"
-    guess = metric.value_of_guess(image)
-    return bool(why_useless(spec.family, run.variation, value, guess, minimise))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from raygen.search.pareto import crowding, dominates, fronts, nondominated_order
-from raygen.search.scheduler import Halving, Median, RungValue
+from raygen.search.scheduler import Halving, Median, Pool, RungValue
 from search.studies import Memory, make_controller, make_study, run
 
 MINIMISE = ["minimize"]
@@ -144,3 +144,15 @@ def test_the_front_of_a_search_holds_trials_of_full_budget_only(tmp_path: Path) 
     front = [v for v in values if not any(dominates(other, v) for other in values)]
     assert any(trial.state == "stopped" for trial in controller.trials)
     assert sorted(trial.values for trial in told) == sorted(front)
+
+
+def test_the_rank_in_a_pool_is_that_of_sorting_it_with_the_newcomer() -> None:
+    """Also among equal values, where whoever came first stands first."""
+    draws = np.random.default_rng(0)
+    for sign in (1.0, -1.0):
+        pool = Pool(sign)
+        for trial in range(60):
+            newcomer = RungValue((float(draws.integers(6)),), trial=trial)
+            ranked = sorted([*pool.peers, newcomer], key=lambda peer: sign * peer.values[0])
+            assert [pool.at(rank, newcomer) for rank in range(1, trial + 2)] == ranked
+            pool.add(newcomer)
