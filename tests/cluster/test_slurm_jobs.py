@@ -148,11 +148,3 @@ def test_what_slurm_refuses_is_one_line(node: LoginNode, monkeypatch: pytest.Mon
 
     assert "invalid partition specified: gpus" in said
     assert len(said.splitlines()) == 1
-
-
-def test_a_disk_of_one_node_is_refused_as_storage(node: LoginNode) -> None:
-    said = node.run(*node.tune("own"), "--storage", "/tmp/ray/studies", code=4)
-
-    assert "not usable from node" in said
-    assert "a folder that every node shares" in said
-    assert node.left() == []

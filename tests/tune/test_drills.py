@@ -22,7 +22,7 @@ from raygen.search.verify import verify
 from tune.test_faults import free_cpus
 
 NO_FINALISTS = ("--set", "finalists.count=0")
-SIX = ("--trials", "6")
+FOUR = ("--trials", "4")
 pytestmark = [pytest.mark.slow, pytest.mark.ray]
 
 
@@ -61,8 +61,8 @@ def wait_for(records: Callable[[], list[dict[str, Any]]], kind: str, seconds: fl
 def test_a_driver_killed_at_two_moments_loses_doubles_and_redoes_nothing(
     tmp_path: Path, head: dict[str, str]
 ) -> None:
-    rows = kill_often(tmp_path, 2, head, *SIX)  # benchmarks/drills.py: twenty, and 12 trials
-    start(tmp_path, "whole", *SIX, env=head).wait()
+    rows = kill_often(tmp_path, 2, head, *FOUR)  # benchmarks/drills.py: twenty, and 12 trials
+    start(tmp_path, "whole", *FOUR, env=head).wait()
     killed, whole = (read(tmp_path / name / "journal.jsonl") for name in ("killed", "whole"))
     found, expected = outcome(killed), outcome(whole)
 
@@ -73,11 +73,11 @@ def test_a_driver_killed_at_two_moments_loses_doubles_and_redoes_nothing(
     assert killed[-1]["state"] == "finished"
     # The decisions are those of the rules on this journal, as on one that was never interrupted.
     (tmp_path / "space.yaml").write_text(SPACE)
-    study = load_space(tmp_path / "space.yaml", ["budget.trials=6"])
-    assert verify(study, read_study(tmp_path / "killed")).suggestions == 6
+    study = load_space(tmp_path / "space.yaml", ["budget.trials=4"])
+    assert verify(study, read_study(tmp_path / "killed")).suggestions == 4
     # Every number is the one of the undisturbed search, so no step was lost or done twice.
     shared = found["values"].keys() & expected["values"].keys()
-    assert len(shared) >= 6
+    assert len(shared) >= 4
     assert {key: found["values"][key] for key in shared} == {
         key: expected["values"][key] for key in shared
     }
@@ -105,7 +105,7 @@ def test_signals_end_a_search_in_order_and_the_printed_command_goes_on(
 ) -> None:
     journal = tmp_path / "study" / "journal.jsonl"
     page = tmp_path / "reports" / "study.html"
-    driver = start(tmp_path, "study", *SIX, *NO_FINALISTS, env=env)
+    driver = start(tmp_path, "study", *FOUR, *NO_FINALISTS, env=env)
     for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)):
         before = len(read(journal))
         wait_for(lambda before=before: read(journal)[before:], "report")
@@ -143,7 +143,7 @@ def test_a_full_disk_ends_the_search_and_with_room_it_goes_on(
     if subprocess.run(mount, check=False, capture_output=True).returncode:
         pytest.skip("this machine does not let root mount a disk")
     try:
-        words = (*SIX, *NO_FINALISTS, "--storage", str(disk))
+        words = (*FOUR, *NO_FINALISTS, "--storage", str(disk))
         driver = start(tmp_path, "study", *words, env=env)
         assert driver.wait() == 4
         log = (tmp_path / "study.log").read_text()
@@ -344,10 +344,10 @@ def test_a_spot_notice_moves_trials_with_nothing_lost_and_elastic_ones_change_th
 def test_early_stops_of_ddp_trials_give_everything_back_without_a_dashboard(
     tmp_path: Path, env: dict[str, str]
 ) -> None:
-    settings = ("resources.workers=2", "budget.trials=5", "finalists.count=0")
+    settings = ("resources.workers=2", "budget.trials=4", "finalists.count=0")
     found = run_script(tmp_path, NO_DASHBOARD, *settings, env=env)
 
     assert found["state"] == "finished"
     assert found["ended"].get("stopped", 0) >= 1
-    assert sum(found["ended"].values()) == 5
+    assert sum(found["ended"].values()) == 4
     assert found["cpus"] == 2
