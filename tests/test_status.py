@@ -129,6 +129,24 @@ def test_only_budgets_that_are_limited_are_shown_with_what_was_used(write: Write
     }
 
 
+def test_a_trial_that_left_its_machine_in_order_has_moved_and_was_not_lost(write: Write) -> None:
+    left = {**retry(0, 2, 6.0), "reason": "its machine is to go in 118 s", "moved": True}
+    folder = write(
+        *suggest(0, LOSS), report(0, 6, 9.0), left, start(0, 2, 9.5), report(0, 16, 8.0),
+        end(0, "completed"), *at(300, close()), recovery={"retries": 3},
+    )  # fmt: skip
+
+    facts = status(folder)
+    assert (facts["retries"]["used"], facts["moved"]) == (0, 1)
+    assert "moved         1 time, saved" in status_text(facts)
+    assert "saved, to go on elsewhere: its machine is to go in 118 s" in why_text(folder, 0)
+    study = load_results(folder)
+    assert study.runs["state"].tolist() == ["interrupted", "completed"]
+    page = render_page(study)
+    assert "saved and moved to another machine: 1 time" in page
+    assert "lost and retried" not in page
+
+
 def test_dollars_are_those_of_each_kind_of_gpu_and_of_as_many_workers_as_there_were(
     write: Write,
 ) -> None:

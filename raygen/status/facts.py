@@ -70,6 +70,7 @@ def status(path: Path, at: str | None = None) -> dict[str, Any]:
         "budget": _budget(study, seconds, worked),
         "evaluating": study.evaluating,
         "retries": {"used": info["retries_used"], "in_a_row": info["recovery"].get("retries")},
+        "moved": info["moves"],
         "finalists": [
             {key: None if pd.isna(value) else value for key, value in row.items()}
             for row in finalists(study).to_dict("records")

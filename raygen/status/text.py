@@ -33,6 +33,8 @@ def status_text(facts: Mapping[str, Any]) -> str:
         row = retries["in_a_row"]
         most = f", at most {row} in a row for one trial" if row else ""
         rows.append(("retries", [f"{retries['used']}{most}"]))
+    if facts["moved"]:
+        rows.append(("moved", [f"{counted(facts['moved'], 'time')}, saved"]))
     rows.append(("finalists", [_finalist_line(finalist) for finalist in facts["finalists"]]))
     if facts["advice"]:
         rows.append(("early values", [line for line in facts["advice"].values() if line]))
