@@ -1,11 +1,14 @@
 """An AWS account that moto plays, with what moto leaves out of a real one."""
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+loaders = pytest.importorskip("botocore.loaders", reason="boto3 is not installed")
 
 REGION = "us-west-2"
 NUMBER = "123456789012"
@@ -18,6 +21,9 @@ KEYS = {
 }
 
 
+MODELS = functools.cache(loaders.create_loader)
+
+
 @contextmanager
 def account(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
     """An empty account; a session of boto3. `home` is that of its user."""
@@ -27,7 +33,8 @@ def account(home: Path, patch: pytest.MonkeyPatch) -> Iterator[Any]:
     for key in ("AWS_ENDPOINT_URL", "AWS_PROFILE", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
         patch.delenv(key, raising=False)
     (home / ".ssh").mkdir(parents=True, exist_ok=True)
-    # A session that stays keeps the models of the services, which take seconds to read.
+    # One reader of the models of the services, which take seconds to read, for all sessions.
+    patch.setattr("botocore.session.create_loader", MODELS)
     with moto.mock_aws(config={"core": {"reset_boto3_session": False}}):
         import boto3
         from moto.servicequotas.models import ServiceQuotasBackend
