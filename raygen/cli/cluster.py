@@ -87,8 +87,12 @@ def init_aws_command(
     from raygen.cluster.aws.request import ClusterRequest, checked_request
     from raygen.cluster.templates import check_text, machine_types
 
-    region = region or configured_region() or _asked("--region", "AWS region")
-    ssh_from = ssh_from or (_asked("--ssh-from", "Your public address, for SSH"),)
+    region = region or configured_region()
+    unsaid = {"--region": not region, "--ssh-from": not ssh_from}
+    if any(unsaid.values()) and not sys.stdin.isatty():
+        raise InputError("\n".join(f"{option} is missing" for option in unsaid if unsaid[option]))
+    region = region or click.prompt("AWS region", err=True)
+    ssh_from = ssh_from or (click.prompt("Your public address, for SSH", err=True),)
     _, spot, on_demand = machine_types()
     request = checked_request(ClusterRequest(
         ssh_from=ssh_from, spot_type=spot_type or spot,
@@ -261,13 +265,6 @@ def _in_a_checkout() -> bool:
 def _show(lines: Iterable[str], err: bool = False) -> None:
     for line in lines:
         say(line, err=err)
-
-
-def _asked(option: str, question: str) -> str:
-    """Ask on a terminal for what an option has not said."""
-    if not sys.stdin.isatty():
-        raise InputError(f"{option} is missing")
-    return click.prompt(question, err=True)
 
 
 def _consent(question: str, yes: bool) -> None:
