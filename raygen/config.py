@@ -539,6 +539,16 @@ class Resources(Spec):
         """Workers beyond which no trial grows."""
         return self.workers.max if isinstance(self.workers, WorkerRange) else self.workers
 
+    def trials_on(self, places: int) -> int:
+        """How many trials so many places for workers hold; the last may have fewer than most."""
+        return max(1, places // self.most_workers) if places >= self.fewest_workers else 0
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What one worker reserves, by Ray's names."""
+        gpu = {"GPU": self.gpu_share} if self.gpu_share else {}
+        return {"CPU": self.cpus, **gpu}
+
     @property
     def gpu_share(self) -> float:
         """GPUs that a trial reserves: a whole one until `auto` is settled."""

@@ -191,15 +191,14 @@ def init_slurm_command(
 
     E.g.: raygen cluster init slurm --partition gpu --nodes 4 --gpus 8 --time 24:00:00
     """
-    from raygen.cluster.templates import check_free, slurm_file, write_cluster
+    from raygen.cluster.templates import slurm_file
 
     file = folder / "slurm.sh"
     text = slurm_file(file, {
         "partition": partition, "account": account, "nodes": nodes, "gpus-per-node": gpus,
         "cpus-per-task": cpus, "time": limit,
     })  # fmt: skip
-    check_free(file, text, force)
-    write_cluster(file, text)
+    _write(file, text, force)
     _next(f"raygen tune gan --cluster {file} --storage /shared/runs")
 
 

@@ -132,7 +132,7 @@ def validate_command(files: tuple[Path, ...], settings: tuple[str, ...], as_json
 
     E.g.: raygen validate search_spaces/*.yaml
     """
-    from raygen.cluster.files import check_cluster, check_script, describes_cluster
+    from raygen.cluster.files import check_cluster, check_script, describes_cluster, is_script
     from raygen.config import Study
     from raygen.config_file import load_space, load_train_job
     from raygen.data import read_here
@@ -144,7 +144,7 @@ def validate_command(files: tuple[Path, ...], settings: tuple[str, ...], as_json
     for file in files:
         mistakes[str(file)], read = None, ""
         try:
-            script = file.suffix == ".sh"
+            script = is_script(file)
             data = {} if script else load_document(file).data
             if script:
                 check_script(file)

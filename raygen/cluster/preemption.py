@@ -137,9 +137,14 @@ def drain(node: str, notice: Notice) -> None:
         raise ClusterError(f"node {node}: Ray does not drain it: {why}")
 
 
+def draining() -> dict[str, int]:
+    """The nodes that are to go, and when: milliseconds since 1970, 0 where nobody said."""
+    return state.get_draining_nodes()
+
+
 def leaving(nodes: Iterable[str]) -> str | None:
     """Say that one of these nodes is to go, if one is: Ray's draining state."""
-    deadlines: dict[str, int] = state.get_draining_nodes()
+    deadlines = draining()
     ends = [deadlines[node] for node in nodes if node in deadlines]
     if not ends:
         return None

@@ -6,22 +6,17 @@ from typing import Any, NamedTuple
 
 import ray
 import yaml
-from ray._private.state import available_resources_per_node, state
+from ray._private.state import available_resources_per_node
 from ray.util.placement_group import placement_group_table
 
 from raygen.cluster.connect import started_here
 from raygen.cluster.files import most_trials
+from raygen.cluster.preemption import draining
 from raygen.config import Resources
 from raygen.errors import InputError
 from raygen.home import home
 
 KIND = "ray.io/accelerator-type"  # the label of a node by which Ray knows its kind of GPU
-
-
-def bundle(resources: Resources) -> dict[str, float]:
-    """What one worker reserves."""
-    gpu = {"GPU": resources.gpu_share} if resources.gpu_share else {}
-    return {"CPU": resources.cpus, **gpu}
 
 
 def selector(resources: Resources) -> dict[str, str]:
@@ -42,11 +37,10 @@ def offered(resources: Resources) -> dict[str, float]:
 
 def free_places(resources: Resources) -> int:
     """How many more workers find room now, on nodes that stay."""
-    draining: dict[str, int] = state.get_draining_nodes()
+    going = draining()
     free: dict[str, dict[str, float]] = available_resources_per_node()
-    nodes = [node["NodeID"] for node in _eligible(resources) if node["NodeID"] not in draining]
-    wanted = bundle(resources)
-    return sum(_times(wanted, free.get(node, {})) for node in nodes)
+    nodes = [node["NodeID"] for node in _eligible(resources) if node["NodeID"] not in going]
+    return sum(_times(resources.bundle, free.get(node, {})) for node in nodes)
 
 
 def groups_wait(workers: int) -> bool:
@@ -63,7 +57,7 @@ def _eligible(resources: Resources) -> Iterable[Mapping[str, Any]]:
 
 
 def _times(wanted: Mapping[str, float], free: Mapping[str, float]) -> int:
-    return min(int(free.get(name, 0.0) / n + 1e-9) for name, n in wanted.items() if n)
+    return min(int(free.get(name, 0.0) / n + 1e-9) for name, n in wanted.items())
 
 
 class TrialSlots:
@@ -128,7 +122,8 @@ def trials_that_fit(resources: Resources, cluster: Mapping[str, float]) -> Fit:
             slots = int(available) * int(1 / wanted + 1e-9)
         else:
             slots = int(available / wanted + 1e-9)
-        if slots < (fewest := resources.fewest_workers):
+        if not (trials := resources.trials_on(slots)):
+            fewest = resources.fewest_workers
             workers = f" for each of {fewest} workers" if fewest > 1 else ""
             return Fit(
                 0,
@@ -136,5 +131,5 @@ def trials_that_fit(resources: Resources, cluster: Mapping[str, float]) -> Fit:
                 f"{available:g}; lower it with --set resources.{key}=…, or set "
                 "resources.concurrent if the cluster grows on demand",
             )
-        fits.append(max(1, slots // resources.most_workers))
+        fits.append(trials)
     return Fit(min(fits), "")

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from raygen.cluster.files import check_script
+from raygen.cluster.files import check_script, is_script
 from raygen.cluster.templates import shipped_file
 from raygen.errors import ClusterError, InputError, RaygenError, cannot_write
 from raygen.plugins import sources
@@ -65,7 +65,7 @@ def script(cluster: str) -> Path | None:
     `slurm` is the user's cluster/slurm.sh, or else the one that comes with raygen.
     """
     if cluster != "slurm":
-        return Path(cluster) if cluster.endswith((".sh", ".sbatch")) else None
+        return Path(cluster) if is_script(Path(cluster)) else None
     own = Path("cluster", "slurm.sh")
     return own if own.is_file() else shipped_file("slurm.sh")
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from raygen.cluster.files import check_cluster
+from raygen.cluster.files import check_cluster, check_script, is_script
 from raygen.errors import InputError
 from raygen.files import check_target, write_text
 
@@ -165,7 +165,7 @@ def check_text(name: str, text: str) -> None:
         file = Path(folder) / name
         file.write_text(text, encoding="utf-8")
         try:
-            check_cluster(file)
+            (check_script if is_script(file) else check_cluster)(file)
         except InputError as error:
             raise InputError(str(error).replace(f"{folder}/", "")) from error
 

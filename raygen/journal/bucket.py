@@ -7,6 +7,7 @@ record, and a crash holds nothing up.
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +41,7 @@ def records_at(uri: str) -> RecordStore:
     return GcsRecords(uri) if uri.startswith("gs://") else S3Records(uri)
 
 
-class _Records:
+class _Records(ABC):
     """The records of one study under BUCKET/PREFIX/00000042.json, numbered from 0."""
 
     scheme = ""
@@ -59,19 +60,19 @@ class _Records:
             raise InputError(f"--journal {uri}: must be s3://BUCKET/PREFIX or gs://BUCKET/PREFIX")
         self.connect()
 
+    @abstractmethod
     def connect(self) -> None:
         """Look for credentials, region and endpoint, as the cloud's own library does."""
-        raise NotImplementedError
 
-    def keys(self) -> list[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def keys(self) -> list[str]: ...
 
-    def get(self, key: str) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    def get(self, key: str) -> bytes: ...
 
+    @abstractmethod
     def put_new(self, key: str, line: bytes) -> bool:
         """Put an object if there is none; return whether it was put."""
-        raise NotImplementedError
 
     def read(self) -> list[bytes]:
         """Return every record as a line, in order.

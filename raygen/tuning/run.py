@@ -13,7 +13,7 @@ from ray.tune import PlacementGroupFactory
 
 from raygen.callbacks import Callback
 from raygen.cluster.connect import check_storage, connected, wait_for
-from raygen.cluster.room import TrialSlots, bundle, offered, selector
+from raygen.cluster.room import TrialSlots, offered, selector
 from raygen.config import Study, StudySpec
 from raygen.data import ImageData
 from raygen.data.pictures import save_grid
@@ -279,7 +279,7 @@ def _trainable(shared: Shared) -> tuple[Any, PlacementGroupFactory]:
     if resources.most_workers == 1:
         labels = selector(resources)
         where: dict[str, Any] = {"bundle_label_selector": [labels]} if labels else {}
-        place = PlacementGroupFactory([bundle(resources)], **where)
+        place = PlacementGroupFactory([resources.bundle], **where)
         return tune.with_parameters(TrialActor, shared=shared), place
     reference = [ray.put(shared)]
     given = (reference, resources, shared.family, shared.folder, shared.beat_seconds)

@@ -20,7 +20,7 @@ from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import placement_group_table, remove_placement_group
 
 from raygen.cluster.preemption import leaving
-from raygen.cluster.room import bundle, free_places, groups_wait, selector
+from raygen.cluster.room import free_places, groups_wait, selector
 from raygen.config import Resources, parse_trial, worker_counts
 from raygen.distributed import rank
 from raygen.study_folder import StudyFolder
@@ -237,7 +237,7 @@ class DdpTrial(tune.Trainable):
             scaling_config=ScalingConfig(
                 num_workers=self.workers,
                 use_gpu=bool(resources.gpu_share),
-                resources_per_worker=bundle(resources),
+                resources_per_worker=resources.bundle,
                 label_selector=selector(resources) or None,
                 placement_strategy="PACK",
             ),

@@ -82,3 +82,18 @@ def listing(session: Any) -> dict[str, Any]:
         ),
         "policies": sorted(p["PolicyName"] for p in iam.list_policies(Scope="Local")["Policies"]),
     }
+
+
+def recorded_calls(patch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
+    """What AWS is asked from now on: operations and what they were given."""
+    from botocore.client import BaseClient
+
+    calls: list[tuple[str, dict[str, Any]]] = []
+    call = BaseClient._make_api_call  # pyright: ignore[reportAttributeAccessIssue]
+
+    def recorded(self: Any, operation: str, given: dict[str, Any]) -> Any:
+        calls.append((operation, given))
+        return call(self, operation, given)
+
+    patch.setattr(BaseClient, "_make_api_call", recorded)
+    return calls

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 
-from cluster.account import NUMBER, REGION, account, listing, publish_image
+from cluster.account import NUMBER, REGION, account, listing, publish_image, recorded_calls
 from raygen.cli import main
 from raygen.cluster.aws import survey
 from raygen.cluster.files import check_cluster
@@ -36,17 +36,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.fixture
 def calls(aws: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """What AWS is asked from now on: operations and what they were given."""
-    from botocore.client import BaseClient
-
-    asked: list[tuple[str, dict[str, Any]]] = []
-    call = BaseClient._make_api_call  # pyright: ignore[reportAttributeAccessIssue]
-
-    def recorded(self: Any, operation: str, given: dict[str, Any]) -> Any:
-        asked.append((operation, given))
-        return call(self, operation, given)
-
-    monkeypatch.setattr(BaseClient, "_make_api_call", recorded)
-    return asked
+    return recorded_calls(monkeypatch)
 
 
 def raygen(line: str, code: int = 0, answer: str | None = None) -> Result:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from cluster.account import NUMBER, REGION, account
+from cluster.account import NUMBER, REGION, account, recorded_calls
 from cluster.policies import EC2, Question, allows, asked_of_iam
 from raygen.cli import main
 
@@ -92,20 +92,7 @@ def life_of_workers(config: dict[str, Any]) -> list[str]:
 @pytest.fixture
 def record(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[Call]]:
     """Begin to record what AWS is asked."""
-    from botocore.client import BaseClient
-
-    def begin() -> list[Call]:
-        calls: list[Call] = []
-        call = BaseClient._make_api_call  # pyright: ignore[reportAttributeAccessIssue]
-
-        def recorded(self: Any, operation: str, given: dict[str, Any]) -> Any:
-            calls.append((operation, given))
-            return call(self, operation, given)
-
-        monkeypatch.setattr(BaseClient, "_make_api_call", recorded)
-        return calls
-
-    return begin
+    return lambda: recorded_calls(monkeypatch)
 
 
 def test_rays_provider_takes_the_file_as_it_is_and_makes_nothing_but_a_key_pair(

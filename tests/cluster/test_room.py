@@ -6,7 +6,7 @@ import pytest
 import ray
 
 from raygen.cluster import room
-from raygen.cluster.room import bundle, free_places, offered, selector
+from raygen.cluster.room import free_places, offered, selector
 from raygen.config import Resources
 
 NODES = {
@@ -26,7 +26,7 @@ def draining(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     nodes.append({**nodes[0], "NodeID": "d", "Alive": False})
     going: dict[str, int] = {}
     monkeypatch.setattr(ray, "nodes", lambda: nodes)
-    monkeypatch.setattr(room.state, "get_draining_nodes", lambda: going)
+    monkeypatch.setattr(room, "draining", lambda: going)
     free = {name: node["has"] for name, node in NODES.items()}
     monkeypatch.setattr(room, "available_resources_per_node", lambda: free)
     return going
@@ -65,5 +65,5 @@ def test_a_node_that_is_to_go_has_no_place(draining: dict[str, int]) -> None:
 
 
 def test_a_worker_without_a_gpu_reserves_none() -> None:
-    assert bundle(Resources(cpus=2)) == {"CPU": 2}
-    assert bundle(Resources(cpus=2, gpus=0.25)) == {"CPU": 2, "GPU": 0.25}
+    assert Resources(cpus=2).bundle == {"CPU": 2}
+    assert Resources(cpus=2, gpus=0.25).bundle == {"CPU": 2, "GPU": 0.25}

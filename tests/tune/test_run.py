@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from raygen.cluster.files import most_trials
 from raygen.cluster.room import trials_that_fit
 from raygen.config import Resources, Study
 from raygen.config_file import load_space, load_train_job
@@ -211,6 +212,15 @@ def test_concurrency_is_what_fits(
     resources: dict[str, Any], cluster_has: dict[str, float], expected: int
 ) -> None:
     assert trials_that_fit(Resources.model_validate(resources), cluster_has).trials == expected
+
+
+def test_a_cluster_that_grows_holds_as_many_trials_as_one_that_has_grown() -> None:
+    """Also elastic ones, which begin with fewer workers."""
+    nodes = {"gpu": {"resources": {"CPU": 1}, "max_workers": 3}}
+    for workers in (1, 2, 3, 4, {"min": 1, "max": 4}, {"min": 1, "max": 2}):
+        resources = Resources.model_validate({"workers": workers})
+        grown = trials_that_fit(resources, {"CPU": 3}).trials
+        assert most_trials({"available_node_types": nodes}, resources) == grown
 
 
 def test_a_group_of_workers_that_does_not_fit_is_refused() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 from raygen.cluster.files.growth import most_trials
 from raygen.cluster.files.kuberay import check_manifest
 from raygen.cluster.files.launcher import check_launcher
-from raygen.cluster.files.slurm import check_script
+from raygen.cluster.files.slurm import check_script, is_script
 from raygen.document import Document, load_document
 from raygen.errors import InputError
 
-__all__ = ["check_cluster", "check_script", "describes_cluster", "most_trials"]
+__all__ = ["check_cluster", "check_script", "describes_cluster", "is_script", "most_trials"]
 
 
 def describes_cluster(data: Mapping[str, Any]) -> bool:

@@ -16,8 +16,8 @@ def most_trials(config: Mapping[str, Any], resources: Resources) -> int:
     places = []
     for node in workers.values():
         offered = dict(node.get("resources") or {})
-        wanted = {"CPU": resources.cpus, "GPU": resources.gpu_share}
-        fits = [int(offered[key] / n + 1e-9) for key, n in wanted.items() if n and key in offered]
+        wanted = resources.bundle
+        fits = [int(offered[key] / n + 1e-9) for key, n in wanted.items() if key in offered]
         places += [min(fits, default=1)] * int(node.get("max_workers", 0))
     nodes = int(config.get("max_workers", len(places)))
-    return sum(sorted(places, reverse=True)[:nodes]) // resources.most_workers
+    return resources.trials_on(sum(sorted(places, reverse=True)[:nodes]))

@@ -15,6 +15,11 @@ NEEDED = {
 }
 
 
+def is_script(file: Path) -> bool:
+    """Whether a file is a batch script, by its name."""
+    return file.suffix in (".sh", ".sbatch")
+
+
 def check_script(file: Path) -> None:
     """Check a batch script.
 
