@@ -25,6 +25,7 @@ from pydantic import (
 
 from raygen.callbacks import CallbackSpec
 from raygen.compute import Compute, Precision
+from raygen.costs import WITHOUT_GPU
 from raygen.data import DataSpec
 from raygen.data.augmentation import PolicyName
 from raygen.document import Document, flatten, holder
@@ -604,8 +605,13 @@ class StudySpec(Job):
 
     @model_validator(mode="after")
     def _dollars_need_prices(self) -> "StudySpec":
-        if self.budget.dollars is not None and not self.resources.prices:
+        prices = self.resources.prices
+        if self.budget.dollars is None:
+            return self
+        if not prices:
             raise ValueError("budget.dollars needs resources.prices: dollars per hour of one GPU")
+        if not self.resources.gpu_share and WITHOUT_GPU not in prices:
+            raise ValueError(f"budget.dollars without gpus needs a price of {WITHOUT_GPU}")
         return self
 
     @property

@@ -56,7 +56,8 @@ class Launch(NamedTuple):
 
         hours = None if self.limit is None else parse_duration(self.limit) / 3600
         short = {"budget.trials": self.trials, "budget.hours": hours, "seed": self.seed}
-        cpu = ["resources.gpus=0", "resources.cpus=1", "resources.workers=1"] if self.cpu else []
+        one = ("gpus=0", "cpus=1", "workers=1", "accelerator=[]")
+        cpu = [f"resources.{setting}" for setting in one] if self.cpu else []
         return [*cpu, *self.settings, *(f"{k}={v}" for k, v in short.items() if v is not None)]
 
 
