@@ -569,6 +569,7 @@ def test_a_trial_survives_the_yaml_that_a_study_writes(tmp_path: Path) -> None:
         ("resources.workers={mim: 1, max: 2}", "resources.workers.mim: 1: unknown name, choose "),
         ("resources.workers=two", "resources.workers: 'two': input should be a valid integer"),
         ("resources.accelerator=T4", "resources: accelerator needs gpus"),
+        ("resources.prices={A10G: -1}", "resources.prices.A10G: -1: input should be greater"),
     ],
 )
 def test_a_number_that_would_hang_a_search_or_fill_the_memory_is_refused_by_its_name(

@@ -1,8 +1,9 @@
 """What workers cost, against sums by hand."""
 
 import pytest
+from pydantic import ValidationError
 
-from raygen.config import GanTrial, Resources, worker_counts
+from raygen.config import GanTrial, Resources, StudySpec, worker_counts
 from raygen.costs import dollars
 
 
@@ -24,6 +25,24 @@ def test_dollars_are_hours_times_prices(
     paid = dollars(worked, {"A10G": 1.2, "H100": 6.0, "CPU": 0.05}, gpus)
 
     assert paid == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize(
+    ("gpus", "prices", "rule"),
+    [
+        (0, {}, "needs resources.prices"),
+        (0, {"A10G": 1.2}, "without gpus needs a price of CPU"),
+        (1, {}, "needs resources.prices"),
+    ],
+)
+def test_a_budget_of_dollars_that_nobody_could_count_is_refused(
+    gpus: int, prices: dict[str, float], rule: str
+) -> None:
+    study = {"family": "gan", "resources": {"gpus": gpus, "prices": prices}}
+    with pytest.raises(ValidationError, match=rule):
+        StudySpec.model_validate({**study, "budget": {"kimg": 1, "dollars": 5}})
+
+    StudySpec.model_validate({**study, "budget": {"kimg": 1}})
 
 
 def test_without_prices_nothing_is_said_of_dollars() -> None:

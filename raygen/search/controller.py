@@ -247,6 +247,10 @@ class Controller:
         """Record where a trial runs, and the kimg from which it goes on; pass on a remark."""
         self._remark(number, remark)
         attempt = self.trials[number].attempt + 1
+        prices, limited = self.spec.resources.prices, self.spec.budget.dollars is not None
+        if limited and self.spec.resources.gpu_share and accelerator not in prices:
+            kind = accelerator or "a GPU whose kind Ray does not know"
+            self.close("failed", f"budget.dollars: resources.prices has no price of {kind}")
         self._write(
             Start(
                 trial=number,

@@ -330,6 +330,20 @@ def test_many_failures_in_a_row_end_the_search(study: Study) -> None:
     assert "5 trials in a row failed, the last one: KeyError: 'x'" in controller.closing.reason
 
 
+@pytest.mark.parametrize(("kind", "told"), [("T4", "T4"), ("", "a GPU whose kind Ray does not")])
+def test_a_gpu_without_a_price_ends_a_search_that_may_cost_so_much(
+    tmp_path: Path, kind: str, told: str
+) -> None:
+    settings = ("budget.dollars=5", "resources.prices={A10G: 1}", "resources.gpus=1")
+    controller = make_controller(make_study(tmp_path, *settings), Memory())
+    controller.started(controller.suggest().number, node="n", accelerator="A10G")
+    assert controller.closing is None
+    controller.started(controller.suggest().number, node="n", accelerator=kind)
+
+    assert controller.closing.state == "failed"
+    assert f"budget.dollars: resources.prices has no price of {told}" in controller.closing.reason
+
+
 @pytest.mark.parametrize(
     ("setting", "reason"),
     [
