@@ -25,6 +25,7 @@ from raygen.study_folder import named_study, newest
 from raygen.tuning import requirements
 from report.journals import (
     Record,
+    append_to_study,
     close,
     end,
     make_info,
@@ -191,10 +192,10 @@ def test_a_page_follows_its_study_until_it_ends(
         watching.start()
         until("Trial 0 leads with Fréchet distance 9")
         assert '"refresh":0.05' in page.read_text(encoding="utf-8")
-        write_study(study, info, [*first, report(0, 16, 4.0), end(0)])
+        append_to_study(study, [report(0, 16, 4.0), end(0)])
         until("Trial 0 leads with Fréchet distance 4")
         if ending == "finished":
-            write_study(study, info, [*first, report(0, 16, 4.0), end(0), close()])
+            append_to_study(study, [close()])
             until("✓ finished")
     until(ending)
     watching.join(timeout=60)

@@ -42,6 +42,7 @@ def watch_page(study: Path, output: Path | None = None, opened: bool = False) ->
 
 def follow(study: Path, page: Path) -> None:
     """Wait until the study begins, then open its page and keep it fresh."""
-    while not is_study(study):
+    # A search makes the file before it writes its first record into it.
+    while not is_study(study) or not StudyFolder(study).journal.stat().st_size:
         time.sleep(1)
     watch_page(study, page, opened=True)

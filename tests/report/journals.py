@@ -165,6 +165,12 @@ def write_study(root: Path, info: Record, records: list[Record]) -> Path:
     return root
 
 
+def append_to_study(folder: Path, records: list[Record]) -> None:
+    """Append to a journal, as a search does: whoever reads meanwhile never meets half of it."""
+    with StudyFolder(folder).journal.open("a", encoding="utf-8") as journal:
+        journal.write("".join(json.dumps(record) + "\n" for record in records))
+
+
 @contextmanager
 def written_by_a_search(folder: Path) -> Iterator[None]:
     """Hold the lock that a search holds on its journal."""
