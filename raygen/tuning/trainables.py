@@ -122,7 +122,8 @@ class DdpTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], shared: Any = None) -> None:
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
-        self.shared_ref, self.resources, self.family, self.folder, self.beat_seconds = shared
+        self.shared_ref, self.resources, self.family, self.folder, *seconds = shared
+        self.beat_seconds, self.hang_seconds = seconds
         self.turn, self.group, self.mailbox = 0, None, None
         self.nodes: set[str] = set()  # of the group
         self.left = False
@@ -233,7 +234,9 @@ class DdpTrial(tune.Trainable):
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"shared": self.shared_ref, "mailbox": self.mailbox},
-            torch_config=OverRaysNetwork(),
+            # Workers that wait for one that does not answer give up when their trial is given up:
+            # also while they form their group, before the trial has begun and can be seen to hang.
+            torch_config=OverRaysNetwork(timeout_s=max(1, round(self.hang_seconds))),
             scaling_config=ScalingConfig(
                 num_workers=self.workers,
                 use_gpu=bool(resources.gpu_share),

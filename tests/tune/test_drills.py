@@ -351,3 +351,21 @@ def test_early_stops_of_ddp_trials_give_everything_back_without_a_dashboard(
     assert found["ended"].get("stopped", 0) >= 1
     assert sum(found["ended"].values()) == 4
     assert found["cpus"] == 2
+
+
+def test_a_network_that_the_workers_cannot_use_ends_the_trial_as_lost_and_says_why(
+    tmp_path: Path, env: dict[str, str]
+) -> None:
+    settings = ("resources.workers=2", "budget.trials=1", "finalists.count=0", "recovery.retries=1")
+    wrong = {**env, "GLOO_SOCKET_IFNAME": "nowhere0"}
+    found = run_script(tmp_path, NO_DASHBOARD, *settings, env=wrong)
+
+    retried, ended = (
+        [record["reason"] for record in read(tmp_path / "study" / "journal.jsonl")
+         if record["kind"] == kind]
+        for kind in ("retry", "end")
+    )  # fmt: skip
+    assert found["ended"] == {"lost": 1}
+    assert found["cpus"] == 2
+    assert len(retried) == 1
+    assert all("nowhere0" in reason for reason in (*retried, *ended))
