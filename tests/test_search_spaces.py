@@ -16,7 +16,7 @@ from raygen.space import sample
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))
-DRAWS = 50
+DRAWS = 30
 
 
 @pytest.fixture(autouse=True)

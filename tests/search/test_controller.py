@@ -47,7 +47,7 @@ def test_a_search_cut_after_any_record_goes_on_to_the_very_same_end(
     tmp_path: Path, promote: str
 ) -> None:
     study = make_study(
-        tmp_path, "budget.trials=12", "finalists={count: 2, seeds: 3}",
+        tmp_path, "budget.trials=8", "finalists={count: 2, seeds: 3}",
         f"scheduler.promote={promote}",
     )  # fmt: skip
     whole = Memory()

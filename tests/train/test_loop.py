@@ -1,8 +1,9 @@
 """fit: milestones, the count of images, determinism, means of losses, lost trials."""
 
 import math
+from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -14,10 +15,33 @@ from raygen.data.batches import Batches
 from raygen.metrics import Score
 from raygen.metrics.evaluator import Evaluator
 from raygen.training.loop import CHECK_EVERY, GRID, Progress, fit, make_learner
+from train.conftest import TRIALS, make_data
 
 pytestmark = pytest.mark.usefixtures("patience")
 CPU = torch.device("cpu")
-MILESTONES = (0.05, 0.1, 0.23)
+MILESTONES, SEED = (0.05, 0.1, 0.23), 2
+
+
+class Trained(NamedTuple):
+    """One training to the last milestone, and what was said at each: for all who only look."""
+
+    images: list[int]
+    losses: list[dict[str, float]]
+    last: Progress
+
+
+@cache
+def _trained(name: str, evaluator: Evaluator) -> Trained:
+    images, losses = [], []
+    for last in fit(TRIALS[name], make_data(), evaluator, MILESTONES, SEED):
+        images.append(last.state["images"])
+        losses.append(last.losses)
+    return Trained(images, losses, last)
+
+
+@pytest.fixture
+def trained(any_trial: Trial, evaluator: Evaluator) -> Trained:
+    return _trained(next(name for name in TRIALS if TRIALS[name] == any_trial), evaluator)
 
 
 def test_one_progress_comes_per_milestone_in_order(
@@ -29,11 +53,10 @@ def test_one_progress_comes_per_milestone_in_order(
 
 
 def test_images_seen_reach_each_milestone_and_overshoot_by_less_than_one_step(
-    any_trial: Trial, data: ImageData, evaluator: Evaluator
+    any_trial: Trial, trained: Trained
 ) -> None:
-    for progress in fit(any_trial, data, evaluator, MILESTONES, seed=0):
-        beyond = progress.state["images"] - progress.kimg * 1000
-        assert 0 <= beyond < progress.learner.images_per_step
+    for kimg, images in zip(MILESTONES, trained.images, strict=True):
+        assert 0 <= images - kimg * 1000 < trained.last.learner.images_per_step
 
 
 def test_only_the_last_milestone_is_called_last(
@@ -45,11 +68,11 @@ def test_only_the_last_milestone_is_called_last(
 
 
 def test_the_same_seed_gives_bit_equal_metrics_and_weights(
-    any_trial: Trial, data: ImageData, evaluator: Evaluator
+    any_trial: Trial, trained: Trained, data: ImageData, evaluator: Evaluator
 ) -> None:
-    first = _run(any_trial, data, evaluator, seed=5)
+    first = trained.last
     torch.rand(3)  # whatever else draws from the global generator must not matter
-    second = _run(any_trial, data, evaluator, seed=5)
+    second = _run(any_trial, data, evaluator, SEED)
 
     assert first.scores == second.scores
     assert first.losses == second.losses
@@ -76,10 +99,9 @@ def test_training_leaves_the_global_generator_as_it_was(
 
 
 def test_milestones_in_between_do_not_change_the_result(
-    any_trial: Trial, data: ImageData, evaluator: Evaluator
+    any_trial: Trial, trained: Trained, data: ImageData, evaluator: Evaluator
 ) -> None:
-    often = _run(any_trial, data, evaluator, 0, (0.03, 0.05, 0.1, 0.11, 0.23))
-    once = _run(any_trial, data, evaluator, 0, (0.23,))
+    often, once = trained.last, _run(any_trial, data, evaluator, SEED, MILESTONES[-1:])
 
     assert often.scores == once.scores
     assert _equal(often.learner.state_dict(), once.learner.state_dict())
@@ -99,10 +121,10 @@ def test_three_discriminator_steps_show_three_different_batches_and_count_them(
 
 
 def test_losses_are_means_over_the_steps_since_the_last_milestone(
-    any_trial: Trial, data: ImageData, evaluator: Evaluator
+    any_trial: Trial, trained: Trained, data: ImageData
 ) -> None:
-    learner = make_learner(any_trial, 10, CPU, seed=2, budget=MILESTONES[-1] * 1000)
-    batches = Batches(data.train, 16, seed=2, device=CPU)
+    learner = make_learner(any_trial, 10, CPU, seed=SEED, budget=MILESTONES[-1] * 1000)
+    batches = Batches(data.train, 16, seed=SEED, device=CPU)
     position, expected = 0, []
     for kimg in MILESTONES:
         steps = []
@@ -111,9 +133,7 @@ def test_losses_are_means_over_the_steps_since_the_last_milestone(
             position += learner.images_per_step
         expected.append({k: sum(float(s[k]) for s in steps) / len(steps) for k in steps[0]})
 
-    found = [progress.losses for progress in fit(any_trial, data, evaluator, MILESTONES, seed=2)]
-
-    for ours, theirs in zip(found, expected, strict=True):
+    for ours, theirs in zip(trained.losses, expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5)
 
 

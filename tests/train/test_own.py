@@ -1,5 +1,6 @@
 """A trainer of one's own: driven by raygen's loop, resumed bit for bit, drawn from afterwards."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
 from raygen.errors import InputError, RaygenError
 from raygen.image_shape import ImageShape
-from raygen.metrics.evaluator import Evaluator
 from raygen.project_folder import EXAMPLES
 from raygen.training.checkpoint import checkpoint, load_full, load_sampler, save
 from raygen.training.loop import Progress, fit, make_learner
 from raygen.try_out import try_out
+from train.conftest import PixelDistance
 
 CPU = torch.device("cpu")
 WRONG = """
@@ -90,8 +91,12 @@ def trial(tmp_path: Path) -> OwnTrial:
 
 
 def train(trial: OwnTrial, data: ImageData, resume: Any = None) -> list[Progress]:
-    evaluator = Evaluator(("fd_classifier",), data, 400, CPU)
-    return list(fit(trial, data, evaluator, (0.32, 0.64), seed=5, resume=resume))
+    return list(begin(trial, data, resume))
+
+
+def begin(trial: OwnTrial, data: ImageData, resume: Any = None) -> Iterator[Progress]:
+    evaluator: Any = PixelDistance(data)
+    return fit(trial, data, evaluator, (0.32, 0.64), seed=5, resume=resume)
 
 
 def test_a_trial_that_goes_on_ends_bit_equal_to_one_that_was_not_interrupted(
@@ -100,9 +105,7 @@ def test_a_trial_that_goes_on_ends_bit_equal_to_one_that_was_not_interrupted(
     whole = train(trial, shapes)
     path = tmp_path / "last.pt"
     # At its first milestone: training has gone on meanwhile, so that its state is taken on the way.
-    for progress in fit(
-        trial, shapes, Evaluator(("fd_classifier",), shapes, 400, CPU), (0.32, 0.64), seed=5
-    ):
+    for progress in begin(trial, shapes):
         if progress.kimg == 0.32:
             save(path, checkpoint(trial, 5, shapes.summary(), progress, full=True))
             break
