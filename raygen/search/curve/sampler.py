@@ -112,6 +112,10 @@ class CurveSampler(optuna.samplers.BaseSampler):
         # Of trials that ended, which never change: read once.
         self._ended: Rows | None = None
         self._read_before: set[int] = set()
+        # So many trials of the storage, from its first, need not be looked at again; and the last
+        # of them with a kernel: its number and that.
+        self._settled = 0
+        self._settled_kernel: tuple[int, list[float]] | None = None
         self._drawn: set[bytes] = set()
         # Of trials that have been given parameters, but may not have asked for them yet.
         self._given: dict[int, dict[str, Any]] = {}
@@ -168,11 +172,12 @@ class CurveSampler(optuna.samplers.BaseSampler):
         number, attempt = self.turn or (trial.number, 0)
         random = np.random.default_rng([self.seed, number, attempt])
         everything = _all_trials(study)
-        running = {other._trial_id for other in everything if not other.state.is_finished()}
+        unsettled = everything[self._settled :]
+        running = {other._trial_id for other in unsettled if not other.state.is_finished()}
         self._given = {key: params for key, params in self._given.items() if key in running}
         trials = [
             other
-            for other in everything
+            for other in unsettled
             if other._trial_id != trial._trial_id
             and IGNORED not in other.system_attrs
             and (other.state.is_finished() or other.params or other._trial_id in self._given)
@@ -184,12 +189,15 @@ class CurveSampler(optuna.samplers.BaseSampler):
             ]
         )
         rows = self._read(trials, signs, coding)
+        before = self._kernel_before(trials)
+        if self.levels:  # or those that follow from all trials may change
+            self._settle(unsettled)
         observed = None
         if rows is not None and number >= self.startup_trials and not self._owes_design(rows):
             observed = observe(rows, random)
         if rows is None or observed is None:
             return self._design_point(rows, attempt, random, coding), DESIGN, None
-        kernel, changed = self._kernel(trials, observed, coding)
+        kernel, changed = self._kernel(before, observed, coding)
         kept = _thinned(observed.y, MODEL_POINTS, random)
         observed = Observed(*(each[kept] for each in observed))
         point = self._best_candidate(rows, observed, kernel, random, coding)
@@ -214,16 +222,36 @@ class CurveSampler(optuna.samplers.BaseSampler):
         index = 0 if rows is None else int(rows.design.sum())
         return coding.snapped(sobol_point(len(coding), self.seed, index)[None])[0]
 
+    def _kernel_before(self, trials: Sequence[FrozenTrial]) -> tuple[int, list[float]] | None:
+        """The number of the last trial for which a kernel was fitted, and that."""
+        kernels = [(other.number, other.system_attrs.get(KERNEL)) for other in trials]
+        given = [(number, kernel) for number, kernel in kernels if kernel is not None]
+        if self._settled_kernel is not None:
+            given.append(self._settled_kernel)
+        return max(given, default=None)
+
+    def _settle(self, unsettled: Sequence[FrozenTrial]) -> None:
+        """Pass over the first of them that have ended: what they say has been read."""
+        passed = []
+        for trial in unsettled:
+            ignored = IGNORED in trial.system_attrs
+            if not trial.state.is_finished() or not (
+                ignored or trial._trial_id in self._read_before
+            ):
+                break
+            self._settled += 1
+            if not ignored:
+                passed.append(trial)
+        self._settled_kernel = self._kernel_before(passed)
+
     def _kernel(
-        self, trials: Sequence[FrozenTrial], observed: Observed, coding: Coding
+        self, before: tuple[int, list[float]] | None, observed: Observed, coding: Coding
     ) -> tuple[Kernel, int]:
         """The kernel to use, and the number of values it was fitted to, if it is new."""
         size = len(observed.y)
-        before = [other for other in trials if KERNEL in other.system_attrs]
-        last = max(before, key=lambda other: other.number, default=None)
         kernel, old_size = Kernel.prior(len(coding)), 0
-        if last is not None:
-            *numbers, old_size = last.system_attrs[KERNEL]
+        if before is not None:
+            *numbers, old_size = before[1]
             if len(numbers) == len(coding) + 2:
                 kernel = Kernel.of(np.array(numbers))
             if old_size <= size < old_size + max(1, old_size / REFIT_GROWTH):
@@ -339,30 +367,38 @@ class CurveSampler(optuna.samplers.BaseSampler):
         self._ended = None
         self._read_before.clear()
         self._drawn.clear()
+        self._settled, self._settled_kernel = 0, None
 
     def _read(self, trials: Sequence[FrozenTrial], signs: Array, coding: Coding) -> Rows | None:
         levels = self.levels or _geometric(trials)
         if levels != self._cached_levels:
             self._forget()
             self._cached_levels = tuple(levels)
-        ended, running = [], []
-        for trial in trials:
-            if trial._trial_id not in self._read_before:
-                row = self._row(trial, signs, coding)
-                if trial.state.is_finished():
-                    self._read_before.add(trial._trial_id)
-                    self._drawn.add(_key(row[2]))
-                    ended.append(row)
-                else:
-                    running.append(row)
+        fresh = [trial for trial in trials if trial._trial_id not in self._read_before]
+        ended = [trial for trial in fresh if trial.state.is_finished()]
         if ended:
-            self._ended = _stacked(ended, self._ended)
-        rows = _stacked(running, self._ended) if running else self._ended
+            rows = self._rows_of(ended, signs, coding)
+            self._read_before.update(trial._trial_id for trial in ended)
+            self._drawn.update(map(_key, rows.features))
+            self._ended = _stacked(self._ended, rows)
+        running = [trial for trial in fresh if not trial.state.is_finished()]
+        rows = self._ended
+        if running:
+            rows = _stacked(rows, self._rows_of(running, signs, coding))
         # However they were read: what is drawn from them must not depend on it.
         return rows if rows is None else rows.pick(np.argsort(rows.numbers, kind="stable"))
 
-    def _row(self, trial: FrozenTrial, signs: Array, coding: Coding) -> tuple[Any, ...]:
-        """One of Rows."""
+    def _rows_of(self, trials: Sequence[FrozenTrial], signs: Array, coding: Coding) -> Rows:
+        """Trials as rows, in their order."""
+        points = np.array(
+            [coding.point(trial.params or self._given.get(trial._trial_id, {})) for trial in trials]
+        )
+        read = zip(*(self._row(trial, signs) for trial in trials), strict=True)
+        numbers, *facts = (np.array(column) for column in read)
+        return Rows(numbers, points, coding.features(points), *facts)
+
+    def _row(self, trial: FrozenTrial, signs: Array) -> tuple[Any, ...]:
+        """One of Rows, without its point and the features of that."""
         attributes = trial.system_attrs
         levels = np.full((len(signs), len(self._cached_levels)), math.nan)
         errors = np.zeros(len(self._cached_levels))
@@ -393,14 +429,10 @@ class CurveSampler(optuna.samplers.BaseSampler):
         if returned is not None and state != INFEASIBLE:
             levels[:, -1] = returned
             spent = max(spent, float(self._cached_levels[-1]))
-        point = coding.point(trial.params or self._given.get(trial._trial_id, {}))
         enqueued = "fixed_params" in attributes
         suggested, design = enqueued or BY in attributes, attributes.get(BY) == DESIGN
-        features = coding.features(point[None])[0]
-        return (
-            trial.number, point, features, levels, errors, spent, state, suggested,
-            design and not enqueued,
-        )  # fmt: skip
+        design = design and not enqueued
+        return trial.number, levels, errors, spent, state, suggested, design
 
 
 def _check_arguments(
@@ -433,8 +465,7 @@ def _all_trials(study: Study) -> list[FrozenTrial]:
     return study._storage.get_all_trials(study._study_id, deepcopy=False)
 
 
-def _stacked(rows: Sequence[tuple[Any, ...]], before: Rows | None) -> Rows:
-    fresh = Rows(*(np.array(column) for column in zip(*rows, strict=True)))
+def _stacked(before: Rows | None, fresh: Rows) -> Rows:
     if before is None:
         return fresh
     return Rows(*(np.concatenate(pair) for pair in zip(before, fresh, strict=True)))
