@@ -1,9 +1,11 @@
-"""uv run python benchmarks/resume.py [--trials 10000]: what a journal of very many trials costs.
+"""uv run python benchmarks/resume.py [--trials 10000] [--at-once 500]: searches of many trials.
 
-A search is simulated without training: suggestions of a quasi-random sequence, values that fall
-with training, rungs as in search_spaces/gan.yaml. Then its journal is read and replayed as a driver
-does when it goes on, folded into tables, asked for its status, and made a page of. The last line is
-one JSON object; seconds are of one thread.
+It is simulated without training and without Ray: the controller, the journal on the disk and the
+sampler are real, `--at-once` trials report in turn, values fall with training, rungs are those of
+search_spaces/gan.yaml. `simulated` and `computed` are its seconds by the clock and of the CPU, the
+suggestions those of its last tenth, in milliseconds of the CPU. Then its journal is read and
+replayed as a driver does when it goes on, folded into tables, asked for its status, and made a page
+of. The last line is one JSON object; seconds are of one thread.
 """
 
 import argparse
@@ -12,8 +14,10 @@ import os
 import platform
 import tempfile
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -43,24 +47,44 @@ def report(kimg: float, value: float, last: bool) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def simulate(folder: Path, trials: int, sampler: str) -> float:
-    """Write the journal of a search; return the seconds that it took."""
+def simulate(folder: Path, trials: int, at_once: int, sampler: str) -> dict[str, Any]:
+    """Write the journal of a search; return what it cost.
+
+    `at_once` trials run at any time and report in turn, as trials of one speed would.
+    """
     study = load_space(SPACE, [*SETTINGS, f"budget.trials={trials}", f"sampler.name={sampler}"])
-    began = time.perf_counter()
+    suggestions: list[float] = []
+    reports, began, computed = 0, time.perf_counter(), time.process_time()
     with Journal(folder / "journal.jsonl") as journal:
         journal.append(Open(study=facts(study, trials)))
         controller = Controller(study, journal, Sampler(study, "x", None), lambda record: None)
+        running: deque[tuple[int, float, Iterator[float]]] = deque()
         while not controller.done:
-            job = controller.suggest()
-            assert job is not None
-            controller.started(job.number, node="n", pid=1, device="cpu", kimg=0.0)
-            level = 20 + 30 * abs(job.config["optimizer"]["generator_lr"] * 1e3 - 0.3)
-            for kimg in study.spec.milestones:
-                value = level * (1 + 5 / kimg)
-                if controller.reported(job.number, report(kimg, value, kimg == 0)):
+            while len(running) < at_once:
+                asked = time.process_time()
+                job = controller.suggest()
+                if job is None:
                     break
+                suggestions.append(1e3 * (time.process_time() - asked))
+                controller.started(job.number, node="n", pid=1, device="cpu", kimg=0.0)
+                level = 20 + 30 * abs(job.config["optimizer"]["generator_lr"] * 1e3 - 0.3)
+                running.append((job.number, level, iter(study.spec.milestones)))
+            number, level, milestones = running.popleft()
+            kimg = next(milestones)
+            last = kimg == study.spec.milestones[-1]
+            reports += 1
+            event = report(kimg, level * (1 + 5 / kimg), last)
+            if not controller.reported(number, event):
+                running.append((number, level, milestones))
         journal.append(Close(state="finished", seconds=1.0))
-    return time.perf_counter() - began
+    latest = sorted(suggestions[-len(suggestions) // 10 :])
+    return {
+        "simulated": round(time.perf_counter() - began, 1),
+        "computed": round(time.process_time() - computed, 1),
+        "reports": reports,
+        "suggestion_median_ms": round(latest[len(latest) // 2], 1),
+        "suggestion_worst_ms": round(latest[-1], 1),
+    }
 
 
 def facts(study: Any, trials: int) -> dict[str, Any]:
@@ -85,20 +109,25 @@ def timed(action: Callable[[], Any]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--at-once", type=int, default=500)
+    parser.add_argument("--sampler", default="curve")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         root = Path(place) / "many"
         root.mkdir()
-        written = simulate(root, options.trials, "quasi_random")
-        study = load_space(SPACE, [*SETTINGS, f"budget.trials={options.trials + 1}"])
+        cost = simulate(root, options.trials, options.at_once, options.sampler)
+        more = [f"budget.trials={options.trials + 1}", f"sampler.name={options.sampler}"]
+        study = load_space(SPACE, [*SETTINGS, *more])
         controller = Controller(study, [], Sampler(study, "x", None), lambda record: None)  # pyright: ignore[reportArgumentType]
         path = root / "journal.jsonl"
         results = {
             "trials": options.trials,
+            "at_once": options.at_once,
+            "sampler": options.sampler,
+            **cost,
             "records": sum(1 for _ in path.open("rb")),
             "megabytes": round(path.stat().st_size / 1e6, 1),
-            "simulated": round(written, 1),
             "read": timed(lambda: read_records(path)),
             "replayed": timed(lambda: controller.replay(read_records(path))),
             "suggestion": timed(lambda: controller.sampler.draw(options.trials)),
@@ -107,6 +136,7 @@ def main() -> None:
             "status": timed(lambda: status(root)),
             "page": timed(lambda: write_page(load_results(root), root / "page.html")),
             "page_megabytes": round((root / "page.html").stat().st_size / 1e6, 1),
+            "memory_megabytes": round(getrusage(RUSAGE_SELF).ru_maxrss / 1024),
             "cpu": platform.processor() or platform.machine(),
         }
     if options.out is not None:
