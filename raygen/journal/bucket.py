@@ -200,7 +200,7 @@ class RemoteJournal(Journal):
             self.close()
             raise InputError(f"{path}: is not the journal that {bucket.uri} holds")
         for line in remote[shared:]:
-            self.write(line)
+            self.copy(line)
         self.records = len(remote)
         self.wait, self.say = 0.0, say
         for line in local[shared:]:

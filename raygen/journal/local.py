@@ -38,6 +38,7 @@ class Journal:
             # A file system without locks, such as Lustre mounted without flock. Two searches of one
             # study are then kept apart by their user only; `raygen doctor` says so.
             self.locked = False
+        self._time = 0.0  # of the last record: set by what follows
         self._length = self._mend()
 
     def append(self, record: Record) -> Record:
@@ -52,7 +53,10 @@ class Journal:
 
     def line(self, record: Record) -> tuple[Record, bytes]:
         """Return a record with its time, and the line that holds it."""
-        written = stamped(record, time.time())
+        # Never before the record before it, though a clock is set back, or that of the next head
+        # is behind: what follows from times, such as durations, then needs no care.
+        self._time = max(self._time, time.time())
+        written = stamped(record, self._time)
         text = json.dumps(as_json(written), separators=(",", ":"), allow_nan=False)
         return written, text.encode() + b"\n"
 
@@ -73,6 +77,11 @@ class Journal:
             raise cannot_write(self.path, error) from error
         self._length += len(line)
 
+    def copy(self, line: bytes) -> None:
+        """Write a line of this journal that was first written elsewhere; as `write`."""
+        self.write(line)
+        self._time = _time_of(line)
+
     def close(self) -> None:
         """Let another process write."""
         self._file.close()
@@ -81,6 +90,7 @@ class Journal:
         """Finish or cut a last line without an end; return the length of the journal in bytes."""
         content = self.path.read_bytes()
         whole = content.rfind(b"\n") + 1
+        self._time = _time_of(content[:whole].rstrip(b"\n").rpartition(b"\n")[2])
         if whole == len(content):
             return whole
         try:
@@ -89,6 +99,7 @@ class Journal:
             self._file.truncate(whole)
             return whole
         self._file.write(b"\n")
+        self._time = _time_of(content[whole:])
         return len(content) + 1
 
     def __enter__(self) -> "Journal":
@@ -96,3 +107,12 @@ class Journal:
 
     def __exit__(self, *ended: object) -> None:
         self.close()
+
+
+def _time_of(line: bytes) -> float:
+    """When a record was written; 0 of what is none, which whoever reads the journal refuses."""
+    try:
+        time = json.loads(line)["time"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return 0.0
+    return time if isinstance(time, float | int) else 0.0

@@ -96,7 +96,7 @@ def run_study(
             the study in the folder searched something else; nothing was started.
         ClusterError: Ray cannot be reached, or the disk is full.
     """
-    started = time.time()
+    started, began = time.time(), time.monotonic()
     check_sampler(study)
     hearing = callbacks_of(study.spec.callbacks, callbacks, folder)
     notify(Phase("loading data"))
@@ -124,7 +124,7 @@ def run_study(
             storage.be_patient(lambda text: notify(Phase(text)))
         shared = _shared(study, data, assets, folder, slots(), storage)
         with _journal(folder.journal, bucket, notify) as journal:
-            session = _Session(study, data, folder, journal, storage, notify, started, hearing)
+            session = _Session(study, data, folder, journal, storage, notify, began, hearing)
             session.open(info, taught, data)
             outcome = session.search(shared, slots, plan, interrupts or Interrupts())
     write_tables(fold(folder, read_records(folder.journal)))
@@ -150,11 +150,11 @@ class _Session:
         journal: Journal,
         storage: Storage | None,
         notify: Notify,
-        started: float,
+        began: float,
         callbacks: Mapping[str, Callback],
     ) -> None:
         self.study, self.folder, self.journal, self.storage = study, folder, journal, storage
-        self.started = started
+        self.began = began  # by a clock that is never set
         events = Events(
             folder.root.name, folder.root.resolve(), study.spec.objective, study.spec.family
         )
@@ -222,7 +222,7 @@ class _Session:
         return Outcome(state, controller.ended(), interrupts.received, reason, full)
 
     def _close(self, state: str, reason: str) -> Record:
-        seconds = time.time() - self.started
+        seconds = time.monotonic() - self.began
         return self.journal.append(Close(state=state, seconds=seconds, reason=reason))
 
     def _reopen(self, records: list[Record], info: dict[str, Any]) -> None:

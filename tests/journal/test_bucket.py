@@ -1,5 +1,6 @@
 """The journal on object storage, against a server that speaks S3."""
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -68,12 +69,13 @@ def test_every_record_is_an_object_and_a_line_in_the_same_words(
 
 
 def test_another_machine_goes_on_where_the_first_one_stopped(
-    open_at: OpenAt, tmp_path: Path
+    open_at: OpenAt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_at("a") as journal:
-        journal.append(OPEN)
-    with open_at("b") as journal:
-        journal.append(Reopen(study=FACTS))
+        opened = journal.append(OPEN)
+    with open_at("b") as journal, monkeypatch.context() as behind:
+        behind.setattr(time, "time", lambda: 60.0)
+        assert journal.append(Reopen(study=FACTS)).time == opened.time
     with open_at("a"):  # and back again
         pass
 

@@ -3,6 +3,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,6 +49,19 @@ def test_a_number_that_is_not_finite_is_null_so_that_every_line_is_strict_json(
 
     assert record["metrics"] == {"fid": None}
     assert record["losses"] == {"penalty": None}
+
+
+def test_times_never_run_backwards_though_the_clock_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "journal.jsonl"
+    for clock in ([100.0, 40.0], [30.0, 101.0]):  # set back in a session, and between two
+        with Journal(path) as journal:
+            for now in clock:
+                monkeypatch.setattr(time, "time", lambda now=now: now)
+                journal.append(suggested(0))
+
+    assert [r["time"] for r in written(path)] == [100.0, 100.0, 100.0, 101.0]
 
 
 def test_a_second_writer_is_refused(tmp_path: Path) -> None:
