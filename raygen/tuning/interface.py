@@ -14,6 +14,7 @@ import ray
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
+from ray.util.placement_group import remove_placement_group
 
 SIOCGIFADDR = 0x8915  # ioctl: the IPv4 address of an interface
 
@@ -41,8 +42,18 @@ def choose_interface() -> None:
 
 class _Backend(_TorchBackend):
     def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
-        worker_group.execute(choose_interface)
-        super().on_start(worker_group, backend_config)
+        """Form the process group; where that fails, give back what its workers hold.
+
+        Ray Train leaves it to an actor that asks the dashboard whether the group has ended: where
+        none runs, what failed would be held for ever, and every attempt after it would wait.
+        """
+        try:
+            worker_group.execute(choose_interface)
+            super().on_start(worker_group, backend_config)
+        except BaseException:
+            handle = worker_group.get_worker_group_state().placement_group_handle
+            remove_placement_group(handle.placement_group)
+            raise
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
         """Leave the process group alone; it ends with its processes, which Ray ends next.

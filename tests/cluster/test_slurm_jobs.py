@@ -71,7 +71,8 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
     assert sorted(told) == [(trial, kimg) for trial in range(2) for kimg in milestones]
     closed = next(n for n, r in enumerate(records) if r["kind"] == "close")
     # Between two milestones: what was trained until the notice is not lost either.
-    assert any(kimg > 0 and kimg not in milestones for kimg in restarts(node, "gan", closed))
+    began_at = restarts(node, "gan", closed)
+    assert any(kimg > 0 and kimg not in milestones for kimg in began_at), (began_at, records)
     assert {r["node"] for r in records if r["kind"] == "start"} == {"host0", "host1"}
     assert (node.folder / "reports" / "gan.html").exists()
     assert node.left() == []
