@@ -214,27 +214,6 @@ def test_a_ddp_worker_that_is_killed_or_hangs_costs_a_retry_and_the_group_is_mad
 
 @pytest.mark.slow
 @pytest.mark.ray
-def test_ddp_trials_share_one_group_of_workers_and_give_everything_back(
-    cluster: None, tmp_path: Path
-) -> None:
-
-    settings = (
-        "resources.workers=2",
-        "scheduler={name: asha, grace_kimg: 0.5, reduction_factor: 2}",
-    )
-    study = make(tmp_path, *settings, "budget.trials=3")
-
-    outcome, results, records = search(study, StudyFolder(tmp_path / "study"))
-
-    pids = {r["pid"] for r in records if r["kind"] == "start"}
-    assert outcome.state == "finished"
-    assert "stopped" in set(results.trials["state"])
-    assert len(pids) == 1
-    assert free_cpus() == 2
-
-
-@pytest.mark.slow
-@pytest.mark.ray
 def test_a_spent_budget_ends_running_trials_and_a_larger_one_goes_on_with_them(
     cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
 ) -> None:

@@ -27,6 +27,7 @@ class Search:
     """`raygen tune` in a folder of its own."""
 
     def __init__(self, folder: Path, *words: str, **env: str) -> None:
+        folder.mkdir(exist_ok=True)
         (folder / "space.yaml").write_text(SPACE)
         home = folder / "home"
         home.mkdir(exist_ok=True)
@@ -93,36 +94,35 @@ def held(cluster: None) -> Iterator[str]:
         ray.kill(holder)
 
 
-@pytest.mark.parametrize("how", ["SIGTERM", "--time"])
 def test_a_search_whose_trials_find_no_place_says_so_and_can_be_ended(
-    held: str, tmp_path: Path, how: str
+    held: str, tmp_path: Path
 ) -> None:
-    limit = ("--time", "30s") if how == "--time" else ()
-    search = Search(tmp_path, "--address", held, *limit, RAY_AUTH_MODE="disabled")
-    search.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C to stop\)")
+    given = ("--address", held)
+    limited = Search(tmp_path / "limited", *given, "--time", "30s", RAY_AUTH_MODE="disabled")
+    ended = Search(tmp_path / "ended", *given, RAY_AUTH_MODE="disabled")
+    ended.wait_for(r"waiting for 1 CPU: 0 of 2 CPU are free \(\d+ s; Ctrl-C to stop\)")
 
-    if how != "--time":
-        search.process.send_signal(getattr(signal, how))
-    code = search.end(40)
+    ended.process.terminate()
 
-    assert code == {"SIGTERM": 143, "--time": 1}[how], search.said
-    assert search.left() == ""
+    assert ended.end(40) == 143, ended.said
+    assert limited.end(60) == 1, limited.said
+    assert ended.left() + limited.left() == ""
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_a_signal_while_ray_starts_ends_it_with_its_own_code(tmp_path: Path, name: str) -> None:
-    search = Search(tmp_path)
-    search.wait_for("starting Ray on this machine")
-    time.sleep(1.5)
-    number = getattr(signal, name)
-    search.process.send_signal(number)
+def test_a_signal_while_ray_starts_ends_it_with_its_own_code(tmp_path: Path) -> None:
+    searches = {name: Search(tmp_path / name) for name in ("SIGINT", "SIGTERM")}
+    for name, search in searches.items():
+        search.wait_for("starting Ray on this machine")
+        time.sleep(1.5)
+        search.process.send_signal(getattr(signal, name))
 
-    assert search.end(60) == 128 + number, search.said
-    assert f"{name}: stopped before the search started" in search.said
-    deadline = time.monotonic() + 120
-    while search.left():
-        assert time.monotonic() < deadline, search.left()
-        time.sleep(0.5)
+    for name, search in searches.items():
+        assert search.end(60) == 128 + getattr(signal, name), search.said
+        assert f"{name}: stopped before the search started" in search.said
+        deadline = time.monotonic() + 120
+        while search.left():
+            assert time.monotonic() < deadline, search.left()
+            time.sleep(0.5)
 
 
 def test_a_terminal_that_closes_saves_the_search_and_makes_its_page(tmp_path: Path) -> None:
