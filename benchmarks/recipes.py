@@ -187,6 +187,9 @@ BAD = {
         },
         ("collapse",),
     ),
+    "style_gan: both rates 0.1": Bad(
+        {**GAN, "model": STYLE, "optimizer": HOTTER}, ("discriminator wins", "collapse")
+    ),
     "vae: beta 10,000": Bad({**VAE, "model": CONV, "loss": {"beta": 1e4}}, ("posterior collapse",)),
     "vae: rate 1": Bad(
         {**VAE, "model": CONV, "optimizer": {"lr": 1.0, "clip": 0.0}},
