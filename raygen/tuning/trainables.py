@@ -14,7 +14,7 @@ import torch
 from ray import tune
 from ray.actor import exit_actor
 from ray.exceptions import RayError
-from ray.train import RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import placement_group_table, remove_placement_group
@@ -247,6 +247,9 @@ class DdpTrial(tune.Trainable):
             run_config=RunConfig(
                 name=f"{self.trial_id}-{self.turn}",
                 storage_path=str(Path(self.folder) / ".train"),
+                # Workers that die as they start are tried again by raygen, which counts and says
+                # so; Ray Train would without end. To wait for a place is no failure (RAY_SETTINGS).
+                failure_config=FailureConfig(controller_failure_limit=0),
                 # Ray takes its internal callbacks here, too, and only those learn of the group.
                 callbacks=[_GroupCatcher(self.mailbox)],  # pyright: ignore[reportArgumentType]
             ),
