@@ -691,12 +691,34 @@ def test_the_comparison_draws_every_study_and_asks_for_nothing(
     assert browser.requests() == []
 
 
-def test_nothing_is_wider_than_a_phone(browser: Browser, page: Path) -> None:
-    browser.size(390, 16000)
+# The smallest phone, both sides of each change of the layout, a laptop, and a wide screen.
+WIDTHS = (360, 720, 721, 1099, 1100, 1280, 1440, 2560)
+
+
+def widths_with_a_bar(browser: Browser) -> list[int]:
+    """The widths of a window at which the open page has to be scrolled sideways."""
+    wide = []
+    for width in WIDTHS:
+        browser.size(width, 1000)
+        if browser.run("return document.documentElement.scrollWidth > innerWidth"):
+            wide.append(width)
+    return wide
+
+
+def test_no_page_has_to_be_scrolled_sideways(
+    browser: Browser, page: Path, two: Path, tmp_path: Path
+) -> None:
+    browser.size(1280, 16000)
     browser.open(page)
     browser.wait(CHARTS)
+    assert widths_with_a_bar(browser) == []
 
-    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    browser.open(write_versus([two / "gan-0", two / "gan-1"], tmp_path / "versus.html"))
+    browser.wait("document.querySelector('#plot-versus .main-svg')")
+    assert widths_with_a_bar(browser) == []
+
+    browser.open(write_index(two, tmp_path / "index.html"))
+    assert widths_with_a_bar(browser) == []
 
 
 def test_hostile_text_stays_text(
