@@ -24,6 +24,7 @@ from raygen.errors import ClusterError, RaygenError
 from raygen.home import protect_token, temporary_folder
 from raygen.notices import Notify, Phase
 from raygen.storage import Storage, is_uri
+from raygen.words import duration
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
@@ -141,7 +142,7 @@ def waiting(notify: Notify, text: str) -> Iterator[None]:
 
     def remind() -> None:
         while not over.wait(SAY_SECONDS):
-            notify(Phase(f"{text} ({time.monotonic() - began:.0f} s)"))
+            notify(Phase(f"{text} ({duration(time.monotonic() - began)})"))
 
     thread = threading.Thread(target=remind, daemon=True)
     thread.start()

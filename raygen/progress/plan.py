@@ -8,7 +8,7 @@ from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.metrics import METRICS
 from raygen.storage import is_uri
-from raygen.words import counted, kimg_text
+from raygen.words import counted, duration, kimg_text
 
 MOST_CLASSES = 12  # that are named
 
@@ -150,5 +150,6 @@ def _finalists(spec: StudySpec) -> str:
 
 def _limits(spec: StudySpec) -> str:
     """The other budgets, in words."""
-    limits = {k: v for k, v in spec.budget.model_dump().items() if k not in ("trials", "kimg")}
-    return "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in limits.items() if v is not None)
+    budget = spec.budget.model_dump(exclude={"trials", "kimg", "hours"}, exclude_none=True)
+    time = "" if spec.budget.hours is None else f", {duration(3600 * spec.budget.hours)}"
+    return time + "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in budget.items())

@@ -5,19 +5,11 @@ from html import escape
 from typing import Any
 
 from raygen.report import leads
-from raygen.report.labels import (
-    STATE_LOOKS,
-    arrow,
-    direction_words,
-    duration,
-    metric_label,
-    number,
-    percent,
-)
+from raygen.report.labels import STATE_LOOKS, arrow, direction_words, metric_label, number, percent
 from raygen.report.tables import compute_saved, state_counts
 from raygen.results import Results
 from raygen.results.notes import read_notes
-from raygen.words import counted
+from raygen.words import counted, duration
 
 BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕", "crashed": "✕"}
 

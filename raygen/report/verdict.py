@@ -11,7 +11,6 @@ from raygen.report.findings import Verdict, findings, judge_study
 from raygen.report.gains import against, gain
 from raygen.report.labels import (
     STATE_LOOKS,
-    duration,
     interval_words,
     listed,
     number,
@@ -21,7 +20,7 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import compute_saved, searched_settings, state_counts
 from raygen.results import Results, dollars_of, gpus_of, pareto
-from raygen.words import counted
+from raygen.words import counted, duration
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
 ROWS = 4  # of 8 tiles, in the pictures at the top

@@ -17,10 +17,10 @@ from raygen.report.drawing import BEST, axis_title, layout, python_values, time_
 from raygen.report.embedded_pictures import sample_picture
 from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
-from raygen.report.labels import ABSENT, duration, listed, number, setting, short_metric
+from raygen.report.labels import ABSENT, listed, number, setting, short_metric
 from raygen.report.summary import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.results import Results, load_results
-from raygen.words import counted
+from raygen.words import counted, duration
 
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
 

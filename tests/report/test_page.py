@@ -145,6 +145,21 @@ def test_the_table_shows_every_trial_without_javascript(html: str, demo: Path) -
     assert sorted(trials) == list(study.trials["trial"])
 
 
+def test_under_a_finalist_stand_its_trainings_with_new_seeds(html: str, demo: Path) -> None:
+    rows = re.findall(r'<tr [^>]*data-(trial|of)="(\d+)"[^>]*>(.*?)</tr>', html)
+    groups: dict[int, list[str]] = {}
+    for kind, trial, cells in rows:
+        groups.setdefault(int(trial), []).extend([cells] if kind == "of" else [])
+        assert kind == "trial" or list(groups)[-1] == int(trial)  # right under it
+
+    for trial, table in load_results(demo).replicates.groupby("of"):
+        values = table["value"].tolist()
+        shown = groups.pop(int(trial))  # pyright: ignore[reportArgumentType]
+        written = [float(re.findall("<td>([^<]*)</td>", cells)[0]) for cells in shown]
+        assert written == pytest.approx(values, rel=1e-3)
+    assert not any(groups.values())
+
+
 def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
     study = load_results(demo)
     data = json.loads(Outline(html).data)
