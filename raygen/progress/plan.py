@@ -36,6 +36,7 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
         f"at most    {most:g} kimg{_unstopped(spec)}{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
+        f"{_at_the_end(spec, data)}"
         f"each trial {_workers(spec.resources)} x {spec.resources.cpus:g} CPU, "
         f"{_gpus(spec.resources)}\n"
         f"at once    {fits}\n"
@@ -138,14 +139,27 @@ def _finalists(spec: StudySpec) -> str:
         return "none"
     count = min(chosen.count, spec.budget.trials)
     most = count * chosen.seeds * spec.budget.kimg
-    full = (
-        f"; then {', '.join(spec.final_metrics)} on {chosen.samples} samples from "
-        f"{counted(chosen.sample_seeds, 'seed')}"
-    )
     best = "the best" if count == 1 else f"the best {count}"
     seeds = counted(chosen.seeds, "new seed")
-    again = f"{best} retrained with up to {seeds}, at most {most:g} kimg"
-    return again + full if chosen.samples else again
+    return f"{best} retrained with up to {seeds}, at most {most:g} kimg"
+
+
+def _at_the_end(spec: StudySpec, data: ImageData | None) -> str:
+    """How what was chosen is measured again, and what is left out for want of images."""
+    if data is None:
+        return ""
+    from raygen.metrics.afresh import plan_afresh
+
+    objectives = [{"metric": name} for name in spec.objectives]
+    facts = {"finalists": spec.finalists.model_dump(), "evaluation": spec.evaluation.model_dump()}
+    plan = plan_afresh({**facts, "objectives": objectives}, data)
+    whom = "the finalists" if spec.finalists.samples else "the model to use"
+    seeds = counted(len(plan.seeds), "seed")
+    lines = [
+        f"at the end {whom}: {', '.join(plan.metrics)} on {plan.samples} samples from {seeds}",
+        *(f"           not measured: {reason}" for reason in plan.left_out.values()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _limits(spec: StudySpec) -> str:

@@ -206,6 +206,8 @@ def _model_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
         return title, number(verdict.model.value), note
     test = f", {values['test images']} against test images" if "test images" in values else ""
     note = f"{name} on new samples ({chosen}{test}): {verdict.model.words}"
+    reason = study.info["left_out"].get(f"{study.metric}_test")
+    note += f". Not against test images: {reason}" if reason else ""
     return title, values["new samples"], note
 
 

@@ -79,6 +79,7 @@ def _model_line(metric: str, model: Mapping[str, Any]) -> str:
     text = f"{model['words']}: {metric} {five_digits(model['value'])} when chosen"
     if model["afresh"] is not None:
         text += f", {five_digits(model['afresh'])} on new samples"
+        text += "".join(f"; not measured: {reason}" for reason in model["left_out"].values())
     return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 

@@ -118,6 +118,9 @@ def run_study(
         _make_folder(folder.root, storage, slots.elsewhere)
         notify(Phase(f"preparing {', '.join(study.spec.metrics)}"))
         plan = afresh.plan_afresh(info, data)
+        info["left_out"] = plan.left_out
+        for reason in plan.left_out.values():
+            notify(Phase(f"not measured at the end: {reason}"))
         assets = _prepare(study, data, plan, notify)
         taught = list(lessons(study, data, assets.milestones, warm_start))
         if storage is not None:

@@ -227,9 +227,11 @@ def full_measurements_html(study: Results) -> str:
         f'<table><thead><tr><th scope="col">trial</th>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return "<p>Measured on new samples, not those that chose them:</p>" + scroll(
-        "finalists in full", html
+    reasons = "".join(
+        f"<p>Not measured: {escape(why)}.</p>" for why in study.info["left_out"].values()
     )
+    first = "<p>Measured on new samples, not those that chose them:</p>"
+    return first + scroll("finalists in full", html) + reasons
 
 
 def _draw(study: Results) -> go.Figure:
