@@ -120,12 +120,10 @@ def _repeats(study: Results) -> str:
 def _stopping(study: Results) -> str:
     stopped = int((study.trials["state"] == "stopped").sum())
     bill = compute_saved(study)
-    if not stopped or not bill["kimg_full"]:
+    if not stopped or bill.share <= 0:
         return ""
-    saved = percent(1 - bill["kimg"] / bill["kimg_full"])
-    full = number(bill["kimg_full"])
-    ended = f"early stopping ended {counted(stopped, 'trial')} and saved {saved}"
-    return f"; {ended}: {number(bill['kimg'])} instead of {full} kimg"
+    ended = f"early stopping ended {counted(stopped, 'trial')} and saved {percent(bill.share)}"
+    return f"; {ended}: {number(bill.kimg)} instead of {number(bill.kimg_full)} kimg"
 
 
 def _space(study: Results) -> str:

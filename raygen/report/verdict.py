@@ -248,7 +248,6 @@ def _cost_card(study: Results) -> tuple[str, str, str]:
     note = f"{duration(study.spent('seconds'))} of training, {number(study.spent('kimg'))} kimg"
     note += "".join(f", {text}" for text in _paid(study))
     bill = compute_saved(study)
-    if bill["kimg_full"] and bill["kimg"] < bill["kimg_full"]:
-        saved = percent(1 - bill["kimg"] / bill["kimg_full"])
-        note += f"; early stopping saved {saved} of the search"
+    if bill.share > 0:
+        note += f"; early stopping saved {percent(bill.share)} of the search"
     return "Cost", time, note
