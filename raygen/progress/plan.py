@@ -135,7 +135,9 @@ def _samples(spec: StudySpec) -> str:
 
 def _finalists(spec: StudySpec) -> str:
     chosen = spec.finalists
-    if spec.trade_off or not chosen.count:
+    if spec.trade_off:
+        return "none: where objectives are traded off, no one value says which is the best"
+    if not chosen.count:
         return "none"
     count = min(chosen.count, spec.budget.trials)
     most = count * chosen.seeds * spec.budget.kimg

@@ -157,7 +157,7 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
         for state, count in state_counts(study).items()
     )
     state, started = str(info["state"]), info.get("started")
-    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M}" if started else ABSENT
+    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d<br>%H:%M}" if started else ABSENT
     sign = arrow(info["objective"]["direction"])
     basis = f"mean over {counted(summary.seeds, 'new seed')}" if summary.seeds else "one seed"
     spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""

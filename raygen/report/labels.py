@@ -115,5 +115,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def state_words(state: str) -> str:
-    """The state of a study as a predicate: "is running", "has crashed"."""
-    return "has crashed" if state == "crashed" else f"is {state}"
+    """The state of a study as a predicate: "is running", "was interrupted", "has crashed"."""
+    verb = {"crashed": "has", "failed": "has", "interrupted": "was"}.get(state, "is")
+    return f"{verb} {state}"

@@ -55,7 +55,7 @@ def trials(study: Results) -> str:
         if trial in judged(study):
             best = f", best trial {trial} ({number(judged(study)[trial]['mean'])} over new seeds)"
     seeds = counted(len(study.replicates), "training")
-    again = f", then {seeds} with new seeds" if len(study.replicates) else ""
+    again = f", and {seeds} with new seeds" if len(study.replicates) else ""
     name = short_metric(study.metric)
     direction = direction_words(study.info["objective"]["direction"])
     return (

@@ -60,8 +60,9 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
     state = str(study.info["state"])
     if study.trials.empty:
-        ended = "" if state == "running" else f" The study {state_words(state)}."
-        return f"No trial has started yet.{ended}"
+        if state == "running":
+            return "No trial has started yet."
+        return f"No trial has started. The study {state_words(state)}."
     if verdict is None:
         counts = ", ".join(
             f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
@@ -69,7 +70,8 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
         if state == "running":
             return f"Nothing to use yet: no trial has a value ({counts}); wait for the first rung."
         ended = f"no trial has a value ({counts}); see the reasons in the table"
-        return f"Nothing to use: {ended}. {_what_to_change(study)}"
+        diverged = bool((study.trials["state"] == "diverged").any())
+        return f"Nothing to use: {ended}." + (f" {_what_to_change(study)}" if diverged else "")
     if verdict.failed:
         failed = f"Do not use the best trial: trial {verdict.trial} {verdict.failed}."
         return f"{failed} {_what_to_change(study)}"
@@ -78,7 +80,7 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     text += f".{_model(study, verdict)}"
     if verdict.provisional:
         return f"{text} Provisional: no trial has completed the full budget."
-    if state in ("running", "interrupted", "crashed"):
+    if state != "finished":
         return f"{text} The study {state_words(state)}; this can still change."
     return text
 
@@ -227,6 +229,8 @@ def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
         basis = f"{number(verdict.value)} against {number(verdict.median)}, one seed each"
         title = "Gain over the median of completed trials"
         return title, gain(study, verdict.value, verdict.median), basis
+    if verdict.start:
+        return "Gain over a starting point", "none", "it is the only trial with a value"
     return "Gain over a starting point", "none", "no starting point has a value"
 
 

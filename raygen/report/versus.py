@@ -131,7 +131,8 @@ def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> 
     first = summaries[0].study
     if len({_configuration(summary) for summary, _ in valued}) == 1:
         values = ", ".join(f"{name} {_value(summary)}" for summary, name in valued)
-        return f"All found the same configuration; {short_metric(first.metric)}: {values}."
+        who = "All" if len(valued) == len(summaries) else listed(name for _, name in valued)
+        return f"{who} found the same configuration; {short_metric(first.metric)}: {values}."
     replicated = all(summary.seeds for summary, _ in valued)
     level = {name: summary.value if replicated else summary.single for summary, name in valued}
     order = sorted(valued, key=lambda pair: level[pair[1]], reverse=not first.minimise)
