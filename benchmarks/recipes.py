@@ -230,12 +230,19 @@ def evaluator_of(trial: Trial, data: ImageData, samples: int) -> Evaluator:
     return Evaluator((metric_of(trial),), data, samples, torch.device("cpu"))
 
 
-def learn(trial: Trial, data: ImageData, kimg: float, samples: int, seed: int) -> dict[str, Any]:
-    """Train with an evaluation at every twelfth of the budget; what came of it."""
+def learn(
+    trial: Trial,
+    data: ImageData,
+    kimg: float,
+    samples: int,
+    seed: int,
+    evaluations: int = EVALUATIONS,
+) -> dict[str, Any]:
+    """Train with an evaluation at equal parts of the budget; what came of it."""
     evaluator = evaluator_of(trial, data, samples)
     fresh = make_learner(trial, len(data.classes), torch.device("cpu"), seed)
     before = evaluator(fresh)[metric_of(trial)].value
-    milestones = [round(kimg * k / EVALUATIONS, 6) for k in range(1, EVALUATIONS + 1)]
+    milestones = [round(kimg * k / evaluations, 6) for k in range(1, evaluations + 1)]
     began = time.perf_counter()
     found = list(fit(trial, data, evaluator, milestones, seed))
     scores = [progress.scores.get(metric_of(trial)) for progress in found]

@@ -9,7 +9,8 @@ import plotly.graph_objects as go
 from raygen.files import write_text
 from raygen.report.blocks import chart, html_table
 from raygen.report.frame import document, figure_data
-from raygen.report.labels import duration, number
+from raygen.report.labels import number
+from raygen.words import duration
 
 TITLE = "What a search finds for its compute"
 

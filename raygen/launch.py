@@ -83,7 +83,10 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     study = load_space(options.space, options.overrides)
     use_token()
     try_out(study)
-    if options.cluster is not None and not options.dry_run:
+    if options.cluster is not None and options.dry_run:
+        _print_cluster_plan(options, study, options.cluster)
+        return 0
+    if options.cluster is not None:
         return _submit(options, options.cluster, study)
     from raygen.search.location import place_study
 
@@ -92,7 +95,7 @@ def launch(options: Launch, interrupts: "Interrupts") -> int:
     page = options.page or page_path(folder.root)
     check_target(page, "--report", PAGE)
     if options.dry_run:
-        _print_plan(options, study, storage.place if storage else folder.root)
+        _print_plan(options, study, folder, storage)
         return 0
     resume = _resume_command(options, folder, storage)
     with _followed(folder, page) if options.opened else nullcontext():
@@ -136,6 +139,19 @@ def _submit(options: Launch, cluster: str, study: "Study") -> int:
     """Search as a job of a cluster."""
     from raygen.cluster.commands import search
 
+    return search(
+        cluster, study.spec.resources, options.space, options.storage, _name(options),
+        _job_words(options), options.detach, options.plain_http, options.send_keys,
+        options.journal,
+    )  # fmt: skip
+
+
+def _name(options: Launch) -> str:
+    return options.name or options.space.stem
+
+
+def _job_words(options: Launch) -> list[str]:
+    """The options with which the job on a cluster searches."""
     values = {
         "--storage": options.storage, "--resume": options.resume, "--time": options.limit,
         "--journal": options.journal, "--trials": options.trials, "--seed": options.seed,
@@ -144,21 +160,88 @@ def _submit(options: Launch, cluster: str, study: "Study") -> int:
     words = [f"{option}={value}" for option, value in values.items() if value is not None]
     words += ["--cpu"] if options.cpu else []
     words += [f"--set={setting}" for setting in options.settings]
-    words += [f"--warm-start={earlier}" for earlier in options.warm_start]
-    name = options.name or options.space.stem
-    return search(
-        cluster, study.spec.resources, options.space, options.storage, name, words,
-        options.detach, options.plain_http, options.send_keys, options.journal,
-    )  # fmt: skip
+    return words + [f"--warm-start={earlier}" for earlier in options.warm_start]
 
 
-def _print_plan(options: Launch, study: "Study", place: Path | str) -> None:
+def _print_plan(
+    options: Launch, study: "Study", folder: "StudyFolder", storage: "Storage | None"
+) -> None:
+    """Print what would run here.
+
+    Raises:
+        InputError: the study that is there searched something else, or one cannot teach this one.
+    """
     from raygen.cluster.capacity import fits
     from raygen.data import read_here
     from raygen.progress import plan_text
 
-    data = None if options.cluster else read_here(study.spec.data)
-    say(plan_text(study, place, fits(study.spec, options.address or options.cluster), data))
+    data = read_here(study.spec.data)
+    place = storage.place if storage else folder.root
+    plan = plan_text(study, place, fits(study.spec, options.address), data)
+    first, _, others = plan.partition("\n")
+    lines = [first, *_goes_on(options, study, folder, storage), *_taught(options, study)]
+    say("\n".join([*lines, others]))
+
+
+def _print_cluster_plan(options: Launch, study: "Study", cluster: str) -> None:
+    """Print what would run as a job of a cluster.
+
+    Raises:
+        InputError: it would be refused.
+    """
+    from raygen.cluster.capacity import fits
+    from raygen.cluster.commands import check_search
+    from raygen.progress import plan_text
+
+    name = _name(options)
+    check_search(cluster, options.storage, name, bool(options.plain_http or options.send_keys))
+    words = ["raygen", "tune", "--space", "space.yaml", "--name", name, *_job_words(options)]
+    place = f"{options.storage.rstrip('/')}/{name}"
+    first, _, others = plan_text(study, place, fits(study.spec, cluster)).partition("\n")
+    say("\n".join([first, f"job        on {cluster}: {shlex.join(words)}", others]))
+
+
+def _goes_on(
+    options: Launch, study: "Study", folder: "StudyFolder", storage: "Storage | None"
+) -> list[str]:
+    """Whether the study is new or goes on, and from what: its journal here or in a bucket."""
+    from raygen.data import load_data
+    from raygen.journal import read_records
+    from raygen.journal.bucket import copy_journal, records_at
+    from raygen.results.fold import fold
+    from raygen.search.study_record import check_same, describe
+    from raygen.status.text import states_text
+    from raygen.storage import JOURNAL, scratch
+    from raygen.study_folder import StudyFolder
+
+    uri = storage.under(JOURNAL).place if storage else options.journal
+    kept = [f"journal    also at {options.journal}"] if options.journal else []
+    if uri and not folder.journal.exists():
+        folder = StudyFolder(scratch() / folder.root.name)
+        copy_journal(records_at(uri), folder.journal)
+    records = read_records(folder.journal) if folder.journal.exists() else []
+    if not records:
+        return ["           new", *kept]
+    check_same(study, folder, describe(study, load_data(study.spec.data), folder.root.name))
+    states = states_text(fold(folder, records).trials["state"].value_counts().to_dict())
+    return [f"           exists, and goes on: {states or 'no trial yet'}", *kept]
+
+
+def _taught(options: Launch, study: "Study") -> list[str]:
+    """What the sampler learns from each earlier study, if features are the same here."""
+    if not options.warm_start:
+        return []
+    from raygen.data import load_data
+    from raygen.search.warm_start import lessons
+    from raygen.words import counted
+
+    data, lines = load_data(study.spec.data), []
+    for earlier in options.warm_start:
+        taught = list(lessons(study, data, {}, [earlier]))
+        trials = sum(lesson.values is not None for lesson in taught)
+        points = counted(len(taught) - trials, "point")
+        lines.append(f"learns     from {earlier}: {counted(trials, 'trial')}, {points} to try")
+    return lines
 
 
 def _resume_command(options: Launch, folder: "StudyFolder", storage: "Storage | None") -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from raygen.errors import ClusterError
+from raygen.words import duration
 
 WAIT_SECONDS = 600.0  # below `recovery.hang_minutes`, or a trial that waits would be killed
 FIRST, LONGEST = 0.5, 30.0  # seconds between two tries
@@ -27,11 +28,11 @@ def patiently(ask: Callable[[], T], seconds: float, say: Say = lambda text: None
             if left <= 0:
                 raise
             if not waited:
-                say(f"{error}; trying again for {seconds / 60:.0f} min")
+                say(f"{error}; trying again for {duration(seconds)}")
             waited = True
             time.sleep(min(wait, left))
             wait = min(2 * wait, LONGEST)
         else:
             if waited:
-                say(f"the storage answers again after {time.monotonic() - began:.0f} s")
+                say(f"the storage answers again after {duration(time.monotonic() - began)}")
             return answer

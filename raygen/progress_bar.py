@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
+from raygen.words import duration
+
 DELAY = 1.0  # seconds before a bar appears: most work is over by then
 
 T = TypeVar("T")
@@ -74,14 +76,19 @@ class Bars:
 
     def _display(self) -> Any:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+        from rich.text import Text
+
+        class TimeLeft(ProgressColumn):
+            def render(self, task: Task) -> Text:
+                return Text(duration(task.time_remaining))
 
         if self.display is None:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.completed}/{task.total}"),
-                TimeRemainingColumn(),
+                TimeLeft(),
             )
             self.display = Progress(*columns, console=Console(stderr=True), transient=True)
             self.display.start()

@@ -8,7 +8,7 @@ from typing import Any
 from raygen.errors import InputError, our_bug
 from raygen.status import status
 from raygen.study_folder import StudyFolder
-from raygen.words import elapsed
+from raygen.words import duration
 
 LONGEST = 40  # characters of a name
 COLUMNS = ("study", "state", "family", "trials", "objective", "best", "took", "started")
@@ -75,6 +75,6 @@ def _row(row: Mapping[str, Any]) -> tuple[str, ...]:
         f"{ended}/{limit:g}" if limit else str(ended),
         row["objective"]["metric"],
         f"{value} (trial {best['trial']})" if best else "",
-        elapsed(row["seconds"]),
+        duration(row["seconds"]),
         f"{datetime.fromtimestamp(started):%Y-%m-%d %H:%M}" if started else "",
     )

@@ -1,12 +1,12 @@
-"""Numbers as a user writes and reads them: durations (90s, 1h30m, 2d) and kimg."""
+"""Numbers as a user writes and reads them: durations (90s, 1h30m, 2 d 4 h) and kimg."""
 
 import math
 import re
 
 from raygen.errors import InputError
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-PART = r"(\d+(?:\.\d+)?)([smhd])"
+UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+PART = r"(\d+(?:\.\d+)?) ?(s|min|m|h|d) ?"
 
 
 def counted(n: int, noun: str, plural: str = "") -> str:
@@ -20,7 +20,7 @@ def kimg_text(kimg: float) -> str:
 
 
 def seconds_in(text: str) -> float | None:
-    """Return the seconds in "90s", "45m", "1h30m", "1.5h" or "2d"; None if it is not a duration."""
+    """Return the seconds in "90s", "1h30m", "1.5h" or "2 d 4 h"; None if it is not a duration."""
     if not re.fullmatch(f"(?:{PART})+", text):
         return None
     seconds = sum(float(number) * UNITS[unit] for number, unit in re.findall(PART, text))
@@ -39,21 +39,17 @@ def parse_duration(text: str) -> float:
     return seconds
 
 
-def elapsed(seconds: float) -> str:
-    """A duration to the second, as `--at` reads it: 42s, 3m05s, 1h02m05s, 3d04h."""
-    whole = int(seconds)
-    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
-    if days:
-        return f"{days}d{hours:02d}h"
-    if hours:
-        return f"{hours}h{minutes:02d}m{whole % 60:02d}s"
-    return f"{minutes}m{whole % 60:02d}s" if minutes else f"{whole}s"
-
-
-def short_time(seconds: float) -> str:
-    """A duration at a glance: 0:42, 12:05, 3h05m, 2d04h."""
-    minutes = int(seconds // 60)
-    if minutes < 60:
-        return f"{minutes}:{int(seconds % 60):02d}"
-    hours = minutes // 60
-    return f"{hours}h{minutes % 60:02d}m" if hours < 48 else f"{hours // 24}d{hours % 24:02d}h"
+def duration(seconds: float | None) -> str:
+    """Seconds as a person would say them: 4.2 s, 3 min 12 s, 5 h 20 min, 3 d 4 h; — if unknown."""
+    if seconds is None or math.isnan(seconds):
+        return "—"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    for size, unit, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= size:
+            rest = whole % size // small
+            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")

@@ -13,8 +13,11 @@ import pytest
 from click.testing import CliRunner
 
 from raygen.cli import main
+from raygen.config_file import a_draw, load_space
+from raygen.data import load_data
 from raygen.errors import StorageError
 from raygen.launch import make_page
+from raygen.search.study_record import describe
 from raygen.terminal import GivenUp
 from report.journals import end, make_info, report, suggest, write_study
 
@@ -190,10 +193,40 @@ def test_resume_says_whether_an_existing_study_goes_on(space: Path) -> None:
     assert folders["never"] == str(storage / "space-2")
 
 
+def test_a_dry_run_says_whether_a_study_goes_on_and_what_it_learns(
+    space: Path, tmp_path: Path
+) -> None:
+    storage, command = tmp_path / "runs", ("tune", "--space", space, "--dry-run", "--storage")
+    assert raygen(*command, storage).stdout.splitlines()[1].strip() == "new"
+    study = load_space(space)
+    info = json.loads(json.dumps(describe(study, load_data(study.spec.data), "space")))
+    drawn = a_draw(study)
+    trials = [*suggest(0, drawn), report(0, 18, 2.0), end(0), *suggest(1, drawn)]
+    write_study(storage / "space", info, trials)
+
+    assert "exists, and goes on: 1 completed" in raygen(*command, storage).stdout
+    other = raygen(*command, storage, "--seed", 5)
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "seed: was 0, is 5" in other.stderr
+    warm = raygen(*command, tmp_path / "new", "--warm-start", storage / "space").stdout
+    assert f"learns     from {storage / 'space'}: 1 trial, 0 points to try" in warm
+
+
+def test_a_dry_run_on_a_cluster_says_what_its_job_would_be_or_why_it_is_refused(
+    space: Path,
+) -> None:
+    command = ("tune", "--space", space, "--dry-run", "--cluster", "http://127.0.0.1:1")
+
+    refused(raygen(*command), "--storage runs: with --cluster it must be")
+    text = raygen(*command, "--storage", "/shared", "--warm-start", "runs/old", "--seed", 3).stdout
+    assert "job        on http://127.0.0.1:1: raygen tune --space space.yaml --name space" in text
+    assert "--seed=3 --warm-start=runs/old" in text
+
+
 def test_a_limit_of_time_is_a_budget_in_hours_and_a_bad_one_is_refused(space: Path) -> None:
     shown = raygen("tune", "--space", space, "--dry-run", "--time", "90m")
 
-    assert "1.5 hours" in shown.stdout
+    assert "1 h 30 min" in shown.stdout
     refused(raygen("tune", "--space", space, "--time", "soon"), "--time soon", "8h")
 
 

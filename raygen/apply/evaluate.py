@@ -108,6 +108,8 @@ def _as_at_the_end(
     study = load_results(source)
     plan = afresh.plan_afresh(study.info, model.data)
     plan = plan._replace(samples=samples or plan.samples, seeds=tuple(seeds or plan.seeds))
+    for reason in plan.left_out.values():
+        tell(f"not measured: {reason}")
     _check(model, plan.metrics, plan.samples)
     require(plan.metrics)
     evaluator = afresh.evaluator(plan, model.data, device, None)

@@ -46,15 +46,9 @@ def search(
             cluster's file has mistakes.
         ClusterError: the cluster cannot be reached.
     """
+    check_search(cluster, storage, name, bool(plain_http or send_keys))
     script = slurm.script(cluster)
-    if script is None and not is_uri(storage) and not Path(storage).is_absolute():
-        rule = "must be s3://BUCKET/…, gs://BUCKET/…, or the absolute path of a folder there"
-        raise InputError(f"--storage {storage}: with --cluster it {rule}")
-    Storage(storage)
-    check_name(name, "--name")
     if script is not None:
-        if plain_http or send_keys:
-            raise InputError("--plain-http and --send-keys: a job of Slurm has your environment")
         queued = slurm.submit(script, name, words, space)
         click.echo(f"job {queued.number} of Slurm; its output: {queued.output}", err=True)
         again = slurm.attach(cluster, name)
@@ -76,6 +70,22 @@ def search(
             return code
 
         return _unless_left(again, detach, follow)
+
+
+def check_search(cluster: str, storage: str, name: str, sends: bool) -> None:
+    """Make sure that a search of this name can be kept there; `sends`: a token or keys.
+
+    Raises:
+        InputError: it cannot.
+    """
+    script = slurm.script(cluster)
+    if script is None and not is_uri(storage) and not Path(storage).is_absolute():
+        rule = "must be s3://BUCKET/…, gs://BUCKET/…, or the absolute path of a folder there"
+        raise InputError(f"--storage {storage}: with --cluster it {rule}")
+    Storage(storage)
+    check_name(name, "--name")
+    if script is not None and sends:
+        raise InputError("--plain-http and --send-keys: a job of Slurm has your environment")
 
 
 def _unless_left(again: str, detach: bool, follow: Callable[[], int]) -> int:

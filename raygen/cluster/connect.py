@@ -24,6 +24,7 @@ from raygen.errors import ClusterError, RaygenError
 from raygen.home import protect_token, temporary_folder
 from raygen.notices import Notify, Phase
 from raygen.storage import Storage, is_uri
+from raygen.words import duration
 
 FOREVER = "1000000000"
 PROBE_SECONDS = 120.0  # for a node to answer: its first process may have to start
@@ -142,7 +143,7 @@ def waiting(notify: Notify, text: str) -> Iterator[None]:
 
     def remind() -> None:
         while not over.wait(SAY_SECONDS):
-            notify(Phase(f"{text} ({time.monotonic() - began:.0f} s)"))
+            notify(Phase(f"{text} ({duration(time.monotonic() - began)})"))
 
     thread = threading.Thread(target=remind, daemon=True)
     thread.start()
@@ -153,18 +154,17 @@ def waiting(notify: Notify, text: str) -> Iterator[None]:
         thread.join()
 
 
-def wait_for(task: Any, hours: float | None, notify: Notify, text: str) -> Any:
+def wait_for(task: Any, until: float | None, notify: Notify, text: str) -> Any:
     """Return what a task that needs a GPU made; `text` is told as long as it takes.
 
     Raises:
-        RaygenError: it took all the hours that there are.
+        RaygenError: it was not done at `until` (time.monotonic), when the hours are spent.
     """
-    began = time.monotonic()
     with waiting(notify, text):
         while not ray.wait([task], timeout=1.0)[0]:  # a signal is heard between two looks
-            if hours is not None and time.monotonic() - began > hours * 3600:
+            if until is not None and time.monotonic() > until:
                 ray.cancel(task, force=True)
-                raise RaygenError(f"the budget of {hours:g} hours was spent waiting for a GPU")
+                raise RaygenError("the hours of the budget were spent waiting for a GPU")
     return ray.get(task)
 
 

@@ -22,6 +22,7 @@ from ray._raylet import GcsClient  # pyright: ignore[reportAttributeAccessIssue]
 from ray.core.generated import autoscaler_pb2
 
 from raygen.errors import ClusterError
+from raygen.words import duration
 
 EVERY = 5.0  # seconds between two questions, as the clouds advise
 ANSWER_SECONDS = 2.0  # of a service that is a hop away; where there is none nobody answers
@@ -149,4 +150,4 @@ def leaving(nodes: Iterable[str]) -> str | None:
     if not ends:
         return None
     left = min(ends) / 1000 - time.time()
-    return f"its machine is to go in {left:.0f} s" if left > 0 else "its machine is to go"
+    return f"its machine is to go in {duration(left)}" if left > 0 else "its machine is to go"

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from raygen.errors import ClusterError, InputError, RaygenError
+from raygen.files import write_bytes
 from raygen.journal.local import Journal
 from raygen.journal.records import Record
 from raygen.patience import Say, patiently
@@ -176,6 +177,13 @@ class GcsRecords(_Records):
         except self.refused:
             return False
         return True
+
+
+def copy_journal(bucket: RecordStore, path: Path) -> None:
+    """Write what a bucket holds to a local file; nothing if it is empty."""
+    if lines := bucket.read():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, b"".join(lines))
 
 
 class RemoteJournal(Journal):

@@ -54,7 +54,7 @@ STATES = (
 GROUPS = (
     "budget", "scheduler", "sampler", "evaluation", "finalists", "resources", "data",
     "environment", "directions", "protocols", "protocol_of", "settings",
-    "recovery",
+    "recovery", "left_out",
 )  # fmt: skip
 LISTS = ("rungs", "milestones", "parameters")
 ROLES = ("best", "last")  # of a checkpoint
@@ -103,7 +103,7 @@ _FACTS = optional_fields({
     "rungs": list_of(KIMG), "milestones": list_of(KIMG),
     "parameters": list_of(_parameter), "start_trials": whole, "settings": settings,
     "compute": settings, "recovery": optional_fields({"retries": whole}), "checkpoints": settings,
-    "environment": table_of(scalar),
+    "environment": table_of(scalar), "left_out": table_of(text),
 })  # fmt: skip
 _STUDY = fields(
     {"objective": _METRIC}, {"protocols": table_of(_PROTOCOL), "protocol_of": table_of(text)}

@@ -24,37 +24,35 @@ class Plan(NamedTuple):
     samples: int
     seeds: tuple[int, ...]
     selected_by: int  # the first test images chose the model: a bound is of others, if there are
+    left_out: dict[str, str]  # metric -> why it is not measured
 
 
 def plan_afresh(info: Mapping[str, Any], data: ImageData) -> Plan:
-    """Read from what a study records of itself how its models are measured afresh."""
+    """Read from what a study records of itself how its models are measured afresh.
+
+    What nobody asked for is left out where there are too few images for it.
+    """
     finalists = info["finalists"]
     selected_by = int(info["evaluation"]["samples"])
     samples = int(finalists.get("samples") or selected_by)
     objectives = [objective["metric"] for objective in info["objectives"]]
     seeds = range(SAMPLE_SEED + 1, SAMPLE_SEED + 1 + int(finalists.get("sample_seeds") or 3))
-    metrics = fresh_metrics(objectives, finalists.get("metrics") or (), samples, data)
-    return Plan(metrics, samples, tuple(seeds), selected_by)
+    added = [name for name in _added(objectives, samples) if name in METRICS]
+    reasons = {name: too_few(name, samples) or too_few_real(name, data) for name in added}
+    left_out = {name: reason for name, reason in reasons.items() if reason}
+    fitting = [name for name in added if name not in left_out]
+    metrics = tuple(dict.fromkeys((*objectives, *fitting, *(finalists.get("metrics") or ()))))
+    return Plan(metrics, samples, tuple(seeds), selected_by, left_out)
 
 
-def fresh_metrics(
-    objectives: Sequence[str], more: Sequence[str], samples: int, data: ImageData
-) -> tuple[str, ...]:
-    """The objectives, the same against test images, recall and coverage if affordable, and more.
-
-    What was not asked for is left out where there are too few images for it.
-    """
+def _added(objectives: Sequence[str], samples: int) -> list[str]:
+    """What nobody asked for: the objectives against test images, recall and coverage if cheap."""
     added = [f"{name}_test" for name in objectives]
     features = METRICS[objectives[0]].extractor
     if features is not None and samples <= MOST_NEIGHBOURS:
         ending = "" if features == "inception" else f"_{features}"
         added += [f"{name}{ending}" for name in NEIGHBOURS]
-    fitting = [
-        name
-        for name in added
-        if name in METRICS and not too_few(name, samples) and not too_few_real(name, data)
-    ]
-    return tuple(dict.fromkeys((*objectives, *fitting, *more)))
+    return added
 
 
 def evaluator(plan: Plan, data: ImageData, device: Any, assets: dict[str, Any] | None) -> Evaluator:

@@ -27,7 +27,7 @@ from raygen.notices import Earlier, Notice, Phase
 from raygen.progress.board import Board
 from raygen.progress.live import counts, left, live_table
 from raygen.untrusted import visible
-from raygen.words import counted, kimg_text
+from raygen.words import counted, duration, kimg_text
 
 EVERY = 10.0  # seconds between two lines of counts
 Loudness = Literal["quiet", "normal", "verbose"]  # verbose: every milestone and every end
@@ -82,7 +82,7 @@ class StudyProgress:
                 if not replicate and (news or self.verbose):
                     self._milestone(record, news)
             case Retry():
-                text = f"lost, retrying in {record.wait:g} s: {record.reason}"
+                text = f"lost, retrying in {duration(record.wait)}: {record.reason}"
                 text = f"saved, goes on elsewhere: {record.reason}" if record.moved else text
                 self._say(f"trial {record.trial:>3}  {text}", "yellow")
             case End():
@@ -155,8 +155,7 @@ class StudyProgress:
             self._say(text, "bold")
 
     def _say(self, text: str, style: str) -> None:
-        minutes, seconds = divmod(int(time.monotonic() - self.began), 60)
-        line = f"{minutes:>3}:{seconds:02d}  {visible(text)}"
+        line = f"{duration(time.monotonic() - self.began):>11}  {visible(text)}"
         self.console.print(line, style=style, markup=False, emoji=False)
 
 
@@ -171,7 +170,7 @@ def milestone_line(
     """Return one milestone in words; no speed where no step led to it, or none is recorded."""
     values = [f"{name} {_value(value)}" for name, value in metrics.items()]
     values += [f"{speed:.0f} img/s"] if speed else []
-    return f"{kimg_text(kimg):>6} kimg  {'  '.join(values)}  {seconds:.0f} s"
+    return f"{kimg_text(kimg):>6} kimg  {'  '.join(values)}  {duration(seconds)}"
 
 
 def _value(value: float | None) -> str:

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from raygen.document import flatten
 from raygen.progress.board import Board, Running
-from raygen.words import counted, short_time
+from raygen.words import counted, duration
 
 ROWS = 12  # running trials that are shown
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -60,15 +60,15 @@ def counts(board: Board) -> str:
 def left(board: Board) -> str:
     """The time left, by trend and by budget; "" while unknown."""
     trend, budget = board.left(), board.budget_left()
-    estimates = [] if trend is None else [f"about {short_time(trend)} left"]
-    estimates += [] if budget is None else [f"{short_time(budget)} by budget"]
+    estimates = [] if trend is None else [f"about {duration(trend)} left"]
+    estimates += [] if budget is None else [f"{duration(budget)} by budget"]
     return ", ".join(estimates)
 
 
 def _head(board: Board, now: float) -> Text:
     arrow = "↓" if board.minimise else "↑"
     text = Text(f"{board.spec.family}  {board.metric} {arrow}  ", style="bold")
-    text.append(short_time(now - board.began), style="not bold")
+    text.append(duration(now - board.began), style="not bold")
     estimate = left(board)
     text.append(f"  {estimate}" if estimate else "", style="dim not bold")
     return text
@@ -123,5 +123,5 @@ def _row(board: Board, running: Running, now: float) -> tuple[str, ...]:
         "━" * done + "·" * (8 - done),
         speed,
         value,
-        short_time(now - running.since),
+        duration(now - running.since),
     )

@@ -8,7 +8,7 @@ from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.metrics import METRICS
 from raygen.storage import is_uri
-from raygen.words import counted, kimg_text
+from raygen.words import counted, duration, kimg_text
 
 MOST_CLASSES = 12  # that are named
 
@@ -36,6 +36,7 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
         f"at most    {most:g} kimg{_unstopped(spec)}{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
+        f"{_at_the_end(spec, data)}"
         f"each trial {_workers(spec.resources)} x {spec.resources.cpus:g} CPU, "
         f"{_gpus(spec.resources)}\n"
         f"at once    {fits}\n"
@@ -134,21 +135,37 @@ def _samples(spec: StudySpec) -> str:
 
 def _finalists(spec: StudySpec) -> str:
     chosen = spec.finalists
-    if spec.trade_off or not chosen.count:
+    if spec.trade_off:
+        return "none: where objectives are traded off, no one value says which is the best"
+    if not chosen.count:
         return "none"
     count = min(chosen.count, spec.budget.trials)
     most = count * chosen.seeds * spec.budget.kimg
-    full = (
-        f"; then {', '.join(spec.final_metrics)} on {chosen.samples} samples from "
-        f"{counted(chosen.sample_seeds, 'seed')}"
-    )
     best = "the best" if count == 1 else f"the best {count}"
     seeds = counted(chosen.seeds, "new seed")
-    again = f"{best} retrained with up to {seeds}, at most {most:g} kimg"
-    return again + full if chosen.samples else again
+    return f"{best} retrained with up to {seeds}, at most {most:g} kimg"
+
+
+def _at_the_end(spec: StudySpec, data: ImageData | None) -> str:
+    """How what was chosen is measured again, and what is left out for want of images."""
+    if data is None:
+        return ""
+    from raygen.metrics.afresh import plan_afresh
+
+    objectives = [{"metric": name} for name in spec.objectives]
+    facts = {"finalists": spec.finalists.model_dump(), "evaluation": spec.evaluation.model_dump()}
+    plan = plan_afresh({**facts, "objectives": objectives}, data)
+    whom = "the finalists" if spec.finalists.samples else "the model to use"
+    seeds = counted(len(plan.seeds), "seed")
+    lines = [
+        f"at the end {whom}: {', '.join(plan.metrics)} on {plan.samples} samples from {seeds}",
+        *(f"           not measured: {reason}" for reason in plan.left_out.values()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def _limits(spec: StudySpec) -> str:
     """The other budgets, in words."""
-    limits = {k: v for k, v in spec.budget.model_dump().items() if k not in ("trials", "kimg")}
-    return "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in limits.items() if v is not None)
+    budget = spec.budget.model_dump(exclude={"trials", "kimg", "hours"}, exclude_none=True)
+    time = "" if spec.budget.hours is None else f", {duration(3600 * spec.budget.hours)}"
+    return time + "".join(f", {v:g} {k.replace('_', ' ')}" for k, v in budget.items())

@@ -1,10 +1,10 @@
 // What a reader does: select, copy, download, enlarge, filter.
 const select = (trial) => {
-  if (state.selected !== null) rows.get(state.selected)?.classList.remove("selected");
+  for (const row of all("#trials-table .selected")) row.classList.remove("selected");
   state.selected = facts.has(trial) && trial !== state.selected ? trial : null;
   if (state.selected !== null) {
     if (passing.has(state.selected) && !rowOf(state.selected).isConnected) showTable();
-    rows.get(state.selected)?.classList.add("selected");
+    if (body) for (const row of rowsOf(state.selected)) row.classList.add("selected");
   }
   for (const part of all("main [data-trial]:not(tr)")) {
     part.classList.toggle("picked", Number(part.dataset.trial) === state.selected);
@@ -94,7 +94,7 @@ const cellText = (value) => {
 const csv = ({ columns, rows: lines }) => [columns, ...lines]
   .map((line) => line.map(cellText).join(",")).join("\n") + "\n";
 const shownOf = (table) => {
-  const at = table.columns.indexOf("trial");
+  const at = table.columns.indexOf(table === data.replicates ? "of" : "trial");
   return { columns: table.columns, rows: table.rows.filter((row) => passing.has(row[at])) };
 };
 const records = ({ columns, rows: lines }) => lines.map((line) =>
@@ -104,9 +104,11 @@ const DOWNLOADS = {
   json: () => ["shown.json", "application/json", JSON.stringify({
     study: data.name, metric: data.objective, shown: passing.size, of: facts.size,
     trials: records(shownOf(data.trials)), history: records(shownOf(data.history)),
+    replicates: records(shownOf(data.replicates)),
   }, null, 1)],
   trials: () => ["trials.csv", "text/csv", csv(data.trials)],
   history: () => ["history.csv", "text/csv", csv(data.history)],
+  replicates: () => ["replicates.csv", "text/csv", csv(data.replicates)],
 };
 for (const button of all("[data-download]")) {
   button.addEventListener("click", () => {

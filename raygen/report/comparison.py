@@ -7,16 +7,7 @@ import pandas as pd
 
 from raygen.report.blocks import scroll
 from raygen.report.embedded_pictures import Picture, real_picture, sample_picture
-from raygen.report.labels import (
-    ABSENT,
-    STATE_LOOKS,
-    arrow,
-    duration,
-    listed,
-    number,
-    setting,
-    short_metric,
-)
+from raygen.report.labels import ABSENT, STATE_LOOKS, arrow, listed, number, setting, short_metric
 from raygen.report.tables import (
     SearchedSetting,
     at_best,
@@ -28,7 +19,7 @@ from raygen.report.tables import (
     searched_settings,
 )
 from raygen.results import ERROR, Results, pareto
-from raygen.words import counted
+from raygen.words import counted, duration
 
 
 def comparison(study: Results) -> tuple[str, str]:

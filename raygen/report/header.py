@@ -5,19 +5,11 @@ from html import escape
 from typing import Any
 
 from raygen.report import leads
-from raygen.report.labels import (
-    STATE_LOOKS,
-    arrow,
-    direction_words,
-    duration,
-    metric_label,
-    number,
-    percent,
-)
+from raygen.report.labels import STATE_LOOKS, arrow, direction_words, metric_label, number, percent
 from raygen.report.tables import compute_saved, state_counts
 from raygen.results import Results
 from raygen.results.notes import read_notes
-from raygen.words import counted
+from raygen.words import counted, duration
 
 BADGES = {"finished": "✓", "running": "…", "interrupted": "◀", "failed": "✕", "crashed": "✕"}
 
@@ -128,12 +120,10 @@ def _repeats(study: Results) -> str:
 def _stopping(study: Results) -> str:
     stopped = int((study.trials["state"] == "stopped").sum())
     bill = compute_saved(study)
-    if not stopped or not bill["kimg_full"]:
+    if not stopped or bill.share <= 0:
         return ""
-    saved = percent(1 - bill["kimg"] / bill["kimg_full"])
-    full = number(bill["kimg_full"])
-    ended = f"early stopping ended {counted(stopped, 'trial')} and saved {saved}"
-    return f"; {ended}: {number(bill['kimg'])} instead of {full} kimg"
+    ended = f"early stopping ended {counted(stopped, 'trial')} and saved {percent(bill.share)}"
+    return f"; {ended}: {number(bill.kimg)} instead of {number(bill.kimg_full)} kimg"
 
 
 def _space(study: Results) -> str:

@@ -73,7 +73,9 @@ def complete(study: Results) -> HealthCheck | None:
     open_trials = study.begun < int(asked or 0) or not set(study.trials["state"]) <= ENDED
     resumable = again and state != "running" and open_trials
     action = f"Resume with: {again}" if resumable else ""
-    text = f"The study {state_words(state)} with {done}: every result can still change."
+    why = f" ({study.info['reason']})" if study.info["reason"] else ""
+    change = "" if ranked(study).empty else ": every result can still change"
+    text = f"The study {state_words(state)}{why} with {done}{change}."
     return HealthCheck("Finished", "warn", text, action)
 
 

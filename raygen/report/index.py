@@ -9,7 +9,7 @@ from raygen.files import write_text
 from raygen.report.embedded_pictures import nearest_milestone, tiles_picture
 from raygen.report.frame import document
 from raygen.report.header import badge
-from raygen.report.labels import ABSENT, STATE_LOOKS, arrow, duration, listed, number, short_metric
+from raygen.report.labels import ABSENT, STATE_LOOKS, arrow, listed, number, short_metric
 from raygen.report.page import write_report
 from raygen.report.summary import (
     StudyGroup,
@@ -23,7 +23,7 @@ from raygen.report.summary import (
 from raygen.report.tables import state_counts
 from raygen.results import load_results
 from raygen.study_folder import StudyFolder
-from raygen.words import counted
+from raygen.words import counted, duration
 
 WIDTH, HEIGHT = 130, 34  # of a sparkline
 
@@ -157,7 +157,7 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
         for state, count in state_counts(study).items()
     )
     state, started = str(info["state"]), info.get("started")
-    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d %H:%M}" if started else ABSENT
+    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d<br>%H:%M}" if started else ABSENT
     sign = arrow(info["objective"]["direction"])
     basis = f"mean over {counted(summary.seeds, 'new seed')}" if summary.seeds else "one seed"
     spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""

@@ -80,22 +80,6 @@ def setting(value: Any) -> str:
     return str(value)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as a person would say them: 42 s, 3 min 12 s, 5 h 20 min, 3 d 4 h."""
-    if seconds is None or math.isnan(seconds):
-        return ABSENT
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    for size, unit, small, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if whole >= size:
-            rest = whole % size // small
-            return f"{whole // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    if whole < 60:
-        return f"{whole} s"
-    return f"{whole // 60} min" + (f" {whole % 60} s" if whole % 60 else "")
-
-
 def percent(share: float) -> str:
     """0.413 -> "41%"; a small share keeps one decimal."""
     return f"{100 * share:.1f}%" if 0 < share < 0.0995 else f"{100 * share:.0f}%"
@@ -131,5 +115,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def state_words(state: str) -> str:
-    """The state of a study as a predicate: "is running", "has crashed"."""
-    return "has crashed" if state == "crashed" else f"is {state}"
+    """The state of a study as a predicate: "is running", "was interrupted", "has crashed"."""
+    verb = {"crashed": "has", "failed": "has", "interrupted": "was"}.get(state, "is")
+    return f"{verb} {state}"

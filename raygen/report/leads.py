@@ -54,11 +54,13 @@ def trials(study: Results) -> str:
         best = f", best {number(order.iloc[0]['value'])} (trial {trial})"
         if trial in judged(study):
             best = f", best trial {trial} ({number(judged(study)[trial]['mean'])} over new seeds)"
+    seeds = counted(len(study.replicates), "training")
+    again = f", and {seeds} with new seeds" if len(study.replicates) else ""
     name = short_metric(study.metric)
     direction = direction_words(study.info["objective"]["direction"])
     return (
         f"{counted(len(study.trials), 'trial')}, {len(order)} with a value"
-        f"{best}; {name}: {direction}. {_rows(study)}Values below the full budget are not "
+        f"{best}{again}; {name}: {direction}. {_rows(study)}Values below the full budget are not "
         "comparable with those at the full budget."
     )
 

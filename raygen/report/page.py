@@ -88,6 +88,7 @@ def page_data(study: Results) -> dict[str, Any]:
         "rank": [int(trial) for trial in ranked(study)["trial"]],
         "trials": _table(study.trials),
         "history": _table(study.history),
+        "replicates": _table(study.replicates),
         "settings": short_names(parameter.name for parameter in varying(study)),
         "starts": int(study.info.get("start_trials") or 0),
         "strips": sample_strips(study),

@@ -13,10 +13,10 @@ from raygen.report.embedded_pictures import (
     tiles_picture,
     trial_picture,
 )
-from raygen.report.labels import ABSENT, duration, listed, number, short_metric
+from raygen.report.labels import ABSENT, listed, number, short_metric
 from raygen.report.tables import leaders
 from raygen.results import Results, ranked
-from raygen.words import counted
+from raygen.words import counted, duration
 
 SHOWN = 3  # trials
 STEPS = 8  # checkpoints of each

@@ -92,7 +92,7 @@ def reproduce_section(study: Results) -> tuple[str, str]:
     command = code(str(info["command"])) if info.get("command") else ""
     downloads = "".join(
         f'<button type="button" class="toggle-button" data-download="{name}">{name}.csv</button>'
-        for name in ("trials", "history")
+        for name in ("trials", "history", *(["replicates"] if len(study.replicates) else []))
     )
     space = study.folder.space
     text = space.read_text(encoding="utf-8", errors="replace") if space.is_file() else ""

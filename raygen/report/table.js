@@ -1,6 +1,10 @@
 // The table: sorted, filtered, and with more rows than the page came with when they are asked for.
 const body = document.querySelector("#trials-table tbody");
-const rows = new Map(all("#trials-table tbody tr").map((row) => [Number(row.dataset.trial), row]));
+const rows = new Map(all("#trials-table tr[data-trial]").map((row) => [Number(row.dataset.trial), row]));
+// A finalist's trainings with new seeds: they go where its row goes.
+const replicates = all("#trials-table tr[data-of]");
+const rowsOf = (trial) =>
+  [rowOf(trial), ...replicates.filter((row) => Number(row.dataset.of) === trial)];
 const most = Number(byId("trials-table")?.dataset.most || Infinity);
 const keys = all("#trials-table .sort").map((button) => button.dataset.key);
 
@@ -60,7 +64,10 @@ const showTable = () => {
   if (state.selected !== null && passing.has(state.selected) && !shown.includes(state.selected)) {
     shown.push(state.selected);
   }
-  body.replaceChildren(...shown.map(rowOf).map(withStrip));
+  body.replaceChildren(...shown.flatMap((trial) => {
+    const [row, ...again] = rowsOf(trial);
+    return [withStrip(row), ...again];
+  }));
 };
 for (const button of all(".sort")) {
   button.addEventListener("click", () => {
@@ -77,5 +84,5 @@ body?.addEventListener("click", (event) => {
   const row = event.target.closest("tr");
   if (getSelection().toString()) return;  // somebody is copying text
   event.preventDefault();
-  select(Number(row.dataset.trial));
+  select(Number(row.dataset.trial ?? row.dataset.of));
 });

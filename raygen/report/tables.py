@@ -176,14 +176,26 @@ def only_drawn(
     return table[kept if also is None else kept | also]
 
 
-def compute_saved(study: Results) -> pd.Series:
-    """Early stopping's bill: kimg that completed and stopped trials saw, and kimg_full in full."""
+class Saved(NamedTuple):
+    """Early stopping's bill: kimg that completed and stopped trials saw, and would see in full."""
+
+    kimg: float
+    kimg_full: float
+
+    @property
+    def share(self) -> float:
+        """The part of the full kimg that was not trained; 0 where nothing was to be."""
+        return 1 - self.kimg / self.kimg_full if self.kimg_full else 0.0
+
+
+def compute_saved(study: Results) -> Saved:
+    """What early stopping saved of the search."""
     full = study.info["budget"].get("kimg") or max(study.info["rungs"] or [0])
     settled = study.trials[study.trials["state"].isin(["completed", "stopped"])]
     kimg = float((settled["kimg"] - settled["from_kimg"]).sum())
     # Where one of a population ends, a copy of another goes on: nothing is saved.
     population = (study.info.get("scheduler") or {}).get("name") == "pbt"
-    return pd.Series({"kimg": kimg, "kimg_full": kimg if population else full * len(settled)})
+    return Saved(kimg, kimg if population else full * len(settled))
 
 
 def at_best(study: Results, trial: int) -> pd.Series:

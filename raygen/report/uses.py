@@ -27,7 +27,7 @@ from raygen.journal.checks import (
 from raygen.report.blocks import scroll
 from raygen.report.embedded_pictures import embed_picture
 from raygen.report.labels import percent
-from raygen.results import Results
+from raygen.results import Results, best_model
 from raygen.study_folder import UseFolder
 from raygen.words import counted
 
@@ -244,6 +244,8 @@ def _pairs(study: Results) -> str:
 
 
 def _missing(study: Results, command: str, what: str) -> tuple[str, str]:
+    if best_model(study) is None:
+        return f"{what} was not tested: there is no model to test.", ""
     folder = shlex.quote(str(study.folder.root))
     return f"{what} was not tested; to test it: raygen {command} {folder}", ""
 

@@ -11,7 +11,6 @@ from raygen.report.findings import Verdict, findings, judge_study
 from raygen.report.gains import against, gain
 from raygen.report.labels import (
     STATE_LOOKS,
-    duration,
     interval_words,
     listed,
     number,
@@ -21,7 +20,7 @@ from raygen.report.labels import (
 )
 from raygen.report.tables import compute_saved, searched_settings, state_counts
 from raygen.results import Results, dollars_of, gpus_of, pareto
-from raygen.words import counted
+from raygen.words import counted, duration
 
 MARKS = {"good": ("✓", "good"), "warn": ("!", "check"), "note": ("i", "note")}
 ROWS = 4  # of 8 tiles, in the pictures at the top
@@ -61,8 +60,9 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     """What to use; why there is nothing to use yet."""
     state = str(study.info["state"])
     if study.trials.empty:
-        ended = "" if state == "running" else f" The study {state_words(state)}."
-        return f"No trial has started yet.{ended}"
+        if state == "running":
+            return "No trial has started yet."
+        return f"No trial has started. The study {state_words(state)}."
     if verdict is None:
         counts = ", ".join(
             f"{n} {STATE_LOOKS[str(s)].text}" for s, n in state_counts(study).items()
@@ -70,7 +70,8 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
         if state == "running":
             return f"Nothing to use yet: no trial has a value ({counts}); wait for the first rung."
         ended = f"no trial has a value ({counts}); see the reasons in the table"
-        return f"Nothing to use: {ended}. {_what_to_change(study)}"
+        diverged = bool((study.trials["state"] == "diverged").any())
+        return f"Nothing to use: {ended}." + (f" {_what_to_change(study)}" if diverged else "")
     if verdict.failed:
         failed = f"Do not use the best trial: trial {verdict.trial} {verdict.failed}."
         return f"{failed} {_what_to_change(study)}"
@@ -79,7 +80,7 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     text += f".{_model(study, verdict)}"
     if verdict.provisional:
         return f"{text} Provisional: no trial has completed the full budget."
-    if state in ("running", "interrupted", "crashed"):
+    if state != "finished":
         return f"{text} The study {state_words(state)}; this can still change."
     return text
 
@@ -207,6 +208,8 @@ def _model_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
         return title, number(verdict.model.value), note
     test = f", {values['test images']} against test images" if "test images" in values else ""
     note = f"{name} on new samples ({chosen}{test}): {verdict.model.words}"
+    reason = study.info["left_out"].get(f"{study.metric}_test")
+    note += f". Not against test images: {reason}" if reason else ""
     return title, values["new samples"], note
 
 
@@ -226,6 +229,8 @@ def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
         basis = f"{number(verdict.value)} against {number(verdict.median)}, one seed each"
         title = "Gain over the median of completed trials"
         return title, gain(study, verdict.value, verdict.median), basis
+    if verdict.start:
+        return "Gain over a starting point", "none", "it is the only trial with a value"
     return "Gain over a starting point", "none", "no starting point has a value"
 
 
@@ -247,7 +252,6 @@ def _cost_card(study: Results) -> tuple[str, str, str]:
     note = f"{duration(study.spent('seconds'))} of training, {number(study.spent('kimg'))} kimg"
     note += "".join(f", {text}" for text in _paid(study))
     bill = compute_saved(study)
-    if bill["kimg_full"] and bill["kimg"] < bill["kimg_full"]:
-        saved = percent(1 - bill["kimg"] / bill["kimg_full"])
-        note += f"; early stopping saved {saved} of the search"
+    if bill.share > 0:
+        note += f"; early stopping saved {percent(bill.share)} of the search"
     return "Cost", time, note

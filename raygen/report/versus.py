@@ -17,10 +17,10 @@ from raygen.report.drawing import BEST, axis_title, layout, python_values, time_
 from raygen.report.embedded_pictures import sample_picture
 from raygen.report.frame import document, figure_data
 from raygen.report.gains import gain
-from raygen.report.labels import ABSENT, duration, listed, number, setting, short_metric
+from raygen.report.labels import ABSENT, listed, number, setting, short_metric
 from raygen.report.summary import StudySummary, best_so_far, groups, summarize, warnings
 from raygen.results import Results, load_results
-from raygen.words import counted
+from raygen.words import counted, duration
 
 DASHES = ["solid", "dash", "dot", "dashdot", "longdash"]
 
@@ -131,7 +131,8 @@ def _lead(summaries: list[StudySummary], names: list[str], comparable: bool) -> 
     first = summaries[0].study
     if len({_configuration(summary) for summary, _ in valued}) == 1:
         values = ", ".join(f"{name} {_value(summary)}" for summary, name in valued)
-        return f"All found the same configuration; {short_metric(first.metric)}: {values}."
+        who = "All" if len(valued) == len(summaries) else listed(name for _, name in valued)
+        return f"{who} found the same configuration; {short_metric(first.metric)}: {values}."
     replicated = all(summary.seeds for summary, _ in valued)
     level = {name: summary.value if replicated else summary.single for summary, name in valued}
     order = sorted(valued, key=lambda pair: level[pair[1]], reverse=not first.minimise)

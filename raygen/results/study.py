@@ -58,7 +58,8 @@ class Results(NamedTuple):
     def spent(self, column: str) -> float:
         """What all trainings took, replicates included: of `seconds` or of `kimg`."""
         inherited = self.trials["from_kimg"].sum() if column == "kimg" else 0.0
-        return float(self.trials[column].sum() + self.replicates[column].sum() - inherited)
+        spent = float(self.trials[column].sum() + self.replicates[column].sum() - inherited)
+        return round(spent, 6)  # as exact as milestones: 3 x 0.1 is 0.3
 
     @property
     def copies(self) -> int:

@@ -220,7 +220,7 @@ class Controller:
         return {
             "hours": (self.earlier + now - self.began) / 3600,
             "gpu_hours": sum(worked.values()) * resources.gpu_share / 3600,
-            "total_kimg": kimg,
+            "total_kimg": round(kimg, 6),
             "dollars": dollars(worked, resources.prices, resources.gpu_share) or 0.0,
         }
 
@@ -639,7 +639,7 @@ class Controller:
 
     def _reported(self, record: Report) -> None:
         trial, clock = self.trials.apply(record), self.clocks[record.trial]
-        clock.moved, clock.images = time.monotonic(), max(clock.images, int(record.kimg * 1000))
+        clock.moved, clock.images = time.monotonic(), max(clock.images, round(record.kimg * 1000))
         values = record.values(self.spec.objectives)
         if values is not None and trial.of is None and trial.parent is None:
             self.sampler.report(trial.number, record.kimg, values, trial.values, trial.sd)

@@ -74,7 +74,7 @@ class Mirror:
     def report(self, number: int, kimg: float, value: float) -> None:
         with self._given_up():
             if self.storage is not None:
-                step = int(kimg * 1000)
+                step = round(kimg * 1000)
                 self.storage.set_trial_intermediate_value(self.ids[number], step, value)
 
     def finish(self, number: int, state: str, values: Sequence[float] | None) -> None:

@@ -147,7 +147,7 @@ class Sampler:
         """
         if not all(math.isfinite(value) for value in values):
             return
-        step, best = int(kimg * 1000), values if best is None else best
+        step, best = round(kimg * 1000), values if best is None else best
         trial = self.trials[number]
         if len(values) == 1:  # Optuna keeps intermediate values of one objective only
             trial.report(best[0], step)
@@ -253,7 +253,7 @@ def make_curve_sampler(study: Study) -> CurveSampler:
     spec = study.spec
     return CurveSampler(
         seed=spec.seed,
-        levels=[int(kimg * 1000) for kimg in spec.rungs],
+        levels=[round(kimg * 1000) for kimg in spec.rungs],
         space={parameter.name: _distribution(parameter) for parameter in parameters(study.space)},
         conditions=conditions(study.space),
         priors=study.start,

@@ -137,6 +137,7 @@ def _model(study: Results) -> dict[str, Any] | None:
         "words": model.words,
         "afresh": measured.get("value"),
         "failed": reason,
+        "left_out": study.info["left_out"],
     }
 
 

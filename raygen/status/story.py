@@ -30,7 +30,7 @@ from raygen.results import Results, fold, ranked
 from raygen.status.moment import until
 from raygen.status.text import five_digits, measured, states_text
 from raygen.study_folder import StudyFolder
-from raygen.words import counted, elapsed, kimg_text
+from raygen.words import counted, duration, kimg_text
 
 DECISIONS = {
     "stop": "stopped", "continue": "continues", "pause": "paused", "promote": "promoted",
@@ -88,8 +88,8 @@ class Story:
             lines = self._mine(record, place)
         else:
             lines = self._others(record)
-        when = elapsed((record.time or 0.0) - (self.records[0].time or 0.0))
-        self.lines += [f"{when if line is lines[0] else '':>9}  {line}" for line in lines]
+        when = duration((record.time or 0.0) - (self.records[0].time or 0.0))
+        self.lines += [f"{when if line is lines[0] else '':>11}  {line}" for line in lines]
 
     def _mine(self, record: OfTrial, place: int) -> list[str]:
         match record:
@@ -117,7 +117,7 @@ class Story:
             case Retry():
                 return [
                     f"lost: {record.reason}; attempt {record.attempt} will resume from "
-                    f"{kimg_text(record.kimg)} kimg in {record.wait:g} s"
+                    f"{kimg_text(record.kimg)} kimg in {duration(record.wait)}"
                 ]
             case End():
                 reason = f": {record.reason}" if record.reason else ""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from raygen.words import counted, elapsed, kimg_text
+from raygen.words import counted, duration, kimg_text
 
 
 def status_text(facts: Mapping[str, Any]) -> str:
@@ -11,7 +11,7 @@ def status_text(facts: Mapping[str, Any]) -> str:
     metric = facts["objective"]["metric"]
     session = f", session {facts['sessions']}" if facts["sessions"] > 1 else ""
     reason = f": {facts['reason']}" if facts["reason"] else ""
-    rows = [(facts["study"], [f"{facts['state']}, {elapsed(facts['seconds'])}{session}{reason}"])]
+    rows = [(facts["study"], [f"{facts['state']}, {duration(facts['seconds'])}{session}{reason}"])]
     rows.append(("trials", [states_text(facts["trials"]) or "none yet"]))
     word = "running" if facts["state"] == "running" else "unfinished"
     rows.append((word, [_running_line(trial) for trial in facts["running"]]))
@@ -22,8 +22,8 @@ def status_text(facts: Mapping[str, Any]) -> str:
     if facts["front"] is not None:
         rows.append(("front", [", ".join(f"trial {trial}" for trial in facts["front"]) or "none"]))
     limits = [
-        f"{n} {five_digits(b['used'])} of {five_digits(b['limit'])}"
-        for n, b in facts["budget"].items()
+        f"{name} {_amount(name, limit['used'])} of {_amount(name, limit['limit'])}"
+        for name, limit in facts["budget"].items()
     ]
     rows.append(("budget", [", ".join(limits)] if limits else []))
     if facts["evaluating"] is not None:
@@ -48,6 +48,10 @@ def status_text(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _amount(budget: str, amount: float | None) -> str:
+    return duration(3600 * amount) if budget == "hours" and amount else five_digits(amount)
+
+
 def _running_line(trial: Mapping[str, Any]) -> str:
     full = f"/{trial['budget']:g}" if trial["budget"] else ""
     repeats = f" (replicate of {trial['of']})" if trial["of"] is not None else ""
@@ -55,7 +59,7 @@ def _running_line(trial: Mapping[str, Any]) -> str:
     node = f" on {trial['node']}" if trial["node"] else ""
     return (
         f"trial {trial['trial']}{repeats}  {kimg_text(trial['kimg'])}{full} kimg{node}{attempt}, "
-        f"last seen {elapsed(trial['silent'])} ago"
+        f"last seen {duration(trial['silent'])} ago"
     )
 
 
@@ -75,6 +79,7 @@ def _model_line(metric: str, model: Mapping[str, Any]) -> str:
     text = f"{model['words']}: {metric} {five_digits(model['value'])} when chosen"
     if model["afresh"] is not None:
         text += f", {five_digits(model['afresh'])} on new samples"
+        text += "".join(f"; not measured: {reason}" for reason in model["left_out"].values())
     return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 

@@ -57,14 +57,14 @@ class Packing(NamedTuple):
         return chosen
 
 
-def settle(study: Study, data: ImageData, notify: Notify) -> Study:
+def settle(study: Study, data: ImageData, notify: Notify, until: float | None = None) -> Study:
     """Put a number in the place of `resources.gpus: auto`, and say how it was found.
 
     Call it while connected to Ray. 0 where there are no GPUs and none will come; 1 for trials of
     several workers.
 
     Raises:
-        RaygenError: no GPU became free within the hours of the budget.
+        RaygenError: no GPU became free until the hours of the budget were spent.
     """
     resources = study.spec.resources
     if resources.gpus != "auto":
@@ -83,9 +83,7 @@ def settle(study: Study, data: ImageData, notify: Notify) -> Study:
     )  # fmt: skip
     text = "measuring how many trials may share a GPU"
     notify(Phase(text))
-    packing: Packing = wait_for(
-        answer, study.spec.budget.hours, notify, f"{text}, or waiting for it"
-    )
+    packing: Packing = wait_for(answer, until, notify, f"{text}, or waiting for it")
     return _with(study, 1 / packing.best(), in_words(packing), notify)
 
 

@@ -19,13 +19,13 @@ from raygen.data import ImageData
 from raygen.data.pictures import save_grid
 from raygen.document import dump
 from raygen.errors import ClusterError, RaygenError, StorageError, cannot_write
-from raygen.files import write_bytes, write_text
+from raygen.files import write_text
 from raygen.integrations import callbacks_of
 from raygen.integrations.dispatch import Dispatcher
 from raygen.integrations.events import Events
 from raygen.interrupts import Interrupts
 from raygen.journal import read_records
-from raygen.journal.bucket import RecordStore, RemoteJournal, records_at
+from raygen.journal.bucket import RecordStore, RemoteJournal, copy_journal, records_at
 from raygen.journal.local import Journal
 from raygen.journal.records import Close, Open, Record, Reopen, Warm
 from raygen.metrics import afresh
@@ -105,20 +105,23 @@ def run_study(
         journal_uri = storage.under(JOURNAL).place
     bucket = records_at(journal_uri) if journal_uri else None
     info = {**describe(study, data, folder.root.name), **facts, "started": started}
-    if storage is not None and bucket is not None and (lines := bucket.read()):
-        folder.root.mkdir(parents=True, exist_ok=True)
-        write_bytes(folder.journal, b"".join(lines))
+    if storage is not None and bucket is not None:
+        copy_journal(bucket, folder.journal)
     if folder.journal.exists():
         check_same(study, folder, info)
+    until = _hours_spent(study, folder)
     with connected(address, notify):
-        study = settle(study, data, notify)
+        study = settle(study, data, notify, until)
         info |= {**describe(study, data, folder.root.name), **facts}
         slots = TrialSlots(study.spec.resources)
         notify(Machines(_machines(slots)))
         _make_folder(folder.root, storage, slots.elsewhere)
         notify(Phase(f"preparing {', '.join(study.spec.metrics)}"))
         plan = afresh.plan_afresh(info, data)
-        assets = _prepare(study, data, plan, notify)
+        info["left_out"] = plan.left_out
+        for reason in plan.left_out.values():
+            notify(Phase(f"not measured at the end: {reason}"))
+        assets = _prepare(study, data, plan, notify, until)
         taught = list(lessons(study, data, assets.milestones, warm_start))
         if storage is not None:
             storage.be_patient(lambda text: notify(Phase(text)))
@@ -291,11 +294,21 @@ def _trainable(shared: Shared, hang_seconds: float) -> tuple[Any, PlacementGroup
     return tune.with_parameters(DdpTrial, shared=given), place
 
 
-def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -> Assets:
+def _hours_spent(study: Study, folder: StudyFolder) -> float | None:
+    """When (time.monotonic) the hours of the budget are spent that earlier sessions left over."""
+    if study.spec.budget.hours is None:
+        return None
+    before = fold(folder, read_records(folder.journal)).info if folder.journal.exists() else {}
+    return time.monotonic() + 3600 * study.spec.budget.hours - before.get("seconds", 0.0)
+
+
+def _prepare(
+    study: Study, data: ImageData, plan: afresh.Plan, notify: Notify, until: float | None
+) -> Assets:
     """Make the shared parts of the evaluation: here, or on a GPU if trials have one.
 
     Raises:
-        RaygenError: no GPU became free within the hours of the budget.
+        RaygenError: no GPU became free until the hours of the budget were spent.
     """
     spec = study.spec
     if not spec.resources.gpu_share:
@@ -305,7 +318,7 @@ def _prepare(study: Study, data: ImageData, plan: afresh.Plan, notify: Notify) -
     )
     made = task.remote(spec, plan, data, torch.device("cuda"), sources())
     text = f"waiting for {spec.resources.gpu_share:g} GPU, or measuring real images on it"
-    return wait_for(made, spec.budget.hours, notify, text)
+    return wait_for(made, until, notify, text)
 
 
 def _assets(

@@ -22,6 +22,7 @@ from raygen.config import Resources
 from raygen.errors import RaygenError
 from raygen.notices import Phase
 from raygen.search.controller import Controller
+from raygen.words import duration
 
 # Ray Tune puts these into the runtime environment of its actors, which is logged. Processes of this
 # machine inherit them, and those of others are sent them with the study (raygen.storage).
@@ -163,8 +164,8 @@ class _Watchdog(_Stateless, tune.Callback):
             if place.number in hung:
                 del self.places[trial_id]
                 kill(place.node_id, place.pid)  # before it is tried again from what it saved
-                minutes = self.controller.spec.recovery.hang_minutes
-                self.controller.lost(place.number, f"it made no progress for {minutes:g} minutes")
+                limit = duration(60 * self.controller.spec.recovery.hang_minutes)
+                self.controller.lost(place.number, f"it made no progress for {limit}")
 
     def _tell_of_waiting(self) -> None:
         """Report now and then that trials wait while none runs, how long, and for what."""
@@ -180,7 +181,7 @@ class _Watchdog(_Stateless, tune.Callback):
                 if key in total
             )
             text = f"waiting for {self.wanted}: {free_now or 'there is no node'}"
-            waited = f"({now - self.idle_since:.0f} s; Ctrl-C to stop)"
+            waited = f"({duration(now - self.idle_since)}; Ctrl-C to stop)"
             self.controller.notify(Phase(f"{text} {waited}"))
 
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from raygen.cluster import connect
 from raygen.cluster.connect import on_network, started_here
 from raygen.cluster.nodes import facts, judge
+from raygen.errors import RaygenError
 from raygen.tuning.interface import choose_interface, interface_of
 
 MOUNTS = """overlay / overlay rw 0 0
@@ -98,3 +100,23 @@ def test_another_version_a_wrong_clock_and_a_full_disk_are_told() -> None:
     assert verdicts(now, time=now - 60)["clock"] == "warn"
     assert verdicts(now, disk=0.5)["room"] == "warn"
     assert verdicts(now, gpus=[("NVIDIA L4", "470.1", "24 GB")])["gpus"] == "fail"
+
+
+def test_two_waits_for_a_gpu_share_the_hours_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, cancelled = [0.0], []
+
+    def wait(tasks: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        clock[0] += timeout
+        done = tasks == ["first"] and clock[0] >= 40
+        return (tasks, []) if done else ([], tasks)
+
+    monkeypatch.setattr(connect.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(connect.ray, "wait", wait)
+    monkeypatch.setattr(connect.ray, "get", lambda task: task)
+    monkeypatch.setattr(connect.ray, "cancel", lambda task, force: cancelled.append(task))
+
+    assert connect.wait_for("first", 60.0, lambda _: None, "") == "first"
+    with pytest.raises(RaygenError, match="hours of the budget were spent"):
+        connect.wait_for("second", 60.0, lambda _: None, "")
+    assert cancelled == ["second"]
+    assert clock[0] == 61

@@ -14,6 +14,7 @@ from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
 from raygen.metrics import comparable, protocol_hash
+from raygen.metrics.afresh import plan_afresh
 from raygen.metrics.bounds import bits_per_dim
 from raygen.metrics.evaluator import Evaluator, prepare, too_few_real
 from raygen.metrics.model import labels_in_shares
@@ -229,6 +230,19 @@ def test_too_few_real_images_are_refused_before_anything_is_trained(
     assert str(caught.value).startswith(f"{metric} needs ")
     assert said in str(caught.value)
     assert str(caught.value) == too_few_real(metric, data)
+
+
+@pytest.mark.parametrize("test", [352, 353])
+def test_a_model_is_measured_against_test_images_or_it_is_said_why_not(test: int) -> None:
+    data = blank(600, test)
+    facts = {"finalists": {}, "evaluation": {"samples": 600},
+             "objectives": [{"metric": "fd_classifier"}]}  # fmt: skip
+
+    plan = plan_afresh(facts, data)
+
+    reason = too_few_real("fd_classifier_test", data)
+    assert ("fd_classifier_test" in plan.metrics) == (reason is None) == (test == 353)
+    assert plan.left_out.get("fd_classifier_test") == reason
 
 
 def test_just_enough_real_images_are_enough() -> None:

@@ -13,7 +13,6 @@ from raygen.journal.records import End, Record, Report, Retry, Start, Suggest
 from raygen.notices import Alive, Machines, Notice
 from raygen.progress.board import Board
 from raygen.progress.live import ROWS, block_sparkline, counts, left, live_table
-from raygen.words import short_time
 
 
 @pytest.fixture
@@ -79,7 +78,7 @@ def test_what_is_left_is_the_pace_so_far_times_the_trials_that_are_missing(study
 
     assert board.left() == pytest.approx(8 * 30 / 2)
     assert board.budget_left() == pytest.approx(3570)
-    assert left(board) == "about 2:00 left, 59:30 by budget"
+    assert left(board) == "about 2 min left, 59 min 30 s by budget"
 
 
 def test_finalists_count_in_what_is_left_at_the_cost_of_a_whole_training(study: Study) -> None:
@@ -151,11 +150,3 @@ def test_a_sparkline_is_tallest_at_the_best_in_either_direction() -> None:
     assert block_sparkline([1.0, 2.0, 3.0], minimise=False)[-1] == "█"
     assert block_sparkline([1.0], minimise=True) == ""
     assert set(block_sparkline([2.0, 2.0], minimise=True)) == {"▁"}
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(42, "0:42"), (99, "1:39"), (3599, "59:59"), (11_100, "3h05m"), (187_200, "2d04h")],
-)
-def test_a_short_time_has_at_most_two_units(seconds: float, text: str) -> None:
-    assert short_time(seconds) == text

@@ -123,8 +123,8 @@ def test_markup_in_a_reason_is_shown_as_it_is(
 def test_a_milestone_without_a_speed_says_nothing_of_one(speed: float | None) -> None:
     line = milestone_line(2.0, {"fd_classifier": 9.0}, speed, 3.0)
 
-    assert line == "     2 kimg  fd_classifier 9  3 s"
-    assert milestone_line(2.0, {"fd_classifier": 9.0}, 500.4, 3.0).endswith("9  500 img/s  3 s")
+    assert line == "     2 kimg  fd_classifier 9  3.0 s"
+    assert milestone_line(2.0, {"fd_classifier": 9.0}, 500.4, 3.0).endswith("9  500 img/s  3.0 s")
 
 
 def test_the_plan_bounds_the_cost_by_trials_times_budget(study: Study) -> None:
@@ -142,7 +142,7 @@ def test_without_a_wish_for_more_only_news_and_trouble_are_told(
 
     lines = shown(study, records, capsys, "normal").splitlines()
 
-    told = [line.split()[1:] for line in lines]
+    told = [line.split()[2:] for line in lines]  # after the time: "0.0 s"
     assert [words[words.index("trial") + 1] for words in told] == ["0", "2", "3"]
     assert [words[0] for words in told] == ["★", "trial", "★"]
 
@@ -217,7 +217,7 @@ def test_a_duration_is_a_number_and_a_unit_or_several(text: str, seconds: float)
     assert parse_duration(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "8", "8 h", "h", "-1h", "1h x"])
+@pytest.mark.parametrize("text", ["", "8", "8 hours", "h", "-1h", "1h x"])
 def test_what_is_no_duration_is_refused_with_the_forms_that_are(text: str) -> None:
     with pytest.raises(InputError, match=r"is not a duration such as 90s, 45m, 1h30m, 8h or 2d"):
         parse_duration(text)

@@ -91,7 +91,7 @@ LINKED = (
 
 def shown_rows(browser: Browser) -> list[int]:
     return browser.run(
-        "return [...document.querySelectorAll('#trials-table tbody tr')]"
+        "return [...document.querySelectorAll('#trials-table tr[data-trial]')]"
         ".map((r) => Number(r.dataset.trial))"
     )
 
@@ -425,7 +425,7 @@ def test_a_state_chip_hides_its_trials(quick: Browser, demo: Path) -> None:
 def test_sorting_by_value_puts_the_absent_last_both_ways(quick: Browser, demo: Path) -> None:
     values = load_results(demo).trials["value"]
     cells = (
-        "return [...document.querySelectorAll('#trials-table tbody tr')]"
+        "return [...document.querySelectorAll('#trials-table tr[data-trial]')]"
         ".map((r) => Number(r.dataset.trial))"
     )
     for direction, extreme in (("ascending", values.idxmin()), ("descending", values.idxmax())):
@@ -479,6 +479,27 @@ def test_the_csv_download_holds_every_trial(quick: Browser, demo: Path) -> None:
 
     assert text.splitlines()[0].split(",") == list(trials.columns)
     assert len(text.splitlines()) == len(trials) + 1
+
+
+def test_trainings_with_new_seeds_are_filtered_selected_and_downloaded_with_their_trial(
+    quick: Browser, demo: Path
+) -> None:
+    study = load_results(demo)
+    repeated = study.replicates["of"].tolist()
+    seen = "return [...document.querySelectorAll('tr[data-of]')].map((r) => Number(r.dataset.of))"
+    assert sorted(quick.run(seen)) == sorted(repeated)
+
+    quick.click("tr[data-of] td")
+    of = quick.run(seen)[0]
+    selected = quick.run("return document.querySelectorAll('tr.selected').length")
+    assert selected == 1 + repeated.count(of)
+    assert f"trial {of} ·" in quick.run("return document.querySelector('#selection').textContent")
+    assert downloaded(quick, "replicates").splitlines()[0].split(",") == list(study.replicates)
+    assert len(json.loads(downloaded(quick, "json"))["replicates"]) == len(repeated)
+
+    quick.click(".chip[data-state=completed]")  # what is no finalist, and has no new seeds, is left
+    assert quick.run(seen) == []
+    assert json.loads(downloaded(quick, "json"))["replicates"] == []
 
 
 def test_what_is_shown_can_be_downloaded_as_csv_and_json(quick: Browser, demo: Path) -> None:
@@ -691,12 +712,34 @@ def test_the_comparison_draws_every_study_and_asks_for_nothing(
     assert browser.requests() == []
 
 
-def test_nothing_is_wider_than_a_phone(browser: Browser, page: Path) -> None:
-    browser.size(390, 16000)
+# The smallest phone, both sides of each change of the layout, a laptop, and a wide screen.
+WIDTHS = (360, 720, 721, 1099, 1100, 1280, 1440, 2560)
+
+
+def widths_with_a_bar(browser: Browser) -> list[int]:
+    """The widths of a window at which the open page has to be scrolled sideways."""
+    wide = []
+    for width in WIDTHS:
+        browser.size(width, 1000)
+        if browser.run("return document.documentElement.scrollWidth > innerWidth"):
+            wide.append(width)
+    return wide
+
+
+def test_no_page_has_to_be_scrolled_sideways(
+    browser: Browser, page: Path, two: Path, tmp_path: Path
+) -> None:
+    browser.size(1280, 16000)
     browser.open(page)
     browser.wait(CHARTS)
+    assert widths_with_a_bar(browser) == []
 
-    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    browser.open(write_versus([two / "gan-0", two / "gan-1"], tmp_path / "versus.html"))
+    browser.wait("document.querySelector('#plot-versus .main-svg')")
+    assert widths_with_a_bar(browser) == []
+
+    browser.open(write_index(two, tmp_path / "index.html"))
+    assert widths_with_a_bar(browser) == []
 
 
 def test_hostile_text_stays_text(

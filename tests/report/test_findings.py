@@ -10,6 +10,7 @@ from scipy import stats
 
 from raygen.data.pictures import save_grid
 from raygen.posterior import difference
+from raygen.report.charts.finalists import full_measurements_html
 from raygen.report.charts.importance import EVIDENT, importance_sentence, importance_table
 from raygen.report.contrast import unpaired
 from raygen.report.embedded_pictures import variation
@@ -19,6 +20,7 @@ from raygen.report.header import study_facts
 from raygen.report.health_checks import health
 from raygen.report.verdict import verdict_lead, verdict_section
 from raygen.results import Results, best_model
+from raygen.status import status, status_text
 from raygen.training.health import spread
 from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
 
@@ -243,6 +245,21 @@ def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_valu
     card = verdict_section(study)[1]
     assert "trials/0020/best.pt (trial 2, retrained with seed 120)" in card
     assert "Fréchet distance on new samples (1.5 when chosen)" in card
+
+
+def test_why_a_model_was_not_measured_against_test_images_is_said_wherever_it_was_measured(
+    make_study: Make,
+) -> None:
+    reason = "fd_classifier_test needs 353 or more real images, few has 12 test images; give more"
+    value = {"value": 2.5, "sd": 0.1, "spread": None, "each": [2.4, 2.6]}
+    full = {"kind": "final", "trial": 1, "values": {"fd_classifier": value}, "time": START}
+    full["protocols"] = {"fd_classifier": "ff"}
+    left_out = {"fd_classifier_test": reason}
+    study = make_study([*trials([8, 2, 3]), finals(1), full], left_out=left_out)
+
+    assert f"Not against test images: {reason}" in verdict_section(study)[1]
+    assert f"Not measured: {reason}" in full_measurements_html(study)
+    assert f"not measured: {reason}" in status_text(status(study.folder.root))
 
 
 def test_a_deleted_checkpoint_is_no_model(make_study: Make) -> None:

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from raygen.report.labels import duration, listed, metric_label, number, setting, short_names
+from raygen.report.labels import listed, metric_label, number, setting, short_names
 
 
 @pytest.mark.parametrize(
@@ -23,15 +23,6 @@ def test_a_setting_reads_as_in_yaml() -> None:
     assert [setting(value) for value in (64.0, 20480, True, "hinge", [1, 2], None)] == [
         "64", "20480", "true", "hinge", "[1, 2]", "—",
     ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(3.14, "3.1 s"), (59.6, "1 min"), (192, "3 min 12 s"), (19_200, "5 h 20 min"),
-     (86_400 * 3 + 3600 * 4, "3 d 4 h")],
-)  # fmt: skip
-def test_a_duration_has_two_units_at_most(seconds: float, text: str) -> None:
-    assert duration(seconds) == text
 
 
 def test_short_names_are_unique_and_never_a_bare_name() -> None:

@@ -145,6 +145,21 @@ def test_the_table_shows_every_trial_without_javascript(html: str, demo: Path) -
     assert sorted(trials) == list(study.trials["trial"])
 
 
+def test_under_a_finalist_stand_its_trainings_with_new_seeds(html: str, demo: Path) -> None:
+    rows = re.findall(r'<tr [^>]*data-(trial|of)="(\d+)"[^>]*>(.*?)</tr>', html)
+    groups: dict[int, list[str]] = {}
+    for kind, trial, cells in rows:
+        groups.setdefault(int(trial), []).extend([cells] if kind == "of" else [])
+        assert kind == "trial" or list(groups)[-1] == int(trial)  # right under it
+
+    for trial, table in load_results(demo).replicates.groupby("of"):
+        values = table["value"].tolist()
+        shown = groups.pop(int(trial))  # pyright: ignore[reportArgumentType]
+        written = [float(re.findall("<td>([^<]*)</td>", cells)[0]) for cells in shown]
+        assert written == pytest.approx(values, rel=1e-3)
+    assert not any(groups.values())
+
+
 def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
     study = load_results(demo)
     data = json.loads(Outline(html).data)
@@ -203,8 +218,26 @@ def test_embedded_json_cannot_end_its_script() -> None:
 def test_an_empty_study_says_so(make_study: Make) -> None:
     text = words(make_study([]))
 
-    assert "No trial has started yet." in text
-    assert "The study has crashed" in text
+    assert "No trial has started. The study has crashed." in text
+
+
+def test_a_search_that_failed_says_why_and_claims_no_result_that_it_does_not_have(
+    make_study: Make,
+) -> None:
+    ended = {**close("failed"), "reason": "the disk is full"}
+    text = words(make_study([*suggest(0, {"a": 1}), end(0, "failed", "boom"), ended]))
+
+    assert "The study has failed (the disk is full) with 1 of 30 trials." in text
+    assert "learning rates" not in text
+
+
+def test_the_only_trial_is_not_said_to_have_beaten_a_starting_point_nor_to_lack_one(
+    make_study: Make,
+) -> None:
+    text = words(make_study([*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0), close()]))
+
+    assert "it is the only trial with a value" in text
+    assert "no starting point has a value" not in text
 
 
 def test_a_study_whose_trials_all_failed_points_to_the_reasons(make_study: Make) -> None:
@@ -240,7 +273,7 @@ def test_a_crashed_study_says_so_and_how_to_go_on(make_study: Make) -> None:
 def test_an_interrupted_study_says_that_this_can_change(make_study: Make) -> None:
     study = make_study([*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0), close("interrupted")])
 
-    assert "The study is interrupted; this can still change." in words(study)
+    assert "The study was interrupted; this can still change." in words(study)
 
 
 def test_a_maximised_metric_points_up(make_study: Make) -> None:

@@ -24,6 +24,7 @@ from raygen.report.tables import (
     varying,
 )
 from raygen.results import Results
+from raygen.status import status
 from report.journals import close, end, finals, replicate, report, suggest
 
 Make = Callable[..., Results]
@@ -102,8 +103,17 @@ def test_curves_mark_the_last_finite_report_of_each_trial(make_study: Make) -> N
 def test_early_stopping_saves_what_stopped_trials_did_not_see(make_study: Make) -> None:
     bill = compute_saved(make_study(completed(0, [3, 2, 1]) + stopped(1, 9) + stopped(2, 9)))
 
-    assert bill["kimg"] == 16 + 2 + 2
-    assert bill["kimg_full"] == 3 * 16
+    assert bill.kimg == 16 + 2 + 2
+    assert bill.kimg_full == 3 * 16
+    assert bill.share == pytest.approx(28 / 48)
+
+
+def test_what_was_spent_is_as_exact_as_a_milestone(make_study: Make) -> None:
+    records = [r for n in range(3) for r in (*suggest(n, {}), report(n, 0.1, 1.0), end(n))]
+    study = make_study(records, budget={"kimg": 0.1, "total_kimg": 1.0}, rungs=[0.1])
+
+    assert study.spent("kimg") == 0.3 != 3 * 0.1
+    assert status(study.folder.root)["budget"]["total_kimg"]["used"] == 0.3
 
 
 def test_a_cut_trial_is_projected_by_the_median_step_of_the_others(make_study: Make) -> None:
@@ -221,7 +231,7 @@ def test_replicates_change_no_table_of_the_search(make_study: Make) -> None:
 
     for table in (curves_table, progress_table, projected, state_counts):
         assert table(both).equals(table(alone))
-    assert compute_saved(both).equals(compute_saved(alone))
+    assert compute_saved(both) == compute_saved(alone)
 
 
 def test_trade_offs_hold_every_trial_with_all_objectives_and_mark_the_front(

@@ -36,7 +36,8 @@ def test_a_recipe_beats_its_untrained_self_by_its_factor_and_is_never_flagged(
 ) -> None:
     recipe = RECIPES[name]
 
-    found = learn(parse_trial(recipe.settings), photographs, KIMG, samples=500, seed=1)
+    trial = parse_trial(recipe.settings)
+    found = learn(trial, photographs, KIMG, samples=500, seed=1, evaluations=5)
 
     assert found["diverged"] is None
     assert found["spent"] == 1

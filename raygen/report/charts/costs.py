@@ -16,10 +16,10 @@ from raygen.report.drawing import (
     staircase,
     value_axis,
 )
-from raygen.report.labels import duration, number, short_metric
+from raygen.report.labels import number, short_metric
 from raygen.report.tables import AxisScale, only_drawn, value_scale
 from raygen.results import Results
-from raygen.words import counted
+from raygen.words import counted, duration
 
 
 class Cost(NamedTuple):

@@ -99,10 +99,12 @@ def finalists_sentence(study: Results) -> tuple[str, bool]:
     """How the best did with new seeds, and whether there is a chart to draw."""
     table = finalists(study)
     if table.empty:
-        why = " (no finalists with several objectives)" if len(study.objectives) > 1 else ""
         valued = bool(study.trials["value"].notna().any())
         end = ": every value is one seed." if valued else "."
-        return f"No trial was retrained with new seeds{why}{end}", False
+        if len(study.objectives) > 1:
+            why = "where several objectives are traded off, no one value says which is the best"
+            return f"There are no finalists: {why}{end}", False
+        return f"No trial was retrained with new seeds{end}", False
     rows = list(judged(study).values())
     if not rows:
         chosen = counted(len(table), "finalist")
@@ -227,9 +229,11 @@ def full_measurements_html(study: Results) -> str:
         f'<table><thead><tr><th scope="col">trial</th>{"".join(heads)}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
-    return "<p>Measured on new samples, not those that chose them:</p>" + scroll(
-        "finalists in full", html
+    reasons = "".join(
+        f"<p>Not measured: {escape(why)}.</p>" for why in study.info["left_out"].values()
     )
+    first = "<p>Measured on new samples, not those that chose them:</p>"
+    return first + scroll("finalists in full", html) + reasons
 
 
 def _draw(study: Results) -> go.Figure:

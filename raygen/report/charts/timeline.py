@@ -8,12 +8,12 @@ import plotly.graph_objects as go
 from raygen.report.blocks import chart, data_table, note
 from raygen.report.charts.chart import Chart
 from raygen.report.drawing import gapped, layout, marks, safe, selected, states_of, time_unit
-from raygen.report.labels import STATE_LOOKS, duration, percent
+from raygen.report.labels import STATE_LOOKS, percent
 from raygen.report.memo import once_per_study
 from raygen.report.remarks import thinned
 from raygen.report.tables import only_drawn
 from raygen.results import Results
-from raygen.words import counted
+from raygen.words import counted, duration
 
 COLUMNS = ["trial", "attempt", "of", "state", "node", "device", "lane", "start", "stop"]
 WIDTH = 11  # pixels of a bar
