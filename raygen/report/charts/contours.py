@@ -69,7 +69,7 @@ def contours_figure(
     table: pd.DataFrame, panels: list[dict[str, Any]], info: dict[str, Any]
 ) -> go.Figure:
     """One panel per pair, as `surfaces` has them: better is darker; trials on top."""
-    figure = make_subplots(cols=max(1, len(panels)), horizontal_spacing=0.12)
+    figure = make_subplots(cols=max(1, len(panels)), horizontal_spacing=0.16)
     layout(figure, "", "", None, height=430)
     values = [surface["values"] for surface in panels if surface["values"] is not None]
     colours = _Colours(values, info)
