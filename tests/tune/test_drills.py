@@ -262,7 +262,9 @@ def kill_workers():
     while not retried.wait(0.1):
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                if (process / "cmdline").read_bytes().startswith(b"ray::RayTrainWorker"):
+                ours = b"GLOO_SOCKET_IFNAME=nowhere0" in (process / "environ").read_bytes()
+                name = (process / "cmdline").read_bytes()
+                if ours and name.startswith(b"ray::RayTrainWorker"):
                     os.kill(int(process.name), signal.SIGKILL)
             except OSError:  # it ended meanwhile
                 continue

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -179,9 +180,19 @@ def test_a_stalled_loop_loses_nothing(
 
 
 def other_worker(pid: int) -> int:
-    """The process of the second worker of a group whose first is `pid`."""
-    names = {int(path.parent.name): path.read_bytes() for path in Path("/proc").glob("[0-9]*/comm")}
-    (other,) = (number for number, name in names.items() if name == names[pid] and number != pid)
+    """The process of the second worker of a group whose first is `pid`: of the same raylet."""
+
+    def kin(process: Path) -> tuple[str, str]:
+        name, _, after = (process / "stat").read_text().partition("(")[2].rpartition(")")
+        return name, after.split()[1]
+
+    mine = kin(Path(f"/proc/{pid}"))
+    others = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it ended meanwhile
+            if kin(process) == mine and int(process.name) != pid:
+                others.append(int(process.name))
+    (other,) = others
     return other
 
 
