@@ -1,5 +1,6 @@
 """How Tune runs a trial: in a reused actor, or in a group of DDP workers that Ray Train started."""
 
+import os
 import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.callback import WorkerGroupCallback
 from ray.util.placement_group import placement_group_table, remove_placement_group
 
+from raygen.cluster.connect import FOREVER
 from raygen.cluster.preemption import leaving
 from raygen.cluster.room import free_places, groups_wait, selector
 from raygen.config import Resources, parse_trial, worker_counts
@@ -231,6 +233,9 @@ class DdpTrial(tune.Trainable):
         self.failure: list[Exception] = []  # of this group
         resources: Resources = self.resources
         self.launched, self.workers = time.monotonic(), self._room(0)
+        # To wait for a place is no failure. Here and not in RAY_SETTINGS: Ray Train hands it on from
+        # this process, and a cluster to which the user had connected does not have those.
+        os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = FOREVER
         trainer = TorchTrainer(
             train_worker,
             train_loop_config={"shared": self.shared_ref, "mailbox": self.mailbox},
@@ -248,7 +253,7 @@ class DdpTrial(tune.Trainable):
                 name=f"{self.trial_id}-{self.turn}",
                 storage_path=str(Path(self.folder) / ".train"),
                 # Workers that die as they start are tried again by raygen, which counts and says
-                # so; Ray Train would without end. To wait for a place is no failure (RAY_SETTINGS).
+                # so; Ray Train would without end.
                 failure_config=FailureConfig(controller_failure_limit=0),
                 # Ray takes its internal callbacks here, too, and only those learn of the group.
                 callbacks=[_GroupCatcher(self.mailbox)],  # pyright: ignore[reportArgumentType]
