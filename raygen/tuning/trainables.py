@@ -233,8 +233,8 @@ class DdpTrial(tune.Trainable):
         self.failure: list[Exception] = []  # of this group
         resources: Resources = self.resources
         self.launched, self.workers = time.monotonic(), self._room(0)
-        # To wait for a place is no failure. Here and not in RAY_SETTINGS: Ray Train hands it on from
-        # this process, and a cluster to which the user had connected does not have those.
+        # To wait for a place is no failure. Set here, from where Ray Train hands it on, since a
+        # cluster to which the user had connected knows nothing of RAY_SETTINGS.
         os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = FOREVER
         trainer = TorchTrainer(
             train_worker,
