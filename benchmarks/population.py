@@ -40,7 +40,7 @@ def search(name: str, settings: list[str], folder: Path) -> dict[str, Any]:
         "config": results.configs[best],
         "value": float(results.trials.set_index("trial")["value"][best]),
         "trials": len(results.trials),
-        "kimg": float((results.trials["kimg"] - results.trials["from_kimg"]).sum()),
+        "kimg": round(float((results.trials["kimg"] - results.trials["from_kimg"]).sum()), 6),
     }
 
 
