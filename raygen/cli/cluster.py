@@ -7,29 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from raygen.cli.group import Command
-from raygen.errors import InputError, RaygenError, did_you_mean
+from raygen.cli.group import Subcommands
+from raygen.errors import InputError, RaygenError
 from raygen.terminal import say, tell
 
 if TYPE_CHECKING:
     from raygen.cluster.aws.plan import InitPlan
-
-
-class Subcommands(click.Group):
-    """A group below the program's own, whose commands take -q, -v and --debug, too."""
-
-    command_class = Command
-    group_class = type  # groups in it are of this class
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Suggest the nearest command for one that is misspelt."""
-        if args and args[0] not in self.commands:
-            choices = f"; choose from {', '.join(self.commands)}"
-            hint = did_you_mean(args[0], self.commands) or choices
-            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 FOLDER = click.argument(

@@ -82,8 +82,37 @@ class Command(click.Command):
 command = functools.partial(click.command, cls=Command)
 
 
-class CommandGroup(click.Group):
-    """Prints a RaygenError as one line and exits with its code; suggests misspelt commands."""
+class Subcommands(click.Group):
+    """A group whose commands take -q, -v and --debug, and which suggests misspelt ones."""
+
+    command_class = Command
+    group_class = type  # groups in it are of this class
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands:
+            raise click.UsageError(f"no such command {args[0]!r}{self.hint(args[0])}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """In the order of use, each with its whole first sentence."""
+        self.write_commands("Commands", tuple(self.commands), formatter)
+
+    def write_commands(
+        self, title: str, names: tuple[str, ...], formatter: click.HelpFormatter
+    ) -> None:
+        with formatter.section(title):
+            rows = [(name, self.commands[name].get_short_help_str(200)) for name in names]
+            formatter.write_dl(rows, col_max=12)
+
+    def hint(self, name: str) -> str:
+        """What may have been meant by a name that no command has."""
+        return did_you_mean(name, self.commands) or f"; choose from {', '.join(self.commands)}"
+
+
+class CommandGroup(Subcommands):
+    """The program: prints a RaygenError as one line and exits with its code."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reject arguments that no file could have as its name."""
@@ -130,18 +159,15 @@ class CommandGroup(click.Group):
             if args == ["--help"]:
                 say(ctx.get_help())
                 ctx.exit()
-        if args and args[0] not in self.commands:
-            meant = SYNONYMS.get(args[0])
-            hint = f"; did you mean {meant}?" if meant else did_you_mean(args[0], self.commands)
-            raise click.UsageError(f"no such command {args[0]!r}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def hint(self, name: str) -> str:
+        meant = SYNONYMS.get(name)
+        return f"; did you mean {meant}?" if meant else did_you_mean(name, self.commands)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """In sections, in the order of use, each with its whole first sentence."""
         for title, names in SECTIONS.items():
-            with formatter.section(title):
-                rows = [(name, self.commands[name].get_short_help_str(200)) for name in names]
-                formatter.write_dl(rows, col_max=12)
+            self.write_commands(title, names, formatter)
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """A few commands to begin with."""
