@@ -5,6 +5,7 @@ so nothing less would do. Its home is a file system of its own, so what one host
 other sees. The machine that runs the tests stands on the same bridge, as the user's laptop.
 """
 
+import itertools
 import os
 import shutil
 import signal
@@ -132,12 +133,16 @@ exec env -i HOME=$HOME PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin \\
 """
 
 
+NETWORKS = itertools.count()
+
+
 class Network:
     """A bridge, the hosts on it, and the keys that open them."""
 
     def __init__(self, folder: Path, hosts: int, profile: dict[str, str] | None = None) -> None:
         """`profile`: environment variables of everybody who logs in."""
-        self.folder, self.tag = folder, f"rg{os.getpid() % 100000}"
+        # Not that of the network before: its devices go a while after they were deleted.
+        self.folder, self.tag = folder, f"rg{os.getpid() % 100000}n{next(NETWORKS)}"
         self.bridge, self.key = f"{self.tag}b", folder / "id"
         self.hosts = [Host(self, number) for number in range(hosts)]
         self.profile = " ".join(f"{key}={value}" for key, value in (profile or {}).items())
