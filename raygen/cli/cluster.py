@@ -1,5 +1,6 @@
 """raygen cluster: from credentials to a file that `ray up` accepts, and back."""
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -66,7 +67,7 @@ def init_aws_command(
     E.g.: raygen cluster init aws --ssh-from 203.0.113.7/32
     """
     from raygen.cluster.aws.account import Account, configured_region
-    from raygen.cluster.aws.plan import plan_init
+    from raygen.cluster.aws.plan import image_in, plan_init
     from raygen.cluster.aws.request import ClusterRequest, checked_request
     from raygen.cluster.templates import check_text, machine_types
 
@@ -81,8 +82,10 @@ def init_aws_command(
         ssh_from=ssh_from, spot_type=spot_type or spot,
         on_demand_type=on_demand_type or on_demand, **wanted,
     ))  # fmt: skip
-    plan = plan_init(Account(region), request)
     file = folder / "gpu.yaml"
+    if not force:
+        request = request._replace(image_in_file=image_in(file, request, region))
+    plan = plan_init(Account(region), request)
     check_text(file.name, plan.draft(file))
     _show(plan.lines(), err=not dry_run)
     if dry_run:
@@ -105,7 +108,8 @@ def _carry_out(plan: "InitPlan", file: Path, yes: bool, force: bool) -> None:
     if plan.makes_roles:
         tell("EC2 takes a quarter of a minute to learn of new roles")
     searches = _searches(file, f"s3://{plan.bucket.name}/runs")
-    _next(f"ray up {file}", *searches, f"ray down {file}", f"raygen cluster remove {file}")
+    name = shlex.quote(str(file))
+    _next(f"ray up {name}", *searches, f"ray down {name}", f"raygen cluster remove {name}")
 
 
 @init_group.command("local")
@@ -128,7 +132,8 @@ def init_local_command(
     file = folder / "local.yaml"
     _write(file, local_file(file, head, workers, user, key), force)
     _keep_token()
-    _next(f"ray up {file}", *_searches(file, "s3://BUCKET/runs"), f"ray down {file}")
+    name = shlex.quote(str(file))
+    _next(f"ray up {name}", *_searches(file, "s3://BUCKET/runs"), f"ray down {name}")
 
 
 @init_group.command("kuberay")
@@ -154,7 +159,7 @@ def init_kuberay_command(
 
     file = folder / "kuberay.yaml"
     _write(file, kuberay_file(file, image, storage, service_account, workers, gpus), force)
-    _next(f"kubectl create -f {file}", f"raygen report {storage}/gan")
+    _next(f"kubectl create -f {shlex.quote(str(file))}", f"raygen report {storage}/gan")
 
 
 @init_group.command("slurm")
@@ -182,7 +187,7 @@ def init_slurm_command(
         "cpus-per-task": cpus, "time": limit,
     })  # fmt: skip
     _write(file, text, force)
-    _next(f"raygen tune gan --cluster {file} --storage /shared/runs")
+    _next(f"raygen tune gan --cluster {shlex.quote(str(file))} --storage /shared/runs")
 
 
 @cluster_command.command("remove")
@@ -227,8 +232,8 @@ def _keep_token() -> None:
 
 
 def _searches(file: Path, storage: str) -> tuple[str, str]:
-    doctor = f"raygen doctor --cluster {file} --storage {storage}"
-    return doctor, f"raygen tune gan --cluster {file} --storage {storage}"
+    options = f"--cluster {shlex.quote(str(file))} --storage {storage}"
+    return f"raygen doctor {options}", f"raygen tune gan {options}"
 
 
 def _next(*commands: str) -> None:

@@ -2,9 +2,12 @@
 
 import platform
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
+from ipaddress import ip_address
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +16,8 @@ from raygen.errors import InputError
 from raygen.files import check_target, write_text
 
 Change = tuple[str, str]  # what stands in the shipped file, and what comes in its place
+# What sbatch reads as a time: minutes, M:S, H:M:S, D-H, D-H:M and D-H:M:S.
+TIME = r"\d+(:[0-5]?\d){0,2}|\d+-\d{1,2}(:[0-5]?\d){0,2}|UNLIMITED|INFINITE"
 # What must be filled in and done by hand.
 NOTE = re.compile(r"`raygen (?:cluster|validate) [^:]*:\n(?:#   .*\n)+(?:# and once.*\n)?")
 
@@ -74,21 +79,25 @@ def local_file(path: Path, head: str, workers: Iterable[str], user: str, key: st
     """cluster/local.yaml for machines over SSH.
 
     Raises:
-        InputError: an address, the user or the key cannot be one; one address stands for two.
+        InputError: an address, the user or the key cannot be one; one address stands for two. One
+            line for each.
     """
     workers = list(workers)
-    for option, value in (("--head", head), *(("--worker", address) for address in workers)):
-        if not re.fullmatch(r"[\w.:-]+", value):
-            raise InputError(f"{option} {value}: must be an address or the name of a machine")
+    mistakes = [
+        f"{option} {value}: must be an address or the name of a machine"
+        for option, value in (("--head", head), *(("--worker", address) for address in workers))
+        if not _is_machine(value)
+    ]
     for number, address in enumerate(workers):
         if address == head:
-            raise InputError(f"--worker {address}: is also the head")
-        if address in workers[:number]:
-            raise InputError(f"--worker {address}: is given twice")
+            mistakes.append(f"--worker {address}: is also the head")
+        elif address in workers[:number]:
+            mistakes.append(f"--worker {address}: is given twice")
     if not re.fullmatch(r"[\w.-]+", user):
-        raise InputError(f"--user {user}: must be the name of a user")
+        mistakes.append(f"--user {user}: must be the name of a user")
     if not re.fullmatch(r"[\w.~/@+-]+", key):
-        raise InputError(f"--key {key}: must be the path of a private key, without spaces")
+        mistakes.append(f"--key {key}: must be the path of a private key, without spaces")
+    _refuse(mistakes)
     return filled("local.yaml", path, "local", (
         ("head_ip: REPLACE-ME ", f"head_ip: {_text(head)} "),
         ("[REPLACE-ME]", f"[{', '.join(map(_text, workers))}]"),
@@ -103,16 +112,18 @@ def kuberay_file(
     """cluster/kuberay.yaml for a search on Kubernetes.
 
     Raises:
-        InputError: a value cannot be one.
+        InputError: a value cannot be one; one line for each.
     """
     rules = (
         ("--image", image, r"[\w.:/@-]+", "the name of a container image"),
         ("--storage", storage, r"(s3|gs)://[\w./-]+", "s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
         ("--service-account", account, r"[a-z0-9][a-z0-9.-]*", "the name of a service account"),
     )
-    for option, value, pattern, rule in rules:
-        if not re.fullmatch(pattern, value):
-            raise InputError(f"{option} {value}: must be {rule}")
+    _refuse([
+        f"{option} {value}: must be {rule}"
+        for option, value, pattern, rule in rules
+        if not re.fullmatch(pattern, value)
+    ])  # fmt: skip
     return filled("kuberay.yaml", path, "kuberay", (
         ("s3://REPLACE-ME/runs", storage),
         ("&account REPLACE-ME", f"&account {_text(account)}"),
@@ -127,14 +138,18 @@ def slurm_file(path: Path, options: Mapping[str, str | int | None]) -> str:
     """cluster/slurm.sh with these options of `sbatch`; None leaves one as it comes.
 
     Raises:
-        InputError: a value cannot stand in a line of `#SBATCH`.
+        InputError: a value cannot stand in a line of `#SBATCH`; one line for each.
     """
-    text = shipped("slurm.sh").replace("cluster/slurm.sh", str(path))
-    for name, value in options.items():
-        if value is None:
-            continue
-        if not re.fullmatch(r"[\w.:,+-]+", str(value)):
-            raise InputError(f"--{name} {value}: must have no spaces or quotes")
+    text = shipped("slurm.sh").replace("cluster/slurm.sh", shlex.quote(str(path)))
+    given = {name: value for name, value in options.items() if value is not None}
+    rules = {"time": (TIME, "be such as 24:00:00 or 7-00:00:00")}
+    word = (r"[\w.:,+-]+", "have no spaces or quotes")
+    _refuse([
+        f"--{name} {value}: must {rules.get(name, word)[1]}"
+        for name, value in given.items()
+        if not re.fullmatch(rules.get(name, word)[0], str(value))
+    ])  # fmt: skip
+    for name, value in given.items():
         line = re.compile(rf"^##?SBATCH --{name}=.*$", re.MULTILINE)
         text, count = line.subn(f"#SBATCH --{name}={value}", text)
         assert count == 1, f"slurm.sh has {count} lines for --{name}"
@@ -145,7 +160,7 @@ def filled(name: str, path: Path, kind: str, changes: Iterable[Change]) -> str:
     """Return a shipped file with its texts changed, for the Ray and the Python of this machine."""
     text = shipped(name)
     python = ".".join(platform.python_version_tuple()[:2])
-    new = {f"cluster/{name}": str(path), **dict(changes)}
+    new = {f"cluster/{name}": shlex.quote(str(path)), **dict(changes)}
     for old in new:
         assert old in text, f"{name} has no {old!r}"
     # In one pass: what comes in place of one text may be another text that is replaced.
@@ -182,9 +197,11 @@ def check_free(path: Path, text: str | None, force: bool) -> None:
     present = path.read_text(encoding="utf-8")
     if present in (text, shipped(path.name)):
         return
-    lines = zip(present.splitlines(), (text or "").splitlines(), strict=False)
-    change = next((f" (now: {new.strip()})" for old, new in lines if old != new), "")
-    raise InputError(f"{path}: exists and differs{change}; --force overwrites it")
+    lines = enumerate(zip_longest(present.splitlines(), (text or "").splitlines(), fillvalue=""), 1)
+    differing = ((number, old, new) for number, (old, new) in lines if old != new)
+    number, old, new = next(differing, (1, "", ""))
+    change = f": has {old.strip()!r} where {new.strip()!r} would be written" if text else ""
+    raise InputError(f"{path}:{number}: exists and differs{change}; --force overwrites it")
 
 
 def write_cluster(path: Path, text: str) -> bool:
@@ -197,6 +214,21 @@ def write_cluster(path: Path, text: str) -> bool:
         return False
     write_text(path, text)
     return True
+
+
+def _is_machine(text: str) -> bool:
+    """Whether this is an address or a name; digits with dots between them must be an address."""
+    if not re.fullmatch(r"\d+(\.\d+)+", text):
+        return bool(re.fullmatch(r"[\w.:-]+", text))
+    try:
+        return bool(ip_address(text))
+    except ValueError:
+        return False
+
+
+def _refuse(mistakes: list[str]) -> None:
+    if mistakes:
+        raise InputError("\n".join(mistakes))
 
 
 def _text(value: str) -> str:

@@ -374,12 +374,26 @@ def test_a_file_of_the_users_is_not_overwritten(aws: Any) -> None:
     before = listing(aws)
     Path("gpu.yaml").write_text("mine: 1\n")
 
-    refused(f"{INIT} --yes", "gpu.yaml: exists and differs", "--force")
+    refused(f"{INIT} --yes", "gpu.yaml:1: exists and differs", "--force")
     assert listing(aws) == before
     raygen(f"{INIT} --yes --force")
     text = Path("gpu.yaml").read_text()
     Path("gpu.yaml").write_text(text.replace("VolumeSize: 150", "VolumeSize: 300"))
-    refused(f"{INIT} --yes", "VolumeSize: 150")
+    line = text[: text.index("VolumeSize: 150")].count("\n") + 1
+    refused(f"{INIT} --yes", f"gpu.yaml:{line}:", "VolumeSize: 300", "VolumeSize: 150")
+
+
+def test_a_newer_image_does_not_change_a_cluster_that_has_one(aws: Any) -> None:
+    raygen(f"{INIT} --yes")
+    text = Path("gpu.yaml").read_text()
+    newest = publish_image()
+
+    raygen("cluster init aws --ssh-from 198.51.100.4 --yes")  # the laptop has moved
+
+    assert Path("gpu.yaml").read_text() == text
+    assert "198.51.100.4/32" in str(group_of(aws)["IpPermissions"])
+    raygen("cluster init aws --ssh-from 198.51.100.4 --yes --force")
+    assert newest in Path("gpu.yaml").read_text()
 
 
 def test_a_small_quota_and_one_that_cannot_be_read_are_said(
@@ -449,11 +463,22 @@ def test_what_cannot_be_is_one_line_before_aws_is_asked_anything(
     assert not Path("gpu.yaml").exists()
 
 
+def test_all_that_cannot_be_is_said_at_once(aws: Any) -> None:
+    wrong = "--name 'my cluster' --max-workers 0 --bucket s3://x --ssh-from home"
+
+    said = raygen(f"{INIT} --yes {wrong}", 2).stderr.splitlines()
+
+    assert [line.split()[1] for line in said] == [
+        "--name", "--bucket", "--max-workers", "--ssh-from",
+    ]  # fmt: skip
+
+
 def test_what_aws_does_not_have_is_one_line_and_makes_nothing(aws: Any) -> None:
     before = listing(aws)
 
     refused(f"{INIT} --yes --image ami-00000000", "ami-00000000: no such image in us-west-2")
-    refused(f"{INIT} --yes --spot-type g5.huge", "no such machine in us-west-2", "g5.huge")
+    refused(f"{INIT} --yes --spot-type g5.xlrge", "--spot-type g5.xlrge: no such machine in",
+            "us-west-2; did you mean 'g5.xlarge'?")  # fmt: skip
     refused(f"{INIT} --yes --spot-type m6i.xlarge", "m6i.xlarge", "NVIDIA")
     refused(f"{INIT} --yes --spot-type g5g.xlarge", "g5g.xlarge", "x86_64")
 
@@ -536,5 +561,7 @@ def test_remove_needs_the_file_of_a_cluster_on_aws(aws: Any) -> None:
     Path("local.yaml").write_text("cluster_name: mine\nprovider: {type: local}\n")
     refused("cluster remove local.yaml", "local.yaml:2:", "nothing was made")
     refused("cluster remove nope.yaml", "nope.yaml: no such file")
+    Path("slurm.sh").write_text("#!/bin/bash\n")
+    refused("cluster remove slurm.sh", "slurm.sh: nothing was made for this cluster")
     Path("bare.yaml").write_text("provider: {type: aws}\n")
     refused("cluster remove bare.yaml", "needs cluster_name and provider.region")

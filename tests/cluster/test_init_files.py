@@ -85,6 +85,42 @@ def test_machines_that_cannot_be_are_one_line(more: str, said: str) -> None:
     refused(f"{LOCAL} {more}", said)
 
 
+def test_all_that_is_wrong_is_said_at_once() -> None:
+    wrong = "--head 10.0.0.300 --worker 10.0.0.11,10.0.0.12 --user 'a b' --key 'x y'"
+    parts = ("--head 10.0.0.300:", "--worker 10.0.0.11,10.0.0.12:", "--user a b:", "--key x y:")
+    refused(f"cluster init local {wrong}", *parts)
+    refused("cluster init kuberay --image 'a b' --storage /x --service-account Foo",
+            "--image a b:", "--storage /x:", "--service-account Foo:")  # fmt: skip
+    refused("cluster init slurm --partition 'g p' --time 24h", "--partition g p:", "--time 24h:")
+
+
+@pytest.mark.parametrize(
+    ("time", "code"),
+    [("90", 0), ("24:00:00", 0), ("7-00:00:00", 0), ("1-12", 0), ("24h", 2), ("99:99:99", 2)],
+)
+def test_a_time_limit_is_one_that_sbatch_reads(time: str, code: int) -> None:
+    assert raygen(f"cluster init slurm --time {time}").exit_code == code
+
+
+def test_commands_for_a_folder_with_spaces_can_be_pasted() -> None:
+    lines = raygen(f"{LOCAL} 'my cluster'").stdout.splitlines()
+
+    assert [shlex.split(line)[2 if line.startswith("ray ") else -3] for line in lines] == [
+        "my cluster/local.yaml"
+    ] * len(lines)
+    first = (Path("my cluster") / "local.yaml").read_text().splitlines()[0]
+    assert first == "# ray up 'my cluster/local.yaml'"
+
+
+@pytest.mark.parametrize("tag", ["0.1.0-ray2.9.0-py311", "0.1.0-ray2.9.0", "1.4.2-2.9.0-py311"])
+def test_an_image_has_the_ray_that_its_tag_names_and_not_the_version_of_what_uses_it(
+    tag: str,
+) -> None:
+    image = f"--image registry/raygen:{tag}"
+    refused(f"{kuberay()} {image}", "has Ray 2.9.0, but")
+    refused(f"{kuberay()} --image registry/raygen:0.1.0", "its tag must name the version")
+
+
 @pytest.mark.parametrize("word", ["true", "null", "123", "1e3", "0x1f", "12:30"])
 def test_what_yaml_takes_for_something_else_stays_a_text(word: str) -> None:
     raygen(LOCAL.replace("gpu-2", word).replace("ubuntu", "no"))
@@ -128,7 +164,7 @@ def test_a_file_that_differs_is_overwritten_only_if_that_is_asked_for() -> None:
 
     result = raygen(other)
     assert result.exit_code == 2
-    assert "local.yaml: exists and differs" in result.stderr
+    assert "local.yaml:11: exists and differs" in result.stderr
     assert Path("local.yaml").read_text() == text
     raygen(f"{other} --force")
     assert load("local.yaml")["provider"]["worker_ips"] == ["10.0.0.11", "gpu-3"]

@@ -9,11 +9,12 @@ from typing import NamedTuple
 from raygen.cluster.aws import rights
 from raygen.cluster.aws.account import Account, aws_errors
 from raygen.cluster.aws.bucket import StudyBucket
-from raygen.cluster.aws.request import ClusterRequest
+from raygen.cluster.aws.request import IMAGE, ClusterRequest
 from raygen.cluster.aws.resource import Resource, State
 from raygen.cluster.aws.roles import Role, SpotRole
 from raygen.cluster.aws.security_group import SecurityGroup
 from raygen.cluster.aws.survey import Site, survey
+from raygen.cluster.files import is_script
 from raygen.cluster.templates import AwsNames, gpu_file, machine_types
 from raygen.document import load_document
 from raygen.errors import InputError
@@ -220,14 +221,31 @@ def read_launched(file: Path) -> Launched:
     Raises:
         InputError: it cannot be read, or is not one of a cluster on AWS.
     """
+    rule = "nothing was made for this cluster; just delete it"
+    if is_script(file):
+        raise InputError(f"{file}: {rule}")
     document = load_document(file)
     if document.get(("provider", "type")) != "aws":
-        document.fail(("provider", "type"), "nothing was made for this cluster; just delete it")
+        document.fail(("provider", "type"), rule)
     names = [document.get(at) for at in (("cluster_name",), ("provider", "region"))]
     if not all(isinstance(name, str) and name for name in names):
         raise InputError(f"{file}: needs cluster_name and provider.region")
     bucket = BUCKET_IN_FILE.search(file.read_text(encoding="utf-8"))
     return Launched(names[0], names[1], bucket[1] if bucket else None)
+
+
+def image_in(file: Path, request: ClusterRequest, region: str) -> str | None:
+    """Return the image of the head in a file that was written for this cluster, if there is one."""
+    if not file.is_file():
+        return None
+    try:
+        document = load_document(file)
+    except InputError:
+        return None  # something of the user's, which is not overwritten
+    names = [document.get(at) for at in (("cluster_name",), ("provider", "region"))]
+    at = ("available_node_types", "head", "node_config", "ImageId")
+    image = document.get(at) if names == [request.name, region] else None
+    return image if isinstance(image, str) and IMAGE.fullmatch(image) else None
 
 
 def bucket_of(account: Account, launched: Launched, given: str | None) -> str:

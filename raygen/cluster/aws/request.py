@@ -27,6 +27,7 @@ class ClusterRequest(NamedTuple):
     bucket: str | None = None
     image: str | None = None
     vpc: str | None = None
+    image_in_file: str | None = None  # of the cluster's file, where there is one
 
     @property
     def max_on_demand(self) -> int:
@@ -37,7 +38,7 @@ def checked_request(request: ClusterRequest) -> ClusterRequest:
     """Return the request with its networks as AWS writes them.
 
     Raises:
-        InputError: a value cannot be one, or SSH would be open to the world.
+        InputError: a value cannot be one, or SSH would be open to the world; one line for each.
     """
     rules = (
         ("--name", request.name, NAME, "2 to 26 of a-z, 0-9 and -, beginning with a letter"),
@@ -47,12 +48,22 @@ def checked_request(request: ClusterRequest) -> ClusterRequest:
         ("--image", request.image, IMAGE, "an image such as ami-0123456789abcdef0"),
         ("--vpc", request.vpc, VPC, "a network such as vpc-0123456789abcdef0"),
     )
-    for option, value, pattern, rule in rules:
-        if value is not None and not pattern.fullmatch(value):
-            raise InputError(f"{option} {value}: must be {rule}")
+    mistakes = [
+        f"{option} {value}: must be {rule}"
+        for option, value, pattern, rule in rules
+        if value is not None and not pattern.fullmatch(value)
+    ]
     if not 1 <= request.max_workers <= MOST_WORKERS:
-        raise InputError(f"--max-workers {request.max_workers}: must be 1 to {MOST_WORKERS}")
-    return request._replace(ssh_from=tuple(dict.fromkeys(map(network, request.ssh_from))))
+        mistakes.append(f"--max-workers {request.max_workers}: must be 1 to {MOST_WORKERS}")
+    networks = []
+    for text in request.ssh_from:
+        try:
+            networks.append(network(text))
+        except InputError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+    return request._replace(ssh_from=tuple(dict.fromkeys(networks)))
 
 
 def network(text: str) -> str:

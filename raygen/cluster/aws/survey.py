@@ -1,12 +1,12 @@
 """What an account offers: an image, a network, zones with the machines, and room for them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from string import ascii_lowercase as LETTERS
 from typing import Any, NamedTuple
 
-from raygen.cluster.aws.account import Account, error_code
+from raygen.cluster.aws.account import Account, absent, error_code
 from raygen.cluster.aws.request import ClusterRequest
-from raygen.errors import InputError
+from raygen.errors import InputError, did_you_mean
 
 # AWS's public parameter: the newest deep learning AMI with the open NVIDIA driver and no framework.
 IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
@@ -60,11 +60,14 @@ def survey(account: Account, request: ClusterRequest, head_type: str) -> Site:
     Raises:
         InputError: no image, no network, no such machine, or no zone with all of them.
     """
-    image, image_origin = _given(account, request.image) if request.image else _newest(account)
+    if request.image:
+        image, image_origin = _given(account, request.image)
+    else:
+        image, image_origin = _kept(account, request.image_in_file) or _newest(account)
     vpc, vpc_origin = (request.vpc, "--vpc") if request.vpc else _default_vpc(account)
-    gpu_types = (request.spot_type, request.on_demand_type)
-    vcpus = _vcpus(account, {head_type, *gpu_types}, gpu_types)
-    zones = _zones(account, vpc, {head_type, *gpu_types})
+    gpu_types = {"--spot-type": request.spot_type, "--on-demand-type": request.on_demand_type}
+    vcpus = _vcpus(account, head_type, gpu_types)
+    zones = _zones(account, vpc, {head_type, *gpu_types.values()})
     machines = (
         ("on-demand", 1, head_type),
         ("spot", request.max_workers, request.spot_type),
@@ -98,6 +101,16 @@ def _given(account: Account, image: str) -> tuple[str, str]:
     return image, str(facts.get("Name", "--image"))
 
 
+def _kept(account: Account, image: str | None) -> tuple[str, str] | None:
+    """The image that the cluster's file has, while AWS has it: a newer one changes no file."""
+    if image is None:
+        return None
+    with absent("InvalidAMIID.NotFound", "InvalidAMIID.Unavailable"):
+        if account.client("ec2").describe_images(ImageIds=[image])["Images"]:
+            return image, "that of the file; --force takes the newest"
+    return None
+
+
 def _default_vpc(account: Account) -> tuple[str, str]:
     filters = [{"Name": "is-default", "Values": ["true"]}]
     vpcs = account.client("ec2").describe_vpcs(Filters=filters)["Vpcs"]
@@ -107,19 +120,36 @@ def _default_vpc(account: Account) -> tuple[str, str]:
     return vpcs[0]["VpcId"], "the default VPC"
 
 
-def _vcpus(account: Account, names: set[str], gpu_types: tuple[str, ...]) -> Mapping[str, int]:
+def _vcpus(account: Account, head: str, gpu_types: Mapping[str, str]) -> Mapping[str, int]:
+    """How many each machine has; `gpu_types` are those of the workers, by the option for them."""
     client = account.client("ec2")
     try:
-        kinds = client.describe_instance_types(InstanceTypes=sorted(names))["InstanceTypes"]
+        names = sorted({head, *gpu_types.values()})
+        kinds = client.describe_instance_types(InstanceTypes=names)["InstanceTypes"]
     except client.exceptions.ClientError as error:
         if error_code(error) != "InvalidInstanceType":
             raise
-        types = ", ".join(sorted(names))
-        raise InputError(f"no such machine in {account.region} among {types}") from error
-    for kind in kinds:
-        if kind["InstanceType"] in gpu_types and not _fits(kind):
-            raise InputError(f"{kind['InstanceType']}: must be an x86_64 machine with NVIDIA GPUs")
-    return {kind["InstanceType"]: kind["VCpuInfo"]["DefaultVCpus"] for kind in kinds}
+        named = [*gpu_types.items(), ("the head's", head)]
+        raise InputError("\n".join(_unknown(account, named))) from error
+    by_name = {kind["InstanceType"]: kind for kind in kinds}
+    mistakes = [
+        f"{option} {name}: must be an x86_64 machine with NVIDIA GPUs"
+        for option, name in gpu_types.items()
+        if not _fits(by_name[name])
+    ]
+    if mistakes:
+        raise InputError("\n".join(mistakes))
+    return {name: kind["VCpuInfo"]["DefaultVCpus"] for name, kind in by_name.items()}
+
+
+def _unknown(account: Account, named: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """One line for each machine that the region does not have, with the nearest of its family."""
+    pages = account.client("ec2").get_paginator("describe_instance_type_offerings").paginate()
+    offered = {offer["InstanceType"] for page in pages for offer in page["InstanceTypeOfferings"]}
+    for option, name in named:
+        if name not in offered:
+            hint = did_you_mean(name, sorted(offered))
+            yield f"{option} {name}: no such machine in {account.region}{hint}"
 
 
 def _fits(kind: Mapping[str, Any]) -> bool:

@@ -30,7 +30,7 @@ def image(document: Document, at: Keys, name: str) -> Iterator[str]:
     if NIGHTLY.search(tag):
         yield document.describe(at, f"is a nightly build; use one of Ray {version('ray')}")
         return
-    match = next((m for m in TAG.finditer(tag) if m["ray"] == version("ray")), TAG.search(tag))
+    match = _ray_in(repository, tag)
     if match is None:
         rule = f"its tag must name the version, as in rayproject/ray:{version('ray')}-py{_python()}"
         yield document.describe(at, rule)
@@ -44,6 +44,18 @@ def image(document: Document, at: Keys, name: str) -> Iterator[str]:
         yield document.describe(
             at, f"has Python {_dotted(python[1])}, but this machine has {_minor()}"
         )
+
+
+def _ray_in(repository: str, tag: str) -> re.Match[str] | None:
+    """The part of a tag that is the version of Ray, and not that of what was built on it."""
+    versions = list(TAG.finditer(tag))
+    signs = (
+        [m for m in versions if m["ray"] == version("ray")],
+        [m for m in versions if tag[: m.start()].endswith("ray")],
+        [m for m in versions if m["python"]],
+        versions if repository == "ray" else [],
+    )
+    return next((matches[0] for matches in signs if matches), None)
 
 
 def commands(document: Document, at: Keys, lines: list[str], image_given: bool) -> Iterator[str]:
