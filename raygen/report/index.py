@@ -22,6 +22,7 @@ from raygen.report.summary import (
 )
 from raygen.report.tables import state_counts
 from raygen.results import load_results
+from raygen.results.liveness import cut_short
 from raygen.study_folder import StudyFolder
 from raygen.words import counted, duration
 
@@ -49,7 +50,7 @@ def write_index(root: Path, output: Path | None = None) -> Path:
     pages: dict[Path, str] = {}
     for folder in folders:
         try:
-            summaries.append(summarize(load_results(folder)))
+            summaries.append(summarize(cut_short(load_results(folder))))
             page = target.parent / f"{folder.name}.html"
             changed = StudyFolder(folder).journal.stat().st_mtime
             if not page.exists() or page.stat().st_mtime < changed:

@@ -19,6 +19,7 @@ from raygen.report.samples import sample_strips
 from raygen.report.sections import SECTIONS
 from raygen.report.tables import varying
 from raygen.results import Results, load_results, ranked
+from raygen.results.liveness import cut_short
 
 SCRIPTS = (
     "core",
@@ -59,6 +60,7 @@ def page_path(study_path: Path) -> Path:
 
 def render_page(study: Results, refresh: float | None = None) -> str:
     """The whole page as text; `refresh` as in `write_report`."""
+    study = cut_short(study)
     name = str(study.info.get("name", study.folder.root.name))
     links = "".join(f'<a href="#{part.key}">{part.title}</a>' for part in SECTIONS)
     top = _drawn(lambda: header(study), f"<header><h1>{escape(name)}</h1>{{}}</header>")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from raygen.results.study import Results
 from raygen.study_folder import StudyFolder
 
 SILENT = 1800.0  # seconds without a record, after which a search elsewhere is taken for dead
@@ -24,6 +25,17 @@ def state_now(folder: StudyFolder, info: Mapping[str, Any]) -> str:
         heard = (session["started"] or 0.0) + session["seconds"]
         return "running" if time.time() - heard < SILENT else "crashed"
     return "running" if _held(folder.journal) else "crashed"
+
+
+def cut_short(study: Results) -> Results:
+    """As a search left it: of one that is over, trials that it left under way were interrupted."""
+    tables = study.trials, study.replicates
+    if study.info["state"] == "running" or not any("running" in set(t["state"]) for t in tables):
+        return study
+    trials, replicates = (
+        table.assign(state=table["state"].replace("running", "interrupted")) for table in tables
+    )
+    return study._replace(trials=trials, replicates=replicates)
 
 
 def _held(journal: Path) -> bool:

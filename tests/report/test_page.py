@@ -258,14 +258,17 @@ def test_a_running_study_warns_that_its_best_is_provisional(make_study: Make) ->
 
 
 def test_a_crashed_study_says_so_and_how_to_go_on(make_study: Make) -> None:
+    under_way = [*suggest(1, {"a": 2}), report(1, 2, 5.0)]
     study = make_study(
-        [*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0)], resume_command="raygen tune x.yaml"
+        [*suggest(0, {"a": 1}), report(0, 16, 3.0), end(0), *under_way],
+        resume_command="raygen tune x.yaml",
     )
     text = words(study)
 
     assert "✕ crashed" in text
     assert "The study has crashed; this can still change." in text
-    assert "The study has crashed with 1" in text
+    assert "The study has crashed with 2" in text
+    assert "1 interrupted" in text
     assert "Resume with: raygen tune x.yaml" in text
     assert "running" not in text
 
