@@ -2,9 +2,8 @@
 
 import copy
 import math
-import re
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import (
@@ -495,25 +494,6 @@ class WorkerRange(Spec):
         return self
 
 
-def _check_kind(kind: str) -> None:
-    """Refuse another spelling of a kind of GPU that Ray knows; it takes those that it does not."""
-    from ray.util import accelerators  # a second of Ray, only where a kind is named
-
-    rays = {value for name, value in vars(accelerators).items() if name.isupper()}
-    known = {WITHOUT_GPU, *rays}
-    if kind in known:
-        return
-    for name in sorted(known):
-        if _as_read(kind) == _as_read(name):
-            raise ValueError(f"{kind!r} is no kind of GPU that Ray knows; did you mean {name!r}?")
-
-
-def _as_read(kind: str) -> str:
-    """A kind of GPU without what people spell in their own way: A1OG, a10g and NVIDIA-A10G."""
-    bare = re.sub(r"nvidia|tesla|[^a-z0-9]", "", kind.lower())
-    return bare.translate(str.maketrans("oil", "011"))
-
-
 class Resources(Spec):
     """What one trial needs; `workers` > 1 trains it with DDP, each worker with these resources.
 
@@ -540,13 +520,6 @@ class Resources(Spec):
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return (value,) if isinstance(value, str) else value
-
-    @field_validator("accelerator", "prices", mode="after")
-    @classmethod
-    def _spelt_as_ray_does(cls, value: Iterable[str]) -> Iterable[str]:
-        for kind in value:
-            _check_kind(kind)
-        return value
 
     @model_validator(mode="after")
     def _kinds_have_prices(self) -> "Resources":

@@ -45,23 +45,6 @@ def test_a_budget_of_dollars_that_nobody_could_count_is_refused(
     StudySpec.model_validate({**study, "budget": {"kimg": 1}})
 
 
-@pytest.mark.parametrize(
-    ("kind", "meant"),
-    [("A10g", "A10G"), ("A1OG", "A10G"), ("nvidia-h100", "H100"), ("l4", "L4"), ("cpu", "CPU")],
-)
-def test_another_spelling_of_a_kind_that_ray_knows_is_refused(kind: str, meant: str) -> None:
-    for setting in ({"accelerator": [kind]}, {"prices": {kind: 1.2}}):
-        with pytest.raises(ValueError, match=f"{kind}' is no kind .*; did you mean '{meant}'"):
-            Resources.model_validate({"gpus": 1, **setting})
-
-
-@pytest.mark.parametrize("kind", ["A10G", "H200", "GeForce-RTX-4090", "B200"])
-def test_a_kind_that_ray_knows_and_one_that_it_does_not_are_taken(kind: str) -> None:
-    resources = Resources.model_validate({"gpus": 1, "accelerator": kind, "prices": {kind: 1.2}})
-
-    assert resources.accelerator == (kind,)
-
-
 def test_without_prices_nothing_is_said_of_dollars() -> None:
     assert dollars({"A10G": 1.0}, {}, 1.0) is None
 
