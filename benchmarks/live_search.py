@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -39,13 +40,14 @@ SPACE = Path(__file__).parent / "live_search.yaml"
 CPU = torch.device("cpu")
 
 
-def raygen_search(data: str | None, seed: int, seconds: int, folder: Path) -> dict[str, Any]:
+def run_raygen(
+    name: str, data: str | None, settings: list[str], folder: Path, *words: str
+) -> dict[str, Any]:
     """Search by the command; return what it recommends and what it did."""
-    name = f"live-{seed}"
-    settings = [f"seed={seed}", *([f"data.path={data}"] if data else [])]
+    settings = [*settings, *([f"data.path={data}"] if data else [])]
     command = [
         str(Path(sys.executable).parent / "raygen"), "tune", "--space", str(SPACE), "-q",
-        "--name", name, "--storage", str(folder), "--time", f"{seconds}s",
+        "--name", name, "--storage", str(folder), *words,
         *(part for setting in settings for part in ("--set", setting)),
     ]  # fmt: skip
     began = time.monotonic()
@@ -55,14 +57,18 @@ def raygen_search(data: str | None, seed: int, seconds: int, folder: Path) -> di
 
     results = load_results(folder / name)
     best = int(ranked(results).iloc[0]["trial"])
-    spent = float(results.trials["kimg"].sum())
     return {
         "config": results.configs[best],
         "value": float(results.trials.set_index("trial")["value"][best]),
         "trials": len(results.trials),
-        "kimg": spent,
+        "kimg": results.spent("kimg"),
         "seconds": took,
     }
+
+
+def raygen_search(data: str | None, seed: int, seconds: int, folder: Path) -> dict[str, Any]:
+    """Search by the command for so many seconds."""
+    return run_raygen(f"live-{seed}", data, [f"seed={seed}"], folder, "--time", f"{seconds}s")
 
 
 def ray_search(data: str | None, seed: int, seconds: int, folder: Path) -> dict[str, Any]:
@@ -142,35 +148,60 @@ class Bench:
         return min(values, default=math.nan)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", help="images; default: drawn shapes")
-    parser.add_argument("--seconds", type=int, default=150, help="wall time of a search")
-    parser.add_argument("--seeds", type=int, default=3, help="searches of each")
-    parser.add_argument("--again", type=int, default=3, help="new seeds for each winner")
-    parser.add_argument("--out", type=Path, help="also write the figures to this file")
-    arguments = parser.parse_args()
-    data = str(Path(arguments.data).resolve()) if arguments.data else None
-    bench = Bench(the_study(data))  # also caches what the searches need
-    runs: dict[str, list[dict[str, Any]]] = {"raygen": [], "ray": []}
+def compare(
+    searches: Mapping[str, Callable[[int, Path], dict[str, Any]]],
+    bench: Bench,
+    arguments: argparse.Namespace,
+    facts: dict[str, Any],
+) -> None:
+    """Search by each with every seed, train each winner again, and report: `facts` beside them."""
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in searches}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(arguments.seeds):
-            for name, search in (("raygen", raygen_search), ("ray", ray_search)):
-                run = search(data, seed, arguments.seconds, Path(folder))
+            for name, search in searches.items():
+                run = search(seed, Path(folder))
                 run["again"] = [bench.best(run["config"], 1000 + k) for k in range(arguments.again)]
                 runs[name].append(run)
                 print(name, seed, {k: v for k, v in run.items() if k != "config"}, flush=True)
     report = {
         "mean": {name: mean(mean(run["again"]) for run in each) for name, each in runs.items()},
         "runs": runs,
-        "seconds": arguments.seconds,
-        "data": "photographs" if data else "shapes",
+        **facts,
+        "data": "photographs" if arguments.data else "shapes",
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{os.cpu_count()} CPU cores, {platform.machine()}",
     }
     print(json.dumps(report["mean"]))
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def make_parser(document: str | None) -> argparse.ArgumentParser:
+    """The options of every comparison of searches."""
+    parser = argparse.ArgumentParser(description=(document or "").partition("\n")[0])
+    parser.add_argument("--data", help="images; default: drawn shapes")
+    parser.add_argument("--seeds", type=int, default=3, help="searches of each")
+    parser.add_argument("--again", type=int, default=3, help="new seeds for each winner")
+    parser.add_argument("--out", type=Path, help="also write the figures to this file")
+    return parser
+
+
+def path_of(arguments: argparse.Namespace) -> str | None:
+    """Where the images are."""
+    return str(Path(arguments.data).resolve()) if arguments.data else None
+
+
+def main() -> None:
+    parser = make_parser(__doc__)
+    parser.add_argument("--seconds", type=int, default=150, help="wall time of a search")
+    arguments = parser.parse_args()
+    data, seconds = path_of(arguments), arguments.seconds
+    bench = Bench(the_study(data))  # also caches what the searches need
+    searches = {
+        "raygen": lambda seed, folder: raygen_search(data, seed, seconds, folder),
+        "ray": lambda seed, folder: ray_search(data, seed, seconds, folder),
+    }
+    compare(searches, bench, arguments, {"seconds": seconds})
 
 
 if __name__ == "__main__":

@@ -44,6 +44,12 @@ def cannot_write(path: Path, error: OSError) -> RaygenError:
     return kind(f"{path}: could not be written: {error.strerror}")
 
 
+def refuse(mistakes: Iterable[str]) -> None:
+    """Raise an InputError with a line for each mistake, if there are any."""
+    if lines := list(mistakes):
+        raise InputError("\n".join(lines))
+
+
 def first_line(error: BaseException) -> str:
     """What an error of a library says, without what it adds in further lines."""
     return str(error).strip().partition("\n")[0]

@@ -17,6 +17,7 @@ from raygen.terminal import loudness, say
 
 if TYPE_CHECKING:  # heavy: imported by the steps that need them
     from raygen.config import Study
+    from raygen.data import ImageData
     from raygen.interrupts import Interrupts
     from raygen.storage import Storage
     from raygen.study_folder import StudyFolder
@@ -177,10 +178,8 @@ def _print_plan(
 
     data = read_here(study.spec.data)
     place = storage.place if storage else folder.root
-    plan = plan_text(study, place, fits(study.spec, options.address), data)
-    first, _, others = plan.partition("\n")
-    lines = [first, *_goes_on(options, study, folder, storage), *_taught(options, study)]
-    say("\n".join([*lines, others]))
+    about = [*_goes_on(options, study, folder, storage, data), *_taught(options, study, data)]
+    say(plan_text(study, place, fits(study.spec, options.address), data, about))
 
 
 def _print_cluster_plan(options: Launch, study: "Study", cluster: str) -> None:
@@ -197,12 +196,16 @@ def _print_cluster_plan(options: Launch, study: "Study", cluster: str) -> None:
     check_search(cluster, options.storage, name, bool(options.plain_http or options.send_keys))
     words = ["raygen", "tune", "--space", "space.yaml", "--name", name, *_job_words(options)]
     place = f"{options.storage.rstrip('/')}/{name}"
-    first, _, others = plan_text(study, place, fits(study.spec, cluster)).partition("\n")
-    say("\n".join([first, f"job        on {cluster}: {shlex.join(words)}", others]))
+    about = [f"job        on {cluster}: {shlex.join(words)}"]
+    say(plan_text(study, place, fits(study.spec, cluster), about=about))
 
 
 def _goes_on(
-    options: Launch, study: "Study", folder: "StudyFolder", storage: "Storage | None"
+    options: Launch,
+    study: "Study",
+    folder: "StudyFolder",
+    storage: "Storage | None",
+    data: "ImageData | None",
 ) -> list[str]:
     """Whether the study is new or goes on, and from what: its journal here or in a bucket."""
     from raygen.data import load_data
@@ -222,12 +225,13 @@ def _goes_on(
     records = read_records(folder.journal) if folder.journal.exists() else []
     if not records:
         return ["           new", *kept]
-    check_same(study, folder, describe(study, load_data(study.spec.data), folder.root.name))
+    data = data or load_data(study.spec.data)
+    check_same(study, folder, describe(study, data, folder.root.name))
     states = states_text(fold(folder, records).trials["state"].value_counts().to_dict())
     return [f"           exists, and goes on: {states or 'no trial yet'}", *kept]
 
 
-def _taught(options: Launch, study: "Study") -> list[str]:
+def _taught(options: Launch, study: "Study", data: "ImageData | None") -> list[str]:
     """What the sampler learns from each earlier study, if features are the same here."""
     if not options.warm_start:
         return []
@@ -235,7 +239,7 @@ def _taught(options: Launch, study: "Study") -> list[str]:
     from raygen.search.warm_start import lessons
     from raygen.words import counted
 
-    data, lines = load_data(study.spec.data), []
+    data, lines = data or load_data(study.spec.data), []
     for earlier in options.warm_start:
         taught = list(lessons(study, data, {}, [earlier]))
         trials = sum(lesson.values is not None for lesson in taught)

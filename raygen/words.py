@@ -5,6 +5,7 @@ import re
 
 from raygen.errors import InputError
 
+ABSENT = "—"  # where a value is not known
 UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 PART = r"(\d+(?:\.\d+)?) ?(s|min|m|h|d) ?"
 
@@ -42,7 +43,7 @@ def parse_duration(text: str) -> float:
 def duration(seconds: float | None) -> str:
     """Seconds as a person would say them: 4.2 s, 3 min 12 s, 5 h 20 min, 3 d 4 h; — if unknown."""
     if seconds is None or math.isnan(seconds):
-        return "—"
+        return ABSENT
     if seconds < 10:
         return f"{seconds:.1f} s"
     whole = round(seconds)

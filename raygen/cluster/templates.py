@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raygen.cluster.files import check_cluster, check_script, is_script
-from raygen.errors import InputError
+from raygen.errors import InputError, refuse
 from raygen.files import check_target, write_text
 
 Change = tuple[str, str]  # what stands in the shipped file, and what comes in its place
@@ -97,7 +97,7 @@ def local_file(path: Path, head: str, workers: Iterable[str], user: str, key: st
         mistakes.append(f"--user {user}: must be the name of a user")
     if not re.fullmatch(r"[\w.~/@+-]+", key):
         mistakes.append(f"--key {key}: must be the path of a private key, without spaces")
-    _refuse(mistakes)
+    refuse(mistakes)
     return filled("local.yaml", path, "local", (
         ("head_ip: REPLACE-ME ", f"head_ip: {_text(head)} "),
         ("[REPLACE-ME]", f"[{', '.join(map(_text, workers))}]"),
@@ -119,11 +119,11 @@ def kuberay_file(
         ("--storage", storage, r"(s3|gs)://[\w./-]+", "s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
         ("--service-account", account, r"[a-z0-9][a-z0-9.-]*", "the name of a service account"),
     )
-    _refuse([
+    refuse(
         f"{option} {value}: must be {rule}"
         for option, value, pattern, rule in rules
         if not re.fullmatch(pattern, value)
-    ])  # fmt: skip
+    )
     return filled("kuberay.yaml", path, "kuberay", (
         ("s3://REPLACE-ME/runs", storage),
         ("&account REPLACE-ME", f"&account {_text(account)}"),
@@ -144,11 +144,11 @@ def slurm_file(path: Path, options: Mapping[str, str | int | None]) -> str:
     given = {name: value for name, value in options.items() if value is not None}
     rules = {"time": (TIME, "be such as 24:00:00 or 7-00:00:00")}
     word = (r"[\w.:,+-]+", "have no spaces or quotes")
-    _refuse([
+    refuse(
         f"--{name} {value}: must {rules.get(name, word)[1]}"
         for name, value in given.items()
         if not re.fullmatch(rules.get(name, word)[0], str(value))
-    ])  # fmt: skip
+    )
     for name, value in given.items():
         line = re.compile(rf"^##?SBATCH --{name}=.*$", re.MULTILINE)
         text, count = line.subn(f"#SBATCH --{name}={value}", text)
@@ -224,11 +224,6 @@ def _is_machine(text: str) -> bool:
         return bool(ip_address(text))
     except ValueError:
         return False
-
-
-def _refuse(mistakes: list[str]) -> None:
-    if mistakes:
-        raise InputError("\n".join(mistakes))
 
 
 def _text(value: str) -> str:

@@ -1,5 +1,6 @@
 """What a search would do: the text of --dry-run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from raygen.config import Resources, Study, StudySpec
@@ -13,10 +14,16 @@ from raygen.words import counted, duration, kimg_text
 MOST_CLASSES = 12  # that are named
 
 
-def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | None = None) -> str:
+def plan_text(
+    study: Study,
+    folder: Path | str,
+    fits: str,
+    data: ImageData | None = None,
+    about: Sequence[str] = (),
+) -> str:
     """Return what would run: the space, the rungs, the worst-case cost; `fits`: how many at once.
 
-    `data`: the images, if they were read.
+    `data`: the images, if they were read; `about`: lines on the study and where it runs.
     """
     spec = study.spec
     rungs = ", ".join(map(kimg_text, spec.rungs))
@@ -25,8 +32,10 @@ def plan_text(study: Study, folder: Path | str, fits: str, data: ImageData | Non
     start = ", the first from known settings" if starts == 1 else start
     searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
     most = spec.budget.trials * spec.budget.kimg
+    more = "".join(f"{line}\n" for line in about)
     return (
         f"study      {folder}\n"
+        f"{more}"
         f"family     {spec.family}\n"
         f"{_read(data)}"
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"

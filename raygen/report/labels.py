@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from raygen.metrics import METRICS
-
-ABSENT = "—"
+from raygen.words import ABSENT as ABSENT
 
 
 class StateLook(NamedTuple):

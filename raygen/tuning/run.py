@@ -204,14 +204,13 @@ class _Session:
     ) -> Outcome:
         """Run all trials, measure what was chosen, and close the study."""
         controller = self.controller
-        hang_seconds = controller.spec.recovery.hang_minutes * 60
 
         def end(name: str) -> None:
             controller.close("interrupted", f"the search was interrupted by {name}")
 
         try:
             with interrupts.ended_by(end):
-                drive(controller, *_trainable(shared, hang_seconds), slots, self.folder.root)
+                drive(controller, *_trainable(shared), slots, self.folder.root)
                 measure_chosen(controller, shared, plan)
             controller.end_unfinished()
             state, reason, full = controller.outcome()
@@ -277,7 +276,7 @@ def _make_folder(root: Path, storage: Storage | None, elsewhere: bool) -> None:
         raise
 
 
-def _trainable(shared: Shared, hang_seconds: float) -> tuple[Any, PlacementGroupFactory]:
+def _trainable(shared: Shared) -> tuple[Any, PlacementGroupFactory]:
     """Return what runs a trial, and what Tune reserves for it."""
     resources = shared.resources
     if resources.most_workers == 1:
@@ -286,8 +285,10 @@ def _trainable(shared: Shared, hang_seconds: float) -> tuple[Any, PlacementGroup
         place = PlacementGroupFactory([resources.bundle], **where)
         return tune.with_parameters(TrialActor, shared=shared), place
     reference = [ray.put(shared)]
-    family, folder, beat_seconds = shared.family, shared.folder, shared.beat_seconds
-    given = (reference, resources, family, folder, beat_seconds, hang_seconds)
+    given = (
+        reference, resources, shared.family, shared.folder,
+        shared.beat_seconds, shared.hang_seconds,
+    )  # fmt: skip
     # On the head, which outlives spot nodes, and without a CPU: even 0.001 of one would keep a
     # group of workers that wants every CPU of the node from ever starting.
     place = PlacementGroupFactory([{"node:__internal_head__": 0.001}])
@@ -372,6 +373,7 @@ def _shared(
         assets=assets,
         save_seconds=study.spec.checkpoints.every_minutes * 60,
         beat_seconds=max(BEAT, concurrent / BEATS_PER_SECOND),
+        hang_seconds=study.spec.recovery.hang_minutes * 60,
         storage=storage,
         plugins=sources(),
     )

@@ -124,8 +124,10 @@ class DdpTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], shared: Any = None) -> None:
         # A reference in a list: resolved by the workers, not in this process, which needs no data.
-        self.shared_ref, self.resources, self.family, self.folder, *seconds = shared
-        self.beat_seconds, self.hang_seconds = seconds
+        (
+            self.shared_ref, self.resources, self.family, self.folder,
+            self.beat_seconds, self.hang_seconds,
+        ) = shared  # fmt: skip
         self.turn, self.group, self.mailbox = 0, None, None
         self.nodes: set[str] = set()  # of the group
         self.left = False

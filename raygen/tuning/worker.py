@@ -68,6 +68,7 @@ class Shared(NamedTuple):
     assets: Assets
     save_seconds: float  # between two checkpoints of a trial, at most
     beat_seconds: float  # between two signs of life of a trial
+    hang_seconds: float  # without progress, after which a trial is given up
     plugins: dict[str, str] = {}  # files of the user's own code, by name
     storage: Storage | None = None  # where the study is kept, if not in `folder`
 

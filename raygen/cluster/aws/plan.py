@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from raygen.cluster.aws import rights
 from raygen.cluster.aws.account import Account, aws_errors
@@ -16,7 +16,7 @@ from raygen.cluster.aws.security_group import SecurityGroup
 from raygen.cluster.aws.survey import Site, survey
 from raygen.cluster.files import is_script
 from raygen.cluster.templates import AwsNames, gpu_file, machine_types
-from raygen.document import load_document
+from raygen.document import Document, load_document
 from raygen.errors import InputError
 
 ROW = "{:<9} {:<15} {:<32} {}"
@@ -227,7 +227,7 @@ def read_launched(file: Path) -> Launched:
     document = load_document(file)
     if document.get(("provider", "type")) != "aws":
         document.fail(("provider", "type"), rule)
-    names = [document.get(at) for at in (("cluster_name",), ("provider", "region"))]
+    names = _cluster_and_region(document)
     if not all(isinstance(name, str) and name for name in names):
         raise InputError(f"{file}: needs cluster_name and provider.region")
     bucket = BUCKET_IN_FILE.search(file.read_text(encoding="utf-8"))
@@ -242,10 +242,14 @@ def image_in(file: Path, request: ClusterRequest, region: str) -> str | None:
         document = load_document(file)
     except InputError:
         return None  # something of the user's, which is not overwritten
-    names = [document.get(at) for at in (("cluster_name",), ("provider", "region"))]
+    names = _cluster_and_region(document)
     at = ("available_node_types", "head", "node_config", "ImageId")
     image = document.get(at) if names == [request.name, region] else None
     return image if isinstance(image, str) and IMAGE.fullmatch(image) else None
+
+
+def _cluster_and_region(document: Document) -> list[Any]:
+    return [document.get(at) for at in (("cluster_name",), ("provider", "region"))]
 
 
 def bucket_of(account: Account, launched: Launched, given: str | None) -> str:

@@ -4,7 +4,7 @@ import re
 from ipaddress import ip_network
 from typing import NamedTuple
 
-from raygen.errors import InputError
+from raygen.errors import InputError, refuse
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,24}[a-z0-9]")  # with account and region it names a bucket
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -61,8 +61,7 @@ def checked_request(request: ClusterRequest) -> ClusterRequest:
             networks.append(network(text))
         except InputError as error:
             mistakes.append(str(error))
-    if mistakes:
-        raise InputError("\n".join(mistakes))
+    refuse(mistakes)
     return request._replace(ssh_from=tuple(dict.fromkeys(networks)))
 
 

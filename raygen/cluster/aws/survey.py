@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from raygen.cluster.aws.account import Account, absent, error_code
 from raygen.cluster.aws.request import ClusterRequest
-from raygen.errors import InputError, did_you_mean
+from raygen.errors import InputError, did_you_mean, refuse
 
 # AWS's public parameter: the newest deep learning AMI with the open NVIDIA driver and no framework.
 IMAGE = "/aws/service/deeplearning/ami/x86_64/base-oss-nvidia-driver-gpu-ubuntu-22.04/latest/ami-id"
@@ -132,13 +132,11 @@ def _vcpus(account: Account, head: str, gpu_types: Mapping[str, str]) -> Mapping
         named = [*gpu_types.items(), ("the head's", head)]
         raise InputError("\n".join(_unknown(account, named))) from error
     by_name = {kind["InstanceType"]: kind for kind in kinds}
-    mistakes = [
+    refuse(
         f"{option} {name}: must be an x86_64 machine with NVIDIA GPUs"
         for option, name in gpu_types.items()
         if not _fits(by_name[name])
-    ]
-    if mistakes:
-        raise InputError("\n".join(mistakes))
+    )
     return {name: kind["VCpuInfo"]["DefaultVCpus"] for name, kind in by_name.items()}
 
 

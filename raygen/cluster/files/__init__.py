@@ -14,7 +14,7 @@ from raygen.cluster.files.kuberay import check_manifest
 from raygen.cluster.files.launcher import check_launcher
 from raygen.cluster.files.slurm import check_script, is_script
 from raygen.document import Document, load_document
-from raygen.errors import InputError
+from raygen.errors import refuse
 
 __all__ = ["check_cluster", "check_script", "describes_cluster", "is_script", "most_trials"]
 
@@ -32,7 +32,5 @@ def check_cluster(file: Path) -> Document:
     """
     document = load_document(file)
     check = check_manifest if "apiVersion" in document.data else check_launcher
-    mistakes = check(document)
-    if mistakes:
-        raise InputError("\n".join(mistakes))
+    refuse(check(document))
     return document

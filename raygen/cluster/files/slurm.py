@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from raygen.cluster.files.versions import PLACEHOLDER
-from raygen.errors import InputError
+from raygen.errors import InputError, refuse
 
 OPTION = re.compile(r"#SBATCH\s+(.*)")  # ##SBATCH is a comment
 NEEDED = {
@@ -31,8 +31,7 @@ def check_script(file: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise InputError(f"{file}: {reason}") from error
-    if mistakes := list(_mistakes(str(file), text)):
-        raise InputError("\n".join(mistakes))
+    refuse(_mistakes(str(file), text))
 
 
 def _mistakes(name: str, text: str) -> Iterator[str]:

@@ -4,6 +4,7 @@ import math
 import threading
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -232,17 +233,10 @@ class CurveSampler(optuna.samplers.BaseSampler):
 
     def _settle(self, unsettled: Sequence[FrozenTrial]) -> None:
         """Pass over the first of them that have ended: what they say has been read."""
-        passed = []
-        for trial in unsettled:
-            ignored = IGNORED in trial.system_attrs
-            if not trial.state.is_finished() or not (
-                ignored or trial._trial_id in self._read_before
-            ):
-                break
-            self._settled += 1
-            if not ignored:
-                passed.append(trial)
-        self._settled_kernel = self._kernel_before(passed)
+        passed = list(takewhile(lambda trial: trial.state.is_finished(), unsettled))
+        self._settled += len(passed)
+        heard = [trial for trial in passed if IGNORED not in trial.system_attrs]
+        self._settled_kernel = self._kernel_before(heard)
 
     def _kernel(
         self, before: tuple[int, list[float]] | None, observed: Observed, coding: Coding
