@@ -18,6 +18,9 @@ import object_store
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Before Ray is imported, by whichever test is first: as raygen.tuning does it for its users.
 os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
+# Ray starts workers at niceness 15: beside another process of tests, which has 28 times their
+# weight, a worker took 40 s to start instead of one.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 
 LONG = ("ray", "hosts", "wholes")  # rooms that start first, or one of them is left alone at the end

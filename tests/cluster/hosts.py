@@ -145,7 +145,8 @@ class Network:
         self.folder, self.tag = folder, f"rg{os.getpid() % 100000}n{next(NETWORKS)}"
         self.bridge, self.key = f"{self.tag}b", folder / "id"
         self.hosts = [Host(self, number) for number in range(hosts)]
-        self.profile = " ".join(f"{key}={value}" for key, value in (profile or {}).items())
+        profile = {"RAY_worker_niceness": "0"} | (profile or {})  # as in tests/conftest.py
+        self.profile = " ".join(f"{key}={value}" for key, value in profile.items())
 
     def __enter__(self) -> "Network":
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -44,6 +44,7 @@ class Laptop:
             "RAY_TMPDIR": str(folder / "tmp"),
             "RAYGEN_CACHE": str(folder / "cache"),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",  # as in tests/conftest.py
             **access,
         }
         self.times: dict[str, float] = {}

@@ -145,7 +145,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stop = Once(lambda pid: os.kill(pid, signal.SIGSTOP))
-    study = make(tmp_path, "recovery.hang_minutes=0.2")
+    study = make(tmp_path, "recovery.hang_minutes=0.4")
 
     def wake_and_kill(node_id: str, pid: int) -> None:
         os.kill(pid, signal.SIGCONT)  # it goes on just as it is given up
@@ -160,7 +160,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
     starts = [r["pid"] for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
     assert ended(results) == [("completed", "")] * 2
-    assert retries == ["it made no progress for 12 s"]
+    assert retries == ["it made no progress for 24 s"]
     assert len(set(starts)) == 2
     assert measured(records) == undisturbed
 
