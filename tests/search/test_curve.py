@@ -131,6 +131,7 @@ def test_the_posterior_is_that_of_scikit_learn() -> None:
 
     assert mean == pytest.approx(expected + ours.mean, abs=1e-8)
     assert sd == pytest.approx(expected_sd, abs=1e-8)
+    assert ours.fit == pytest.approx(reference.predict(x) + ours.mean, abs=1e-8)
 
 
 @pytest.mark.parametrize("nominal", [False, True])
@@ -429,6 +430,22 @@ def test_many_threads_share_a_sampler() -> None:
 
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
     assert distinct(study) == 60
+
+
+def test_a_trial_that_has_asked_for_half_of_its_parameters_is_not_suggested_again() -> None:
+    def x_and_y(trial: optuna.Trial) -> float:
+        x, y = trial.suggest_categorical("x", list("abc")), trial.suggest_int("y", 1, 3)
+        return y + ord(x)
+
+    for seed in range(8):
+        study = optuna.create_study(sampler=CurveSampler(seed=seed, startup_trials=4))
+        study.optimize(x_and_y, 7)
+        first = study.ask()
+        first.suggest_categorical("x", list("abc"))
+        x_and_y(second := study.ask())
+        x_and_y(first)
+
+        assert first.params != second.params
 
 
 def branches(trial: optuna.Trial) -> float:

@@ -67,35 +67,60 @@ class GaussianProcess:
 
     def __init__(self, kernel: Kernel, x: Array, y: Array, variances: Array, nominal: Array):
         """Condition on values y (n,) of variance `variances` (n,) plus the noise, at x (n, d)."""
-        self.kernel, self.x, self.nominal = kernel, x, nominal
+        self.nominal = nominal
         self.weights = np.exp(-2 * kernel.scales)
         self.variance, self.noise = math.exp(kernel.variance), math.exp(kernel.noise)
-        covariance = self._covariance(x, x)
-        covariance[np.diag_indices(len(x))] += self.noise + variances + JITTER
+        self.categories = [(index, np.unique(x[:, index])) for index in np.flatnonzero(nominal)]
+        self.x = self._coded(x)
+        covariance = self._covariance(self.x)
+        diagonal = self.noise + variances + JITTER
+        covariance[np.diag_indices(len(x))] += diagonal
         self.factor = cho_factor(covariance, lower=True)
         ones = cho_solve(self.factor, np.ones(len(x)))
         self.mean = float(ones @ y / (ones.sum() + MEAN_PRECISION))
         self.solved = cho_solve(self.factor, y - self.mean)
+        self.fit = y - diagonal * self.solved  # the mean at x (n,), as `predict` would return it
 
     def predict(self, x: Array) -> tuple[Array, Array]:
         """Return mean and standard deviation of the noise-free value at points (m, d)."""
-        across = self._covariance(self.x, x)
-        half = solve_triangular(self.factor[0], across, lower=True)
-        left = np.maximum(self.variance - np.square(half).sum(axis=0), 1e-12)
-        return self.mean + across.T @ self.solved, np.sqrt(left)
-
-    def _covariance(self, a: Array, b: Array) -> Array:
-        # Of numbers as a matrix product; of what is compared by equality one coordinate at a time.
-        numeric = ~self.nominal
-        left, right = (p[:, numeric] * np.sqrt(self.weights[numeric]) for p in (a, b))
-        squares = np.square(left).sum(1)[:, None] + np.square(right).sum(1) - 2 * left @ right.T
-        np.maximum(squares, 0.0, out=squares)
-        for index in np.flatnonzero(self.nominal):
-            squares += self.weights[index] * (a[:, index, None] != b[:, index])
-        distance = np.sqrt(squares)
-        return (
-            self.variance * (1 + ROOT_5 * distance + 5 / 3 * squares) * np.exp(-ROOT_5 * distance)
+        across = self._covariance(self._coded(x))
+        mean = self.mean + across @ self.solved
+        # In place: transposed, it is in the order of columns that LAPACK wants.
+        half = solve_triangular(
+            self.factor[0], across.T, lower=True, overwrite_b=True, check_finite=False
         )
+        left = np.maximum(self.variance - np.einsum("nm,nm->m", half, half), 1e-12)
+        return mean, np.sqrt(left)
+
+    def _coded(self, x: Array) -> tuple[Array, Array]:
+        """Points (m, d) so that squared distances follow from one matrix product, and their norms.
+
+        Each value that a nominal coordinate has among the points of the model gets a column.
+        """
+        numeric = x[:, ~self.nominal] * np.sqrt(self.weights[~self.nominal])
+        columns, norms = [numeric], np.square(numeric).sum(axis=1)
+        for index, values in self.categories:
+            half = 0.5 * self.weights[index]
+            columns.append(math.sqrt(half) * (x[:, index, None] == values))
+            norms += half  # also of a value that no point of the model has
+        return np.concatenate(columns, axis=1), norms
+
+    def _covariance(self, points: tuple[Array, Array]) -> Array:
+        """The kernel between points and those of the model: (m, n)."""
+        (left, left_norms), (right, right_norms) = points, self.x
+        squares = left @ (-2 * right.T)  # in place from here: it is most of a suggestion's cost
+        squares += left_norms[:, None]
+        squares += right_norms
+        np.maximum(squares, 0.0, out=squares)
+        scaled = np.sqrt(squares)
+        scaled *= ROOT_5
+        squares *= 5 / 3
+        squares += scaled
+        squares += 1
+        np.exp(np.negative(scaled, out=scaled), out=scaled)
+        scaled *= self.variance
+        squares *= scaled
+        return squares
 
 
 def log_expected_improvement(mean: Array, sd: Array, best: float) -> Array:

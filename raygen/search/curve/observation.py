@@ -31,10 +31,6 @@ class Rows(NamedTuple):
     suggested: Array  # (n,): whether this sampler suggested it, or it was enqueued
     design: Array  # (n,): whether it is a design point
 
-    def pick(self, which: Array) -> "Rows":
-        """Some of them: by a mask, or by their places."""
-        return Rows(*(array[which] for array in self))
-
     @property
     def valued(self) -> Array:
         """Which have a value at some level: (n,)."""
@@ -44,50 +40,55 @@ class Rows(NamedTuple):
 class Observed(NamedTuple):
     """What the model is conditioned on: values at the full budget, scaled, to be minimised."""
 
-    features: Array  # (n, d)
-    points: Array  # (n, d)
+    places: Array  # (n,): of the trials among the rows
     y: Array  # (n,)
     variances: Array  # (n,)
 
 
 def observe(rows: Rows, random: np.random.Generator) -> Observed | None:
     """The values of all trials at the full budget; None while there is too little to model."""
-    sound = rows.pick(rows.valued & (rows.states != INFEASIBLE))
-    if not len(sound.numbers):
+    sound = np.flatnonzero(rows.valued & (rows.states != INFEASIBLE))
+    if not len(sound):
         return None
-    parts = [_scaled_objective(sound, k) for k in range(sound.levels.shape[1])]
+    levels, errors = rows.levels[sound], rows.errors[sound]
+    parts = [
+        _scaled_objective(levels[:, k], errors if k == 0 else np.zeros(errors.shape))
+        for k in range(levels.shape[1])
+    ]
     y, variances = _spreads(*(parts[0] if len(parts) == 1 else _scalarised(parts, random)))
-    variances = variances + EARLIER_VARIANCE * (sound.states == EARLIER_STUDY)
-    bad = rows.pick(rows.states == INFEASIBLE)
-    worst = np.full(len(bad.numbers), np.quantile(y, WORST))
+    variances = variances + EARLIER_VARIANCE * (rows.states[sound] == EARLIER_STUDY)
+    bad = np.flatnonzero(rows.states == INFEASIBLE)
+    worst = np.full(len(bad), np.quantile(y, WORST))
     y = np.minimum(np.concatenate([y, worst]), CEILING)
     variances = np.concatenate([variances, np.full(len(worst), WORST_VARIANCE)])
     if len(np.unique(y)) < 2:
         return None
-    features, points = (
-        np.concatenate(pair)
-        for pair in ((sound.features, bad.features), (sound.points, bad.points))
-    )
-    return Observed(features, points, y, variances)
+    return Observed(np.concatenate([sound, bad]), y, variances)
 
 
-def advantage(rows: Rows, places: Array, given: Array) -> float:
-    """From 0 to 1: how far the best of the trials at the priors is above the median."""
-    same = np.abs(rows.features[:, None, :] - places) < 1e-9
-    at_prior = (same | ~given).all(axis=-1).any(axis=-1)
+def advantage(features: Array, levels: Array, places: Array, given: Array) -> float:
+    """From 0 to 1: how far the best of the trials at the priors is above the median.
+
+    Of trials with features (n, d) and values at levels (n, levels); priors are at places (p, d) and
+    say what is `given` (p, d).
+    """
+    at_prior = np.zeros(len(features), bool)
+    for place, columns in zip(places, given, strict=True):
+        same = np.arange(len(at_prior))
+        for column in np.flatnonzero(columns):  # few are left after the first
+            same = same[np.abs(features[same, column] - place[column]) < 1e-9]
+        at_prior[same] = True
     if not at_prior.any() or at_prior.all():
         return 1.0
-    values, _ = at_full_budget(rows.levels[:, 0], np.zeros(rows.errors.shape))
+    values, _ = at_full_budget(levels, np.zeros(levels.shape))
     beaten = float((values[~at_prior] > np.nanmin(values[at_prior])).mean())
     return max(0.0, 2 * beaten - 1)
 
 
-def _scaled_objective(rows: Rows, objective: int) -> tuple[Array, Array]:
+def _scaled_objective(levels: Array, errors: Array) -> tuple[Array, Array]:
     """An objective of each trial at the full budget and its variance, in log distances."""
-    levels = rows.levels[:, objective]
     best = np.where(np.isfinite(levels), levels, math.inf).min(axis=1)
     scaled = log_distance(levels, best)
-    errors = rows.errors if objective == 0 else np.zeros(levels.shape)
     relative = np.square(errors / np.exp(scaled))  # the slope of a logarithm
     return at_full_budget(scaled, np.minimum(np.nan_to_num(relative), 1.0))
 

@@ -41,7 +41,8 @@ BY, KERNEL, ERROR, EARLIER, REPORTS, IGNORED = (
 DESIGN, MODEL = "design", "curve"
 
 LEAST_TRIALS = 4  # with a value, before anything is modelled
-FIT_POINTS, MODEL_POINTS = 150, 220  # at most: they bound the cost of a suggestion
+# At most: they bound the cost of a suggestion.
+FIT_POINTS, MODEL_POINTS, PENDING_POINTS = 150, 220, 100
 REFIT_GROWTH = 12  # the kernel is fitted again once the data grew by a twelfth
 UNIFORM, MUTATIONS, REFINED = 600, 400, 200  # candidates
 PENDING_VARIANCE = 1e-3
@@ -198,7 +199,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             observed = observe(rows, random)
         if rows is None or observed is None:
             return self._design_point(rows, attempt, random, coding), DESIGN, None
-        kernel, changed = self._kernel(before, observed, coding)
+        kernel, changed = self._kernel(before, rows, observed, coding)
         kept = _thinned(observed.y, MODEL_POINTS, random)
         observed = Observed(*(each[kept] for each in observed))
         point = self._best_candidate(rows, observed, kernel, random, coding)
@@ -239,7 +240,11 @@ class CurveSampler(optuna.samplers.BaseSampler):
         self._settled_kernel = self._kernel_before(heard)
 
     def _kernel(
-        self, before: tuple[int, list[float]] | None, observed: Observed, coding: Coding
+        self,
+        before: tuple[int, list[float]] | None,
+        rows: Rows,
+        observed: Observed,
+        coding: Coding,
     ) -> tuple[Kernel, int]:
         """The kernel to use, and the number of values it was fitted to, if it is new."""
         size = len(observed.y)
@@ -251,8 +256,8 @@ class CurveSampler(optuna.samplers.BaseSampler):
             if old_size <= size < old_size + max(1, old_size / REFIT_GROWTH):
                 return kernel, 0
         kept = _thinned(observed.y, FIT_POINTS)
-        x, y, variances = observed.features[kept], observed.y[kept], observed.variances[kept]
-        return fitted(kernel, x, y, variances, coding.nominal), size
+        places, y, variances = (each[kept] for each in observed)
+        return fitted(kernel, rows.features[places], y, variances, coding.nominal), size
 
     def _best_candidate(
         self,
@@ -266,13 +271,16 @@ class CurveSampler(optuna.samplers.BaseSampler):
 
         Or that was, where the space has no other.
         """
-        x, y, variances = observed.features, observed.y, observed.variances
+        places, y, variances = observed
+        x = rows.features[places]
         model = GaussianProcess(kernel, x, y, variances, coding.nominal)
-        means, _ = model.predict(x)
+        means = model.fit
         best = float(means.min())
         there = rows.features[(rows.states == RUNNING) & ~rows.valued]
         if len(there):  # believed at their mean (kriging believer, Ginsbourger et al. 2010)
             believed = model.predict(there)[0]
+            promising = np.argsort(believed, kind="stable")[:PENDING_POINTS]
+            there, believed = there[promising], believed[promising]
             model = GaussianProcess(
                 kernel, np.vstack([x, there]), np.concatenate([y, believed]),
                 np.concatenate([variances, np.full(len(there), PENDING_VARIANCE)]), coding.nominal,
@@ -286,7 +294,7 @@ class CurveSampler(optuna.samplers.BaseSampler):
             merit += _augmentation(sd, model.noise)
             return merit + preference(features)
 
-        top = observed.points[np.argsort(means, kind="stable")[:10]]
+        top = rows.points[places[np.argsort(means, kind="stable")[:10]]]
         starts = [coding.point(prior) for prior in self._priors_of(coding)]
         top = np.vstack([top, *starts]) if starts else top
         spread = np.repeat(top, max(1, MUTATIONS // len(top)), axis=0)
@@ -319,13 +327,13 @@ class CurveSampler(optuna.samplers.BaseSampler):
         priors = self._priors_of(coding)
         if not priors or not self.confidence:
             return lambda features: 0.0
-        rows = rows.pick(rows.valued & (rows.states != EARLIER_STUDY))
+        valued = np.flatnonzero(rows.valued & (rows.states != EARLIER_STUDY))
         places = np.array([coding.features(coding.point(p)[None])[0] for p in priors])
         # What a prior leaves out is as good anywhere.
         given = np.array([[name in prior for name in coding.names] for prior in priors], bool)
         full = max(self.startup_trials, 1)  # trials before the confidence fades
-        weight = self.confidence * full / max(len(rows.numbers), full)
-        weight *= advantage(rows, places, given)
+        weight = self.confidence * full / max(len(valued), full)
+        weight *= advantage(rows.features[valued], rows.levels[valued, 0], places, given)
 
         def preference(features: Array) -> Array:
             apart = features[:, None, :] - places
@@ -380,12 +388,16 @@ class CurveSampler(optuna.samplers.BaseSampler):
         if running:
             rows = _stacked(rows, self._rows_of(running, signs, coding))
         # However they were read: what is drawn from them must not depend on it.
-        return rows if rows is None else rows.pick(np.argsort(rows.numbers, kind="stable"))
+        if rows is None or (np.diff(rows.numbers) > 0).all():
+            return rows
+        order = np.argsort(rows.numbers, kind="stable")
+        return Rows(*(array[order] for array in rows))
 
     def _rows_of(self, trials: Sequence[FrozenTrial], signs: Array, coding: Coding) -> Rows:
         """Trials as rows, in their order."""
+        # What a running trial has been given counts before it has asked for it.
         points = np.array(
-            [coding.point(trial.params or self._given.get(trial._trial_id, {})) for trial in trials]
+            [coding.point(self._given.get(trial._trial_id, {}) | trial.params) for trial in trials]
         )
         read = zip(*(self._row(trial, signs) for trial in trials), strict=True)
         numbers, *facts = (np.array(column) for column in read)
