@@ -114,7 +114,7 @@ class Controller:
         self.remarks: set[str] = set()  # of trials on their machines
         self.failures = 0  # in a row
         self.earlier = 0.0  # seconds of earlier sessions
-        self.began = time.monotonic()
+        self.began = time.monotonic()  # of this session, by a clock that is never set
 
     # What runs next
 

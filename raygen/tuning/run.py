@@ -157,7 +157,6 @@ class _Session:
         callbacks: Mapping[str, Callback],
     ) -> None:
         self.study, self.folder, self.journal, self.storage = study, folder, journal, storage
-        self.began = began  # by a clock that is never set
         events = Events(
             folder.root.name, folder.root.resolve(), study.spec.objective, study.spec.family
         )
@@ -170,6 +169,7 @@ class _Session:
         self.notify = announce
         sampler = Sampler(study, folder.root.name, folder.optuna, lambda text: notify(Phase(text)))
         self.controller = Controller(study, journal, sampler, announce, self._delete, data.image)
+        self.controller.began = began  # the hours of the budget are those of the sessions
 
     def open(self, info: dict[str, Any], taught: Sequence[Warm], data: ImageData) -> None:
         """Write the first record, or continue after those of earlier sessions.
@@ -224,7 +224,7 @@ class _Session:
         return Outcome(state, controller.ended(), interrupts.received, reason, full)
 
     def _close(self, state: str, reason: str) -> Record:
-        seconds = time.monotonic() - self.began
+        seconds = time.monotonic() - self.controller.began
         return self.journal.append(Close(state=state, seconds=seconds, reason=reason))
 
     def _reopen(self, records: list[Record], info: dict[str, Any]) -> None:
