@@ -280,7 +280,7 @@ def run_script(folder: Path, script: str, *settings: str, env: dict[str, str]) -
     (folder / "space.yaml").write_text(SPACE)
     done = subprocess.run(
         [sys.executable, "-c", COMMON + script, str(folder), *settings],
-        env=env, capture_output=True, text=True, check=False, timeout=400,
+        env=env, capture_output=True, text=True, check=False, timeout=900,
     )  # fmt: skip
     # Where a node was killed, Ray prints about it to stdout, too, and exits with 1 in the end.
     lines = [line for line in done.stdout.splitlines() if line.startswith('{"state"')]
