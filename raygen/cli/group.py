@@ -60,6 +60,22 @@ class Command(click.Command):
             click.Option(["--debug"], is_flag=True, help="Print a traceback with every error."),
         ]
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; all options that are missing are one mistake."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            values, _, _ = self.make_parser(ctx).parse_args(given)
+            missing = [
+                f"{'/'.join(param.opts)} {param.make_metavar(ctx)}"
+                for param in self.get_params(ctx)
+                if param.required and param.name not in values
+            ]
+            if len(missing) < 2:
+                raise
+            raise click.UsageError(f"missing: {', '.join(missing)}", ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run it with a progress bar for long work."""
         chosen = Loudness(*(ctx.params.pop(name) for name in Loudness._fields))

@@ -48,9 +48,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 
 @command("tune")
 @click.argument("space_file", metavar="SPACE", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--space", type=click.Path(path_type=Path), help="Search space: the same as the argument."
-)
+@click.option("--space", type=click.Path(path_type=Path), help="Search space, same as SPACE.")
 @click.option("--name", help="Name of the study; default: the name of the file.")
 @click.option(
     "--storage",
