@@ -159,7 +159,7 @@ def init_kuberay_command(
     \b
     E.g.: raygen cluster init kuberay --image registry.example.org/raygen:ray2.60.0-py311 \\
         --storage s3://my-bucket/runs --service-account raygen
-    """
+    """  # noqa: D301 (\b keeps the lines as they are)
     from raygen.cluster.templates import kuberay_file
 
     file = folder / "kuberay.yaml"
