@@ -121,16 +121,19 @@ def check_target(path: Path, option: str, endings: tuple[str, ...] = ()) -> None
         raise InputError(f"{named}: {folder} cannot be written")
 
 
+class _Tried(Exception):
+    """A file could be written, and is not to be kept."""
+
+
 def try_write(path: Path, text: str) -> None:
     """Make sure, before what cannot be undone, that a text can be written; only its folder is made.
 
     Raises:
         InputError, StorageError, RaygenError: as `replacing`.
     """
-    check_plain(path)
-    probe = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    write_text(probe, text)
-    probe.unlink()
+    with suppress(_Tried), replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+        raise _Tried
 
 
 def _flush(path: Path) -> None:

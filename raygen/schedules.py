@@ -60,7 +60,12 @@ class Schedule(Spec):
             implied["from"] = 0.0
         if kind == "constant" and "from" in given:
             implied["to"] = given["from"]
-        return {**implied, **given}
+        filled = {**implied, **given}
+        misspelt = filled.keys() - {"schedule", "from", "to", "over"}
+        for end, moves in (("from", "begins at"), ("to", "ends at")):
+            if end not in filled and not misspelt:
+                raise mistake_at(f"is required: the value that {kind} {moves}", {}, end)
+        return filled
 
     def at(self, share: float) -> float:
         """The value after a share of the budget, 0 to 1."""

@@ -156,10 +156,9 @@ def init_kuberay_command(
 ) -> None:  # fmt: skip
     """Write kuberay.yaml, a search as a RayJob on Kubernetes.
 
-    \b
     E.g.: raygen cluster init kuberay --image registry.example.org/raygen:ray2.60.0-py311 \\
         --storage s3://my-bucket/runs --service-account raygen
-    """  # noqa: D301 (\b keeps the lines as they are)
+    """  # noqa: D301 (one backslash, for the shell)
     from raygen.cluster.templates import kuberay_file
 
     file = folder / "kuberay.yaml"

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import traceback
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # click keeps the lines after a backspace: an example is there to be pasted.
+        self.help = inspect.cleandoc(self.help or "").replace("\n\nE.g.:", "\n\n\b\nE.g.:")
         self.params += [
             click.Option(["-q", "--quiet"], is_flag=True, help="Print no progress."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Print more progress."),

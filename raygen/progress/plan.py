@@ -81,10 +81,12 @@ def _population(study: Study) -> str:
 
 def _workers(study: Study) -> str:
     """How many workers train a trial: as many as its batch divides into."""
-    *fewer, most = possible_workers(study)
+    resources = study.spec.resources
+    low, high = resources.fewest_workers, resources.most_workers
+    *fewer, most = counts = possible_workers(study)
     text = f"{', '.join(map(str, fewer))} or {most} workers" if fewer else counted(most, "worker")
-    limit = study.spec.resources.most_workers
-    return text if most == limit else f"{text} ({limit} do not divide the batch)"
+    left_out = len(counts) <= high - low
+    return f"{text} (those of {low} to {high} that divide the batch)" if left_out else text
 
 
 def _gpus(resources: Resources) -> str:
