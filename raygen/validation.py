@@ -18,7 +18,8 @@ MEMBER = re.compile(r"bool|int|float|str|constrained-\w+|literal\[.*\]")
 NUMBER, WHOLE, TEXT = "must be a number", "must be a whole number", "must be a text"
 MAPPING, LIST, SWITCH = "must be a mapping", "must be a list", "must be true or false"
 RULES = {
-    "bool_parsing": SWITCH, "bool_type": SWITCH, "dict_type": MAPPING, "finite_number": "must be finite",
+    "bool_parsing": SWITCH, "bool_type": SWITCH, "dict_type": MAPPING,
+    "finite_number": "must be finite",
     "float_parsing": NUMBER, "float_type": NUMBER, "int_from_float": WHOLE, "int_parsing": WHOLE,
     "int_parsing_size": WHOLE, "int_type": WHOLE, "list_type": LIST, "mapping_type": MAPPING,
     "model_attributes_type": MAPPING, "model_type": MAPPING, "none_required": "must be null",

@@ -605,7 +605,7 @@ def test_kinds_and_prices_of_gpus_that_cannot_be_meant_are_refused(
 
 
 def test_a_setting_that_needs_another_is_refused_at_its_own_place(tmp_path: Path) -> None:
-    text = edited(GAN, "  batch_size:", "  augment_p: 0.5\n  batch_size:")
+    text = edited(GAN, "  optimizer:", "  augment_p: 0.5\n  optimizer:")
 
     (line,) = refusal(tmp_path, text)
 

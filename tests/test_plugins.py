@@ -190,8 +190,8 @@ def test_a_space_is_tried_out_and_its_settings_say_which_code_it_means(folder: P
         ("mine.py:Mine", "mine.py:not_a_model", "must be a class derived from raygen.models.GanSp"),
         ("mine.py:Mine", "raygen.models:GanSpec", "raygen.models:GanSpec: has no build: see"),
         ("mine.py:Mine", "no_package:Mine", "no_package:Mine: there is no module no_package"),
-        ("mine.py:Mine", "raygen.model:Mine", "no module raygen.model; did you mean 'raygen.models'?"),
-        ("mine.py:Mine", "raygen.best.x:Mine", "raygen.best is a module, and has no raygen.best.x"),
+        ("mine.py:Mine", "raygen.model:Mine", "no module raygen.model; did you mean 'raygen.mod"),
+        ("mine.py:Mine", "raygen.best.x:Mine", "raygen.best is a module, and has no"),
         ("mine.py:squares", "mine.py:Mine", "is a ModelMetaclass, but must be a GanLoss"),
         ("mine.py:brightness", "mine.py:squares", "is a GanLoss, but must be a Metric"),
         ("width: {int", "widht: {int", "unknown name, choose from conditional, latent_dim, name, "

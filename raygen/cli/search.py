@@ -108,7 +108,8 @@ def tune_command(
 ) -> int:
     """Search for the best configuration.
 
-    SPACE is a YAML file, or the name of a bundled search space.
+    SPACE is a YAML file, or the name of a bundled search space. Its budgets are in kimg: thousands
+    of images that a trial is trained on.
 
     E.g.: raygen tune quickstart
     """

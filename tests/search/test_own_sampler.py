@@ -184,7 +184,7 @@ def test_what_it_raises_ends_the_search_in_one_line(tmp_path: Path) -> None:
         ("{name: 'optuna.samplers:BaseSampler'}", "must be a class of"),
         (
             "{name: 'mine.py:Seeded', arguments: {hihg: 1}}",
-            "takes no argument 'hihg'; did you mean 'high'?",
+            "sampler.arguments.hihg: 1: takes no argument 'hihg'",
         ),
         ("{name: 'mine.py:Sedeed'}", "did you mean 'Seeded'?"),
         ("{name: tpa}", "did you mean 'tpe'?"),
