@@ -157,7 +157,7 @@ def init_kuberay_command(
     """Write kuberay.yaml, a search as a RayJob on Kubernetes.
 
     E.g.: raygen cluster init kuberay --image registry.example.org/raygen:ray2.60.0-py311 \\
-        --storage s3://my-bucket/runs --service-account raygen
+        --storage s3://my-bucket/runs --service-account raygen-runs
     """  # noqa: D301 (one backslash, for the shell)
     from raygen.cluster.templates import kuberay_file
 
