@@ -105,9 +105,10 @@ def _carry_out(plan: "InitPlan", file: Path, yes: bool) -> None:
     if not plan.complete:
         _consent("make this?", yes)
         try_write(file, plan.draft(file))
+    _keep_token()
+    if not plan.complete:
         _show(plan.make(), err=True)
     _write(file, plan.draft(file))
-    _keep_token()
     if plan.makes_roles:
         tell("AWS makes new roles known to EC2 within about 15 seconds: wait before `ray up`")
     searches = _searches(file, f"s3://{plan.bucket.name}/runs")
