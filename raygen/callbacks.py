@@ -8,16 +8,14 @@ neither slow nor end the search.
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from raygen.document import shown
 from raygen.errors import did_you_mean
-from raygen.plugins import is_reference
+from raygen.plugins import argument_problem, is_reference
 from raygen.spec import Spec, imported
 from raygen.study_folder import StudyFolder
 
@@ -190,16 +188,8 @@ class OwnSpec(Spec):
         kind = imported(self.name)
         if not isinstance(kind, type) or not issubclass(kind, Callback):
             raise ValueError(f"{self.name}: must be a class derived from raygen.Callback")
-        parameters = signature(kind).parameters
-        takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-        for name in self.arguments:
-            if name not in parameters and not takes_any:
-                hint = did_you_mean(name, parameters)
-                raise ValueError(f"{self.name}: takes no argument {name!r}{hint}")
-        try:
-            signature(kind).bind(**self.arguments)
-        except TypeError as error:
-            raise ValueError(f"{self.name}: {error}") from error
+        if problem := argument_problem(kind, self.arguments):
+            raise ValueError(f"{self.name}: {problem}")
         return self
 
 
@@ -226,7 +216,7 @@ class CallbackSpec(Spec):
         names = [known for known in cls.model_fields if known != "own"]
         if name not in names:
             raise ValueError(
-                f"unknown name {shown(name)}, choose from {', '.join(names)}, or file.py:Class"
+                f"unknown name, choose from {', '.join(names)}, or file.py:Class"
                 f"{did_you_mean(str(name), names)}"
             )
         return {name: {} if settings is None else settings}

@@ -2,9 +2,12 @@
 
 import copy
 import math
+import re
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from inspect import isabstract
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from warnings import catch_warnings
 
 from pydantic import (
     AfterValidator,
@@ -25,15 +28,16 @@ from pydantic import (
 
 from raygen.callbacks import CallbackSpec
 from raygen.compute import Compute, Precision
-from raygen.costs import WITHOUT_GPU
 from raygen.data import DataSpec
 from raygen.data.augmentation import PolicyName
 from raygen.document import Document, flatten, holder
+from raygen.errors import did_you_mean
+from raygen.gpu_kinds import WITHOUT_GPU, check_kind
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.losses.elbo import ElboLoss
 from raygen.metrics import METRICS
 from raygen.models import ConvVae, Dcgan, GanModel, OwnModel, VaeModel
-from raygen.plugins import hashes, is_reference
+from raygen.plugins import argument_problem, hashes, is_reference, place_of, resolve
 from raygen.schedules import Beta, NonNegative, Positive, Scheduled, Share, jumps
 from raygen.space import (
     Group,
@@ -41,7 +45,7 @@ from raygen.space import (
     assign,
     parameters,
 )
-from raygen.spec import Spec, imported, key_of
+from raygen.spec import Spec, imported, key_of, mistake_at
 
 IMAGE = 0.001  # kimg: nothing happens more often than once an image
 Samples = Annotated[int, Field(ge=16, le=1_000_000)]  # beyond, features fill the memory
@@ -89,13 +93,16 @@ class _Optimizer(Spec):
     def _settings_are_its_own(self) -> Self:
         name: str = getattr(self, "name")  # noqa: B009
         if self.momentum != 0.95 and name != "muon":
-            raise ValueError(f"momentum is a setting of muon, not {name}")
+            raise mistake_at(f"is a setting of muon, not {name}", self.momentum, "momentum")
         if self.weight_decay and name == "adam":
-            raise ValueError("adam has no weight_decay; adamw has")
+            rule = "is a setting of adamw and muon, not adam"
+            raise mistake_at(rule, self.weight_decay, "weight_decay")
         if name == "adamax" and not self.betas_are_numbers:
-            raise ValueError("the betas of adamax cannot follow a schedule")
+            beta = "beta2" if isinstance(self.beta1, float) else "beta1"
+            raise mistake_at("the betas of adamax cannot follow a schedule", {}, beta)
         if self.decay != "none" and not all(isinstance(rate, float) for rate in self.rates):
-            raise ValueError("give a rate a schedule or all rates a decay, not both")
+            rule = "give a rate a schedule or all rates a decay, not both"
+            raise mistake_at(rule, self.decay, "decay")
         return self
 
 
@@ -124,7 +131,8 @@ class VaeOptimizer(_Optimizer):
     @model_validator(mode="after")
     def _skips_by_one_kernel(self) -> Self:
         if self.skip and (self.name not in ("adam", "adamw") or not self.betas_are_numbers):
-            raise ValueError("skip is for adam and adamw, with betas that are numbers")
+            rule = "is a setting of adam and adamw, with betas that are numbers"
+            raise mistake_at(rule, self.skip, "skip")
         return self
 
 
@@ -144,7 +152,8 @@ T = TypeVar("T", "GanTrial", "VaeTrial")
 
 def _batch_divides(trial: T) -> T:
     if trial.batch_size % trial.accumulate:
-        raise ValueError(f"batch_size {trial.batch_size} does not divide by accumulate")
+        rule = f"does not divide the batch_size of {trial.batch_size}"
+        raise mistake_at(rule, trial.accumulate, "accumulate")
     return trial
 
 
@@ -205,7 +214,7 @@ class GanTrial(Spec):
     @model_validator(mode="after")
     def _probability_is_of_something(self) -> "GanTrial":
         if self.augment == "none" and self.augment_p != 1:
-            raise ValueError("augment_p needs an augment")
+            raise mistake_at("needs an augment", self.augment_p, "augment_p")
         return self
 
     @model_validator(mode="after")
@@ -228,10 +237,9 @@ class GanTrial(Spec):
     @model_validator(mode="after")
     def _penalty_needs_independent_images(self) -> "GanTrial":
         if self.loss.penalty and self.model.mixes_images:
-            raise ValueError(
-                f"loss.penalty {self.loss.penalty} needs a discriminator that scores each image "
-                "by itself, so model.discriminator_norm must not be batch"
-            )
+            rule = "needs a discriminator that scores each image by itself, so "
+            rule += "model.discriminator_norm must not be batch"
+            raise mistake_at(rule, self.loss.penalty, "loss", "penalty")
         return self
 
 
@@ -321,14 +329,26 @@ class SchedulerSpec(Spec):
 
     @model_validator(mode="after")
     def _settings_are_its_own(self) -> "SchedulerSpec":
-        if self.name == "pbt" and (self.grace_kimg is not None or self.promote):
-            raise ValueError("pbt has an interval_kimg, no grace_kimg and nobody to promote")
+        if self.name == "pbt" and self.grace_kimg is not None:
+            rule = "pbt has no grace_kimg but an interval_kimg"
+            raise mistake_at(rule, self.grace_kimg, "grace_kimg")
+        if self.name == "pbt" and self.promote:
+            raise mistake_at("pbt promotes nobody; asha does", True, "promote")
         owned = ("interval_kimg", "quantile", "resample")
         fields = type(self).model_fields
         given = [name for name in owned if getattr(self, name) != fields[name].default]
         if given and self.name != "pbt":
-            raise ValueError(f"{given[0]} is a setting of pbt, not {self.name}")
+            rule = f"is a setting of pbt, not {self.name}"
+            raise mistake_at(rule, getattr(self, given[0]), given[0])
         return self
+
+
+def _package(name: str) -> str:
+    if not re.fullmatch(r"[\w./-]+(@[\w.-]+)?", name):
+        raise ValueError(
+            "must be a package of OptunaHub, such as samplers/NAME or samplers/NAME@REF"
+        )
+    return name
 
 
 SAMPLERS = ("curve", "tpe", "random", "quasi_random", "gp", "nsga2", "nsga3")
@@ -349,7 +369,7 @@ class SamplerSpec(Spec):
         ValueError: a setting that the sampler does not have.
     """
 
-    hub: Annotated[str, Field(pattern=r"^[\w./-]+(@[\w.-]+)?$")] | None = None
+    hub: Annotated[str, AfterValidator(_package)] | None = None
     name: str = "curve"
     arguments: dict[str, Any] = {}
     startup_trials: Count = 12
@@ -371,7 +391,8 @@ class SamplerSpec(Spec):
     @model_validator(mode="after")
     def _settings_are_its_own(self) -> "SamplerSpec":
         if self.arguments and not self.others:
-            raise ValueError(f"arguments are for samplers of others, not {self.name}")
+            rule = f"are for a sampler named as module:Class, not {self.name}"
+            raise mistake_at(rule, self.arguments, "arguments")
         owners = {
             "startup_trials": SAMPLERS,
             "design_share": ("curve",),
@@ -379,12 +400,33 @@ class SamplerSpec(Spec):
             "population": ("nsga2", "nsga3"),
         }
         for setting, names in owners.items():
-            if getattr(self, setting) != type(self).model_fields[setting].default and (
+            value = getattr(self, setting)
+            if value != type(self).model_fields[setting].default and (
                 self.others or self.name not in names
             ):
-                raise ValueError(
-                    f"{setting} is a setting of {' and '.join(names)}, not {self.called}"
-                )
+                rule = f"is a setting of {' and '.join(names)}, not {self.called}"
+                raise mistake_at(rule, value, setting)
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_made(self) -> "SamplerSpec":
+        """Make a sampler of others once: what it refuses is reported before a search."""
+        if self.hub is not None or not is_reference(self.name):
+            return self
+        kind = resolve(self.name)
+        # By its name: only raygen.search imports Optuna.
+        bases = [(base.__module__, base.__name__) for base in getattr(kind, "__mro__", ())]
+        if ("optuna.samplers._base", "BaseSampler") not in bases or isabstract(kind):
+            rule = "must be a class of optuna.samplers.BaseSampler"
+            raise mistake_at(rule, self.name, "name")
+        if problem := argument_problem(kind, self.arguments):
+            at = [name for name in self.arguments if f" {name!r}" in problem][:1]
+            raise mistake_at(problem, self.arguments.get(*at) if at else {}, "arguments", *at)
+        try:
+            with catch_warnings(action="ignore"):
+                kind(**self.arguments)
+        except Exception as error:  # whatever its author raises
+            raise mistake_at(f"{self.name}: {place_of(error)}", {}, "arguments") from error
         return self
 
     @property
@@ -416,7 +458,8 @@ class Finalists(Spec):
     @model_validator(mode="after")
     def _metrics_need_samples(self) -> "Finalists":
         if self.metrics and self.samples is None:
-            raise ValueError("metrics need samples: how many to measure the finalists with")
+            rule = "need samples: how many to measure the finalists with"
+            raise mistake_at(rule, list(self.metrics), "metrics")
         return self
 
 
@@ -461,7 +504,8 @@ class Evaluation(Spec):
     @model_validator(mode="after")
     def _rising(self) -> "Evaluation":
         if self.first_samples is not None and self.first_samples > self.samples:
-            raise ValueError(f"first_samples {self.first_samples} is above samples {self.samples}")
+            rule = f"is above the samples, {self.samples}"
+            raise mistake_at(rule, self.first_samples, "first_samples")
         return self
 
     @property
@@ -478,6 +522,7 @@ class Evaluation(Spec):
         return round(self.first_samples * growth)
 
 
+GpuKind = Annotated[str, AfterValidator(check_kind)]
 Workers = Annotated[int, Field(gt=0, le=10_000)]
 
 
@@ -490,7 +535,7 @@ class WorkerRange(Spec):
     @model_validator(mode="after")
     def _ascends(self) -> "WorkerRange":
         if self.min > self.max:
-            raise ValueError(f"min {self.min} is above max {self.max}")
+            raise mistake_at(f"is above the max, {self.max}", self.min, "min")
         return self
 
 
@@ -513,8 +558,8 @@ class Resources(Spec):
     cpus: Annotated[float, Field(gt=0, le=10_000)] = 1.0
     gpus: Annotated[float, Field(ge=0, le=10_000)] | Literal["auto"] = 0.0
     concurrent: Annotated[int, Field(gt=0, le=1_000_000)] | None = None
-    accelerator: tuple[str, ...] = ()
-    prices: dict[str, NonNegativeFloat] = {}
+    accelerator: tuple[GpuKind, ...] = ()
+    prices: dict[GpuKind, NonNegativeFloat] = {}
 
     @field_validator("accelerator", mode="before")
     @classmethod
@@ -524,11 +569,21 @@ class Resources(Spec):
     @model_validator(mode="after")
     def _kinds_have_prices(self) -> "Resources":
         if self.accelerator and not self.gpu_share:
-            raise ValueError("accelerator needs gpus: trials without a GPU run on any machine")
-        missing = [kind for kind in self.accelerator if self.prices and kind not in self.prices]
-        if missing:
-            raise ValueError(f"prices has none for {missing[0]}")
+            rule = "needs gpus: trials without a GPU run on any machine"
+            raise mistake_at(rule, list(self.accelerator), "accelerator")
+        for place, kind in enumerate(self.accelerator):
+            if kind in self.accelerator[:place]:
+                raise mistake_at("appears twice here", kind, "accelerator", place)
+            if self.prices and kind not in self.prices:
+                rule = f"resources.prices has none{did_you_mean(kind, self.prices)}"
+                raise mistake_at(rule, kind, "accelerator", place)
         return self
+
+    @property
+    def unused_prices(self) -> list[str]:
+        """Kinds that have a price and that no trial may have."""
+        usable = self.accelerator if self.gpu_share else (WITHOUT_GPU,)
+        return [kind for kind in self.prices if usable and kind not in usable]
 
     @property
     def fewest_workers(self) -> int:
@@ -609,9 +664,11 @@ class StudySpec(Job):
         if self.budget.dollars is None:
             return self
         if not prices:
-            raise ValueError("budget.dollars needs resources.prices: dollars per hour of one GPU")
+            rule = "needs resources.prices: dollars per hour of one GPU"
+            raise mistake_at(rule, self.budget.dollars, "budget", "dollars")
         if not self.resources.gpu_share and WITHOUT_GPU not in prices:
-            raise ValueError(f"budget.dollars without gpus needs a price of {WITHOUT_GPU}")
+            rule = f"without gpus needs a price of {WITHOUT_GPU} in resources.prices"
+            raise mistake_at(rule, self.budget.dollars, "budget", "dollars")
         return self
 
     @property

@@ -1,11 +1,11 @@
 """A search space or a training configuration, read from its file and checked as a whole."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raygen.config import TRIALS, Job, Study, StudySpec, TrainJob, batch_problem
+from raygen.config import TRIALS, Job, Study, StudySpec, TrainJob, batch_problem, worker_counts
 from raygen.document import Document, Keys, load_document
 from raygen.metrics import METRICS, too_few
 from raygen.space import (
@@ -13,6 +13,7 @@ from raygen.space import (
     Group,
     RandomSuggester,
     assign,
+    ignored,
     parameters,
     parse_space,
     sample,
@@ -40,6 +41,8 @@ def load_space(file: Path, overrides: Sequence[str] = ()) -> Study:
     if "space" not in raw:
         document.fail((), "needs a space: the settings to search")
     space = parse_space(document, ("space",))
+    for place, setting in ignored(space):
+        document.fail((*place, setting), "a constant schedule stays at `from`: leave it out")
     _check_study(spec, document)
     if spec.sampler.name == "gp" and any(p.condition for p in parameters(space)):
         document.fail(("sampler", "name"), "a Gaussian process cannot search a space with one_of")
@@ -174,23 +177,37 @@ def a_draw(study: Study) -> dict[str, Any]:
     return sample(study.space, RandomSuggester(0, point)).config
 
 
+def possible_workers(study: Study) -> list[int]:
+    """Every number of workers that can train some configuration of a study."""
+    resources = study.spec.resources
+    if resources.fewest_workers == resources.most_workers:
+        return [resources.most_workers]
+    trials = {
+        (trial.batch_size, trial.accumulate): trial
+        for trial in (study.trial(draw.config) for draw in _draws(study.space, study.start))
+    }
+    return sorted({n for trial in trials.values() for n in worker_counts(trial, resources)})
+
+
 def _check_draws(
     spec: StudySpec, space: Group, start: tuple[dict[str, Any], ...], document: Document
 ) -> None:
-    """Build many samples as trials, so that no draw of the search can be an invalid one.
-
-    Every end of every range, every choice and every starting point is drawn, the rest at random.
-    """
-    fixed: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
-    for parameter in parameters(space):
-        fixed += [{parameter.name: end} for end in parameter.ends()]
-    for seed, values in enumerate([*fixed, *start]):
-        draw = sample(space, RandomSuggester(seed, values))
+    """Build many samples as trials, so that no draw of the search can be an invalid one."""
+    for draw in _draws(space, start):
         config = {"family": spec.family, **draw.config}
         trial = checked(TRIALS[spec.family], config, document, partial(_place, draw))
         problem = batch_problem(trial, spec.resources.fewest_workers)
         if problem is not None:
             document.fail(draw.where.get(("batch_size",), ("resources", "workers")), problem)
+
+
+def _draws(space: Group, start: tuple[dict[str, Any], ...]) -> Iterator[Draw]:
+    """Every end of every range, every choice and every starting point; all else at random."""
+    fixed: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
+    for parameter in parameters(space):
+        fixed += [{parameter.name: end} for end in parameter.ends()]
+    for seed, values in enumerate([*fixed, *start]):
+        yield sample(space, RandomSuggester(seed, values))
 
 
 def _place(draw: Draw, at: Keys) -> Keys:

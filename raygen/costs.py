@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-WITHOUT_GPU = "CPU"  # the name in a table of prices of a worker that has no GPU
+from raygen.gpu_kinds import WITHOUT_GPU
 
 
 def dollars(worked: Mapping[str, float], prices: Mapping[str, float], gpus: float) -> float | None:

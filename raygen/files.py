@@ -113,11 +113,27 @@ def check_target(path: Path, option: str, endings: tuple[str, ...] = ()) -> None
     if endings and path.suffix.lower() not in endings:
         raise InputError(f"{option} {path}: must end in {' or '.join(endings)}")
     check_plain(path, option)
+    named = f"{option} {path}".strip()
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
-        raise InputError(f"{option} {path}: {folder} is not a folder")
+        raise InputError(f"{named}: {folder} is not a folder")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(f"{option} {path}: {folder} cannot be written")
+        raise InputError(f"{named}: {folder} cannot be written")
+
+
+class _Tried(Exception):
+    """A file could be written, and is not to be kept."""
+
+
+def try_write(path: Path, text: str) -> None:
+    """Make sure, before what cannot be undone, that a text can be written; only its folder is made.
+
+    Raises:
+        InputError, StorageError, RaygenError: as `replacing`.
+    """
+    with suppress(_Tried), replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+        raise _Tried
 
 
 def _flush(path: Path) -> None:

@@ -13,7 +13,9 @@ import re
 import sys
 import tempfile
 from collections.abc import Mapping
+from inspect import signature
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Any, NamedTuple, TypeVar
 
 from raygen.errors import InputError, did_you_mean, first_line
@@ -114,6 +116,10 @@ def resolve(reference: str) -> Any:
             _plugins[place] = load(place)
         except InputError:
             raise
+        except ModuleNotFoundError as error:
+            if not f"{place}.".startswith(f"{error.name}."):  # one that the module imports
+                raise InputError(f"{reference}: {place_of(error)}") from error
+            raise InputError(f"{reference}: {_no_module(str(error.name))}") from error
         except Exception as error:  # whatever the user's own module raises
             raise InputError(f"{reference}: {place_of(error)}") from error
     module = _plugins[place].module
@@ -121,6 +127,20 @@ def resolve(reference: str) -> Any:
         public = [key for key in vars(module) if not key.startswith("_")]
         raise InputError(f"{reference}: {place} has no {name}{did_you_mean(name, public)}")
     return getattr(module, name)
+
+
+def argument_problem(kind: type, arguments: Mapping[str, Any]) -> str:
+    """Why a class does not take these arguments; "" if it does."""
+    parameters = signature(kind).parameters
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    for name in arguments:
+        if name not in parameters and not takes_any:
+            return f"takes no argument {name!r}{did_you_mean(name, parameters)}"
+    try:
+        signature(kind).bind(**arguments)
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def references(settings: Any) -> list[str]:
@@ -172,6 +192,16 @@ def _load_module(place: str) -> Plugin:
     module = importlib.import_module(place)
     file = getattr(module, "__file__", None)
     return Plugin(module, {place: Path(file).read_text(encoding="utf-8")} if file else {})
+
+
+def _no_module(name: str) -> str:
+    """Say that a module is missing, and which is nearest."""
+    package, _, _ = name.rpartition(".")
+    folders = getattr(sys.modules.get(package), "__path__", None) if package else None
+    if package and folders is None:
+        return f"{package} is a module, and has no {name} in it"
+    near = [f"{package}.{m.name}" if package else m.name for m in iter_modules(folders)]
+    return f"there is no module {name}{did_you_mean(name, near)}"
 
 
 def _load_file(place: str) -> Plugin:

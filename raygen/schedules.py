@@ -25,10 +25,11 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
-from raygen.spec import Spec
+from raygen.spec import Spec, key_of, mistake_at
 
 # The share of the budget that a schedule takes where `over` does not say.
 SHARES = {"constant": 1.0, "linear": 1.0, "cosine": 1.0, "warmup": 0.05, "burn_in": 0.1}
+KINDS = (*SHARES, "steps")
 
 
 class Schedule(Spec):
@@ -59,7 +60,12 @@ class Schedule(Spec):
             implied["from"] = 0.0
         if kind == "constant" and "from" in given:
             implied["to"] = given["from"]
-        return {**implied, **given}
+        filled = {**implied, **given}
+        misspelt = filled.keys() - {"schedule", "from", "to", "over"}
+        for end, moves in (("from", "begins at"), ("to", "ends at")):
+            if end not in filled and not misspelt:
+                raise mistake_at(f"is required: the value that {kind} {moves}", {}, end)
+        return filled
 
     def at(self, share: float) -> float:
         """The value after a share of the budget, 0 to 1."""
@@ -84,9 +90,10 @@ class Steps(Spec):
     @model_validator(mode="after")
     def _rise(self) -> Self:
         if len(self.at) != len(self.values) - 1:
-            raise ValueError("needs one place in `at` fewer than there are values")
+            rule = "needs one place fewer than there are values"
+            raise mistake_at(rule, list(self.at), "at")
         if any(after <= before for before, after in pairwise(self.at)):
-            raise ValueError("the places in `at` must rise")
+            raise mistake_at("the places must rise", list(self.at), "at")
         return self
 
     def value(self, share: float) -> float:
@@ -116,6 +123,11 @@ def last_value(setting: Any) -> Any:
 
 
 def _number_or_schedule(number: TypeAdapter[float], ends: TypeAdapter[float], value: Any) -> Any:
+    if isinstance(value, Mapping) and "schedule" in value:
+        try:
+            key_of(KINDS)(str(value["schedule"]))
+        except ValueError as error:
+            raise mistake_at(str(error), value["schedule"], "schedule") from error
     if isinstance(value, Steps) or jumps(value):
         steps = value if isinstance(value, Steps) else Steps.model_validate(value)
         places = [(("values", place), each) for place, each in enumerate(steps.values)]

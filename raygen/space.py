@@ -206,6 +206,20 @@ def conditions(space: Group) -> dict[str, dict[str, str]]:
     return dict(_walk_conditions(space, {}))
 
 
+def ignored(space: Group) -> Iterator[tuple[Keys, str]]:
+    """Settings of schedules that are constant in every trial, which nothing reads."""
+    for node in space.children.values():
+        match node:
+            case Group():
+                yield from ignored(node)
+                kind = node.children.get("schedule")
+                if isinstance(kind, Fixed) and kind.value == "constant":
+                    yield from ((node.where, key) for key in ("to", "over") if key in node.children)
+            case Branches():
+                for inside in node.groups.values():
+                    yield from ignored(inside)
+
+
 def assign(space: Group, document: Document, at: Keys) -> dict[str, Any]:
     """Read a starting point: settings as they stand in a configuration -> value by parameter.
 

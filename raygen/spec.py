@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from raygen.document import shown
 from raygen.errors import InputError, did_you_mean
 from raygen.plugins import Registry, is_reference, resolve
 
@@ -15,6 +15,14 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+def mistake_at(rule: str, value: Any, *at: str | int) -> ValidationError:
+    """Return the error of a setting inside of what a validator checks, for it to raise."""
+    error = PydanticCustomError("value_error", "{rule}", {"rule": rule})
+    return ValidationError.from_exception_data(
+        "Spec", [InitErrorDetails(type=error, loc=at, input=value)]
     )
 
 
@@ -41,7 +49,7 @@ def key_of(names: Iterable[str]) -> Callable[[str], str]:
                 raise ValueError(str(error)) from error
         elif name not in choices:
             hint = did_you_mean(name, choices)
-            raise ValueError(f"unknown name {shown(name)}, choose from {', '.join(choices)}{hint}")
+            raise ValueError(f"unknown name, choose from {', '.join(choices)}{hint}")
         return name
 
     return check

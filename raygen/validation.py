@@ -14,6 +14,27 @@ from raygen.plugins import is_reference, resolve
 Model = TypeVar("Model", bound=BaseModel)
 # How pydantic ends the place of a mistake in a setting that may have values of several kinds.
 MEMBER = re.compile(r"bool|int|float|str|constrained-\w+|literal\[.*\]")
+# The rule that a value breaks, by pydantic's name of the mistake.
+NUMBER, WHOLE, TEXT = "must be a number", "must be a whole number", "must be a text"
+MAPPING, LIST, SWITCH = "must be a mapping", "must be a list", "must be true or false"
+RULES = {
+    "bool_parsing": SWITCH, "bool_type": SWITCH, "dict_type": MAPPING,
+    "finite_number": "must be finite",
+    "float_parsing": NUMBER, "float_type": NUMBER, "int_from_float": WHOLE, "int_parsing": WHOLE,
+    "int_parsing_size": WHOLE, "int_type": WHOLE, "list_type": LIST, "mapping_type": MAPPING,
+    "model_attributes_type": MAPPING, "model_type": MAPPING, "none_required": "must be null",
+    "string_type": TEXT, "tuple_type": LIST,
+    "greater_than": "must be above {gt}", "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be below {lt}", "less_than_equal": "must be at most {le}",
+    "multiple_of": "must be a multiple of {multiple_of}",
+    "too_short": "needs {min_length} or more values",
+    "too_long": "takes at most {max_length} values",
+    "string_too_short": "needs {min_length} or more characters",
+    "string_too_long": "takes at most {max_length} characters",
+    "string_pattern_mismatch": "must match {pattern}", "literal_error": "must be {expected}",
+    "missing": "is required", "union_tag_not_found": "needs a {discriminator}", "union": "{rule}",
+}  # fmt: skip
+SCALARS = (NUMBER, WHOLE, TEXT, SWITCH)
 
 
 def checked(
@@ -61,12 +82,11 @@ def _as_unions(mistakes: Iterable[Any]) -> list[Any]:
         if not loc or not MEMBER.fullmatch(str(loc[-1])) or mistake["type"] == "extra_forbidden":
             joined[loc, mistake["type"]] = mistake
             continue
-        at = loc[:-1]
+        at, rule = loc[:-1], _rule(mistake)
         if at in joined:
-            rule = joined[at]["msg"].partition(", unable")[0]
-            rule += ", or " + mistake["msg"].removeprefix("Input should be ")
-            mistake = {**mistake, "msg": rule}
-        joined[at] = {**mistake, "loc": at}
+            rules = (joined[at]["ctx"]["rule"], rule.removeprefix("must be "))
+            rule = " or ".join(dict.fromkeys(rules))
+        joined[at] = {**mistake, "loc": at, "type": "union", "ctx": {"rule": rule}}
     return list(joined.values())
 
 
@@ -74,8 +94,7 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
     value = mistake["input"]
     hidden = isinstance(value, dict | list | BaseModel) or "may be a secret" in mistake["msg"]
     said = "" if hidden else f"{shown(value)}: "
-    rule = str(mistake["msg"]).removeprefix("Value error, ")
-    rule = rule[:1].lower() + rule[1:]
+    rule = _rule(mistake).removeprefix(f"{value}: ")  # a reference names itself
     if mistake["type"] == "union_tag_invalid":
         tag, choices = mistake["ctx"]["tag"], mistake["ctx"]["expected_tags"].replace("'", "")
         hint = did_you_mean(tag, choices.split(", "))
@@ -84,22 +103,38 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
         hint = did_you_mean(str(at[-1]), names)
         rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
     elif mistake["type"] == "missing":
-        said, rule = "", "is required"
+        said = ""
     elif mistake["type"] == "literal_error" and isinstance(value, str):
         choices = mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         rule = f"unknown name, choose from {choices}{did_you_mean(value, choices.split(', '))}"
-    elif mistake["type"] == "model_type":
-        rule = "must be a mapping"
-        if isinstance(value, str):
-            rule += f", such as {{name: {value}}}"
-    elif mistake["type"] == "tuple_type":
-        rule = "must be a list" if isinstance(value, dict) else f"must be a list: [{shown(value)}]"
-    elif isinstance(value, dict) and "schedule" in value and mistake["type"].endswith("_type"):
-        rule += ": this setting takes no schedule"
-    elif isinstance(value, dict) and mistake["type"].endswith("_type"):
-        hint = did_you_mean(str(next(iter(value), "")), ("float", "int", "choice", "one_of"))
-        rule += f", or a parameter such as {{float: [low, high]}}{hint}"
+    elif mistake["type"] == "model_type" and isinstance(value, str):
+        rule += f", such as {{name: {value}}}"
+    elif mistake["type"] == "tuple_type" and not isinstance(value, dict):
+        rule += f": [{shown(value)}]"
+    elif isinstance(value, dict) and rule.startswith(SCALARS):
+        rule += _no_mapping(at, value)
     return f"{document.mark(at)}: {spoken(at)}: {said}{rule}"
+
+
+def _rule(mistake: Any) -> str:
+    """The rule that a value breaks, in words of raygen's."""
+    numbers = {k: f"{v:,}" if type(v) is int else v for k, v in mistake.get("ctx", {}).items()}
+    numbers = {k: f"{v:g}" if type(v) is float else v for k, v in numbers.items()}
+    if mistake["type"] in RULES:
+        return RULES[mistake["type"]].format(**numbers)
+    rule = str(mistake["msg"]).removeprefix("Value error, ")
+    return re.sub(r"^[A-Z]\w*( \w+)? should ", "must ", rule)
+
+
+def _no_mapping(at: Keys, value: dict[str, Any]) -> str:
+    """What a mapping in place of one value may have been meant as."""
+    if "schedule" in value:
+        return ": this setting takes no schedule"
+    kinds = ("float", "int", "choice", "one_of")
+    if at[:1] != ("space",):
+        return ": only settings below `space` are searched" if value.keys() & {*kinds} else ""
+    hint = did_you_mean(str(next(iter(value), "")), kinds)
+    return f", or a parameter such as {{float: [low, high]}}{hint}"
 
 
 def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[str]]:
@@ -107,7 +142,8 @@ def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[
     models: list[type[BaseModel]] = [model]
     path: list[str | int] = []
     for part in loc:
-        if str(part).startswith("="):  # which kind of value it was taken for
+        # Which kind of value it was taken for, or that the name itself is the mistake.
+        if str(part).startswith("=") or part == "[key]":
             continue
         tagged = [m for m in models if part in _tags(m)]
         if len(models) > 1 and tagged:
@@ -128,7 +164,10 @@ def _own_names(data: dict[str, Any], at: Keys) -> list[str]:
     name = group.get("name") if isinstance(group, dict) else None
     if name is None or not is_reference(name):
         return []
-    return sorted({"name", *getattr(resolve(name), "model_fields", ())})
+    try:
+        return sorted({"name", *getattr(resolve(name), "model_fields", ())})
+    except InputError:  # reported as the mistake itself
+        return []
 
 
 def _tags(model: type[BaseModel]) -> set[Any]:

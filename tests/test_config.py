@@ -1,6 +1,7 @@
 """Studies and training jobs: every mistake in one line with its place, and what a study derives."""
 
 import math
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import GanTrial, StudySpec, VaeTrial, parse_trial, with_extra
+from raygen.config import TRIALS, GanTrial, StudySpec, VaeTrial, parse_trial, with_extra
 from raygen.config_file import load_space, load_train_job
-from raygen.document import dump
+from raygen.document import dump, flatten
 from raygen.errors import InputError, RaygenError
 from raygen.metrics import METRICS
 
@@ -105,12 +106,12 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
         ("family: gan", "family: gann", "family: 'gann'", "own; did you mean 'gan'?"),
         ("objective: fd_classifier", "objective: fd_clasifier",
          "objective: 'fd_clasifier'", "did you mean 'fd_classifier'?"),
-        ("trials: 4", "trials: 0", "budget.trials: 0", "greater than 0"),
-        ("trials: 4", "trials: four", "budget.trials: 'four'", "integer"),
-        ("kimg: 18", "kimg: -1", "budget.kimg: -1", "greater than or equal to 0.001"),
+        ("trials: 4", "trials: 0", "budget.trials: 0", "must be above 0"),
+        ("trials: 4", "trials: four", "budget.trials: 'four'", "must be a whole number"),
+        ("kimg: 18", "kimg: -1", "budget.kimg: -1", "must be at least 0.001"),
         ("kimg: 18", "kimg: .inf", "budget.kimg: '.inf'", ""),
         ("kimg: 18", "kimg: 1e999", "budget.kimg: inf", "finite"),
-        ("samples: 900", "samples: 3", "evaluation.samples: 3", "greater than or equal to 16"),
+        ("samples: 900", "samples: 3", "evaluation.samples: 3", "must be at least 16"),
         ("  model: {width", "  modle: {width", "space.modle", "did you mean 'model'?"),
         ("{width: {int", "{widht: {int", "space.model.widht", "did you mean 'width'?"),
         ("{width: {int", "{name: dcgn, width: {int", "space.model.name: 'dcgn'",
@@ -122,7 +123,7 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
          "space.loss.one_of.wasserstein.penalty: 'gradient_penalti'", "did you mean 'gradient_pen"),
         ("[1e-4, 1e-2]", "[1e-4, low]", "space.optimizer.generator_lr.float.1: 'low'", "float"),
         ("{generator_lr", "{genrator_lr", "space.optimizer.genrator_lr", "did you mean 'generator"),
-        ("[32, 64]", "[32, 1]", "space.batch_size: 1", "greater than or equal to 2"),
+        ("[32, 64]", "[32, 1]", "space.batch_size: 1", "must be at least 2"),
         ("name: hinge", "name: hing", "start.0.loss.name: 'hing'", "did you mean 'hinge'?"),
         ("batch_size: 64", "batch_size: 63", "start.0.batch_size: 63", "one of 32, 64"),
         ("batch_size: 64", "bach_size: 64", "start.0.bach_size: 64", "did you mean 'batch_size'?"),
@@ -183,8 +184,7 @@ def test_a_study_without_a_space_is_refused(tmp_path: Path) -> None:
 
 def test_a_mistake_made_by_set_is_blamed_on_set(tmp_path: Path) -> None:
     assert refusal(tmp_path, GAN, "budget.trials=many") == [
-        "--set budget.trials=many: budget.trials: 'many': "
-        "input should be a valid integer, unable to parse string as an integer"
+        "--set budget.trials=many: budget.trials: 'many': must be a whole number"
     ]
 
 
@@ -263,7 +263,7 @@ def test_without_first_samples_every_milestone_is_measured_alike(tmp_path: Path)
     [
         (
             "evaluation.first_samples=901",
-            "evaluation: first_samples 901 is above samples 900",
+            "evaluation.first_samples: 901: is above the samples, 900",
         ),
         (
             "evaluation.first_samples=352",
@@ -276,7 +276,7 @@ def test_without_first_samples_every_milestone_is_measured_alike(tmp_path: Path)
         ),
         (
             "finalists.metrics=[recall_classifier]",
-            "finalists: metrics need samples: how many to measure the finalists with",
+            "finalists.metrics: need samples: how many to measure the finalists with",
         ),
         (
             "finalists={samples: 900, metrics: [elbo]}",
@@ -329,8 +329,8 @@ def test_a_penalty_beside_a_discriminator_that_mixes_images_is_refused_anywhere_
 
     (line,) = refusal(tmp_path, text)
 
-    assert line.startswith("study.yaml:")
-    assert f"loss.penalty {penalty}" in line
+    assert line.startswith(f"study.yaml:{place_of(text, 'penalty: ')}: space.loss.one_of.")
+    assert f"penalty: '{penalty}': needs a discriminator that" in line
     assert "must not be batch" in line
 
 
@@ -369,7 +369,7 @@ def test_a_penalty_without_a_weight_is_refused(tmp_path: Path) -> None:
 
     (line,) = refusal(tmp_path, text)
 
-    assert line.startswith("study.yaml:11:7: space.loss.one_of.wasserstein: ")
+    assert line.startswith("study.yaml:11:21: space.loss.one_of.wasserstein.penalty: 'grad")
     assert line.endswith("penalty and penalty_weight go together")
 
 
@@ -545,31 +545,34 @@ def test_a_trial_survives_the_yaml_that_a_study_writes(tmp_path: Path) -> None:
     ("setting", "said"),
     [
         ("evaluation.every_kimg=0.0011", "evaluation.every_kimg: 0.0011: makes 16,364 milestones"),
-        ("evaluation.every_kimg=1e-9", "evaluation.every_kimg: 1e-09: input should be greater"),
-        ("recovery.hang_minutes=1e-9", "recovery.hang_minutes: 1e-09: input should be greater"),
+        ("evaluation.every_kimg=1e-9", "evaluation.every_kimg: 1e-09: must be at least 0.001"),
+        ("recovery.hang_minutes=1e-9", "recovery.hang_minutes: 1e-09: must be at least 0.05"),
         ("sampler=curve", "sampler: 'curve': must be a mapping, such as {name: curve}"),
-        ("sampler.name=curv", "sampler.name: 'curv': unknown name 'curv', choose from curve, gp, "),
+        ("sampler.name=curv", "sampler.name: 'curv': unknown name, choose from curve, gp, "),
         (
             "sampler={name: random, design_share: 0.5}",
-            "sampler: design_share is a setting of curve, not ra",
+            "sampler.design_share: 0.5: is a setting of curve, not ra",
         ),
         (
             "sampler={name: curve, population: 30}",
-            "sampler: population is a setting of nsga2 and nsga3, no",
+            "sampler.population: 30: is a setting of nsga2 and nsga3, no",
         ),
-        ("scheduler.grace_kimg=1e-300", "scheduler.grace_kimg: 1e-300: input should be greater"),
-        ("checkpoints.every_minutes=1e-9", "checkpoints.every_minutes: 1e-09: input should be"),
-        ("budget.kimg=1e300", "budget.kimg: 1e+300: input should be less"),
-        ("budget.trials=1000000000", "budget.trials: 1000000000: input should be less"),
-        ("evaluation.samples=1000000000", "evaluation.samples: 1000000000: input should be less"),
-        ("finalists.seeds=1000000000", "finalists.seeds: 1000000000: input should be less"),
-        ("resources.workers=1000000000", "resources.workers: 1000000000: input should be less"),
-        ("resources.workers={min: 0, max: 2}", "resources.workers.min: 0: input should be greater"),
-        ("resources.workers={min: 3, max: 2}", "resources.workers: min 3 is above max 2"),
+        ("scheduler.grace_kimg=1e-300", "scheduler.grace_kimg: 1e-300: must be at least 0.001"),
+        ("checkpoints.every_minutes=1e-9", "checkpoints.every_minutes: 1e-09: must be at least"),
+        ("budget.kimg=1e300", "budget.kimg: 1e+300: must be at most 1e+09"),
+        ("budget.trials=1000000000", "budget.trials: 1000000000: must be at most 1,000,000"),
+        (
+            "evaluation.samples=1000000000",
+            "evaluation.samples: 1000000000: must be at most 1,000,000",
+        ),
+        ("finalists.seeds=1000000000", "finalists.seeds: 1000000000: must be at most 1,000"),
+        ("resources.workers=1000000000", "resources.workers: 1000000000: must be at most 10,000"),
+        ("resources.workers={min: 0, max: 2}", "resources.workers.min: 0: must be above 0"),
+        ("resources.workers={min: 3, max: 2}", "resources.workers.min: 3: is above the max, 2"),
         ("resources.workers={mim: 1, max: 2}", "resources.workers.mim: 1: unknown name, choose "),
-        ("resources.workers=two", "resources.workers: 'two': input should be a valid integer"),
-        ("resources.accelerator=T4", "resources: accelerator needs gpus"),
-        ("resources.prices={A10G: -1}", "resources.prices.A10G: -1: input should be greater"),
+        ("resources.workers=two", "resources.workers: 'two': must be a whole number"),
+        ("resources.accelerator=T4", "resources.accelerator: needs gpus"),
+        ("resources.prices={A10G: -1}", "resources.prices.A10G: -1: must be at least 0"),
     ],
 )
 def test_a_number_that_would_hang_a_search_or_fill_the_memory_is_refused_by_its_name(
@@ -578,6 +581,59 @@ def test_a_number_that_would_hang_a_search_or_fill_the_memory_is_refused_by_its_
     (line,) = refusal(tmp_path, GAN, setting)
 
     assert line.startswith(f"--set {setting}: {said}")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("resources={gpus: 1, accelerator: [T4, T4]}", "accelerator.1: 'T4': appears twice here"),
+        ("resources={gpus: 1, accelerator: A10g}", "accelerator.0: 'A10g': must be spelt as Ray "
+         "does: 'A10G'"),
+        ("resources={gpus: 1, prices: {nvidia-h100: 1}}", "prices.nvidia-h100: 'nvidia-h100': "
+         "must be spelt as Ray does: 'H100'"),
+        ("resources={gpus: 1, accelerator: [A10G], prices: {A100: 1}}", "accelerator.0: 'A10G': "
+         "resources.prices has none; did you mean 'A100'?"),
+        ("resources.gpus=lots", "gpus: 'lots': must be a number or 'auto'"),
+        ("resources.cpus={float: [1, 2]}", "cpus: must be a number: only settings below `space` "
+         "are searched"),
+    ],
+)  # fmt: skip
+def test_kinds_and_prices_of_gpus_that_cannot_be_meant_are_refused(
+    tmp_path: Path, setting: str, said: str
+) -> None:
+    assert refusal(tmp_path, GAN, setting) == [f"--set {setting}: resources.{said}"]
+
+
+def test_a_setting_that_needs_another_is_refused_at_its_own_place(tmp_path: Path) -> None:
+    text = edited(GAN, "  optimizer:", "  augment_p: 0.5\n  optimizer:")
+
+    (line,) = refusal(tmp_path, text)
+
+    where = place_of(text, "augment_p")
+    assert line == f"study.yaml:{where}: space.augment_p: 0.5: needs an augment"
+
+
+VALUES = ("word", "3", "-1.5", "1e99", ".inf", "true", "null", "[]", "[x]", "{}", "{a: b}", "''")
+
+
+def test_every_mistake_in_any_setting_is_in_words_of_raygen(tmp_path: Path) -> None:
+    file = write(tmp_path, GAN)
+    spec = load_space(file).spec.model_dump(mode="json")
+    trials = {name: TRIALS[name]().model_dump(mode="json") for name in ("gan", "vae")}
+    settings = [name for name in flatten(spec) if not name.startswith("family")]
+    settings += [f"space.{name}" for name in flatten(trials["gan"]) if name != "family"]
+    lines = []
+    for setting in settings:
+        for value in VALUES:
+            try:
+                load_space(file, [f"{setting}={value}"])
+            except InputError as error:
+                lines += str(error).splitlines()
+
+    assert len(lines) > 500
+    pydantic = re.compile(r"\bshould\b|[Ii]nput|unable to|permitted|dictionary|\bvalid\b|string")
+    assert [line for line in lines if pydantic.search(line)] == []
+    assert all(line.startswith(("--set ", str(file))) for line in lines)
 
 
 def test_ten_thousand_milestones_are_enough_and_not_too_many(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from raygen.config import GanTrial, Resources, StudySpec, worker_counts
 from raygen.costs import dollars
+from raygen.gpu_kinds import GPU_KINDS, check_kind
 
 
 @pytest.mark.parametrize(
@@ -43,6 +44,32 @@ def test_a_budget_of_dollars_that_nobody_could_count_is_refused(
         StudySpec.model_validate({**study, "budget": {"kimg": 1, "dollars": 5}})
 
     StudySpec.model_validate({**study, "budget": {"kimg": 1}})
+
+
+def test_the_kinds_of_gpu_are_those_of_ray() -> None:
+    from ray.util import accelerators
+
+    names = {value for name, value in vars(accelerators).items() if name.isupper()}
+
+    assert set(GPU_KINDS) == names
+    assert [check_kind(name) for name in GPU_KINDS] == list(GPU_KINDS)
+
+
+@pytest.mark.parametrize("kind", ["GeForce-RTX-4090", "H200", "B200", "our-gpus"])
+def test_a_kind_that_ray_does_not_know_may_be_the_label_of_a_cluster(kind: str) -> None:
+    resources = Resources.model_validate({"gpus": 1, "accelerator": kind, "prices": {kind: 1.2}})
+
+    assert resources.accelerator == (kind,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "meant"), [("A10g", "A10G"), ("NVIDIA-A10G", "A10G"), ("Tesla V100", "V100"),
+                        ("m1_max", "M1-Max"), ("cpu", "CPU")],
+)  # fmt: skip
+def test_another_spelling_of_a_kind_of_rays_is_refused(kind: str, meant: str) -> None:
+    for setting in ({"accelerator": [kind]}, {"prices": {kind: 1.2}}):
+        with pytest.raises(ValueError, match=f"must be spelt as Ray does: '{meant}'"):
+            Resources.model_validate({"gpus": 1, **setting})
 
 
 def test_without_prices_nothing_is_said_of_dollars() -> None:

@@ -189,12 +189,14 @@ def test_a_space_is_tried_out_and_its_settings_say_which_code_it_means(folder: P
         ("mine.py:Mine", "your.py:Mine", "your.py: no such file in "),
         ("mine.py:Mine", "mine.py:not_a_model", "must be a class derived from raygen.models.GanSp"),
         ("mine.py:Mine", "raygen.models:GanSpec", "raygen.models:GanSpec: has no build: see"),
-        ("mine.py:Mine", "no_package:Mine", "No module named 'no_package'"),
+        ("mine.py:Mine", "no_package:Mine", "no_package:Mine: there is no module no_package"),
+        ("mine.py:Mine", "raygen.model:Mine", "no module raygen.model; did you mean 'raygen.mod"),
+        ("mine.py:Mine", "raygen.best.x:Mine", "raygen.best is a module, and has no"),
         ("mine.py:squares", "mine.py:Mine", "is a ModelMetaclass, but must be a GanLoss"),
         ("mine.py:brightness", "mine.py:squares", "is a GanLoss, but must be a Metric"),
         ("width: {int", "widht: {int", "unknown name, choose from conditional, latent_dim, name, "
          "width; did you mean 'width'?"),
-        ("{int: [4, 8]}", "{int: [-4, 8]}", "space.model.width: -2: input should be greater than "),
+        ("{int: [4, 8]}", "{int: [-4, 8]}", "space.model.width: -2: must be above "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_a_line_with_its_place_and_the_way_out(

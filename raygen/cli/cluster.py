@@ -43,7 +43,9 @@ def init_group() -> None:
 @FOLDER
 @click.option("--region", help="Default: that of your AWS configuration.")
 @click.option("--name", default="raygen", show_default=True, help="Name of the cluster.")
-@click.option("--bucket", help="Default: NAME-ACCOUNT-REGION; one of yours is used as it is.")
+@click.option(
+    "--bucket", help="Default: NAME-ACCOUNT-REGION. An existing bucket is used unchanged."
+)
 @click.option(
     "--ssh-from",
     multiple=True,
@@ -69,7 +71,8 @@ def init_aws_command(
     from raygen.cluster.aws.account import Account, configured_region
     from raygen.cluster.aws.plan import image_in, plan_init
     from raygen.cluster.aws.request import ClusterRequest, checked_request
-    from raygen.cluster.templates import check_text, machine_types
+    from raygen.cluster.templates import check_free, check_text, machine_types
+    from raygen.files import check_target
 
     region = region or configured_region()
     unsaid = {"--region": not region, "--ssh-from": not ssh_from}
@@ -81,8 +84,9 @@ def init_aws_command(
     request = checked_request(ClusterRequest(
         ssh_from=ssh_from, spot_type=spot_type or spot,
         on_demand_type=on_demand_type or on_demand, **wanted,
-    ))  # fmt: skip
+    ), region)  # fmt: skip
     file = folder / "gpu.yaml"
+    check_target(file, "")
     if not force:
         request = request._replace(image_in_file=image_in(file, request, region))
     plan = plan_init(Account(region), request)
@@ -90,23 +94,23 @@ def init_aws_command(
     _show(plan.lines(), err=not dry_run)
     if dry_run:
         _show(plan.policies())
-    else:
-        _carry_out(plan, file, yes, force)
-
-
-def _carry_out(plan: "InitPlan", file: Path, yes: bool, force: bool) -> None:
-    from raygen.cluster.templates import check_free
-
     check_free(file, plan.file(file), force)
+    if not dry_run:
+        _carry_out(plan, file, yes)
+
+
+def _carry_out(plan: "InitPlan", file: Path, yes: bool) -> None:
+    from raygen.files import try_write
+
     if not plan.complete:
         _consent("make this?", yes)
-        _show(plan.make(), err=True)
-    written = _write(file, plan.draft(file))
+        try_write(file, plan.draft(file))
     _keep_token()
-    if plan.complete and not written:
-        say("nothing to change", err=True)
+    if not plan.complete:
+        _show(plan.make(), err=True)
+    _write(file, plan.draft(file))
     if plan.makes_roles:
-        tell("EC2 takes a quarter of a minute to learn of new roles")
+        tell("AWS makes new roles known to EC2 within about 15 seconds: wait before `ray up`")
     searches = _searches(file, f"s3://{plan.bucket.name}/runs")
     name = shlex.quote(str(file))
     _next(f"ray up {name}", *searches, f"ray down {name}", f"raygen cluster remove {name}")
@@ -140,7 +144,8 @@ def init_local_command(
 @FOLDER
 @click.option("--image", required=True, help="Image with raygen, this Ray and this Python.")
 @click.option("--storage", required=True, metavar="URI", help="s3://BUCKET/PREFIX or gs://…")
-@click.option("--service-account", required=True, metavar="NAME", help="With rights to it.")
+@click.option("--service-account", required=True, metavar="NAME",
+              help="Kubernetes service account that may read and write the bucket.")  # fmt: skip
 @click.option("--workers", type=click.IntRange(1, 1000), default=8, show_default=True,
               help="Most GPU pods.")  # fmt: skip
 @click.option("--gpus", type=click.IntRange(1, 16), default=1, show_default=True,
@@ -152,9 +157,9 @@ def init_kuberay_command(
 ) -> None:  # fmt: skip
     """Write kuberay.yaml, a search as a RayJob on Kubernetes.
 
-    E.g.: raygen cluster init kuberay --image registry/raygen:ray2.60.0-py311 --storage s3://b/runs
-    --service-account raygen
-    """
+    E.g.: raygen cluster init kuberay --image registry.example.org/raygen:ray2.60.0-py311 \\
+        --storage s3://my-bucket/runs --service-account raygen-runs
+    """  # noqa: D301 (one backslash, for the shell)
     from raygen.cluster.templates import kuberay_file
 
     file = folder / "kuberay.yaml"
@@ -165,7 +170,7 @@ def init_kuberay_command(
 @init_group.command("slurm")
 @FOLDER
 @click.option("--partition", help="Default: the cluster's own.")
-@click.option("--account", help="Whom the hours are counted to.")
+@click.option("--account", help="Slurm account to charge.")
 @click.option("--nodes", type=click.IntRange(1), help="Machines of the job.")
 @click.option("--gpus", type=click.IntRange(1), help="GPUs of each machine.")
 @click.option("--cpus", type=click.IntRange(1), help="Cores of each machine.")
@@ -216,13 +221,13 @@ def remove_command(file: Path, bucket: str | None, with_data: bool, yes: bool) -
     tell(f"{file} and the key pair that Ray made stay: other clusters may use it")
 
 
-def _write(file: Path, text: str, force: bool = True) -> bool:
-    """Check and write a cluster file; return whether it has changed."""
+def _write(file: Path, text: str, force: bool = True) -> None:
+    """Check and write a cluster file, and say so."""
     from raygen.cluster.templates import check_free, check_text, write_cluster
 
     check_text(file.name, text)
     check_free(file, text, force)
-    return write_cluster(file, text)
+    tell(f"wrote {file}" if write_cluster(file, text) else f"{file}: nothing to change")
 
 
 def _keep_token() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import inspect
 import traceback
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,29 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # click keeps the lines after a backspace: an example is there to be pasted.
+        self.help = inspect.cleandoc(self.help or "").replace("\n\nE.g.:", "\n\n\b\nE.g.:")
         self.params += [
             click.Option(["-q", "--quiet"], is_flag=True, help="Print no progress."),
             click.Option(["-v", "--verbose"], is_flag=True, help="Print more progress."),
             click.Option(["--debug"], is_flag=True, help="Print a traceback with every error."),
         ]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments; all options that are missing are one mistake."""
+        given = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.MissingParameter as error:
+            values, _, _ = self.make_parser(ctx).parse_args(given)
+            missing = [
+                f"{'/'.join(param.opts)} {param.make_metavar(ctx)}"
+                for param in self.get_params(ctx)
+                if param.required and param.name not in values
+            ]
+            if len(missing) < 2:
+                raise
+            raise click.UsageError(f"missing: {', '.join(missing)}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it with a progress bar for long work."""

@@ -25,9 +25,7 @@ from raygen.untrusted import visible
 
 @command("train")
 @click.argument("config_file", metavar="CONFIG", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--config", type=click.Path(path_type=Path), help="Configuration: the same as the argument."
-)
+@click.option("--config", type=click.Path(path_type=Path), help="Configuration, same as CONFIG.")
 @click.option(
     "-o",
     "--out",

@@ -48,9 +48,7 @@ def ends_in_order(command: Callable[..., int]) -> Callable[..., None]:
 
 @command("tune")
 @click.argument("space_file", metavar="SPACE", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "--space", type=click.Path(path_type=Path), help="Search space: the same as the argument."
-)
+@click.option("--space", type=click.Path(path_type=Path), help="Search space, same as SPACE.")
 @click.option("--name", help="Name of the study; default: the name of the file.")
 @click.option(
     "--storage",
@@ -110,7 +108,8 @@ def tune_command(
 ) -> int:
     """Search for the best configuration.
 
-    SPACE is a YAML file, or the name of a bundled search space.
+    SPACE is a YAML file, or the name of a bundled search space. Its budgets are in kimg: thousands
+    of images that a trial is trained on.
 
     E.g.: raygen tune quickstart
     """

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from raygen.cluster.files import check_cluster, check_script, is_script
+from raygen.document import MOST_BYTES, read_bounded
 from raygen.errors import InputError, refuse
 from raygen.files import check_target, write_text
 
 Change = tuple[str, str]  # what stands in the shipped file, and what comes in its place
 # What sbatch reads as a time: minutes, M:S, H:M:S, D-H, D-H:M and D-H:M:S.
 TIME = r"\d+(:[0-5]?\d){0,2}|\d+-\d{1,2}(:[0-5]?\d){0,2}|UNLIMITED|INFINITE"
+# What a container runtime and the two stores take: capitals only in a registry's host or a tag.
+IMAGE = r"([\w.-]+(:\d+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:\w[\w.-]*)?(@sha256:[0-9a-f]{64})?"
+STORAGE = r"(s3|gs)://[a-z0-9][a-z0-9._-]+[a-z0-9](/[\w.-]+)*/?"
 # What must be filled in and done by hand.
 NOTE = re.compile(r"`raygen (?:cluster|validate) [^:]*:\n(?:#   .*\n)+(?:# and once.*\n)?")
 
@@ -115,10 +119,13 @@ def kuberay_file(
         InputError: a value cannot be one; one line for each.
     """
     rules = (
-        ("--image", image, r"[\w.:/@-]+", "the name of a container image"),
-        ("--storage", storage, r"(s3|gs)://[\w./-]+", "s3://BUCKET/PREFIX or gs://BUCKET/PREFIX"),
-        ("--service-account", account, r"[a-z0-9][a-z0-9.-]*", "the name of a service account"),
-    )
+        ("--image", image, IMAGE, "an image such as registry.example.org/raygen:TAG, a name in "
+         "lower case before its tag"),
+        ("--storage", storage, STORAGE, "such as s3://my-bucket/runs or gs://my-bucket/runs, the "
+         "bucket in lower case"),
+        ("--service-account", account, r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?", "the name of a service "
+         "account, of a-z, 0-9, - and ."),
+    )  # fmt: skip
     refuse(
         f"{option} {value}: must be {rule}"
         for option, value, pattern, rule in rules
@@ -194,7 +201,7 @@ def check_free(path: Path, text: str | None, force: bool) -> None:
     check_target(path, "")
     if force or not path.exists():
         return
-    present = path.read_text(encoding="utf-8")
+    present = read_bounded(path, MOST_BYTES).decode("utf-8", "replace")
     if present in (text, shipped(path.name)):
         return
     lines = enumerate(zip_longest(present.splitlines(), (text or "").splitlines(), fillvalue=""), 1)
@@ -210,7 +217,7 @@ def write_cluster(path: Path, text: str) -> bool:
     Raises:
         InputError, StorageError, RaygenError: as `replacing` of raygen.files.
     """
-    if path.exists() and path.read_text(encoding="utf-8") == text:
+    if path.exists() and path.read_bytes() == text.encode():
         return False
     write_text(path, text)
     return True

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from raygen.plugins import Registry
 from raygen.schedules import Positive
-from raygen.spec import Spec, key_of
+from raygen.spec import Spec, key_of, mistake_at
 
 Critic = Callable[[Tensor], Tensor]  # images (n, 3, 32, 32) -> logits (n,), by image or group
 
@@ -191,7 +191,9 @@ class AdversarialLoss(Spec):
     @model_validator(mode="after")
     def _both_or_neither(self) -> "AdversarialLoss":
         if (self.penalty is None) != (self.penalty_weight is None):
-            raise ValueError("penalty and penalty_weight go together")
+            given = "penalty_weight" if self.penalty is None else "penalty"
+            rule = "penalty and penalty_weight go together"
+            raise mistake_at(rule, getattr(self, given), given)
         if self.penalty is None and self.penalty_interval != 1:
-            raise ValueError("a penalty_interval needs a penalty")
+            raise mistake_at("needs a penalty", self.penalty_interval, "penalty_interval")
         return self

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raygen.distributed import all_reduce_sum, world_size
 from raygen.plugins import Registry
 from raygen.schedules import NonNegative, value_at
-from raygen.spec import Spec, key_of
+from raygen.spec import Spec, key_of, mistake_at
 
 HALF_LEVEL = 1 / 255
 MIN_LOG_SCALE = -7.0  # a scale of 0.1 levels: sharper is below what 8 bits can tell
@@ -243,7 +243,8 @@ class ElboLoss(Spec):
     @model_validator(mode="after")
     def _one_rise(self) -> Self:
         if self.warmup_kimg and not isinstance(self.beta, float):
-            raise ValueError("give beta a schedule or a warmup_kimg, not both")
+            rule = "give beta a schedule or a warmup_kimg, not both"
+            raise mistake_at(rule, self.warmup_kimg, "warmup_kimg")
         return self
 
     def weight(self, position: int, share: float = 0.0) -> float:

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raygen.config import Resources, Study, StudySpec
-from raygen.config_file import a_draw
+from raygen.config_file import a_draw, possible_workers
 from raygen.data import ImageData
 from raygen.doctor import free_at
+from raygen.gpu_kinds import WITHOUT_GPU
 from raygen.metrics import METRICS
 from raygen.storage import is_uri
 from raygen.words import counted, duration, kimg_text
@@ -30,7 +31,6 @@ def plan_text(
     starts = min(len(study.start), spec.budget.trials)
     start = f", the first {starts} from known settings" if starts > 1 else ""
     start = ", the first from known settings" if starts == 1 else start
-    searched = "\n".join(f"  {p.name}: {p.rule()}" for p in study.parameters)
     most = spec.budget.trials * spec.budget.kimg
     more = "".join(f"{line}\n" for line in about)
     return (
@@ -40,19 +40,25 @@ def plan_text(
         f"{_read(data)}"
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}{start}\n"
-        f"rungs      {rungs} kimg ({spec.scheduler.name})\n"
+        f"rungs      {rungs} kimg: thousands of images trained on ({spec.scheduler.name})\n"
         f"{_population(study)}"
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
         f"at most    {most:g} kimg{_unstopped(spec)}{_limits(spec)}\n"
         f"finalists  {_finalists(spec)}\n"
         f"{_at_the_end(spec, data)}"
-        f"each trial {_workers(spec.resources)} x {spec.resources.cpus:g} CPU, "
-        f"{_gpus(spec.resources)}\n"
+        f"each trial {_workers(study)} x {spec.resources.cpus:g} CPU, {_gpus(spec.resources)}\n"
         f"at once    {fits}\n"
         f"{_free(folder)}"
         f"{_doubts(study)}"
-        f"searched\n{searched}"
+        f"{_searched(study)}"
     )
+
+
+def _searched(study: Study) -> str:
+    """Every parameter and its values."""
+    if not study.parameters:
+        return "searched   nothing: all trials have the same settings, each another seed"
+    return "\n".join(("searched", *(f"  {p.name}: {p.rule()}" for p in study.parameters)))
 
 
 def _unstopped(spec: StudySpec) -> str:
@@ -73,9 +79,14 @@ def _population(study: Study) -> str:
     )
 
 
-def _workers(resources: Resources) -> str:
-    fewest, most = resources.fewest_workers, resources.most_workers
-    return f"{fewest} to {most} workers" if fewest < most else counted(most, "worker")
+def _workers(study: Study) -> str:
+    """How many workers train a trial: as many as its batch divides into."""
+    resources = study.spec.resources
+    low, high = resources.fewest_workers, resources.most_workers
+    *fewer, most = counts = possible_workers(study)
+    text = f"{', '.join(map(str, fewer))} or {most} workers" if fewer else counted(most, "worker")
+    left_out = len(counts) <= high - low
+    return f"{text} (those of {low} to {high} that divide the batch)" if left_out else text
 
 
 def _gpus(resources: Resources) -> str:
@@ -86,11 +97,13 @@ def _gpus(resources: Resources) -> str:
 
 def _kinds(resources: Resources) -> str:
     """Of which kinds a GPU may be, and what an hour of one costs."""
-    kinds = [
-        f"{kind} (${resources.prices[kind]:g} per hour)" if kind in resources.prices else kind
-        for kind in resources.accelerator or resources.prices
-    ]
-    return f": {' or '.join(kinds)}" if kinds else ""
+    prices = {kind: f"{kind} (${price:g} per hour)" for kind, price in resources.prices.items()}
+    if not resources.gpu_share:
+        return f", {prices[WITHOUT_GPU]}" if WITHOUT_GPU in prices else ""
+    if resources.accelerator:
+        return f": {' or '.join(prices.get(kind, kind) for kind in resources.accelerator)}"
+    kinds = [text for kind, text in prices.items() if kind != WITHOUT_GPU]
+    return f" of any kind; prices are known of {', '.join(kinds)}" if kinds else ""
 
 
 def _read(data: ImageData | None) -> str:
@@ -120,6 +133,8 @@ def _free(folder: Path | str) -> str:
 def _doubts(study: Study) -> str:
     """Lines on what was hardly meant so, given the budget."""
     spec, kimg, lines = study.spec, study.spec.budget.kimg, []
+    if unused := spec.resources.unused_prices:
+        lines.append(f"note       not used: the prices of {', '.join(unused)}, {_not_used(spec)}")
     for parameter in study.parameters:
         high = parameter.high
         if parameter.setting == "ema.half_life_kimg" and high is not None and high > kimg:
@@ -135,6 +150,12 @@ def _doubts(study: Study) -> str:
             f"{spec.budget.trials * kimg:g}"
         )
     return "".join(f"{line}\n" for line in lines)
+
+
+def _not_used(spec: StudySpec) -> str:
+    if spec.resources.gpu_share:
+        return "which resources.accelerator does not name"
+    return f"since trials without a GPU cost the price of {WITHOUT_GPU}"
 
 
 def _samples(spec: StudySpec) -> str:

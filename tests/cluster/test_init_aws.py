@@ -80,6 +80,7 @@ def test_an_empty_account_becomes_a_cluster_and_then_empty_again(aws: Any) -> No
     raygen("cluster remove gpu.yaml --yes")
 
     assert {kind: made[kind] for kind in MADE} == MADE
+    assert "wrote gpu.yaml\n" in said.stderr
     assert said.stdout.splitlines() == [
         "ray up gpu.yaml",
         f"raygen doctor --cluster gpu.yaml --storage s3://{BUCKET}/runs",
@@ -100,7 +101,7 @@ def test_a_second_init_and_a_dry_run_change_nothing(aws: Any, calls: list[Any]) 
     again = raygen(INIT)  # and needs no consent
     plan = raygen(f"{INIT} --dry-run")
 
-    assert "nothing to change" in again.stderr
+    assert "gpu.yaml: nothing to change" in again.stderr
     assert not [operation for operation, _ in calls if operation.startswith(CHANGES)]
     assert Path("gpu.yaml").read_text() == text
     assert listing(aws) == after
@@ -180,7 +181,6 @@ def test_everything_carries_the_name_of_the_cluster(aws: Any) -> None:
 def test_an_init_that_broke_off_is_completed_and_a_remove_that_broke_off_too(
     aws: Any, monkeypatch: pytest.MonkeyPatch, last: int
 ) -> None:
-    """Wherever it breaks off, but between a bucket and its tag."""
     from botocore.client import BaseClient
     from botocore.exceptions import EndpointConnectionError
 
@@ -191,7 +191,7 @@ def test_an_init_that_broke_off_is_completed_and_a_remove_that_broke_off_too(
     def breaks(self: Any, operation: str, given: dict[str, Any]) -> Any:
         nonlocal done
         if operation.startswith(CHANGES):
-            done += operation != "CreateBucket"
+            done += 1
             if done > last:
                 raise EndpointConnectionError(endpoint_url="https://aws")
         return call(self, operation, given)
@@ -236,6 +236,38 @@ def test_what_somebody_changed_is_set_right_and_what_they_added_to_the_bucket_st
     assert [statement["Sid"] for statement in statements] == ["Mine", "RaygenTlsOnly"]
 
 
+def test_a_policy_that_somebody_gave_to_a_role_is_in_the_plan_and_stays(aws: Any) -> None:
+    raygen(f"{INIT} --yes")
+    iam = aws.client("iam")
+    wide = document({"Effect": "Allow", "Action": "*", "Resource": "*"})
+    arn = iam.create_policy(PolicyName="Everything", PolicyDocument=wide)["Policy"]["Arn"]
+    iam.attach_role_policy(RoleName=WORKER, PolicyArn=arn)
+    iam.put_role_policy(RoleName=HEAD, PolicyName="mine", PolicyDocument=wide)
+
+    again = raygen(INIT).stderr
+
+    for policy_name, role in (("Everything", WORKER), ("mine", HEAD)):
+        (line,) = [line for line in again.splitlines() if policy_name in line]
+        assert line.startswith("LOOK      policy")
+        assert line.endswith(f"on {role}, not raygen's: stays until `raygen cluster remove`")
+    assert iam.list_role_policies(RoleName=HEAD)["PolicyNames"] == [HEAD, "mine"]
+    raygen("cluster remove gpu.yaml --yes")
+    assert listing(aws)["roles"] == []
+
+
+def test_a_profile_that_holds_another_role_gets_its_own_back(aws: Any) -> None:
+    raygen(f"{INIT} --yes")
+    iam = aws.client("iam")
+    iam.create_role(RoleName="admin", AssumeRolePolicyDocument="{}")
+    iam.remove_role_from_instance_profile(InstanceProfileName=WORKER, RoleName=WORKER)
+    iam.add_role_to_instance_profile(InstanceProfileName=WORKER, RoleName="admin")
+
+    assert "the role in its profile" in raygen(f"{INIT} --yes").stderr
+
+    (role,) = iam.get_instance_profile(InstanceProfileName=WORKER)["InstanceProfile"]["Roles"]
+    assert role["RoleName"] == WORKER
+
+
 @pytest.mark.parametrize("kind", ["bucket", "group", "role", "profile"])
 def test_what_raygen_did_not_make_is_refused_by_init_and_left_by_remove(
     aws: Any, kind: str
@@ -243,6 +275,7 @@ def test_what_raygen_did_not_make_is_refused_by_init_and_left_by_remove(
     if kind == "bucket":
         place = {"LocationConstraint": REGION}
         aws.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration=place)
+        aws.client("s3").put_object(Bucket=BUCKET, Key="cat.png", Body=b"")
     elif kind == "group":
         aws.client("ec2").create_security_group(GroupName=GROUP, Description="mine")
     elif kind == "role":
@@ -381,6 +414,36 @@ def test_a_file_of_the_users_is_not_overwritten(aws: Any) -> None:
     Path("gpu.yaml").write_text(text.replace("VolumeSize: 150", "VolumeSize: 300"))
     line = text[: text.index("VolumeSize: 150")].count("\n") + 1
     refused(f"{INIT} --yes", f"gpu.yaml:{line}:", "VolumeSize: 300", "VolumeSize: 150")
+    refused(f"{INIT} --dry-run", f"gpu.yaml:{line}:", "VolumeSize: 300", "VolumeSize: 150")
+    Path("gpu.yaml").write_bytes(b"\xff")
+    refused(f"{INIT} --dry-run", "gpu.yaml:1: exists and differs")
+
+
+def test_a_file_that_cannot_be_written_is_noticed_before_anything_is_made(
+    aws: Any, calls: list[Any]
+) -> None:
+    Path("note").write_text("")
+
+    refused(f"{INIT} --yes note/deep", "note/deep/gpu.yaml: ", "note is not a folder")
+    assert not calls  # not even asked for its number
+    refused(f"{INIT} --yes --force /proc/raygen", "/proc/raygen/gpu.yaml: could not be written",
+            code=1)  # fmt: skip
+    refused(f"{INIT} --yes --force {'long' * 100}", "File name too long", code=1)
+
+    assert not [operation for operation, _ in calls if operation.startswith(CHANGES)]
+
+
+@pytest.mark.parametrize(
+    ("region", "near"), [("us-wst-2", "us-west-2"), ("us-west-2a", "us-west-2"), ("Oregon", "such")]
+)
+def test_a_region_that_aws_does_not_have_is_one_line_with_the_nearest(
+    aws: Any, calls: list[Any], region: str, near: str
+) -> None:
+    refused(f"{INIT} --region {region}", f"--region {region}: must be an AWS region", near)
+    Path("gpu.yaml").write_text(f"cluster_name: raygen\nprovider: {{type: aws, region: {region}}}")
+    refused("cluster remove gpu.yaml", f"gpu.yaml:2:23: provider.region: '{region}': must", near)
+
+    assert not calls
 
 
 def test_a_newer_image_does_not_change_a_cluster_that_has_one(aws: Any) -> None:

@@ -1,5 +1,6 @@
 """raygen cluster init local and kuberay: files that need nothing more, of what their user said."""
 
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from raygen.cluster.files import check_cluster
 
 LOCAL = "cluster init local --head 10.0.0.10 --worker 10.0.0.11 --worker gpu-2 --user ubuntu"
 KUBERAY = (
-    "cluster init kuberay --image registry.example.org/raygen:0.1.0-ray{ray}-py{python}-gpu"
+    "cluster init kuberay --image registry.example.org/raygen:0.1.0-ray2.60.0-py311-gpu"
     " --storage s3://pictures/a/runs --service-account raygen"
 )
 
@@ -41,12 +42,17 @@ def refused(line: str, *parts: str) -> None:
     assert not list(Path().glob("*.yaml"))
 
 
-def kuberay(more: str = "") -> str:
+def of_this_machine(line: str) -> str:
+    """A command whose image has the Ray and the Python of this machine."""
     import platform
     from importlib.metadata import version
 
     python = "".join(platform.python_version_tuple()[:2])
-    return f"{KUBERAY.format(ray=version('ray'), python=python)} {more}"
+    return re.sub(r"ray[\d.]+-py\d+", f"ray{version('ray')}-py{python}", line)
+
+
+def kuberay(more: str = "") -> str:
+    return f"{of_this_machine(KUBERAY)} {more}"
 
 
 def load(name: str) -> Any:
@@ -66,6 +72,7 @@ def test_machines_of_ones_own_are_a_file_that_ray_takes(folder: Path) -> None:
     assert config["auth"] == {"ssh_user": "ubuntu", "ssh_private_key": "~/.ssh/cluster.pem"}
     validate_config(prepare_config(config))
     assert result.stdout.splitlines()[0] == "ray up local.yaml"
+    assert "wrote local.yaml\n" in result.stderr
     assert "# ray up local.yaml\n" in Path("local.yaml").read_text()
     assert (folder / "home" / ".ray" / "auth_token").exists()
     assert "it; run it where raygen's pyproject.toml is" in result.stderr
@@ -92,6 +99,43 @@ def test_all_that_is_wrong_is_said_at_once() -> None:
     refused("cluster init kuberay --image 'a b' --storage /x --service-account Foo",
             "--image a b:", "--storage /x:", "--service-account Foo:")  # fmt: skip
     refused("cluster init slurm --partition 'g p' --time 24h", "--partition g p:", "--time 24h:")
+
+
+def test_all_options_that_are_missing_are_said_at_once() -> None:
+    refused("cluster init local", "missing: --head ADDRESS, --worker ADDRESS, --user TEXT")
+    refused("cluster init local --head a --user b", "Missing option '--worker'")
+    refused("cluster init kuberay --storage s3://pictures/runs",
+            "missing: --image TEXT, --service-account NAME")  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["local", "kuberay", "slurm"])
+def test_the_examples_of_the_documentation_and_of_the_help_are_accepted(
+    repository: Path, kind: str
+) -> None:
+    docs = (repository / "docs" / "clusters.md").read_text()
+    text = docs + raygen(f"cluster init {kind} --help").stdout
+    examples = re.findall(
+        rf"^(?:  E\.g\.: )?raygen (cluster init {kind} .*)", text.replace("\\\n", " "), re.MULTILINE
+    )
+
+    assert len(examples) == 2
+    for folder, line in zip("ab", examples, strict=True):
+        result = raygen(f"{of_this_machine(line)} {folder}")
+        assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("raygen:", "RayGen:", "a name in lower case before its tag"),
+        ("s3://pictures", "s3://BUCKET", "the bucket in lower case"),
+        ("--service-account raygen", "--service-account ACCOUNT", "of a-z, 0-9, - and ."),
+    ],
+)
+def test_a_name_in_capitals_that_kubernetes_or_a_store_refuses_is_refused_with_the_rule(
+    old: str, new: str, said: str
+) -> None:
+    refused(kuberay().replace(old, new), said)
 
 
 @pytest.mark.parametrize(

@@ -395,7 +395,7 @@ class Other:
     pass
 """
 REFUSED = {
-    "wanbd": "callbacks.0: 'wanbd': unknown name 'wanbd', choose from wandb, mlflow, webhook, "
+    "wanbd": "callbacks.0: 'wanbd': unknown name, choose from wandb, mlflow, webhook, "
              "command, or file.py:Class; did you mean 'wandb'?",
     "{wandb: {projet: x}}": "callbacks.0.wandb.projet: 'x': unknown name, choose from entity, "
                             "mode, project; did you mean 'project'?",

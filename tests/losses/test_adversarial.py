@@ -298,7 +298,7 @@ def test_a_penalty_and_its_weight_go_together(half: dict[str, object]) -> None:
 
 
 def test_an_interval_without_a_penalty_is_refused() -> None:
-    with pytest.raises(ValidationError, match="a penalty_interval needs a penalty"):
+    with pytest.raises(ValidationError, match="needs a penalty"):
         AdversarialLoss(penalty_interval=16)
 
 

@@ -134,6 +134,30 @@ def test_the_plan_bounds_the_cost_by_trials_times_budget(study: Study) -> None:
     assert "at once    2 on this machine" in text
 
 
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        (("resources.workers={min: 1, max: 7}", "space.batch_size=64"),
+         "each trial 1, 2 or 4 workers (those of 1 to 7 that divide the batch) x 1 CPU, 0 GPU"),
+        (("resources.workers={min: 1, max: 2}",), "each trial 1 or 2 workers x 1 CPU, 0 GPU"),
+        (("resources={gpus: 1, prices: {T4: 0.5, CPU: 0.1}}",), "each trial 1 worker x 1 CPU, "
+         "1 GPU of any kind; prices are known of T4 ($0.5 per hour)"),
+        (("resources={gpus: 1, accelerator: T4, prices: {T4: 0.5, L4: 0.7}}",),
+         "note       not used: the prices of L4, which resources.accelerator does not name"),
+        (("resources.prices={T4: 0.5, CPU: 0.1}",),
+         "note       not used: the prices of T4, since trials without a GPU cost the price of CPU"),
+        (("space={batch_size: 32}", "start=[]"),
+         "searched   nothing: all trials have the same settings, each another seed"),
+    ],
+)  # fmt: skip
+def test_the_plan_says_what_is_possible_and_what_is_used(
+    repository: Path, settings: tuple[str, ...], line: str
+) -> None:
+    changed = load_space(repository / "search_spaces" / "quickstart.yaml", settings)
+
+    assert line in plan_text(changed, Path("runs/x"), "2 on this machine").splitlines()
+
+
 def test_without_a_wish_for_more_only_news_and_trouble_are_told(
     study: Study, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -182,11 +182,20 @@ def test_what_it_raises_ends_the_search_in_one_line(tmp_path: Path) -> None:
     [
         ("{name: 'mine.py:Nothing'}", "must be a class of optuna.samplers.BaseSampler"),
         ("{name: 'optuna.samplers:BaseSampler'}", "must be a class of"),
-        ("{name: 'mine.py:Seeded', arguments: {hihg: 1}}", "unexpected keyword argument 'hihg'"),
+        (
+            "{name: 'mine.py:Seeded', arguments: {hihg: 1}}",
+            "sampler.arguments.hihg: 1: takes no argument 'hihg'",
+        ),
         ("{name: 'mine.py:Sedeed'}", "did you mean 'Seeded'?"),
         ("{name: tpa}", "did you mean 'tpe'?"),
-        ("{name: tpe, arguments: {seed: 1}}", "arguments are for samplers of others, not tpe"),
-        ("{name: 'mine.py:Seeded', prior: 2.0}", "prior is a setting of curve, not mine.py:Seeded"),
+        (
+            "{name: tpe, arguments: {seed: 1}}",
+            "arguments: are for a sampler named as module:Class, not tpe",
+        ),
+        (
+            "{name: 'mine.py:Seeded', prior: 2.0}",
+            "prior: 2.0: is a setting of curve, not mine.py:Seeded",
+        ),
         ("{name: 'optuna.samplers:CmaEsSampler'}", "No module named 'cmaes'"),
         (
             "{name: 'optuna.samplers:BruteForceSampler'}",

@@ -216,11 +216,11 @@ def test_every_copy_and_every_turn_of_a_journal_is_reproduced(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        (("scheduler={name: pbt, grace_kimg: 1}",), "no grace_kimg"),
-        (("scheduler={name: asha, quantile: 0.3}",), "quantile is a setting of pbt"),
+        (("scheduler={name: pbt, grace_kimg: 1}",), "pbt has no grace_kimg"),
+        (("scheduler={name: asha, quantile: 0.3}",), "is a setting of pbt"),
         (("scheduler={name: pbt}", "trade_off=[million_parameters]"), "by one objective"),
         (("scheduler={name: pbt}", "space={batch_size: {choice: [16, 32]}}"), "follow a schedule"),
-        (("scheduler={name: pbt, quantile: 0.7}",), "less than or equal to 0.5"),
+        (("scheduler={name: pbt, quantile: 0.7}",), "at most 0.5"),
         (("scheduler={name: pbt}", "budget.trials=3"), "of a population of 3 are nobody"),
         (("scheduler={name: pbt, interval_kimg: 9}",), "not below the budget of 9 kimg"),
     ],

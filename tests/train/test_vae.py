@@ -263,7 +263,7 @@ def test_a_batch_in_parts_has_the_losses_and_the_gradient_of_the_whole(
 
 
 def test_a_batch_that_does_not_divide_into_its_parts_is_an_error() -> None:
-    with pytest.raises(ValueError, match="batch_size 16 does not divide by accumulate"):
+    with pytest.raises(ValueError, match="does not divide the batch_size of 16"):
         VaeTrial(batch_size=16, accumulate=3)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from functools import cache
 from typing import Any
 
@@ -61,6 +62,27 @@ def configured_region() -> str | None:
     boto3 = _boto3()
     with aws_errors():
         return boto3.session.Session().region_name
+
+
+def region_problem(region: str) -> str:
+    """Why a region cannot be one, as far as boto3 knows without asking AWS; "" if it can.
+
+    Raises:
+        InputError: boto3 is not installed, or AWS_PROFILE names no profile.
+    """
+    boto3 = _boto3()
+    with aws_errors():
+        session = boto3.session.Session()
+    regions = {
+        name
+        for partition in session.get_available_partitions()
+        for name in session.get_available_regions("ec2", partition)
+    }
+    if region in regions:
+        return ""
+    near = get_close_matches(region, sorted(regions), n=3)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ", such as us-west-2"
+    return f"must be an AWS region (a newer one needs a newer boto3){hint}"
 
 
 def error_code(error: Exception) -> str:

@@ -37,9 +37,11 @@ class StudyBucket:
             if code == "403":
                 return State("foreign")
             raise
-        if self._tags().get(TAG) != self.cluster:
+        tagged = self._tags().get(TAG) == self.cluster
+        if not tagged and (self.given or not self._untouched()):
             return State("brought" if self.given else "foreign")
         checks = {
+            "its tag": tagged,
             "encryption": self._encrypted(),
             "no public access": self._private(),
             "TLS only": tls_only(self.account, self.name) in self._statements(),
@@ -51,6 +53,7 @@ class StudyBucket:
             region = self.account.region
             place = {"CreateBucketConfiguration": {"LocationConstraint": region}}
             self.client.create_bucket(Bucket=self.name, **(place if region != US_EAST else {}))
+        if not self._tags():
             tags = [{"Key": TAG, "Value": self.cluster}]
             self.client.put_bucket_tagging(Bucket=self.name, Tagging={"TagSet": tags})
         self.client.put_bucket_encryption(
@@ -75,6 +78,15 @@ class StudyBucket:
                 self.client.delete_objects(Bucket=self.name, Delete={"Objects": objects})
         self.client.delete_bucket(Bucket=self.name)
         return ""
+
+    def _untouched(self) -> bool:
+        """Whether it is as an init leaves it that broke off before it could tag it.
+
+        It has the name that raygen gives, and is this account's: nothing of anybody's is in it.
+        """
+        stored = self.client.list_object_versions(Bucket=self.name, MaxKeys=1)
+        empty = not (stored.get("Versions") or stored.get("DeleteMarkers"))
+        return empty and not self._tags() and not self._statements()
 
     def _tags(self) -> dict[str, str]:
         with absent("NoSuchTagSet"):

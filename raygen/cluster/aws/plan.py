@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from raygen.cluster.aws import rights
-from raygen.cluster.aws.account import Account, aws_errors
+from raygen.cluster.aws.account import Account, aws_errors, region_problem
 from raygen.cluster.aws.bucket import StudyBucket
 from raygen.cluster.aws.request import IMAGE, ClusterRequest
 from raygen.cluster.aws.resource import Resource, State
@@ -80,8 +80,11 @@ class InitPlan(NamedTuple):
             verb = {"absent": "make", "brought": "as is"}.get(state.status, "exists")
             verb = "complete" if state.lacks else verb
             note = "; ".join(state.lacks) or resource.purpose
-            note = "yours: used as it is, never removed" if state.status == "brought" else note
+            note = "yours: used unchanged, never removed" if state.status == "brought" else note
             yield ROW.format(verb, resource.kind, resource.name, note)
+            for policy in state.added:
+                note = f"on {resource.name}, not raygen's: stays until `raygen cluster remove`"
+                yield ROW.format("LOOK", "policy", policy, note)
 
     def policies(self) -> Iterator[str]:
         """Each policy as a whole document, below what it belongs to."""
@@ -132,7 +135,7 @@ def _refusal(resource: Resource) -> str:
         return "exists and is not raygen's: give another --name"
     if resource.given:
         return "you have no right to it, or it is another account's: give another --bucket"
-    return "exists and is not raygen's: give --bucket NAME, this one if it is to be used as it is"
+    return "exists and is not raygen's: give --bucket NAME; to use this one unchanged, its name"
 
 
 def _planned(account: Account, request: ClusterRequest, site: Site) -> InitPlan:
@@ -230,6 +233,8 @@ def read_launched(file: Path) -> Launched:
     names = _cluster_and_region(document)
     if not all(isinstance(name, str) and name for name in names):
         raise InputError(f"{file}: needs cluster_name and provider.region")
+    if problem := region_problem(names[1]):
+        document.fail(("provider", "region"), problem)
     bucket = BUCKET_IN_FILE.search(file.read_text(encoding="utf-8"))
     return Launched(names[0], names[1], bucket[1] if bucket else None)
 

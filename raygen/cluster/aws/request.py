@@ -4,6 +4,7 @@ import re
 from ipaddress import ip_network
 from typing import NamedTuple
 
+from raygen.cluster.aws.account import region_problem
 from raygen.errors import InputError, refuse
 
 NAME = re.compile(r"[a-z][a-z0-9-]{0,24}[a-z0-9]")  # with account and region it names a bucket
@@ -34,7 +35,7 @@ class ClusterRequest(NamedTuple):
         return min(MOST_ON_DEMAND, self.max_workers)
 
 
-def checked_request(request: ClusterRequest) -> ClusterRequest:
+def checked_request(request: ClusterRequest, region: str) -> ClusterRequest:
     """Return the request with its networks as AWS writes them.
 
     Raises:
@@ -53,6 +54,8 @@ def checked_request(request: ClusterRequest) -> ClusterRequest:
         for option, value, pattern, rule in rules
         if value is not None and not pattern.fullmatch(value)
     ]
+    if problem := region_problem(region):
+        mistakes.insert(0, f"--region {region}: {problem}")
     if not 1 <= request.max_workers <= MOST_WORKERS:
         mistakes.append(f"--max-workers {request.max_workers}: must be 1 to {MOST_WORKERS}")
     networks = []

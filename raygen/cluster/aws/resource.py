@@ -9,6 +9,7 @@ class State(NamedTuple):
 
     status: Literal["absent", "ours", "brought", "foreign"]
     lacks: tuple[str, ...] = ()  # of what exists: what `make` adds or changes
+    added: tuple[str, ...] = ()  # by hand, and left as it is
 
     @property
     def complete(self) -> bool:

@@ -1,6 +1,7 @@
 """The roles of a cluster's machines, and the account's own one for spot machines."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from raygen.cluster.aws.account import Account, absent
@@ -34,9 +35,10 @@ class Role:
             "whom it trusts": role is not None and role["AssumeRolePolicyDocument"] == TRUST,
             "its policy": role is not None and self._policy() == self.rights,
             "the instance profile": profile is not None,
-            "the role in its profile": profile is not None and bool(profile["Roles"]),
+            "the role in its profile": profile is not None and _held(profile) == [self.name],
         }
-        return State("ours", tuple(name for name, holds in checks.items() if not holds))
+        lacks = tuple(name for name, holds in checks.items() if not holds)
+        return State("ours", lacks, () if role is None else self._added())
 
     def make(self) -> None:
         tags = [{"Key": TAG, "Value": self.cluster}]
@@ -56,26 +58,30 @@ class Role:
             self.client.create_instance_profile(InstanceProfileName=self.name, Tags=tags)
             waiter = self.client.get_waiter("instance_profile_exists")
             waiter.wait(InstanceProfileName=self.name)
-        if profile is None or not profile["Roles"]:
-            self.client.add_role_to_instance_profile(
-                InstanceProfileName=self.name, RoleName=self.name
+        held = [] if profile is None else _held(profile)
+        if held == [self.name]:
+            return
+        for other in held:  # a profile holds one role
+            self.client.remove_role_from_instance_profile(
+                InstanceProfileName=self.name, RoleName=other
             )
+        self.client.add_role_to_instance_profile(InstanceProfileName=self.name, RoleName=self.name)
 
     def remove(self) -> str:
         profile = self._profile()
         if profile is not None:
-            for role in profile["Roles"]:
+            for role in _held(profile):
                 self.client.remove_role_from_instance_profile(
-                    InstanceProfileName=self.name, RoleName=role["RoleName"]
+                    InstanceProfileName=self.name, RoleName=role
                 )
             self.client.delete_instance_profile(InstanceProfileName=self.name)
         if self._role() is None:
             return ""
         named = {"RoleName": self.name}
-        for policy in self.client.list_attached_role_policies(**named)["AttachedPolicies"]:
+        for policy in self._attached():
             self.client.detach_role_policy(PolicyArn=policy["PolicyArn"], **named)
-        for policy in self.client.list_role_policies(**named)["PolicyNames"]:
-            self.client.delete_role_policy(PolicyName=policy, **named)
+        for name in self._inline():
+            self.client.delete_role_policy(PolicyName=name, **named)
         self.client.delete_role(**named)
         return ""
 
@@ -90,11 +96,27 @@ class Role:
             return self.client.get_instance_profile(**named)["InstanceProfile"]
         return None
 
+    def _attached(self) -> list[dict[str, str]]:
+        return self.client.list_attached_role_policies(RoleName=self.name)["AttachedPolicies"]
+
+    def _inline(self) -> list[str]:
+        return self.client.list_role_policies(RoleName=self.name)["PolicyNames"]
+
+    def _added(self) -> tuple[str, ...]:
+        """Names of the policies that somebody else gave the role."""
+        attached = [policy["PolicyName"] for policy in self._attached()]
+        return tuple(sorted({*attached, *self._inline()} - {self.name}))
+
     def _policy(self) -> Policy | None:
         with absent("NoSuchEntity"):
             named = {"RoleName": self.name, "PolicyName": self.name}
             return self.client.get_role_policy(**named)["PolicyDocument"]
         return None
+
+
+def _held(profile: Mapping[str, Any]) -> list[str]:
+    """The roles that an instance profile holds."""
+    return [role["RoleName"] for role in profile["Roles"]]
 
 
 class SpotRole:
