@@ -162,13 +162,14 @@ def importance_sentence(study: Results) -> tuple[str, bool]:
     if table.empty:
         return "Every trial had the same settings: nothing to compare.", False
     if table["share"].iloc[0] == 0:
-        return f"No setting stands out from chance in {trials} trials.", True
+        return f"No setting separated good from bad by more than chance in {trials} trials.", True
     short = short_names(table["name"])
     certain = table[table["low"] >= EVIDENT]
     if certain.empty:
+        yet = " so far" if study.info["state"] == "running" else ""
         return (
-            f"No setting stands out yet: with {counted(trials, 'settled trial')}, every interval "
-            "includes 0."
+            f"No setting clearly separated good from bad{yet}: over {counted(trials, 'trial')}, "
+            "every interval includes 0."
         ), True
     big = certain[certain["share"] >= 0.1].head(3)
     big = certain.head(1) if big.empty else big
