@@ -49,7 +49,7 @@ def settings_code(settings: dict[str, Any]) -> str:
     exact, shown = dump(settings), dump(_rounded(settings))
     if shown == exact:
         return code(exact)
-    remark = "Rounded to 4 digits; Copy and raygen best give all, which a repetition needs."
+    remark = "Rounded to 4 digits; raygen best and Copy give every digit, for an exact repetition."
     return code(shown, exact) + note(remark)
 
 

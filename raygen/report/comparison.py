@@ -166,7 +166,7 @@ def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list
             f"<td>{_setting(rows.loc[t, name], by_name.get(name))}</td>" for t in trials
         )
         kind = "" if differs[name] else ' class="same"'
-        made.append(f'<tr{kind}><th scope="row"><code>{_broken(name)}</code></th>{cells}</tr>')
+        made.append(f'<tr{kind}><th scope="row"><code>{breakable(name)}</code></th>{cells}</tr>')
     if not any(differs.values()):
         made.append(_plain_row("all identical", [""] * len(trials)))
     return made
@@ -196,6 +196,6 @@ def _plain_row(name: str, values: list[str]) -> str:
     return f'<tr><th scope="row">{name}</th>{cells}</tr>'
 
 
-def _broken(name: str) -> str:
+def breakable(name: str) -> str:
     """A dotted name that may wrap behind its dots and underscores."""
     return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")

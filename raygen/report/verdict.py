@@ -143,9 +143,14 @@ def _model(study: Results, verdict: Verdict) -> str:
     if measured is not None and measured["value"] is not None:
         return f" {subject} has {name} {number(float(measured['value']))} on new samples."
     if not verdict.seeds:
-        return f" {subject} is not yet measured on new samples."
+        return f" {subject} is {_unmeasured(study)}."
     value = number(verdict.model.value)
-    return f" {subject} had {name} {value} during training; not yet measured on new samples."
+    return f" {subject} had {name} {value} during training; {_unmeasured(study)}."
+
+
+def _unmeasured(study: Results) -> str:
+    """A finished study measures no more of itself."""
+    return f"not {'' if study.info['state'] == 'finished' else 'yet '}measured on new samples"
 
 
 def _what_to_change(study: Results) -> str:
@@ -214,7 +219,7 @@ def _model_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
     name, model = short_metric(study.metric), f"Model: {verdict.model.words}"
     measured = (verdict.fresh or {}).get(study.metric)
     if measured is None or measured["value"] is None:
-        note = f"{name} during training, not yet measured on new samples; {scale(study)}. {model}"
+        note = f"{name} during training, {_unmeasured(study)}; {scale(study)}. {model}"
         return title, number(verdict.model.value), note
     reason = study.info["left_out"].get(f"{study.metric}_test")
     note = f"{name} on new samples; {scale(study)}. {model}"

@@ -312,7 +312,7 @@ def test_the_finalists_are_judged_in_words_and_in_a_table(make_study: Make) -> N
 
     assert "The best model, of trial 0, had Fréchet distance 2 during training" in text
     assert "Trials 0 and 1 are tied for the best settings" in text
-    assert "Fréchet distance during training, not yet measured on new samples" in text
+    assert "Fréchet distance during training, not measured on new samples" in text
     assert "With new seeds, trial 0 is the best of 2 finalists: 5 over 2 seeds" in text
     assert "150% worse than its 2 in the search" in text
     assert "best with probability 90%; 1 run of 4 diverged. The race is not over." in text
@@ -324,7 +324,7 @@ def test_a_study_without_finalists_says_that_its_verdict_is_one_seed(make_study:
 
     assert "Trial 0 leads with Fréchet distance 2 at 16 kimg, with one seed." in text
     assert "It is the starting point." in text
-    assert "not yet measured on new samples" in text
+    assert "Its model is not measured on new samples." in text
     assert "No trial was retrained with new seeds: every value is one seed." in text
     assert "Every trial cost the same" in text
 
