@@ -170,7 +170,9 @@ const draw = (name) => {
     spec.layout.dragmode = !linked.length || touch ? false
       : state.toggles["drag-zoom"] ? "zoom" : "select";
   }
-  if (printing) spec.layout.width = PAPER;
+  // Axes beside each other need their width: they are drawn smaller.
+  if (printing) spec.layout.width = Math.max(PAPER, name === "parallel" ? spec.layout.width : 0);
+  where.style.zoom = printing ? PAPER / spec.layout.width : "";
   stale.delete(name);
   where.style.minHeight = `${spec.layout.height}px`;
   Plotly.react(where, spec.data, spec.layout,

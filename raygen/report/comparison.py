@@ -64,7 +64,7 @@ def _lead(study: Results) -> str:
     same = differing(study, best)
     agreed = [name for name, differs in same.items() if not differs and name in searched]
     if len(best) < 2:
-        return "Only one trial has a value so far."
+        return "Only one trial has a value."
     lead = f"The best {len(best)} trials differ in {sum(same.values())} of {len(same)} settings"
     if not agreed:
         return lead + "; they share no searched setting."

@@ -90,7 +90,9 @@ def _configuration(study: Results, verdict: Verdict) -> str:
     name = short_metric(study.metric)
     if not verdict.seeds:
         at = f"{name} {number(verdict.value)} at {number(verdict.kimg)} kimg"
-        led = f"Trial {verdict.trial} leads with {at}, with one seed"
+        # A gain says it, too.
+        seed = ", with one seed" if verdict.start or verdict.gain is None else ""
+        led = f"Trial {verdict.trial} leads with {at}{seed}"
         return f"{led}{_gained(study, verdict)}.{_model(study, verdict)}"
     if len(verdict.tied) > 1:
         shares = listed(percent(share) for share in verdict.tied.values())

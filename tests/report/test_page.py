@@ -299,7 +299,7 @@ def test_a_maximised_metric_points_up(make_study: Make) -> None:
 
     assert "ELBO (nats per image) ↑" in text
     assert "higher is better" in text
-    assert "Trial 1 leads with ELBO -1,200 at 16 kimg, with one seed, 300 higher" in text
+    assert "Trial 1 leads with ELBO -1,200 at 16 kimg, 300 higher" in text
     assert "300 higher than the starting point (one seed each)." in text
 
 

@@ -157,7 +157,10 @@ def importance_sentence(study: Results) -> tuple[str, bool]:
     """What separated good trials from the rest, and whether there is a chart to draw."""
     trials = len(settled(study))
     if trials < NEEDED:
-        return f"Too early: importance needs {NEEDED} settled trials, so far {trials}.", False
+        return (
+            f"Importance needs {NEEDED} trials that completed, were stopped or diverged; this "
+            f"study has {trials}."
+        ), False
     table = importance_table(study)
     if table.empty:
         return "Every trial had the same settings: nothing to compare.", False
