@@ -82,7 +82,7 @@ def words(source: Path) -> str | None:
     model = best_model(study)
     if model is None:
         return None
-    text = f"using {model.words}: {study.metric} {model.value:.5g} when chosen"
+    text = f"using {model.words}: {study.metric} {model.value:.5g} during training"
     measured = (fresh(study, model) or {}).get(study.metric)
     if measured is not None and measured["value"] is not None:
         text += f", {measured['value']:.5g} on new samples"

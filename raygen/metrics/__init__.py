@@ -69,7 +69,7 @@ class Metric(NamedTuple):
         return self.guess(image.values) if self.guess else None
 
 
-_OURS = " (raygen classifier features)"
+_OURS = " (features of raygen's classifier)"
 _DINOV2 = "(DINOv2 ViT-L/14 features)"
 # One more sample than there are features; for the limit, which is extrapolated from a quarter of
 # the samples, of that quarter: 8 chunks make 8 groups.
@@ -89,7 +89,7 @@ METRICS = Registry(Metric, {
     ),
     "fd_classifier_infinity": Metric(
         "minimize", EVERY, "frechet:INFINITY",
-        "FD∞ (limit of infinitely many samples, raygen classifier features)", "FD∞",
+        "FD∞ (limit of infinitely many samples, features of raygen's classifier)", "FD∞",
         "classifier", 2000, _QUARTER,
     ),
     "kd_classifier": Metric(

@@ -40,7 +40,7 @@ def plan_text(
         f"{_read(data)}"
         f"objective  {spec.objective}, {METRICS[spec.objective].direction}d\n"
         f"trials     {spec.budget.trials}{start}\n"
-        f"rungs      {rungs} kimg: thousands of images trained on ({spec.scheduler.name})\n"
+        f"rungs      {rungs} kimg (thousands of images; {spec.scheduler.name})\n"
         f"{_population(study)}"
         f"measured   {_samples(spec)} samples: {', '.join(spec.metrics)}\n"
         f"at most    {most:g} kimg{_unstopped(spec)}{_limits(spec)}\n"

@@ -82,8 +82,8 @@ const say = async (button, text) => {
   setTimeout(() => { button.textContent = before; }, 1500);
 };
 for (const button of all(".copy")) {
-  button.addEventListener("click", () =>
-    say(button, button.parentElement.querySelector("code").textContent));
+  const text = button.parentElement.querySelector("code");
+  button.addEventListener("click", () => say(button, text.dataset.exact ?? text.textContent));
 }
 
 // ---- download: what is shown, or everything -----------------------------------------------------

@@ -1,6 +1,9 @@
 """Pieces of HTML that several sections share."""
 
 from html import escape
+from typing import Any
+
+from raygen.document import dump
 
 
 def scroll(label: str, html: str, kind: str = "") -> str:
@@ -32,12 +35,30 @@ def toggle_button(key: str, text: str) -> str:
     )
 
 
-def code(text: str) -> str:
-    """A block of text with a Copy button."""
+def code(text: str, exact: str = "") -> str:
+    """A block of text with a Copy button, which copies `exact` if that is not what is shown."""
+    copied = f' data-exact="{escape(exact.rstrip())}"' if exact else ""
     return (
         '<div class="code"><button type="button" class="copy needs-js">Copy</button>'
-        f"<pre><code>{escape(text.rstrip())}</code></pre></div>"
+        f"<pre><code{copied}>{escape(text.rstrip())}</code></pre></div>"
     )
+
+
+def settings_code(settings: dict[str, Any]) -> str:
+    """Settings as YAML, rounded to be read; the Copy button has every digit."""
+    exact, shown = dump(settings), dump(_rounded(settings))
+    if shown == exact:
+        return code(exact)
+    remark = "Rounded to 4 digits; raygen best and Copy give every digit, for an exact repetition."
+    return code(shown, exact) + note(remark)
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_rounded(part) for part in value]
+    return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
 def note(text: str) -> str:

@@ -1,13 +1,15 @@
 // Figures: painted from the CSS variables of the scheme, faded by the filters, linked by trials.
 const css = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
 const roleColour = (role) => css(`c-${role.replace("state-", "")}`);
-const narrowScreen = () => innerWidth <= 720;
+const PAPER = 700;  // pixels of width that both A4 and Letter have
+let printing = false;
+const narrowScreen = () => innerWidth <= 720 && !printing;
 const touch = matchMedia("(pointer: coarse)").matches;
 
 const template = () => {
   const axis = {
     gridcolor: css("line"), linecolor: css("line-strong"), zeroline: false,
-    tickfont: { color: css("muted"), size: 12 }, title: { font: { color: css("muted"), size: 12 } },
+    tickfont: { color: css("muted"), size: printing ? 9 : 12 }, title: { font: { color: css("muted"), size: 12 } },
   };
   return { layout: {
     paper_bgcolor: css("panel"), plot_bgcolor: css("panel"),
@@ -168,6 +170,9 @@ const draw = (name) => {
     spec.layout.dragmode = !linked.length || touch ? false
       : state.toggles["drag-zoom"] ? "zoom" : "select";
   }
+  // Axes beside each other need their width: they are drawn smaller.
+  if (printing) spec.layout.width = Math.max(PAPER, name === "parallel" ? spec.layout.width : 0);
+  where.style.zoom = printing ? PAPER / spec.layout.width : "";
   stale.delete(name);
   where.style.minHeight = `${spec.layout.height}px`;
   Plotly.react(where, spec.data, spec.layout,
@@ -298,9 +303,11 @@ let chosen;  // of the reader, while the page is printed
 addEventListener("beforeprint", () => {
   chosen = root.dataset.theme;
   root.dataset.theme = "light";
+  printing = true;
   drawAll();
 });
 addEventListener("afterprint", () => {
+  printing = false;
   if (chosen) root.dataset.theme = chosen; else delete root.dataset.theme;
   redraw();
 });

@@ -64,7 +64,7 @@ def _lead(study: Results) -> str:
     same = differing(study, best)
     agreed = [name for name, differs in same.items() if not differs and name in searched]
     if len(best) < 2:
-        return "Only one trial has a value so far."
+        return "Only one trial has a value."
     lead = f"The best {len(best)} trials differ in {sum(same.values())} of {len(same)} settings"
     if not agreed:
         return lead + "; they share no searched setting."
@@ -166,7 +166,7 @@ def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list
             f"<td>{_setting(rows.loc[t, name], by_name.get(name))}</td>" for t in trials
         )
         kind = "" if differs[name] else ' class="same"'
-        made.append(f'<tr{kind}><th scope="row"><code>{_broken(name)}</code></th>{cells}</tr>')
+        made.append(f'<tr{kind}><th scope="row"><code>{breakable(name)}</code></th>{cells}</tr>')
     if not any(differs.values()):
         made.append(_plain_row("all identical", [""] * len(trials)))
     return made
@@ -196,6 +196,6 @@ def _plain_row(name: str, values: list[str]) -> str:
     return f'<tr><th scope="row">{name}</th>{cells}</tr>'
 
 
-def _broken(name: str) -> str:
+def breakable(name: str) -> str:
     """A dotted name that may wrap behind its dots and underscores."""
     return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")

@@ -28,16 +28,21 @@ class Contrast(NamedTuple):
         return self.low > 0 or self.high < 0
 
     @property
+    def within_chance(self) -> bool:
+        """Whether the interval of the difference is known and includes 0."""
+        return not math.isnan(self.low) and not self.certain
+
+    @property
     def basis(self) -> str:
         """What the difference is based on, in words."""
         if not self.seeds:
-            return "one seed each"
+            return "one seed each, so it may be chance"
         text = f"{counted(self.seeds, 'seed')} each"
         if math.isnan(self.low):
-            return text
-        sure = "" if self.certain else ", so it may be chance"
+            return f"{text}, so it may be chance"
+        includes = "" if self.certain else ", which includes 0"
         span = f"{number(self.low)} to {number(self.high)}"
-        return f"{text}; 95% interval of the difference {span}{sure}"
+        return f"{text}; 95% interval of the difference {span}{includes}"
 
 
 def contrast(study: Results, trial: int, other: int) -> Contrast | None:

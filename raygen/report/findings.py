@@ -135,9 +135,9 @@ def _what_matters(study: Results) -> Finding | None:
     short = short_names(table["name"])
     first = table.iloc[0]
     if first["low"] < EVIDENT:
-        return Finding(
-            "note", f"No setting stands out yet ({counted(len(settled(study)), 'trial')})."
-        )
+        yet = " so far" if study.info["state"] == "running" else ""
+        trials = counted(len(settled(study)), "trial")
+        return Finding("note", f"No setting clearly separated good from bad{yet} ({trials}).")
     text = (
         f"{short[first['name']]} matters most: importance {percent(first['share'])} "
         f"(90% interval {percent(first['low'])} to {percent(first['high'])})"

@@ -78,7 +78,7 @@ def _facts(study: Results) -> list[tuple[str, str]]:
             "Cost",
             f"{_wall_time(info)}<small>{duration(study.spent('seconds'))} of training"
             f"{_evaluating(study)}, "
-            f"{number(study.spent('kimg'))} kimg shown{_repeats(study)}"
+            f"{number(study.spent('kimg'))} kimg{_repeats(study)}"
             f"{_stopping(study)}{_space(study)}{_reason(info)}</small>",
         ),
         ("Machine", escape(_machine(info))),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from raygen.metrics import METRICS
 from raygen.report.charts.progress import progress_table
-from raygen.report.gains import gain
+from raygen.report.gains import against
 from raygen.report.labels import (
     STATE_LOOKS,
     listed,
@@ -36,7 +36,7 @@ DROPPED = 0.01  # recall or coverage below which a model leaves out nearly all k
 BROKEN = 0.1  # share of trials without a usable result from which it is a warning
 ENDED = {"completed", "stopped", "diverged", "failed", "lost", "out_of_memory"}
 ABOUT_THE_WINNER = ("Search range", "Still improving", "Seeds", "Sample count", "Mode dropping")
-WORSE = "They rank last; lower learning rates or another loss should avoid them."
+WORSE = "They rank last. Lower learning rates or another loss may avoid this."
 
 
 class HealthCheck(NamedTuple):
@@ -171,7 +171,8 @@ def collapse(study: Results) -> HealthCheck | None:
     if quiet:
         first = f"trial {quiet[0]} {useless[quiet[0]]}"
         text = f"{text} " if bad else ""
-        text += f"{counted(len(quiet), 'other trial' if bad else 'trial')} drew nothing usable: "
+        what = "learned nothing" if study.info.get("family") == "vae" else "collapsed"
+        text += f"{counted(len(quiet), 'other trial' if bad else 'trial')} {what}: "
         more = f", and {len(quiet) - 1} more" if len(quiet) > 1 else ""
         return HealthCheck("Collapse", "warn", f"{text}{first}{more}.", WORSE)
     if again:
@@ -262,16 +263,20 @@ def samples(study: Results) -> HealthCheck | None:
 def dropped(study: Results) -> HealthCheck | None:
     """Whether the model to use draws only some kinds of images."""
     model = best_model(study)
-    measured = {} if model is None else fresh(study, model) or {}
+    if model is None:
+        return None
+    # Values during training are of fewer samples; the replicates' are in no table.
+    values = dict(at_best(study, model.run)) if model.run == model.trial else {}
+    values |= {name: score["value"] for name, score in (fresh(study, model) or {}).items()}
     low = [
-        f"{short_metric(name)} {number(float(values['value']))}"
-        for name, values in measured.items()
-        if name.startswith(("recall", "coverage")) and values["value"] is not None
-        and float(values["value"]) < DROPPED
+        f"{short_metric(name)} {number(float(values[name]))}"
+        for name in values
+        if name.startswith(("recall", "coverage")) and not name.endswith(ERROR)
+        and values[name] is not None and float(values[name]) < DROPPED
     ]  # fmt: skip
     if not low:
         return None
-    text = f"The model to use covers only part of the data: {listed(low)}."
+    text = f"The best model covers only part of the data: {listed(low)}."
     return HealthCheck(
         "Mode dropping", "warn", text, "Look at its samples, and at its recall during training."
     )
@@ -328,11 +333,10 @@ def _flattery(study: Results) -> HealthCheck:
     single = sum(row["single"] for row in rows) / len(rows)
     mean = sum(row["mean"] for row in rows) / len(rows)
     best = rows[0]
-    who = "finalist averages" if len(rows) == 1 else f"{len(rows)} finalists average"
-    text = (
-        f"Retrained with new seeds, the {who} {number(mean)} ({number(single)} in the search, "
-        f"{gain(study, mean, single)})"
-    )
+    # The values are in the section on finalists: beside the result they would look like others.
+    who = "finalist is" if len(rows) == 1 else f"{len(rows)} finalists are on average"
+    changed = against(study, mean, single, "in the search")
+    text = f"Retrained with new seeds, the {who} {changed}"
     sure = best["best"]
     if math.isnan(sure) or len(rows) == 1:
         return HealthCheck("Seeds", "pass", f"{text}.")

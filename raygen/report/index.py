@@ -158,7 +158,7 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
         for state, count in state_counts(study).items()
     )
     state, started = str(info["state"]), info.get("started")
-    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d<br>%H:%M}" if started else ABSENT
+    when = f"{datetime.fromtimestamp(started, UTC):%Y-%m-%d<br> %H:%M}" if started else ABSENT
     sign = arrow(info["objective"]["direction"])
     basis = f"mean over {counted(summary.seeds, 'new seed')}" if summary.seeds else "one seed"
     spread = f" ± {number(summary.sd, 2)}" if summary.sd == summary.sd else ""
@@ -187,7 +187,15 @@ def _row(summary: StudySummary, group: StudyGroup, pages: dict[Path, str]) -> st
         for key, value in keys.items()
         if value is not None and str(value) != "nan"
     )
-    body = "".join(f"<td>{cell}</td>" for cell in cells[1:])
+    # A phone has no head above the cells.
+    labels = {3: "Trials", 4: "Best", 6: "Training", 7: "Started"}
+    body = "".join(
+        f'<td data-label="{labels[at]}">{cell}</td>'
+        if at in labels
+        else f"<td{' class=blank' if cell == ABSENT else ''}>{cell}</td>"
+        for at, cell in enumerate(cells)
+        if at
+    )
     return f'<tr{attributes}><th scope="row">{cells[0]}</th>{body}</tr>'
 
 

@@ -4,7 +4,6 @@ from raygen.report.health_checks import health
 from raygen.report.labels import (
     direction_words,
     listed,
-    metric_label,
     number,
     short_metric,
 )
@@ -28,7 +27,7 @@ def searched(study: Results) -> str:
     traded = f", traded off against {listed(others)}" if others else ""
     return (
         f"{settings} of a {family}{where}, searched for the {aim} "
-        f"{metric_label(study.metric)}{traded}."
+        f"{short_metric(study.metric)}{traded}."
     )
 
 

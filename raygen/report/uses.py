@@ -26,7 +26,7 @@ from raygen.journal.checks import (
 )  # fmt: skip
 from raygen.report.blocks import scroll
 from raygen.report.embedded_pictures import embed_picture
-from raygen.report.labels import percent
+from raygen.report.labels import number, percent
 from raygen.results import Results, best_model
 from raygen.study_folder import UseFolder
 from raygen.words import counted
@@ -147,8 +147,8 @@ def _augment_tables(outcome: dict[str, Any]) -> str:
     )
     note = (
         f"Accuracy on real test images, mean over {settings['seeds']} seeds with 95% "
-        f"t-intervals; every classifier was trained for {settings['steps']} steps of "
-        f"{settings['batch']} images; {settings['samples']} generated images. Gain: real + "
+        f"t-intervals; every classifier was trained for {number(settings['steps'])} steps of "
+        f"{settings['batch']} images; {number(settings['samples'])} generated images. Gain: real + "
         f"generated minus real only, paired by seed. {labels} Trained on generated, tested on "
         "real images: GAN-train, also called the classification accuracy score (Ravuri and "
         "Vinyals 2019); the reverse: GAN-test (Shmelkov et al. 2018)."
@@ -175,7 +175,8 @@ def _audit_lead(outcome: dict[str, Any]) -> str:
         for name, test in zip(SPACES, tests, strict=True)
     )
     text = (
-        f"Near duplicates of training images among {count} generated images: {rates} (1% expected)"
+        f"Near duplicates of training images among {number(count)} generated images: {rates} "
+        "(1% expected)"
     )
     same = max(test["exact_copies"] for test in tests)
     if same:
@@ -221,11 +222,11 @@ def _audit_table(outcome: dict[str, Any]) -> str:
         )
     mirrored = " Mirror images count as well." if outcome["settings"]["flip"] else ""
     note = (
-        f"{said} Compared with {outcome['data']['train']} training and "
-        f"{outcome['settings']['held_out']} held-out images, features of raygen's classifier "
-        f"(test accuracy {percent(outcome['encoder_test_accuracy'])}).{mirrored} A near duplicate "
-        "lies nearer to a training image than 1% of the held-out images do. Not tested: copies "
-        "of parts of images, other attacks, other samples."
+        f"{said} Compared with {number(outcome['data']['train'])} training and "
+        f"{number(outcome['settings']['held_out'])} held-out images, features of "
+        f"raygen's classifier (test accuracy {percent(outcome['encoder_test_accuracy'])})."
+        f"{mirrored} A near duplicate lies nearer to a training image than 1% of the held-out "
+        "images do. Not tested: copies of parts of images, other attacks, other samples."
     )
     return f'{table}<p class="note">{escape(note)} {_model(outcome)}</p>'
 

@@ -4,8 +4,8 @@ import math
 import shlex
 from html import escape
 
-from raygen.document import dump
-from raygen.report.blocks import code
+from raygen.report.blocks import code, note, settings_code
+from raygen.report.charts.timeline import most_at_once, timeline_table
 from raygen.report.embedded_pictures import nearest_milestone, tiles_picture
 from raygen.report.findings import Verdict, findings, judge_study
 from raygen.report.gains import against, gain
@@ -18,6 +18,7 @@ from raygen.report.labels import (
     short_metric,
     state_words,
 )
+from raygen.report.scale import scale, terms
 from raygen.report.tables import compute_saved, searched_settings, state_counts
 from raygen.results import Results, dollars_of, gpus_of, pareto
 from raygen.words import counted, duration
@@ -37,11 +38,12 @@ def verdict_section(study: Results) -> tuple[str, str]:
         for kind, text, action in findings(study)
     )
     notes = f'<ul class="findings">{notes}</ul>' if notes else ""
+    terms_note = note(terms(study))
     if verdict is None:
         return lead, notes
     pictures = _pictures(study, verdict)
     if verdict.failed:
-        return lead, pictures + notes
+        return lead, terms_note + pictures + notes
     folder = shlex.quote(str(study.folder.root))
     commands = (
         f"raygen generate {folder}\n"
@@ -49,9 +51,9 @@ def verdict_section(study: Results) -> tuple[str, str]:
         f"raygen best {folder} > best.yaml \\\n  && raygen train --config best.yaml"
     )
     return lead, (
-        f'{pictures}<div class="cards">{_cards(study, verdict)}</div>{notes}'
-        f'<div class="pair"><div><h3>Best configuration</h3>'
-        f"{code(dump(study.configs[verdict.trial]))}</div>"
+        f'{terms_note}{pictures}<div class="cards">{_cards(study, verdict)}</div>{notes}'
+        f'<div class="pair"><div><h3>Best configuration (trial {verdict.trial})</h3>'
+        f"{settings_code(study.configs[verdict.trial])}</div>"
         f"<div><h3>Use it</h3>{code(commands)}</div></div>"
     )
 
@@ -75,9 +77,7 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
     if verdict.failed:
         failed = f"Do not use the best trial: trial {verdict.trial} {verdict.failed}."
         return f"{failed} {_what_to_change(study)}"
-    front = _front(study, verdict)
-    text = front or _configuration(study, verdict) + _gained(study, verdict)
-    text += f".{_model(study, verdict)}"
+    text = _front(study, verdict) or _configuration(study, verdict)
     if verdict.provisional:
         return f"{text} Provisional: no trial has completed the full budget."
     if state != "finished":
@@ -86,52 +86,73 @@ def verdict_lead(study: Results, verdict: Verdict | None) -> str:
 
 
 def _configuration(study: Results, verdict: Verdict) -> str:
-    """Which settings, and what they reach: over seeds if they were trained with several."""
+    """The result, then which settings reach it: over seeds if they were trained with several."""
     name = short_metric(study.metric)
     if not verdict.seeds:
         at = f"{name} {number(verdict.value)} at {number(verdict.kimg)} kimg"
-        return f"Trial {verdict.trial} leads with {at}, with one seed"
-    mean = f"{name} {number(verdict.value)} over {counted(verdict.seeds, 'new seed')}"
+        # A gain says it, too.
+        seed = ", with one seed" if verdict.start or verdict.gain is None else ""
+        led = f"Trial {verdict.trial} leads with {at}{seed}"
+        return f"{led}{_gained(study, verdict)}.{_model(study, verdict)}"
     if len(verdict.tied) > 1:
         shares = listed(percent(share) for share in verdict.tied.values())
         trials = listed(str(trial) for trial in verdict.tied)
-        return (
-            f"Tied: trials {trials} (the best with probabilities {shares}). Trial "
-            f"{verdict.trial} has the best mean, {mean}"
-        )
-    return f"Use trial {verdict.trial}: {mean}{interval_words(verdict.low, verdict.high)}"
+        tied = f" Trials {trials} are tied for the best settings (probabilities {shares})"
+        return f"{_model(study, verdict).strip()}{tied}{_gained(study, verdict)}."
+    mean = f"{number(verdict.value)}{interval_words(verdict.low, verdict.high)}"
+    seeds = counted(verdict.seeds, "new seed")
+    return (
+        f"Use trial {verdict.trial}.{_model(study, verdict)} With {seeds} it averages {mean}"
+        f"{_gained(study, verdict)}."
+    )
 
 
 def _gained(study: Results, verdict: Verdict) -> str:
     """How much better than the best starting point, or that it is one of them."""
+    who = f"trial {verdict.trial}" if len(verdict.tied) > 1 else "it"
     starts = int(study.info.get("start_trials") or 0)
     if verdict.start:
         beaten = "" if verdict.rival is None else ": no suggested configuration beat it"
         which = "the starting point" if starts == 1 else f"starting point {verdict.start} of"
-        return f". It is {which}{'' if starts == 1 else f' {starts}'}{beaten}"
+        which = f"{which}{'' if starts == 1 else f' {starts}'}"
+        return f". {who[0].upper()}{who[1:]} is {which}{beaten}"
     if verdict.gain is None:
         return ""
     name = "the starting point" if starts == 1 else "the best starting point"
+    if verdict.gain.within_chance:
+        return f", with no clear gain over {name}"
     words = against(study, verdict.gain.value, verdict.gain.other, name)
     if not verdict.gain.seeds:
         if verdict.seeds:
-            return f". In the search, with one seed each, it was {words}"
+            return f"; in the search {who} was {words} (one seed each)"
         return f", {words} (one seed each)"
-    return f", {words}{'' if verdict.gain.certain else ', which may be chance'}"
+    words = f"{who} is {words}" if len(verdict.tied) > 1 else words
+    joint = "; " if len(verdict.tied) > 1 else ", "
+    return f"{joint}{words}{'' if verdict.gain.certain else ', which may be chance'}"
 
 
 def _model(study: Results, verdict: Verdict) -> str:
-    """What the checkpoint to use is worth."""
+    """What the checkpoint to use is worth: the result of the study."""
     if verdict.model is None:
         return " None of its checkpoints is left."
     name = short_metric(study.metric)
+    which = f"of trial {verdict.model.trial}"
+    subject = f"The best model, {which}," if len(verdict.tied) > 1 else "Its model"
+    if verdict.seeds and len(verdict.tied) < 2:
+        same = verdict.model.trial == verdict.trial
+        subject = "Its best model" if same else f"The best model, {which},"
     measured = (verdict.fresh or {}).get(study.metric)
-    if measured is None or measured["value"] is None:
-        value = number(verdict.model.value)
-        return f" Its model had {name} {value} when chosen; not yet measured on new samples."
-    whose = "Its" if verdict.model.trial == verdict.trial else f"Trial {verdict.model.trial}'s"
-    best = "best model" if verdict.seeds else "model"
-    return f" {whose} {best} measures {number(float(measured['value']))} on new samples."
+    if measured is not None and measured["value"] is not None:
+        return f" {subject} has {name} {number(float(measured['value']))} on new samples."
+    if not verdict.seeds:
+        return f" {subject} is {_unmeasured(study)}."
+    value = number(verdict.model.value)
+    return f" {subject} had {name} {value} during training; {_unmeasured(study)}."
+
+
+def _unmeasured(study: Results) -> str:
+    """A finished study measures no more of itself."""
+    return f"not {'' if study.info['state'] == 'finished' else 'yet '}measured on new samples"
 
 
 def _what_to_change(study: Results) -> str:
@@ -152,7 +173,8 @@ def _front(study: Results, verdict: Verdict) -> str:
     end = "lowest" if study.minimise else "highest"
     return (
         f"No single best: trials {listed(named)} trade off {metrics}. Trial {verdict.trial} has "
-        f"the {end} {short_metric(study.metric)}: {number(verdict.value)}" + _gained(study, verdict)
+        f"the {end} {short_metric(study.metric)}: {number(verdict.value)}"
+        f"{_gained(study, verdict)}.{_model(study, verdict)}"
     )
 
 
@@ -169,7 +191,8 @@ def _pictures(study: Results, verdict: Verdict) -> str:
     real = tiles_picture(study.folder.real, ROWS)
     what = f"samples of trial {verdict.trial}"
     if verdict.model is not None and verdict.model.run != verdict.trial:
-        what = f"samples of the model to use (trial {verdict.model.trial}, new seed)"
+        new = "" if verdict.model.run == verdict.model.trial else ", new seed"
+        what = f"samples of the best model (trial {verdict.model.trial}{new})"
     shown = [(drawn, f"{what} at {number(at)} kimg", "drawn"), (real, "real images", "real")]
     figures = "".join(
         f'<figure data-view="{kind}"><button class="grid" type="button" '
@@ -192,30 +215,24 @@ def _cards(study: Results, verdict: Verdict) -> str:
 
 
 def _model_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
-    name, title = short_metric(study.metric), "Model to use"
+    title = "Result"
     if verdict.model is None:
         return title, "none", "its checkpoint was deleted; train it again from the settings below"
-    measured = verdict.fresh or {}
-    splits = {study.metric: "new samples", f"{study.metric}_test": "test images"}
-    values = {
-        words: number(float(measured[metric]["value"]))
-        for metric, words in splits.items()
-        if metric in measured and measured[metric]["value"] is not None
-    }
-    chosen = f"{number(verdict.model.value)} when chosen"
-    if "new samples" not in values:
-        note = f"{name} when chosen: {verdict.model.words}; not yet measured on new samples"
+    name, model = short_metric(study.metric), f"Model: {verdict.model.words}"
+    measured = (verdict.fresh or {}).get(study.metric)
+    if measured is None or measured["value"] is None:
+        note = f"{name} during training, {_unmeasured(study)}; {scale(study)}. {model}"
         return title, number(verdict.model.value), note
-    test = f", {values['test images']} against test images" if "test images" in values else ""
-    note = f"{name} on new samples ({chosen}{test}): {verdict.model.words}"
     reason = study.info["left_out"].get(f"{study.metric}_test")
+    note = f"{name} on new samples; {scale(study)}. {model}"
     note += f". Not against test images: {reason}" if reason else ""
-    return title, values["new samples"], note
+    return title, number(float(measured["value"])), note
 
 
 def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
     if verdict.gain is not None and verdict.rival is not None:
         value, other = verdict.gain.value, verdict.gain.other
+        words = gain(study, value, other)
         title = "Gain over the best starting point"
         if verdict.start:
             title = "Against the best suggested trial"
@@ -223,8 +240,12 @@ def _gain_card(study: Results, verdict: Verdict) -> tuple[str, str, str]:
             title = "Against the best starting point"
         state = str(study.trials.set_index("trial")["state"].to_dict()[verdict.rival])
         note = "" if state == "completed" else f", {STATE_LOOKS[state].text}"
-        basis = f"{number(value)} against {number(other)} (trial {verdict.rival}{note}); "
-        return title, gain(study, value, other), basis + verdict.gain.basis
+        basis = f"{number(value)} against {number(other)} (trial {verdict.rival}{note}), "
+        basis += "" if verdict.gain.seeds else "in the search, "
+        if verdict.gain.within_chance:
+            clear = "no clear difference" if verdict.start else "no clear gain"
+            return title, clear, f"{words}: {basis}{verdict.gain.basis}"
+        return title, words, basis + verdict.gain.basis
     if not math.isnan(verdict.median):
         basis = f"{number(verdict.value)} against {number(verdict.median)}, one seed each"
         title = "Gain over the median of completed trials"
@@ -247,11 +268,16 @@ def _paid(study: Results) -> list[str]:
 
 
 def _cost_card(study: Results) -> tuple[str, str, str]:
-    info = study.info
-    time = "not finished" if info["state"] == "running" else duration(info["seconds"])
-    note = f"{duration(study.spent('seconds'))} of training, {number(study.spent('kimg'))} kimg"
+    info, trained = study.info, duration(study.spent("seconds"))
+    together = most_at_once(timeline_table(study))
+    # Trained side by side, trials take more time together than the clock shows.
+    beside = f", up to {together} trials at once" if together > 1 else ""
+    note = f"{number(study.spent('kimg'))} kimg"
     note += "".join(f", {text}" for text in _paid(study))
     bill = compute_saved(study)
     if bill.share > 0:
-        note += f"; early stopping saved {percent(bill.share)} of the search"
-    return "Cost", time, note
+        note += f"; early stopping saved {percent(bill.share)} of the training"
+    if info["state"] == "running":
+        return "Cost so far", trained, f"of training{beside}; {note}"
+    time = f"{trained} of training{beside}"
+    return "Cost", duration(info["seconds"]), f"from start to end; {time}; {note}"

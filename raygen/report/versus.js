@@ -3,8 +3,9 @@ const { figures } = JSON.parse(document.getElementById("data").textContent);
 const root = document.documentElement;
 const css = (name) => getComputedStyle(root).getPropertyValue(`--${name}`).trim();
 root.classList.add("js");
-const draw = () => {
+const draw = (width) => {
   const { data, layout } = structuredClone(figures.versus);
+  if (width) layout.width = width;
   for (const trace of data) {
     const color = css(`c-${trace.meta.role}`); // plotly writes no empty line or marker
     trace.line = { ...trace.line, color };
@@ -17,7 +18,9 @@ const draw = () => {
   Plotly.react("plot-versus", data, layout, { displayModeBar: false, responsive: true });
 };
 draw();
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+addEventListener("beforeprint", () => { root.dataset.theme = "light"; draw(700); });
+addEventListener("afterprint", () => { delete root.dataset.theme; draw(); });
 const lightbox = document.getElementById("lightbox");
 for (const button of document.querySelectorAll(".grid")) {
   button.addEventListener("click", () => {

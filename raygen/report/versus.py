@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from raygen.errors import InputError
 from raygen.files import write_text
 from raygen.report.blocks import chart, html_table
-from raygen.report.comparison import picture_html
+from raygen.report.comparison import breakable, picture_html
 from raygen.report.contrast import unpaired
 from raygen.report.drawing import BEST, axis_title, layout, python_values, time_unit
 from raygen.report.embedded_pictures import sample_picture
@@ -63,7 +63,8 @@ def render_comparison(summaries: list[StudySummary]) -> str:
     )
     title = " vs ".join(names)
     main = (
-        f'<main><header><p class="kicker">raygen comparison</p><h1>{escape(title)}</h1>'
+        '<main class="versus"><header><p class="kicker">raygen comparison</p>'
+        f"<h1>{escape(title)}</h1>"
         f'<p class="lead">{escape(lead)}</p>{notes}</header>{body}</main>'
         '<dialog id="lightbox" aria-label="enlarged picture"></dialog>'
     )
@@ -102,9 +103,11 @@ def versus_figure(steps: pd.DataFrame, info: dict[str, Any]) -> go.Figure:
 def _names(summaries: list[StudySummary]) -> list[str]:
     """The names of the studies, with the folder where two are called the same."""
     names = [summary.name for summary in summaries]
+    roots = [summary.study.folder.root for summary in summaries]
+    short = len({root.name for root in roots}) == len(roots)
     return [
-        f"{name} ({summary.study.folder.root})" if names.count(name) > 1 else name
-        for name, summary in zip(names, summaries, strict=True)
+        f"{name} ({root.name if short else root})" if names.count(name) > 1 else name
+        for name, root in zip(names, roots, strict=True)
     ]
 
 
@@ -241,7 +244,7 @@ def _configurations(summaries: list[StudySummary], names: list[str]) -> str:
         heads += f'<th scope="col">{escape(name)}<span class="rank">{trial}</span></th>'
         pictures += f"<td>{picture_html(_best_picture(summary), f'{name}, {trial}')}</td>"
     rows = "".join(
-        f'<tr><th scope="row"><code>{escape(key)}</code></th>'
+        f'<tr><th scope="row"><code>{breakable(key)}</code></th>'
         + "".join(f"<td>{escape(value)}</td>" for value in values)
         + "</tr>"
         for key, values in _settings(summaries).items()

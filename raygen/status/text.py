@@ -76,7 +76,7 @@ def _best_line(metric: str, best: Mapping[str, Any]) -> str:
 
 
 def _model_line(metric: str, model: Mapping[str, Any]) -> str:
-    text = f"{model['words']}: {metric} {five_digits(model['value'])} when chosen"
+    text = f"{model['words']}: {metric} {five_digits(model['value'])} during training"
     if model["afresh"] is not None:
         text += f", {five_digits(model['afresh'])} on new samples"
         text += "".join(f"; not measured: {reason}" for reason in model["left_out"].values())

@@ -4,11 +4,13 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import yaml
 
 from raygen.report import tables, trials_table
 from raygen.report.index import write_index
@@ -740,6 +742,61 @@ def test_no_page_has_to_be_scrolled_sideways(
 
     browser.open(write_index(two, tmp_path / "index.html"))
     assert widths_with_a_bar(browser) == []
+
+
+@contextmanager
+def printed(browser: Browser, width: int) -> Iterator[None]:
+    """The open page as it goes onto paper of a width in pixels."""
+    browser.size(width, 1000)
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    browser.cdp("Emulation.setEmulatedMedia", media="print")
+    try:
+        yield
+    finally:
+        browser.cdp("Emulation.setEmulatedMedia", media="")
+        browser.run("dispatchEvent(new Event('afterprint'))")
+
+
+# What is wider than the paper makes a browser print the whole page smaller.
+@pytest.mark.parametrize("paper", [718, 740], ids=["A4", "Letter"])
+def test_no_page_is_wider_than_the_paper(
+    browser: Browser, page: Path, two: Path, tmp_path: Path, paper: int
+) -> None:
+    versus = write_versus([two / "gan-0", two / "gan-1"], tmp_path / "versus.html")
+    for path in (page, versus, write_index(two, tmp_path / "index.html")):
+        browser.size(1280, 1000)
+        browser.open(path)
+        browser.wait("document.documentElement.dataset.ready")
+        with printed(browser, paper):
+            assert browser.run("return document.documentElement.scrollWidth") <= paper
+
+
+def test_charts_are_printed_on_white_and_are_dark_again_after(
+    browser: Browser, page: Path, two: Path, tmp_path: Path
+) -> None:
+    versus = write_versus([two / "gan-0", two / "gan-1"], tmp_path / "versus.html")
+    browser.scheme("dark")
+    for path, name in ((page, "progress"), (versus, "versus")):
+        browser.size(1280, 16000)
+        browser.open(path)
+        browser.wait(CHARTS)
+        background = f"return document.getElementById('plot-{name}')._fullLayout.paper_bgcolor"
+        assert browser.run(background) == "#181c23"
+        with printed(browser, 718):
+            assert browser.run(background) == "#ffffff"
+        browser.scheme("dark")
+        browser.size(1280, 16000)
+        until = f"document.getElementById('plot-{name}')._fullLayout.paper_bgcolor === '#181c23'"
+        browser.wait(until)
+    browser.scheme("light")
+
+
+def test_settings_are_copied_with_every_digit(quick: Browser, demo: Path) -> None:
+    quick.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    quick.click("#verdict .copy")
+    study = load_results(demo)
+
+    assert yaml.safe_load(quick.run("return window.copied")) == study.configs[best_trial(study)]
 
 
 def test_hostile_text_stays_text(

@@ -22,7 +22,17 @@ from raygen.report.verdict import verdict_lead, verdict_section
 from raygen.results import Results, best_model
 from raygen.status import status, status_text
 from raygen.training.health import spread
-from report.journals import START, checkpoint, collect, end, finals, replicate, report, suggest
+from report.journals import (
+    START,
+    at,
+    checkpoint,
+    collect,
+    end,
+    finals,
+    replicate,
+    report,
+    suggest,
+)
 
 Make = Callable[..., Results]
 WIDTH = [{"name": "width", "kind": "int", "low": 16, "high": 64, "log": False, "choices": None}]
@@ -154,6 +164,62 @@ def test_a_difference_to_the_default_has_an_interval_by_the_scatter_of_all_final
     assert answer.gain.certain == (answer.gain.high < 0)
 
 
+@pytest.mark.parametrize(
+    ("values", "headline", "words"),
+    [
+        ((4.0, 8.0, 9.0), "no clear gain", "with no clear gain over the starting point"),
+        ((1.0, 1.1, 1.2), "91% lower", "91% lower than the starting point"),
+    ],
+)
+def test_a_gain_whose_interval_includes_0_is_no_headline(
+    make_study: Make, values: tuple[float, ...], headline: str, words: str
+) -> None:
+    records = [*trials([2, 3]), finals(0, 1)]
+    records += [*again(9, 12, 15, of=0, first=10), *again(*values, of=1, first=20)]
+    study = make_study(records)
+    answer = judge_study(study)
+
+    assert answer is not None
+    assert answer.gain is not None
+    assert answer.gain.certain == (headline != "no clear gain")
+    assert f"<strong>{headline}</strong>" in verdict_section(study)[1]
+    assert words in verdict_lead(study, answer)
+
+
+def test_a_gain_of_one_seed_each_may_be_chance(make_study: Make) -> None:
+    assert "one seed each, so it may be chance" in verdict_section(make_study(trials([8, 6])))[1]
+
+
+def test_the_result_stands_beside_the_values_that_trials_began_with(make_study: Make) -> None:
+    records = [record for t, first in enumerate((300.0, 500.0, 900.0)) for record in
+               (*suggest(t, {"width": 30 + t}), report(t, 2, first), report(t, 16, 90.0 + t),
+                end(t))]  # fmt: skip
+
+    assert (
+        "0 is best; at 2 kimg the median of 3 trials was 500"
+        in verdict_section(make_study(records))[1]
+    )
+    # With fewer samples at first, a Fréchet distance is higher: these do not compare.
+    grows = make_study(records, "grows", evaluation={"samples": 900, "first_samples": 400})
+    assert "median" not in verdict_section(grows)[1]
+
+
+def test_terms_are_explained_once(make_study: Make) -> None:
+    text = verdict_section(make_study(trials([8, 6])))[1]
+
+    assert text.count("thousands of real images") == 1
+    assert text.count("a small classifier that raygen trains on this data set") == 1
+
+
+def test_more_training_than_the_clock_shows_comes_from_trials_at_once(make_study: Make) -> None:
+    together = [*trials([8]), *suggest(1, {"width": 16}), report(1, 16, 6.0), *at(24, end(1))]
+    together[3]["time"] = START + 24  # trial 0 ends with trial 1
+    in_turn = [*trials([8])[:-1], *at(24, end(0), *suggest(1, {"width": 16})), *at(48, end(1))]
+
+    assert "up to 2 trials at once" in verdict_section(make_study(together))[1]
+    assert "at once" not in verdict_section(make_study(in_turn, "in turn"))[1]
+
+
 def test_seeds_that_differ_are_compared_without_equal_variances() -> None:
     sample, other = [4.0, 8.0, 9.0, 3.0], [9.0, 12.0, 15.0]
     theirs = stats.ttest_ind(sample, other, equal_var=False).confidence_interval(0.95)
@@ -190,7 +256,7 @@ def test_a_varied_trial_ranks_before_a_collapsed_one_and_only_those_are_no_model
     assert "lower the range of" in text
     (check,) = (check for check in health(study) if check.name == "Collapse")
     assert check.state == "warn"
-    assert "2 trials drew nothing usable" in check.text
+    assert "2 trials collapsed: trial 0 draws one image" in check.text
 
 
 def test_pictures_are_judged_where_the_journal_says_nothing_of_them(make_study: Make) -> None:
@@ -241,10 +307,10 @@ def test_the_model_to_use_is_the_best_checkpoint_of_all_seeds_and_its_fresh_valu
     assert answer is not None
     assert (answer.trial, answer.model.run, answer.model.trial) == (2, 20, 2)  # pyright: ignore
     text = verdict_lead(study, answer)
-    assert "Its best model measures 2.5 on new samples." in text
+    assert "The best model, of trial 2, has Fréchet distance 2.5 on new samples." in text
     card = verdict_section(study)[1]
     assert "trials/0020/best.pt (trial 2, retrained with seed 120)" in card
-    assert "Fréchet distance on new samples (1.5 when chosen)" in card
+    assert "<span>Result</span><strong>2.5</strong>" in card
 
 
 def test_why_a_model_was_not_measured_against_test_images_is_said_wherever_it_was_measured(
@@ -278,6 +344,17 @@ def test_a_model_that_covers_next_to_nothing_is_told_of(make_study: Make, name: 
     assert "covers only part of the data" in said(make_study([*trials([8]), full]))
 
 
+def test_a_recall_of_next_to_nothing_during_training_is_told_of_without_another(
+    make_study: Make,
+) -> None:
+    def covering(recall: float) -> list[dict]:
+        measured = report(0, 16, 8.0, recall_classifier=recall)
+        return [*suggest(0, {"width": 16}), measured, end(0)]
+
+    assert "only part of the data: recall 0.004" in said(make_study(covering(0.004)))
+    assert "part of the data" not in said(make_study(covering(0.4), "whole"))
+
+
 def test_no_setting_stands_out_where_every_interval_reaches_zero(make_study: Make) -> None:
     random = np.random.default_rng(3)
     records = []
@@ -290,7 +367,8 @@ def test_no_setting_stands_out_where_every_interval_reaches_zero(make_study: Mak
 
     assert (importance_table(study)["low"] < EVIDENT).all()
     assert "matter" not in said(study)
-    assert "No setting stands out yet" in importance_sentence(study)[0]
+    assert "No setting clearly separated good from bad:" in importance_sentence(study)[0]
+    assert "so far" not in importance_sentence(study)[0]
 
 
 def test_one_seed_is_what_a_verdict_rests_on_without_replicates(make_study: Make) -> None:
@@ -306,7 +384,7 @@ def test_how_far_the_search_flattered_is_told(make_study: Make) -> None:
     records += [*again(4, 4.5, of=1, first=10), *again(7, 7.5, of=0, first=20)]
     text = said(make_study(records, finalists={"count": 2, "seeds": 2, "confidence": 0.95}))
 
-    assert "the 2 finalists average 5.75 (3 in the search, 92% worse)" in text
+    assert "the 2 finalists are on average 92% worse than in the search" in text
     assert "one seed" not in text
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from raygen.document import flatten
 from raygen.errors import InputError
 from raygen.files import json_values
 from raygen.report.charts import CHARTS
@@ -170,13 +171,22 @@ def test_the_embedded_tables_are_exact(html: str, demo: Path) -> None:
     assert len(data["history"]["rows"]) == len(study.history)
 
 
-def test_the_best_configuration_is_the_suggested_one_as_yaml(html: str, demo: Path) -> None:
+def test_the_best_configuration_is_copied_exactly_and_shown_with_four_digits(
+    html: str, demo: Path
+) -> None:
     best = best_trial(load_results(demo))
-    block = re.findall(r"<pre><code>(.*?)</code></pre>", html, re.DOTALL)[0]
+    ((exact, shown),) = re.findall(r'<code data-exact="(.*?)">(.*?)</code>', html, re.DOTALL)
     records = [json.loads(line) for line in (demo / "journal.jsonl").read_text().splitlines()]
     asked = next(r for r in records if r["kind"] == "suggest" and r["trial"] == best)
 
-    assert yaml.safe_load(block) == asked["config"]
+    assert yaml.safe_load(exact) == asked["config"]
+    assert not re.search(r"[1-9]\d{4}", shown)
+    rounded, settings = flatten(yaml.safe_load(shown)), flatten(asked["config"])
+    assert rounded.keys() == settings.keys()
+    for name, value in settings.items():
+        assert rounded[name] == (
+            pytest.approx(value, rel=1e-3) if value == 0 or type(value) is float else value
+        )
 
 
 def test_the_best_pictures_and_the_real_ones_are_in_the_page(html: str) -> None:
@@ -289,7 +299,7 @@ def test_a_maximised_metric_points_up(make_study: Make) -> None:
 
     assert "ELBO (nats per image) ↑" in text
     assert "higher is better" in text
-    assert "Trial 1 leads with ELBO -1,200 at 16 kimg, with one seed, 300 higher" in text
+    assert "Trial 1 leads with ELBO -1,200 at 16 kimg, 300 higher" in text
     assert "300 higher than the starting point (one seed each)." in text
 
 
@@ -300,8 +310,9 @@ def test_the_finalists_are_judged_in_words_and_in_a_table(make_study: Make) -> N
     records += [*replicate(5, 1, 9.0, "diverged"), race({0: 5.0, 1: 8.0}, {0: 0.9, 1: 0.1})]
     text = words(make_study([*records, close()], start_trials=0))
 
-    assert "Trial 0 has the best mean, Fréchet distance 5 over 2 new seeds" in text
-    assert "Fréchet distance when chosen: trials/0000/best.pt (trial 0)" in text
+    assert "The best model, of trial 0, had Fréchet distance 2 during training" in text
+    assert "Trials 0 and 1 are tied for the best settings" in text
+    assert "Fréchet distance during training, not measured on new samples" in text
     assert "With new seeds, trial 0 is the best of 2 finalists: 5 over 2 seeds" in text
     assert "150% worse than its 2 in the search" in text
     assert "best with probability 90%; 1 run of 4 diverged. The race is not over." in text
@@ -313,7 +324,7 @@ def test_a_study_without_finalists_says_that_its_verdict_is_one_seed(make_study:
 
     assert "Trial 0 leads with Fréchet distance 2 at 16 kimg, with one seed." in text
     assert "It is the starting point." in text
-    assert "not yet measured on new samples" in text
+    assert "Its model is not measured on new samples." in text
     assert "No trial was retrained with new seeds: every value is one seed." in text
     assert "Every trial cost the same" in text
 

@@ -150,7 +150,7 @@ def ablation_sentence(study: Results) -> tuple[str, bool]:
         why = "a starting point won" if study.info.get("start_trials") else "no starting point"
         if not study.trials["value"].notna().any():
             why = "no trial has a value"
-        return f"No way to take apart: {why}.", False
+        return f"Nothing to attribute a gain to: {why}.", False
     measured, again = measured_way(study), f"raygen ablate {shlex.quote(str(study.folder.root))}"
     if measured is None:
         model = response_surface.fit_surface(study)

@@ -106,7 +106,7 @@ def contours_sentence(study: Results) -> tuple[str, bool]:
         return f"Two settings at a time, without a predicted surface ({why}).", True
     return (
         "Two settings at a time; the surface is a surrogate's prediction, averaged over the other "
-        f"settings; darker is better. Leave-one-out R² {model.explained}."
+        f"settings; the stronger the colour, the better. Leave-one-out R² {model.explained}."
     ), True
 
 

@@ -157,18 +157,22 @@ def importance_sentence(study: Results) -> tuple[str, bool]:
     """What separated good trials from the rest, and whether there is a chart to draw."""
     trials = len(settled(study))
     if trials < NEEDED:
-        return f"Too early: importance needs {NEEDED} settled trials, so far {trials}.", False
+        return (
+            f"Importance needs {NEEDED} trials that completed, were stopped or diverged; this "
+            f"study has {trials}."
+        ), False
     table = importance_table(study)
     if table.empty:
         return "Every trial had the same settings: nothing to compare.", False
     if table["share"].iloc[0] == 0:
-        return f"No setting stands out from chance in {trials} trials.", True
+        return f"No setting separated good from bad by more than chance in {trials} trials.", True
     short = short_names(table["name"])
     certain = table[table["low"] >= EVIDENT]
     if certain.empty:
+        yet = " so far" if study.info["state"] == "running" else ""
         return (
-            f"No setting stands out yet: with {counted(trials, 'settled trial')}, every interval "
-            "includes 0."
+            f"No setting clearly separated good from bad{yet}: over {counted(trials, 'trial')}, "
+            "every interval includes 0."
         ), True
     big = certain[certain["share"] >= 0.1].head(3)
     big = certain.head(1) if big.empty else big

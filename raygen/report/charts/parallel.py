@@ -198,7 +198,7 @@ def _draw_axis(figure: go.Figure, axis: Mapping[Any, Any], absent: bool) -> None
         )  # fmt: skip
     label = safe(axis["label"]).replace(".", ".<br>").replace("_", "_<br>", 1)
     if axis["kind"] == "objective":
-        label = f"<b>{safe(axis['label'])}</b><br>better ↑"
+        label = f"<b>{safe(axis['label']).replace(' ', '<br>', 1)}</b><br>better ↑"
     figure.add_annotation(
         x=x, y=1, text=label, showarrow=False, yanchor="bottom", yshift=12, font={"size": 12}
     )

@@ -70,6 +70,13 @@ def usage(table: pd.DataFrame) -> Usage:
     )
 
 
+def most_at_once(table: pd.DataFrame) -> int:
+    """How many trials of a timeline ran at the same time, at most."""
+    starts, stops = sorted(table["start"]), sorted(table["stop"])
+    ended = [sum(stop <= start + 1e-6 for stop in stops) for start in starts]
+    return max((begun - gone for begun, gone in enumerate(ended, start=1)), default=0)
+
+
 def timeline_figure(table: pd.DataFrame) -> go.Figure:
     """Bars as thick lines, the sign of its state at the end of each."""
     figure = go.Figure()
