@@ -119,7 +119,7 @@ def test_two_searches_on_one_node_end_in_order_by_scancel_and_by_stop(node: Logi
         said = node.run("raygen", "status", "one", "--cluster", "slurm", "--stop")
 
     assert "one  stopped (exit code 143)" in said
-    out, err = following.communicate(timeout=60)
+    out, err = following.communicate(timeout=180)
     assert following.returncode == 143, out + err
     assert node.records("one")[-1]["state"] == "interrupted"
     saved = [r for r in node.records("one")[-8:] if r["kind"] == "checkpoint"]
@@ -134,7 +134,7 @@ def test_a_signal_leaves_a_job_that_waits_and_stop_takes_it_from_the_queue(node:
         time.sleep(0.2)
     time.sleep(1)
     following.terminate()
-    _, err = following.communicate(timeout=60)
+    _, err = following.communicate(timeout=180)
 
     assert following.returncode == 143
     assert "raygen status late --cluster slurm --stop" in err
