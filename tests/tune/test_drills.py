@@ -288,6 +288,7 @@ def run_script(folder: Path, script: str, *settings: str, env: dict[str, str]) -
     return json.loads(lines[0])
 
 
+GOING = ("its machine is to go in 1 min", "its machine is to go in 2 min")
 LONG = (
     "budget.trials=1", "budget.kimg=12", "finalists.count=0", "scheduler.name=none",
     "checkpoints.every_minutes=10", "recovery.retries=0", "evaluation.every_kimg=6",
@@ -309,7 +310,7 @@ def test_a_spot_notice_moves_trials_with_nothing_lost_and_elastic_ones_change_th
     (retry,) = (record for record in records if record["kind"] == "retry")
     first, second = (record for record in records if record["kind"] == "start")
     assert retry["moved"]
-    assert retry["reason"].startswith(("its machine is to go in 1 min", "its machine is to go in 2 min"))
+    assert retry["reason"].startswith(GOING)
     # What goes on is what was saved when the notice came: nothing that was heard of is lost.
     assert first["kimg"] == 0
     assert second["kimg"] * 1000 >= max(notice["seen"], 3000)
@@ -320,7 +321,7 @@ def test_a_spot_notice_moves_trials_with_nothing_lost_and_elastic_ones_change_th
     grew, left = (record["reason"] for record in resized if record["kind"] == "retry")
     assert [r["workers"] for r in resized if r["kind"] == "start"] == [1, 2, 1]
     assert grew == "there is room for 2 workers"
-    assert left.startswith(("its machine is to go in 1 min", "its machine is to go in 2 min"))
+    assert left.startswith(GOING)
     # Same batches, same numbers: those of a training by one worker, up to rounding.
     alone, together = (
         {at: values["bits_per_dim"] for at, values in outcome(each)["values"].items()}
