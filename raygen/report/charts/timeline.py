@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -72,9 +73,9 @@ def usage(table: pd.DataFrame) -> Usage:
 
 def most_at_once(table: pd.DataFrame) -> int:
     """How many trials of a timeline ran at the same time, at most."""
-    starts, stops = sorted(table["start"]), sorted(table["stop"])
-    ended = [sum(stop <= start + 1e-6 for stop in stops) for start in starts]
-    return max((begun - gone for begun, gone in enumerate(ended, start=1)), default=0)
+    starts, stops = (np.sort(table[end].to_numpy(float)) for end in ("start", "stop"))
+    ended = np.searchsorted(stops, starts + 1e-6, side="right")
+    return int((np.arange(1, len(starts) + 1) - ended).max(initial=0))
 
 
 def timeline_figure(table: pd.DataFrame) -> go.Figure:
