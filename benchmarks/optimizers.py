@@ -22,7 +22,8 @@ from raygen.data import DataSpec, ImageData, load_data
 from raygen.training.loop import fit
 from recipes import ADAM0, RECIPES, cpu_name, evaluator_of, metric_of, trial_of
 
-RATES = (3e-4, 1e-3, 3e-3, 1e-2)
+RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
+OPTIMIZERS = ("adam", "adamw", "muon", "adamax")  # the last for VAEs only
 MODELS = {
     "dcgan": ("dcgan", {}),
     "sngan": ("sngan", ADAM0),
@@ -79,6 +80,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=1000)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--optimizers", nargs="*", choices=OPTIMIZERS, default=OPTIMIZERS)
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     data = load_data(DataSpec(source="shapes", path=chosen.data))
@@ -89,10 +92,10 @@ def main() -> None:
     }  # fmt: skip
     for model in chosen.only:
         vae = RECIPES[MODELS[model][0]].settings["family"] == "vae"
-        for name in ("adam", "adamw", "muon", *(["adamax"] if vae else [])):
+        for name in (name for name in chosen.optimizers if vae or name != "adamax"):
             runs = [
                 train(model, name, rate, seed, data, chosen.kimg, chosen.samples)
-                for rate in RATES
+                for rate in chosen.rates
                 for seed in chosen.seeds
             ]
             report["runs"][f"{model}, {name}"] = runs

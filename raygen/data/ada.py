@@ -45,29 +45,26 @@ def geometric(images: Tensor, uniform: Tensor) -> Tensor:
     against aliasing, which 32x32 pixels hardly have room for.
     """
     side = images.shape[2]
-    scale, stretch, down, right = _normal(uniform[:, [0, 2, 4, 5]]).unbind(dim=1)
-    turns = 2 * math.pi * uniform[:, [1, 3]]
-    wide, long = (2 ** (STRETCH * (scale + sign * stretch)) for sign in (1, -1))
-    # From the place of a pixel back to where it comes from: in the reverse order.
-    second, first = _rotation(-turns[:, 1]), _rotation(-turns[:, 0])
-    stretched = torch.stack([1 / wide, 1 / long], dim=1).unsqueeze(2) * second
-    back = first @ stretched
     middle = (side - 1) / 2
+    scale, first, stretch, second, down, right = uniform[:, :, None, None].unbind(dim=1)
+    scale, stretch, down, right = map(_normal, (scale, stretch, down, right))
     index = torch.arange(side, device=images.device) - middle
-    places = torch.stack(torch.meshgrid(index, index, indexing="ij")).flatten(1)
-    moved = places - side * SHIFT * torch.stack([down, right], dim=1).unsqueeze(2)
-    source = (back @ moved + middle).view(-1, 2, side, side)
-    low = source.floor()
-    part = (source - low).to(images.dtype)
-    low = low.long()
+    # From the place of a pixel back to where it comes from: in the reverse order.
+    row = index.view(1, -1, 1) - side * SHIFT * down
+    column = index.view(1, 1, -1) - side * SHIFT * right
+    row, column = _turned(row, column, second)
+    wide, long = (2 ** (STRETCH * (scale + sign * stretch)) for sign in (1, -1))
+    row, column = _turned(row / wide, column / long, first)
+    row, column = row + middle, column + middle
+    low_row, low_column = row.floor(), column.floor()
+    down_part, right_part = (row - low_row).to(images.dtype), (column - low_column).to(images.dtype)
     total = torch.zeros_like(images)
-    for rows in (0, 1):
-        for columns in (0, 1):
-            weights = (part[:, 0] if rows else 1 - part[:, 0]) * (
-                part[:, 1] if columns else 1 - part[:, 1]
-            )
-            at = (_mirrored(low[:, k] + step, side) for k, step in enumerate((rows, columns)))
-            total = total + weights.unsqueeze(1) * pixels_at(images, *at)
+    for down_step, down_weight in ((0, 1 - down_part), (1, down_part)):
+        for right_step, right_weight in ((0, 1 - right_part), (1, right_part)):
+            rows = _mirrored(low_row.long() + down_step, side)
+            columns = _mirrored(low_column.long() + right_step, side)
+            weights = (down_weight * right_weight).unsqueeze(1)
+            total = total + weights * pixels_at(images, rows, columns)
     return total
 
 
@@ -76,10 +73,14 @@ def _normal(uniform: Tensor) -> Tensor:
     return math.sqrt(2) * torch.erfinv((2 * uniform - 1).clamp(-1 + 1e-6, 1 - 1e-6))
 
 
-def _rotation(angle: Tensor) -> Tensor:
-    """Matrices (n, 2, 2)."""
+def _turned(row: Tensor, column: Tensor, turn: Tensor) -> tuple[Tensor, Tensor]:
+    """Places turned back around the origin by a share of a full turn.
+
+    No matrix product, which fast arithmetic would round to hundredths of a pixel.
+    """
+    angle = -2 * math.pi * turn
     sine, cosine = torch.sin(angle), torch.cos(angle)
-    return torch.stack([cosine, -sine, sine, cosine], dim=1).view(-1, 2, 2)
+    return cosine * row - sine * column, sine * row + cosine * column
 
 
 def _mirrored(index: Tensor, side: int) -> Tensor:

@@ -1,5 +1,6 @@
 """Optimisers whose rate a captured step can follow: Adam and AdamW, Adamax, Muon."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -42,23 +43,27 @@ def make_optimizer(
     With `tensors`, what a schedule changes is read on the device of the network.
     """
     decay = settings.weight_decay
-    scheduled = not settings.betas_are_numbers
+
+    def adam(parameters: list[nn.Parameter]) -> FusedAdam:
+        if tensors and not settings.betas_are_numbers:
+            return ScheduledAdam(parameters, lr, betas, decay)
+        return FusedAdam(parameters, lr, betas, tensors, decay)
+
     if settings.name == "muon":
         hidden = hidden_weights(network)
         rest = [p for p in network.parameters() if all(p is not weight for weight in hidden)]
-        adam = FusedAdam(rest, lr, betas, tensors, scheduled, decay)
         muon = torch.optim.Muon(
             shadows := [torch.zeros_like(w.flatten(1)) for w in hidden], lr=1.0, weight_decay=0.0,
             momentum=settings.momentum, adjust_lr_fn="match_rms_adamw",
         )  # fmt: skip
-        return Muon(adam, RateApart(muon, hidden, shadows, lr, decay))
+        return Muon(adam(rest), RateApart(muon, hidden, shadows, lr, decay))
     if settings.name == "adamax":
         parameters = list(network.parameters())
         shadows = [torch.zeros_like(p) for p in parameters]
         capturable = tensors and parameters[0].device.type == "cuda"
         adamax = torch.optim.Adamax(shadows, 1.0, betas, foreach=True, capturable=capturable)
         return RateApart(adamax, parameters, shadows, lr, decay)
-    return FusedAdam(list(network.parameters()), lr, betas, tensors, scheduled, decay)
+    return adam(list(network.parameters()))
 
 
 def rates_at(settings: GanOptimizer | VaeOptimizer, share: float) -> list[Rate]:
@@ -82,8 +87,7 @@ def set_rates(
 class FusedAdam(torch.optim.Adam):
     """Kingma and Ba 2015; with a weight `decay` AdamW, Loshchilov and Hutter 2019. One launch.
 
-    With `tensors`, the rate is a tensor on the device of the network; and so are the betas where
-    they are `scheduled`, at ten launches a step: torch's fused kernel takes them as numbers.
+    With `tensors`, the rate is a tensor on the device of the network.
     """
 
     def __init__(
@@ -92,17 +96,12 @@ class FusedAdam(torch.optim.Adam):
         lr: float,
         betas: tuple[float, float],
         tensors: bool,
-        scheduled: bool = False,
         decay: float = 0.0,
     ) -> None:
         self.device, self.follows, self.lr = parameters[0].device, tensors, lr
-        self.betas = betas
-        cuda = self.device.type == "cuda"
-        self.betas_follow = scheduled and tensors and cuda
         # torch accepts `capturable` on accelerators only; elsewhere a rate in a tensor is enough.
         super().__init__(
-            parameters, lr, betas, fused=not self.betas_follow,
-            foreach=self.betas_follow or None, capturable=tensors and cuda,
+            parameters, lr, betas, fused=True, capturable=tensors and self.device.type == "cuda",
             weight_decay=decay, decoupled_weight_decay=decay > 0,
         )  # fmt: skip
         self._to_device()
@@ -117,19 +116,11 @@ class FusedAdam(torch.optim.Adam):
 
     def set_betas(self, beta1: float, beta2: float) -> None:
         """Change how fast the moments forget; the correction of their bias goes with it."""
-        group, self.betas = self.param_groups[0], (beta1, beta2)
-        if self.betas_follow:
-            for tensor, value in zip(group["betas"], self.betas, strict=True):
-                tensor.fill_(value)
-        else:
-            group["betas"] = self.betas
+        self.param_groups[0]["betas"] = beta1, beta2
 
     def _to_device(self) -> None:
-        group = self.param_groups[0]
         if self.follows:
-            group["lr"] = torch.tensor(self.lr, device=self.device)
-        if self.betas_follow:
-            group["betas"] = tuple(torch.tensor(b, device=self.device) for b in self.betas)
+            self.param_groups[0]["lr"] = torch.tensor(self.lr, device=self.device)
 
     def step_unless(self, skipped: Tensor) -> None:
         """Step; where `skipped` () is true, leave weights, moments and step counts as they are."""
@@ -141,21 +132,84 @@ class FusedAdam(torch.optim.Adam):
     def state_dict(self) -> dict[str, Any]:
         state = super().state_dict()
         (group,) = state["param_groups"]
-        # Not read from the device, which would have to be waited for; and not what is one
-        # device's: another goes on from here.
-        written = {
-            "lr": self.lr, "betas": self.betas, "capturable": False, "fused": True, "foreach": None,
-        }  # fmt: skip
-        return {**state, "param_groups": [{**group, **written}]}
+        # The rate is not read from the device, which would have to be waited for; and another
+        # device goes on from here.
+        return {**state, "param_groups": [{**group, "lr": self.lr, "capturable": False}]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        names = ("capturable", "fused", "foreach")
-        kept = {name: self.param_groups[0][name] for name in names}
+        capturable = self.param_groups[0]["capturable"]
         super().load_state_dict(state_dict)
         group = self.param_groups[0]
-        group |= kept
-        self.lr, self.betas = float(group["lr"]), tuple(group["betas"])
+        group["capturable"], self.lr = capturable, float(group["lr"])
         self._to_device()
+
+
+class ScheduledAdam(FusedAdam):
+    """Adam with its betas, too, as tensors that a captured step follows; a dozen launches.
+
+    torch's kernels take betas as numbers: the fused one always, and what is left reads tensors
+    back from the device, which a capture refuses.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[Tensor],
+        lr: float,
+        betas: tuple[float, float],
+        decay: float = 0.0,
+    ) -> None:
+        super().__init__(parameters, lr, betas, tensors=True, decay=decay)
+        # beta1, beta2, and their logarithms, which are taken at twice the precision.
+        self.numbers = [torch.zeros((), device=self.device) for _ in range(4)]
+        self.set_betas(*betas)
+
+    def set_betas(self, beta1: float, beta2: float) -> None:
+        super().set_betas(beta1, beta2)
+        logs = (math.log(beta) if beta else -math.inf for beta in (beta1, beta2))
+        for tensor, number in zip(self.numbers, (beta1, beta2, *logs), strict=True):
+            tensor.fill_(number)
+
+    @torch.no_grad()
+    def step(self) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Move every parameter that has a gradient."""
+        every: Any = torch
+        group = self.param_groups[0]
+        beta1, beta2, *logs = self.numbers
+        parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+        grads = [parameter.grad for parameter in parameters]
+        counts, means, squares = zip(*map(self._moments, parameters), strict=True)
+        every._foreach_add_(counts, 1)
+        every._foreach_mul_(means, beta1)
+        every._foreach_add_(means, every._foreach_mul(grads, 1 - beta1))
+        every._foreach_mul_(squares, beta2)
+        every._foreach_addcmul_(squares, grads, every._foreach_mul(grads, 1 - beta2))
+        # What moments lack that began at 0: beta^t - 1, exact also for a beta near 1.
+        mean_bias, square_bias = (
+            every._foreach_expm1(every._foreach_mul(counts, log)) for log in logs
+        )
+        every._foreach_neg_(square_bias)
+        roots = every._foreach_sqrt(squares)
+        every._foreach_div_(roots, every._foreach_sqrt(square_bias))
+        every._foreach_add_(roots, group["eps"])
+        every._foreach_mul_(roots, mean_bias)
+        if group["weight_decay"]:
+            every._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        updates = every._foreach_div(means, roots)
+        every._foreach_mul_(updates, group["lr"])
+        every._foreach_add_(parameters, updates)
+
+    def _moments(self, parameter: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The number of steps and both moments of a parameter, as torch's Adam keeps them."""
+        state = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros((), device=self.device)
+            state["exp_avg"] = torch.zeros_like(parameter)
+            state["exp_avg_sq"] = torch.zeros_like(parameter)
+        return state["step"], state["exp_avg"], state["exp_avg_sq"]
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(state_dict)
+        self.set_betas(*self.param_groups[0]["betas"])
 
 
 class RateApart:

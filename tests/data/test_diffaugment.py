@@ -77,6 +77,19 @@ def test_brightness_adds_saturation_and_contrast_scale(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", AUGMENTS)
+def test_where_a_pixel_comes_from_does_not_depend_on_the_precision_of_networks(
+    images: Tensor, name: str
+) -> None:
+    """The discriminator and the generator step see the same change, one of them in autocast."""
+    change, numbers = AUGMENTS[name]
+    uniform = torch.rand(len(images), numbers, generator=torch.Generator().manual_seed(2))
+    with torch.autocast("cpu", torch.bfloat16):
+        fast = change(images, uniform)
+
+    assert torch.equal(fast, change(images, uniform))
+
+
+@pytest.mark.parametrize("name", AUGMENTS)
 def test_gradients_pass_through_every_change(images: Tensor, name: str) -> None:
     double = images[:2, :, ::4, ::4].double().requires_grad_()
     uniform = torch.full((2, AUGMENTS[name].numbers), 0.3, dtype=torch.float64)

@@ -68,7 +68,13 @@ TRIALS: dict[str, Trial] = {
     "schedules, ada, muon": GanTrial(
         model=Dcgan(latent_dim=8, width=4, discriminator_norm="layer"),
         loss=AdversarialLoss(penalty="r1", penalty_weight=moving(0.5, 0.05)),
-        optimizer=GanOptimizer(name="muon", weight_decay=0.01, generator_lr=moving(1e-3, 0.0)),
+        optimizer=GanOptimizer(
+            name="muon",
+            weight_decay=0.01,
+            generator_lr=moving(1e-3, 0.0),
+            beta1=moving(0.0, 0.5),
+            beta2=moving(0.9, 0.99),
+        ),
         ema=Ema(half_life_kimg=moving(0.0, 0.2)),
         augment="color,blit,geometric",
         augment_p=Adaptive(target=0.0, kimg=0.3),

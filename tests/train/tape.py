@@ -11,8 +11,13 @@ from torch.utils._pytree import tree_leaves
 Inputs = tuple[Tensor, ...]
 Losses = dict[str, Tensor]
 
-# What a capture refuses: the host waits for a value, or random numbers come from nowhere.
-READS = ("aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal")
+# What a capture refuses: the host waits for a value, makes one for the device, or random numbers
+# come from nowhere.
+READS = (
+    "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::nonzero",
+    "aten::masked_select", "aten::unique", "aten::_unique",
+)  # fmt: skip
+MAKES = ("aten::lift_fresh",)  # torch.tensor: a copy from memory that is not pinned
 DRAWS = ("aten::rand", "aten::normal", "aten::bernoulli", "aten::uniform", "aten::dropout")
 
 
@@ -26,6 +31,10 @@ class Tape(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = func._schema.name
         assert not name.startswith(READS), f"{name}: the host reads a value"
+        index = tree_leaves(args[1:2]) if name.startswith("aten::index") else []
+        masks = [i for i in index if isinstance(i, Tensor) and i.dtype == torch.bool]
+        assert not masks, f"{name}: the host counts what a mask selects"
+        assert not name.startswith(MAKES), f"{name}: the host makes a tensor"
         assert not name.startswith(DRAWS), f"{name}: draws random numbers"
         result = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, result))
