@@ -134,7 +134,8 @@ def make_data(count: int = 256) -> ImageData:
 
 def be_patient(setattr: Callable[[object, str, float], None]) -> None:
     """Let no sign of a collapse count, however often it is seen."""
-    setattr(health, "PATIENCE", math.inf)
+    for limit in ("PATIENCE", "LASTING"):
+        setattr(health, limit, math.inf)
 
 
 @pytest.fixture(autouse=True)

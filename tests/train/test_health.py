@@ -43,21 +43,22 @@ def test_a_falling_sequence_is_never_flagged(health: Health) -> None:
     assert _watch(health, [300 * 0.9**k for k in range(60)]) == [None] * 60
 
 
-def test_noise_of_forty_percent_around_the_best_is_never_flagged(health: Health) -> None:
-    assert _watch(health, [100.0, *[140.0, 101.0, 149.0, 149.0, 120.0] * 6]) == [None] * 31
+def test_swings_of_a_young_gan_are_never_flagged(health: Health) -> None:
+    """Of a real one, which came back to half of its best value."""
+    swings = [408, 873, 855, 786, 475, 410, 344, 364, 323, 911, 545, 679, 733, 602, 596, 477, 210]
+
+    assert _watch(health, swings) == [None] * len(swings)
 
 
-def test_one_value_above_one_and_a_half_times_the_best_is_forgiven(health: Health) -> None:
-    assert _watch(health, [10, 15.1, 14.9, 15.1, 11, 40, 10]) == [None] * 7
+def test_two_values_above_twice_the_best_are_forgiven(health: Health) -> None:
+    assert _watch(health, [10, 20.1, 20.1, 19.9, 20.1, 40, 11, 40, 10]) == [None] * 9
 
 
-def test_two_values_in_a_row_above_one_and_a_half_times_the_best_end_the_trial(
-    health: Health,
-) -> None:
-    reasons = _watch(health, [20, 10, 15.1, 15.1])
+def test_three_values_in_a_row_above_twice_the_best_end_the_trial(health: Health) -> None:
+    reasons = _watch(health, [20, 10, 20.1, 20.1, 20.1])
 
-    assert reasons[:3] == [None] * 3
-    assert reasons[3] == "collapse: the objective rose from 10 to 15.1"
+    assert reasons[:4] == [None] * 4
+    assert reasons[4] == "collapse: the objective rose from 10 to 20.1"
 
 
 @pytest.mark.parametrize("values", [[-2000, -3500, -9000, -90_000], [10, 5, 1, 0.1], [2, 50, 80]])
@@ -102,7 +103,7 @@ def test_the_very_state_of_before_is_no_second_sign(health: Health) -> None:
     health.evaluated_again(2.0, SAME)
 
     assert first is None
-    assert health.evaluation(2.0, REAL, STEPS + 2, {}) is not None  # the second state in a row
+    assert health.evaluation(2.0, SAME, STEPS + 2, {}) is not None  # the second state in a row
     assert health.best == 1.0
 
 
@@ -139,7 +140,7 @@ def test_spread_is_the_standard_deviation_of_a_pixel() -> None:
 
 @pytest.mark.parametrize("split", range(1, 5))
 def test_a_watch_that_was_saved_and_restored_ends_at_the_same_point(split: int) -> None:
-    values = [20.0, 10.0, 16.0, 16.0, 16.0]
+    values = [20.0, 10.0, 21.0, 21.0, 21.0]
     whole = _watch(Health(True, REAL), values)
     first, second = Health(True, REAL), Health(True, REAL)
 
@@ -147,6 +148,7 @@ def test_a_watch_that_was_saved_and_restored_ends_at_the_same_point(split: int) 
     second.load_state_dict(_through_a_file(first.state_dict()))
 
     assert before + _watch(second, values[split:]) == whole
+    assert whole[-1] is not None
 
 
 def test_collapsed_samples_are_remembered_across_a_restart(health: Health) -> None:
