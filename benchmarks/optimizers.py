@@ -27,8 +27,10 @@ OPTIMIZERS = ("adam", "adamw", "muon", "adamax")  # the last for VAEs only
 MODELS = {
     "dcgan": ("dcgan", {}),
     "sngan": ("sngan", ADAM0),
+    "style_gan": ("style_gan", {"beta1": 0.0, "beta2": 0.99}),
     "conv_vae": ("conv_vae", {}),
     "ladder_vae": ("ladder_vae", {"decay": "cosine"}),
+    "bottleneck_vae": ("ladder_vae, bottleneck, skip", {"decay": "cosine"}),
 }
 
 
@@ -102,7 +104,7 @@ def main() -> None:
             rate, values = best_rate(runs)
             seconds = statistics.median(run["seconds"] for run in runs)
             said = ", ".join(f"{value:.4g}" for value in values)
-            print(f"{model:11} {name:7} rate {rate:g}: {said}  ({seconds:.0f} s)", flush=True)
+            print(f"{model:14} {name:7} rate {rate:g}: {said}  ({seconds:.0f} s)", flush=True)
             if chosen.out:
                 chosen.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 

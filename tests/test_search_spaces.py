@@ -94,7 +94,7 @@ NARROWED = {
     "gan": ("objective=fd_classifier", "space.loss={name: hinge}"),
     "vae": (
         "space.loss.likelihood=gaussian",
-        "space.optimizer.lr={float: [1.0e-4, 1.0e-3], log: true}",
+        "space.ema.half_life_kimg={float: [6.0, 40.0], log: true}",
     ),
 }
 
