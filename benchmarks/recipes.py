@@ -153,7 +153,6 @@ NOT_FINITE = ("discriminator loss is", "generator loss is", "penalty is", "the o
 HOT = {"generator_lr": 2e-2, "discriminator_lr": 2e-2}
 HOTTER = {"generator_lr": 0.1, "discriminator_lr": 0.1}
 BAD = {
-    "gan: both rates 0.1": Bad({**GAN, "model": DCGAN, "optimizer": HOTTER}, ("collapse",)),
     "gan: generator rate 2e-6, 5 steps of the other": Bad(
         {
             **GAN,
