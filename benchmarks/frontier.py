@@ -187,6 +187,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--chart", type=Path)
     chosen = parser.parse_args()
+    if chosen.out:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)  # now, not after the first recipe
     device = best_device()
     cuda, threads = device.type == "cuda", torch.get_num_threads()
     data = load_data(DataSpec(source="shapes", path=chosen.data))

@@ -494,6 +494,7 @@ def spread(values: list[float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short turns")
+    parser.add_argument("--seconds", type=float, help="of a turn")
     parser.add_argument("--out", type=Path, help="also write the figures and the machine here")
     parser.add_argument("--recipes", nargs="*", default=list(FULL))
     parser.add_argument("--no-paths", action="store_true", help="only against the plain loop")
@@ -503,6 +504,7 @@ def main() -> None:
     device = best_device()
     data = load_data(DataSpec(source="shapes"))
     turns, seconds = (3, 3.0) if chosen.quick else (5, 6.0)
+    seconds = chosen.seconds or seconds
     figures: dict[str, Any] = {}
     for name in chosen.recipes:
         settings = FULL[name] if device.type == "cuda" else RECIPES[name].settings
@@ -524,23 +526,30 @@ def main() -> None:
                 for batch in chosen.batches
             }  # fmt: skip
             print(json.dumps(found["loops"]), flush=True)
-        if chosen.no_paths:
-            continue
-        compiled = device.type == "cuda" or name in COMPILED
-        found["paths"] = fast_paths(trial, data, device, turns, seconds, compiled)
-        if device.type == "cpu":
-            found["threads"] = thread_counts(trial, data, turns, seconds)
-        print(json.dumps({key: found[key] for key in ("paths", "threads") if key in found}))
-    result = {f"ratio_{name}": found["ratio"] for name, found in figures.items()}
-    if chosen.out:
-        name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
-        machine = {"device": name, "cpus": os.cpu_count(), "torch": torch.__version__}
-        machine["threads"] = torch.get_num_threads()
-        when = datetime.date.today().isoformat()
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        whole = {"date": when, "machine": machine, "recipes": figures, **result}
-        chosen.out.write_text(json.dumps(whole, indent=2) + "\n")
-    print(json.dumps(result))
+        if not chosen.no_paths:
+            compiled = device.type == "cuda" or name in COMPILED
+            found["paths"] = fast_paths(trial, data, device, turns, seconds, compiled)
+            if device.type == "cpu":
+                found["threads"] = thread_counts(trial, data, turns, seconds)
+            print(json.dumps({key: found[key] for key in ("paths", "threads") if key in found}))
+        if chosen.out:
+            write(figures, device, chosen.out)  # so far, if it is cut off
+    print(json.dumps(ratios(figures)))
+
+
+def ratios(figures: dict[str, Any]) -> dict[str, Any]:
+    return {f"ratio_{name}": found["ratio"] for name, found in figures.items()}
+
+
+def write(figures: dict[str, Any], device: torch.device, out: Path) -> None:
+    """Write the figures of the recipes, and of what machine they are."""
+    name = torch.cuda.get_device_name() if device.type == "cuda" else cpu_name()
+    machine = {"device": name, "cpus": os.cpu_count(), "torch": torch.__version__}
+    machine["threads"] = torch.get_num_threads()
+    when = datetime.date.today().isoformat()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    whole = {"date": when, "machine": machine, "recipes": figures, **ratios(figures)}
+    out.write_text(json.dumps(whole, indent=2) + "\n")
 
 
 if __name__ == "__main__":

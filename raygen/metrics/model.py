@@ -69,7 +69,14 @@ def draw_latents(
         chosen = torch.arange(start, start + count) % model.classes
     else:
         chosen = labels[start : start + count]
-    return latents.to(model.device), chosen.to(model.device)
+    return _sent(latents, model.device), _sent(chosen, model.device)
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on a device; one that computes by itself is not waited for."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def labels_in_shares(counts: Tensor, total: int) -> Tensor:

@@ -117,4 +117,4 @@ class Residual(nn.Module):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        return input + self.body(input)
+        return self.body(input) + input  # a sum has the memory format of its first part

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raygen.distributed import all_reduce_sum, world_size
+from raygen.distributed import all_reduce_sum, rank, world_size
 from raygen.image_shape import ImageShape
 
 Norm = Literal["none", "batch", "layer"]
@@ -27,9 +27,15 @@ class BatchNorm2d(nn.BatchNorm2d):
         assert self.running_mean is not None
         assert self.running_var is not None
         whole = input.float() if input.dtype == torch.bfloat16 else input
-        moments = torch.stack([whole.mean(dim=(0, 2, 3)), whole.square().mean(dim=(0, 2, 3))])
-        mean, square = all_reduce_sum(moments) / world_size()
-        var = square - mean.square()
+        own = torch.stack(torch.var_mean(whole, dim=(0, 2, 3), correction=0))
+        # Those of every rank: the mean square less the squared mean has no digits left where
+        # the mean is large.
+        mine = [
+            own if number == rank() else torch.zeros_like(own) for number in range(world_size())
+        ]
+        within, means = all_reduce_sum(torch.stack(mine)).unbind(dim=1)
+        mean = means.mean(dim=0)
+        var = within.mean(dim=0) + (means - mean).square().mean(dim=0)
         with torch.no_grad():
             count = input.numel() // input.shape[1] * world_size()
             unbiased = var * count / max(count - 1, 1)

@@ -130,7 +130,7 @@ class Block(nn.Module):
 
     def forward(self, input: Tensor) -> Tensor:
         x = F.leaky_relu(self.grouped(F.leaky_relu(self.widen(input), 0.2)), 0.2)
-        return input + self.narrow(x)
+        return self.narrow(x) + input  # a sum has the memory format of its first part
 
 
 def _stage(blocks: int, expansion: int, group_width: int, depth: int, width: int) -> nn.Sequential:

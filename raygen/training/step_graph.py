@@ -43,6 +43,7 @@ class StepGraph:
     def __init__(self, compute: Compute, wanted: bool) -> None:
         self.compute, self.wanted = compute, wanted
         self.refused = ""  # why no graph could be captured
+        self._stream: torch.cuda.Stream | None = None
         self.forget()
 
     @property
@@ -73,7 +74,8 @@ class StepGraph:
 
     def _warm_up(self, inputs: Inputs, variant: Hashable) -> Losses:
         """Run eagerly on a stream of its own, as a capture will."""
-        stream = torch.cuda.Stream()
+        # Always the same: torch keeps the memory that a stream has freed for that stream.
+        stream = self._stream = self._stream or torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
             losses = self.compute(inputs, variant)
@@ -92,11 +94,18 @@ class StepGraph:
                 losses = self.compute(static, variant)
         except RuntimeError as error:  # an operation that waits for the host, or no memory
             self.forget()
-            self.refused = first_line(error)
+            self.refused = first_line(_first(error))
             torch.cuda.synchronize()
             torch.cuda.empty_cache()
             return
         self._captured[variant] = _Captured(graph, static, losses)
+
+
+def _first(error: BaseException) -> BaseException:
+    """What went wrong first: a capture that an operation broke raises once more as it ends."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
 
 
 class Scalars:

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
@@ -17,7 +19,7 @@ from raygen.metrics import comparable, protocol_hash
 from raygen.metrics.afresh import plan_afresh
 from raygen.metrics.bounds import bits_per_dim
 from raygen.metrics.evaluator import Evaluator, prepare, too_few_real
-from raygen.metrics.model import labels_in_shares
+from raygen.metrics.model import draw_latents, labels_in_shares
 from raygen.models.conv_vae import ConvVae
 from raygen.training.vae import VaeLearner
 
@@ -406,3 +408,32 @@ def blank(train: int, test: int) -> ImageData:
 
 def _distance(evaluator: Evaluator, images: Tensor) -> float:
     return evaluator(Replay(images))["fd_classifier"].value
+
+
+class Copies(TorchDispatchMode):
+    """Notes of every copy to a GPU whether the host waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wait: list[bool] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and result.device.type == "cuda":
+            self.wait.append(not (kwargs or {}).get("non_blocking", False))
+        return result
+
+
+def test_latents_go_to_a_gpu_from_pinned_memory_so_that_nobody_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pinned = []
+    monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor)
+    model = Replay(torch.zeros(4, 3, 32, 32, dtype=torch.uint8))
+    model.device = torch.device("cuda:0")
+    with FakeTensorMode(), Copies() as copies:
+        latents, labels = draw_latents(model, 0, 0, 8)
+
+    assert {latents.device, labels.device} == {model.device}
+    assert copies.wait == [False, False]
+    assert len(pinned) == 2

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
 import raygen.models
-from raygen.models import GanModel, VaeModel
+from raygen.image_shape import CIFAR10
+from raygen.models import ConvVae, GanModel, VaeModel, conv_vae, layers, r3gan
 from raygen.models.layers import BatchNorm2d, SpectralNorm, norm_layer
+from raygen.models.r3gan import R3gan
 from raygen.spec import Spec
 
 PARTS = {"nets", "layers"}
@@ -132,6 +134,46 @@ def test_in_one_process_batch_norm_is_that_of_torch() -> None:
     assert torch.equal(ours.running_mean, theirs.running_mean)
     assert torch.equal(ours.running_var, theirs.running_var)
     assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+def test_two_workers_keep_the_variance_of_channels_whose_mean_is_large(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    random = torch.Generator().manual_seed(0)
+    x = 30 + 0.01 * torch.randn(8, 5, 4, 4, generator=random)
+    monkeypatch.setattr(layers, "world_size", lambda: 2)
+    # The other worker has the same images.
+    monkeypatch.setattr(layers, "all_reduce_sum", lambda moments: moments + moments.flip(0))
+    ours, theirs = BatchNorm2d(5)(x), nn.BatchNorm2d(5).double()(x.double())
+
+    torch.testing.assert_close(ours.double(), theirs, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [R3gan(width=8, growth=1, blocks=1, group_width=4), ConvVae(width=8)],
+    ids=lambda model: model.name,
+)
+def test_sums_of_blocks_stay_channels_last_whatever_a_network_starts_from(model: Any) -> None:
+    built = model.build(CIFAR10, 10 if isinstance(model, R3gan) else 6)
+    network = built.generator if isinstance(model, R3gan) else built
+    network = network.to(memory_format=torch.channels_last)
+    seen = []
+
+    def note(block: nn.Module, inputs: Any, output: Tensor) -> None:
+        seen.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    for module in network.modules():
+        if isinstance(module, r3gan.Block | conv_vae.Residual):
+            module.register_forward_hook(note)
+    latents = torch.randn(2, network.latent_dim)
+    if isinstance(model, R3gan):
+        network(latents, torch.zeros(2, dtype=torch.int64))
+    else:
+        network(torch.randn(2, 3, 32, 32), latents)
+
+    assert seen
+    assert all(seen)
 
 
 def test_layer_norm_makes_every_image_zero_mean_and_unit_variance() -> None:

@@ -1,5 +1,8 @@
 """A step is work on tensors alone: recorded once, it is played again for every later step."""
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,6 +11,7 @@ from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.training.loop import Learner, make_learner
+from raygen.training.step_graph import WARM_UP, StepGraph
 from train.tape import TapedStep
 
 CPU = torch.device("cpu")
@@ -73,3 +77,64 @@ def test_a_checkpoint_holds_the_rate_as_a_number_for_any_device(
     assert type(state[name]["param_groups"][0]["lr"]) is float
     assert again == state[name]["param_groups"][0]
     assert tensors.state_dict()[name]["param_groups"] == state[name]["param_groups"]
+
+
+class Stream:
+    """In the place of a stream of a GPU."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        Stream.made += 1
+
+    def wait_stream(self, other: Any) -> None:
+        """Nothing runs."""
+
+
+class Broken:
+    """A capture that ends with an error of its own, as after an operation that it refused."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+    def __enter__(self) -> None: ...
+    def __exit__(self, *_: object) -> None:
+        raise RuntimeError("CUDA error: operation failed due to a previous error during capture")
+
+
+@pytest.fixture
+def pretended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a StepGraph believe that there is a GPU, on which no capture succeeds."""
+    Stream.made = 0
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda current=Stream(): current)  # noqa: B008
+    monkeypatch.setattr(torch.cuda, "stream", lambda _: nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
+    monkeypatch.setattr(torch.cuda, "graph", Broken)
+    for name in ("graph_pool_handle", "synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda: None)
+    Stream.made = 0
+
+
+def test_all_warm_ups_share_one_stream_and_so_its_memory(pretended: None) -> None:
+    graph = StepGraph(lambda inputs, _: {"loss": inputs[0]}, True)
+    for _ in range(WARM_UP):
+        graph((torch.zeros(()),), "one")
+        graph((torch.zeros(()),), "other")
+
+    assert Stream.made == 1
+
+
+def test_of_a_refused_capture_the_first_error_is_told_not_that_of_its_end(pretended: None) -> None:
+    steps = []
+
+    def compute(inputs: tuple[torch.Tensor, ...], _: Any) -> dict[str, torch.Tensor]:
+        steps.append(1)
+        if len(steps) == WARM_UP + 1:
+            raise RuntimeError("CUDA error: operation not permitted when stream is capturing\n…")
+        return {"loss": inputs[0]}
+
+    graph = StepGraph(compute, True)
+    for _ in range(WARM_UP + 2):
+        losses = graph((torch.ones(()),))
+
+    assert graph.path == "eager: CUDA error: operation not permitted when stream is capturing"
+    assert float(losses["loss"]) == 1
