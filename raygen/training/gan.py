@@ -1,6 +1,6 @@
 """One GAN in training: two networks, two optimisers, and the average of the generator."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ from raygen.training.ada import AdaptiveProbability
 from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import make_optimizer, rates_at, set_rates
 from raygen.training.rate import used
-from raygen.training.step_graph import Scalars, StepGraph
+from raygen.training.step_graph import Scalars, StepGraph, weak
 
 
 class GanStepInputs(NamedTuple):
@@ -71,7 +71,7 @@ class GanLearner(Averaged):
         self.shared_discriminator = data_parallel(self.discriminator)
         if trial.loss.penalty:
             load_tangents()
-        self.run = StepGraph(self._compute, self.arithmetic.graph)
+        self.run = StepGraph(weak(self._compute), self.arithmetic.graph)
         self.use_compiled(self.arithmetic.compiled)
         self.generator_optimizer, self.discriminator_optimizer = (
             make_optimizer(trial.optimizer, network, lr, betas, self.arithmetic.tensors)
@@ -100,7 +100,8 @@ class GanLearner(Averaged):
                 (self.discriminator, self.shared_discriminator, self.fast_discriminator),
             )
         )
-        self.penalty = compile_if(compiled, self._penalty) if self.trial.loss.penalty else None
+        name = self.trial.loss.penalty
+        self.penalty = compile_if(compiled, _penalty(name, self.discriminator)) if name else None
         self.run.forget()
 
     @property
@@ -243,19 +244,6 @@ class GanLearner(Averaged):
                 fake_logits = self.parallel_discriminator(fake, labels)
         return real_logits, fake_logits
 
-    def _penalty(self, real: Tensor, fake: Tensor, labels: Tensor, mix: Tensor) -> Penalty:
-        """The bare network in float32: its weights' gradients are shared by the loss's backward.
-
-        A function that torch.func differentiates may not change buffers: a pass of the
-        discriminators that penalties accept changes none.
-        """
-        assert self.trial.loss.penalty is not None
-
-        def critic(images: Tensor) -> Tensor:  # real and generated ones at once, or one of them
-            return self.discriminator(images, labels.repeat(len(images) // len(labels)))
-
-        return PENALTIES[self.trial.loss.penalty](critic, real, fake, mix)
-
     def _train_generator(self, step: GanStepInputs, drawn: Tensor | None) -> Tensor:
         real, labels, noise = to_model_range(step.real[-1]), step.labels[-1], step.noise[-1]
         changes, real_changes = step.generator_changes
@@ -332,6 +320,22 @@ class GanLearner(Averaged):
         if self.adaptive is not None:
             self.adaptive.load_state_dict(state["adaptive"])
         self.run.forget()
+
+
+def _penalty(name: str, discriminator: nn.Module) -> Callable[..., Penalty]:
+    """The bare network in float32: its weights' gradients are shared by the loss's backward.
+
+    A function that torch.func differentiates may not change buffers: a pass of the discriminators
+    that penalties accept changes none.
+    """
+
+    def penalty(real: Tensor, fake: Tensor, labels: Tensor, mix: Tensor) -> Penalty:
+        def critic(images: Tensor) -> Tensor:  # real and generated ones at once, or one of them
+            return discriminator(images, labels.repeat(len(images) // len(labels)))
+
+        return PENALTIES[name](critic, real, fake, mix)
+
+    return penalty
 
 
 def _stack(parts: list[Tensor]) -> Tensor:

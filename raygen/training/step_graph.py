@@ -7,6 +7,7 @@ costs what its launches cost. A captured step is started whole.
 from collections import Counter
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
+from weakref import WeakMethod
 
 import torch
 from torch import Tensor
@@ -99,6 +100,22 @@ class StepGraph:
             torch.cuda.empty_cache()
             return
         self._captured[variant] = _Captured(graph, static, losses)
+
+
+def weak(method: Compute) -> Compute:
+    """A method that does not keep its object.
+
+    An object that keeps itself waits for Python's collector, and so does what it holds of a GPU:
+    weights, moments, the memory of captured steps.
+    """
+    reference = WeakMethod(method)
+
+    def call(inputs: Inputs, variant: Hashable) -> Losses:
+        method = reference()
+        assert method is not None
+        return method(inputs, variant)
+
+    return call
 
 
 def _first(error: BaseException) -> BaseException:

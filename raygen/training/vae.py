@@ -20,7 +20,7 @@ from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import FusedAdam, make_optimizer, rates_at, set_rates
 from raygen.training.rate import used
 from raygen.training.skip import Skip
-from raygen.training.step_graph import Scalars, StepGraph
+from raygen.training.step_graph import Scalars, StepGraph, weak
 
 
 class Vae(nn.Module):
@@ -89,7 +89,7 @@ class VaeLearner(Averaged):
         if trial.optimizer.skip:
             self.skip = Skip(self.vae, trial.optimizer.skip, 1 + len(vae.net.layers), device)
         self.random, self.scalars = torch.Generator(device), Scalars(device)
-        self.run = StepGraph(self._compute, self.arithmetic.graph)
+        self.run = StepGraph(weak(self._compute), self.arithmetic.graph)
         self.use_compiled(self.arithmetic.compiled)
 
     def use_compiled(self, compiled: bool) -> None:

@@ -1,5 +1,7 @@
 """A step is work on tensors alone: recorded once, it is played again for every later step."""
 
+import gc
+import weakref
 from contextlib import nullcontext
 from typing import Any
 
@@ -77,6 +79,21 @@ def test_a_checkpoint_holds_the_rate_as_a_number_for_any_device(
     assert type(state[name]["param_groups"][0]["lr"]) is float
     assert again == state[name]["param_groups"][0]
     assert tensors.state_dict()[name]["param_groups"] == state[name]["param_groups"]
+
+
+def test_a_learner_that_nobody_needs_is_gone_at_once_with_all_that_it_holds_of_a_device(
+    any_trial: Trial, data: ImageData
+) -> None:
+    learner = make_learner(any_trial, 10, CPU, 3, Compute(graph="on"))
+    learner.step(Batches(data.train, any_trial.batch_size, 3, CPU, any_trial.flip), 0)
+    left = weakref.ref(learner), weakref.ref(next(learner.average.network.parameters()))
+    gc.collect()
+    gc.disable()
+    try:
+        del learner
+        assert [kept() for kept in left] == [None, None]
+    finally:
+        gc.enable()
 
 
 class Stream:
