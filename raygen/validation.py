@@ -1,7 +1,7 @@
 """Validation errors as lines that a user can act on: place, value, rule, nearest name."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
@@ -33,6 +33,7 @@ RULES = {
     "string_too_long": "takes at most {max_length} characters",
     "string_pattern_mismatch": "must match {pattern}", "literal_error": "must be {expected}",
     "missing": "is required", "union_tag_not_found": "needs a {discriminator}", "union": "{rule}",
+    "other_kind": "does not go with the settings beside it",
 }  # fmt: skip
 SCALARS = (NUMBER, WHOLE, TEXT, SWITCH)
 
@@ -52,7 +53,7 @@ def checked(
         InputError: one line per mistake.
     """
     try:
-        return model.model_validate(data)
+        valid = model.model_validate(data)
     except ValidationError as error:
         lines: dict[str, None] = {}
         meant: set[Keys] = set()
@@ -67,11 +68,33 @@ def checked(
             names = _own_names(data, at) or names
             if len(at) == 1:
                 names = [*names, *extra_names]
-            if mistake["type"] == "extra_forbidden":
+            # A name that another kind of this setting has is no misspelling of a name.
+            if mistake["type"] == "extra_forbidden" and at[-1] in names:
+                mistake, names = {**mistake, "type": "other_kind"}, []
+            elif mistake["type"] == "extra_forbidden":
                 meant |= {(*at[:-1], name) for name in get_close_matches(str(at[-1]), names, 1)}
             if at not in meant:
                 lines[_line(document, place(at), mistake, names)] = None
         raise InputError("\n".join(lines)) from None
+    if switches := list(_as_numbers(data, valid)):
+        raise InputError("\n".join(
+            f"{document.mark(place(at))}: {spoken(place(at))}: {line}" for at, line in switches
+        ))  # fmt: skip
+    return valid
+
+
+def _as_numbers(given: Any, valid: Any, at: Keys = ()) -> Iterator[tuple[Keys, str]]:
+    """Where pydantic has read true as 1 or false as 0, and what to say of it."""
+    if isinstance(given, bool) and isinstance(valid, int | float) and not isinstance(valid, bool):
+        yield at, f"{shown(given)}: {WHOLE if isinstance(valid, int) else NUMBER}"
+    elif isinstance(given, dict) and isinstance(valid, BaseModel):
+        for name, field in type(valid).model_fields.items():
+            key = field.alias or name
+            if key in given:
+                yield from _as_numbers(given[key], getattr(valid, name), (*at, key))
+    elif isinstance(given, list) and isinstance(valid, list | tuple):
+        for place, (before, after) in enumerate(zip(given, valid, strict=False)):
+            yield from _as_numbers(before, after, (*at, place))
 
 
 def _as_unions(mistakes: Iterable[Any]) -> list[Any]:

@@ -120,6 +120,42 @@ def test_what_stands_in_a_schedule_is_searched_like_any_other_setting(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("rate", "line"),
+    [
+        ("true", "generator_lr: True: must be a number"),
+        ("{schedule: linear, from: true, to: 0}", "generator_lr.from: True: must be a number"),
+        (
+            "{schedule: steps, values: [1e-3, true], at: [0.5]}",
+            "generator_lr.values.1: True: must be a number",
+        ),
+        (
+            "{schedule: {choice: [linear, steps]}, to: 0, from: 1, values: [1, 2], at: [0.5]}",
+            "generator_lr.from: 1: does not go with the settings beside it",
+        ),
+    ],
+)
+def test_switches_and_settings_of_two_kinds_at_once_are_refused_where_they_stand(
+    tmp_path: Path, rate: str, line: str
+) -> None:
+    file = tmp_path / "space.yaml"
+    file.write_text(SPACE.format(rate=rate), encoding="utf-8")
+
+    with pytest.raises(InputError, match=f"space.yaml:8:[0-9]+: space.optimizer.{line}"):
+        load_space(file)
+
+
+def test_a_probability_that_adapts_and_follows_a_schedule_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "space.yaml"
+    adapting = (
+        "1e-3\n  augment: color\n  augment_p: {target: 0.5, schedule: linear, from: 0, to: 1}"
+    )
+    file.write_text(SPACE.format(rate=adapting), encoding="utf-8")
+
+    with pytest.raises(InputError, match=r"augment_p.schedule: 'linear': does not go with"):
+        load_space(file)
+
+
+@pytest.mark.parametrize(
     ("settings", "rule"),
     [
         ({"optimizer": {"decay": "linear", "generator_lr": {"schedule": "warmup", "to": 1}}},
