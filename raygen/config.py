@@ -214,7 +214,8 @@ class GanTrial(Spec):
     @model_validator(mode="after")
     def _probability_is_of_something(self) -> "GanTrial":
         if self.augment == "none" and self.augment_p != 1:
-            raise mistake_at("needs an augment", self.augment_p, "augment_p")
+            rule = "needs an augment; to search for none, let augment_p be 0 among others"
+            raise mistake_at(rule, self.augment_p, "augment_p")
         return self
 
     @model_validator(mode="after")

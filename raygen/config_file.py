@@ -142,7 +142,7 @@ def _check_population(study: Study, document: Document) -> None:
         document.fail(
             ("scheduler", "name"),
             "pbt changes what can follow a schedule (rates, betas, weights, probabilities), and "
-            "the space searches none of these as a float",
+            "the space searches none of these as a float; rates with a decay have their course",
         )
 
 
