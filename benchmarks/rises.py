@@ -3,7 +3,7 @@
     uv run python benchmarks/rises.py --data FOLDER --out benchmarks/results/rises.json
 
 Small GANs of random rates, losses and norms train to their end, evaluated 24 times, and no sign
-ends them. Then rules of the kind of raygen.training.health are tried on their curves: how many
+ends them. Then raygen.training.health judges their curves, with one limit after another: how many
 trainings would each have ended, and how many of these improved on their best value later.
 """
 
@@ -57,6 +57,8 @@ def draw(generator: random.Random) -> dict[str, Any]:
 
 def curve(settings: dict[str, Any], data: ImageData, seed: int) -> list[float]:
     """The objective at each evaluation, whatever happens; nan where there is none."""
+    for limit in ("PATIENCE", "LASTING"):
+        setattr(health, limit, math.inf)
     trial = trial_of(settings)
     milestones = [round(KIMG * k / EVALUATIONS, 6) for k in range(1, EVALUATIONS + 1)]
     evaluator = evaluator_of(trial, data, 500)
@@ -65,14 +67,12 @@ def curve(settings: dict[str, Any], data: ImageData, seed: int) -> list[float]:
 
 
 def ended_at(values: list[float], rise: float, lasting: int) -> int | None:
-    """The evaluation at which a rule ends a training."""
-    best, risen = math.inf, 0
-    for place, value in enumerate(values):
-        risen = risen + 1 if value > rise * best else 0
-        best = min(best, value)
-        if risen >= lasting:
-            return place
-    return None
+    """The evaluation at which a trial ends, whose distance alone is a sign."""
+    health.RISE, health.LASTING = rise, lasting
+    samples = torch.arange(2, dtype=torch.uint8).view(2, 1, 1, 1)  # as varied as real images
+    watch = health.Health(True, samples)
+    signs = (watch.evaluation(value, samples, health.YOUNG, {}) for value in values)
+    return next((place for place, sign in enumerate(signs) if sign is not None), None)
 
 
 def judged(curves: list[list[float]]) -> Iterator[dict[str, Any]]:
@@ -91,8 +91,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     chosen = parser.parse_args()
     data = load_data(DataSpec(source="shapes", path=chosen.data))
-    for limit in ("PATIENCE", "LASTING"):
-        setattr(health, limit, math.inf)
     generator = random.Random(5)
     report: dict[str, Any] = {
         "command": " ".join(["benchmarks/rises.py", *sys.argv[1:]]),

@@ -77,24 +77,25 @@ def checked(
                 lines[_line(document, place(at), mistake, names)] = None
         raise InputError("\n".join(lines)) from None
     if switches := list(_as_numbers(data, valid)):
-        raise InputError("\n".join(
-            f"{document.mark(place(at))}: {spoken(place(at))}: {line}" for at, line in switches
-        ))  # fmt: skip
+        raise InputError(
+            "\n".join(_line(document, place(each["loc"]), each, []) for each in switches)
+        )
     return valid
 
 
-def _as_numbers(given: Any, valid: Any, at: Keys = ()) -> Iterator[tuple[Keys, str]]:
-    """Where pydantic has read true as 1 or false as 0, and what to say of it."""
+def _as_numbers(given: Any, valid: Any, at: Keys = ()) -> Iterator[dict[str, Any]]:
+    """Where pydantic has read true as 1 or false as 0: mistakes such as it reports itself."""
     if isinstance(given, bool) and isinstance(valid, int | float) and not isinstance(valid, bool):
-        yield at, f"{shown(given)}: {WHOLE if isinstance(valid, int) else NUMBER}"
+        kind = "int_type" if isinstance(valid, int) else "float_type"
+        yield {"type": kind, "loc": at, "input": given, "msg": ""}
     elif isinstance(given, dict) and isinstance(valid, BaseModel):
         for name, field in type(valid).model_fields.items():
             key = field.alias or name
             if key in given:
                 yield from _as_numbers(given[key], getattr(valid, name), (*at, key))
     elif isinstance(given, list) and isinstance(valid, list | tuple):
-        for place, (before, after) in enumerate(zip(given, valid, strict=False)):
-            yield from _as_numbers(before, after, (*at, place))
+        for number, (before, after) in enumerate(zip(given, valid, strict=False)):
+            yield from _as_numbers(before, after, (*at, number))
 
 
 def _as_unions(mistakes: Iterable[Any]) -> list[Any]:
