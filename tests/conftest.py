@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,22 +23,40 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 # weight, a worker took 40 s to start instead of one.
 os.environ.setdefault("RAY_worker_niceness", "0")
 
-
-LONG = ("ray", "hosts", "wholes")  # rooms that start first, or one of them is left alone at the end
-
-
+DEADLINE = pytest.StashKey[float]()
+# Rooms that start first, or one of them is left alone at the end.
+LONG = ("hosts", "test_drills", "test_wholes", "test_waiting", "ray")
 SINGLY = ("test_recipes.py",)  # whose tests take a minute each and share next to nothing
 
 
 @cache  # asked for every test
 def room_of(file: Path) -> str:
     """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
-    files that need Ray, for one cluster; all files that make hosts; whole searches."""
+    files that make hosts; all other files that need Ray, for one cluster."""
     if "mark.ray" not in file.read_text(encoding="utf-8"):
         return str(file)
     if file.parent.name == "cluster":
         return "hosts"
-    return "wholes" if file.stem == "test_wholes" else "ray"
+    return file.stem if file.stem in LONG else "ray"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--within",
+        type=float,
+        metavar="MINUTES",
+        help="start no test later than this; the rest is skipped, and says so",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    within = config.getoption("--within")
+    config.stash[DEADLINE] = float("inf") if within is None else time.monotonic() + 60 * within
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if time.monotonic() > item.config.stash[DEADLINE]:
+        pytest.skip(f"{item.config.getoption('--within'):g} minutes are over")
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -476,7 +476,7 @@ with connected("local", lambda record: None):
            "AWS_SECRET_ACCESS_KEY": "leakedsecret", "TMPDIR": "/tmp"}  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True,
-        timeout=400, check=True,
+        timeout=900, check=True,
     )  # fmt: skip
 
     *sockets, session = done.stdout.strip().splitlines()

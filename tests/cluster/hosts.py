@@ -77,7 +77,7 @@ class Host:
         ]
         log = (self.net.folder / f"{self.name}.log").open("wb")
         self.process = subprocess.Popen(words, stdout=log, stderr=log, start_new_session=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while self.ssh("true", check=False).returncode:
             assert time.monotonic() < deadline, (self.net.folder / f"{self.name}.log").read_text()
             time.sleep(0.2)

@@ -78,7 +78,7 @@ class Laptop:
         return [json.loads(line) for line in lines]
 
     def wait(self, name: str, seen: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while True:
             records = self.records(name)
             if seen(records):

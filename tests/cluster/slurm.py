@@ -72,7 +72,7 @@ class LoginNode(Laptop):
 
     def wait_for(self, name: str, text: str) -> float:
         """Wait until a job has printed a text; return when."""
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while text not in (printed := self.output(name)):
             assert time.monotonic() < deadline, printed
             time.sleep(0.1)
@@ -135,11 +135,11 @@ def _daemon(words: list[str], env: dict[str, str]) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=60)
+        process.wait(timeout=300)
 
 
 def _until(holds: Any) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -69,7 +69,7 @@ def nodes(head: Any, tmp_path: Path, repository: Path) -> Iterator[Nodes]:
         return head.add_node(env_vars=env, object_store_memory=STORE, **resources)
 
     ray.init(head.address, log_to_driver=False, logging_level="ERROR")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while sum(node["Alive"] for node in ray.nodes()) > 1:  # those of the test before
         assert time.monotonic() < deadline
         time.sleep(0.2)

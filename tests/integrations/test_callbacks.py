@@ -323,7 +323,7 @@ def mlflow_server(store: str) -> Iterator[str]:
         command, stdout=quiet, stderr=quiet, env=environment, start_new_session=True
     )
     try:
-        until = time.monotonic() + 180
+        until = time.monotonic() + 600
         while True:
             try:
                 urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).read()

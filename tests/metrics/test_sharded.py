@@ -62,7 +62,7 @@ def test_every_metric_of_two_ranks_is_that_of_one_process(
         for number in range(2)
     ]
     try:
-        assert [process.wait(timeout=100) for process in processes] == [0, 0]
+        assert [process.wait(timeout=600) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

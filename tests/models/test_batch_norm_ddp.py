@@ -85,7 +85,7 @@ def test_two_processes_with_half_a_batch_each_equal_one_with_the_whole(tmp_path:
     ]
     try:
         for worker in workers:
-            _, errors = worker.communicate(timeout=120)
+            _, errors = worker.communicate(timeout=600)
             assert worker.returncode == 0, errors
     finally:
         for worker in workers:

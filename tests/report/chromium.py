@@ -47,7 +47,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=240) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise AssertionError(error.read().decode()[:600]) from error
@@ -72,7 +72,7 @@ class Browser:
     def run(self, script: str, *args: Any) -> Any:
         return self.call("POST", "/execute/sync", {"script": script, "args": args})
 
-    def wait(self, expression: str, seconds: float = 60) -> Any:
+    def wait(self, expression: str, seconds: float = 240) -> Any:
         until = time.monotonic() + seconds
         while not (found := self.run(f"return {expression}")):
             assert time.monotonic() < until, f"never true: {expression}"

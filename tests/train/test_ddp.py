@@ -160,7 +160,7 @@ def _pair(folder: Path) -> tuple[Facts, Facts]:
     commands = [[sys.executable, __file__, str(number), str(folder)] for number in range(2)]
     processes = [subprocess.Popen(command, env=environment) for command in commands]
     try:
-        assert [process.wait(timeout=100) for process in processes] == [0, 0]
+        assert [process.wait(timeout=600) for process in processes] == [0, 0]
     finally:
         for process in processes:
             process.kill()

