@@ -48,7 +48,8 @@ def protect_token() -> None:
         return
     path = token_file()
     if path is None:
-        os.environ.update(RAY_AUTH_TOKEN=secrets.token_hex(32), RAY_AUTH_MODE="token")
+        # Not RAY_AUTH_MODE: Ray, which read it as it was imported, sets it as it starts a cluster.
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         return
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -139,7 +139,7 @@ def test_a_terminal_that_closes_saves_the_search_and_makes_its_page(tmp_path: Pa
 
 
 def nobody() -> dict[str, Any]:
-    """Another user, without a home, if this is root and others may run this interpreter."""
+    """Another user, if this is root and others may run this interpreter."""
     places = Path(sys.executable).resolve().parents
     able = os.getuid() == 0 and all(place.stat().st_mode & 0o001 for place in places)
     return {"user": 54321, "group": 54321, "extra_groups": []} if able else {}
@@ -163,7 +163,7 @@ def test_a_search_in_hostile_surroundings_ends_in_its_page(tmp_path: Path) -> No
         if parent.name.startswith("pytest-"):
             parent.chmod(0o755)
 
-    search = Search(tmp_path, "--name", "other", process=nobody(), TMPDIR=str(long), HOME="/")
+    search = Search(tmp_path, "--name", "other", process=nobody(), TMPDIR=str(long), HOME="/none")
     search.wait_for("starting Ray")
     assert search.process.stderr is not None
     os.close(os.dup(search.process.stderr.fileno()))
