@@ -305,6 +305,9 @@ class Budget(Spec):
     target: float | None = None
 
 
+PBT = ("interval_kimg", "quantile", "resample")  # settings of this scheduler, and of no other
+
+
 class SchedulerSpec(Spec):
     """Who is stopped early: `asha` (Li et al. 2020), `median` (Golovin et al. 2017) or none.
 
@@ -330,17 +333,14 @@ class SchedulerSpec(Spec):
 
     @model_validator(mode="after")
     def _settings_are_its_own(self) -> "SchedulerSpec":
-        if self.name == "pbt" and self.grace_kimg is not None:
-            rule = "pbt has no grace_kimg but an interval_kimg"
-            raise mistake_at(rule, self.grace_kimg, "grace_kimg")
-        if self.name == "pbt" and self.promote:
-            raise mistake_at("pbt promotes nobody; asha does", True, "promote")
-        owned = ("interval_kimg", "quantile", "resample")
         fields = type(self).model_fields
-        given = [name for name in owned if getattr(self, name) != fields[name].default]
-        if given and self.name != "pbt":
-            rule = f"is a setting of pbt, not {self.name}"
-            raise mistake_at(rule, getattr(self, given[0]), given[0])
+        pbt = self.name == "pbt"
+        others = set(fields) - {"name", *PBT} if pbt else PBT
+        for name in (name for name in fields if name in others):
+            value = getattr(self, name)
+            if value != fields[name].default:
+                rule = f"pbt's settings are {', '.join(PBT)}" if pbt else "is a setting of pbt"
+                raise mistake_at(rule, value, name)
         return self
 
 

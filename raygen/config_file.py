@@ -203,10 +203,10 @@ def _check_draws(
 
 def _draws(space: Group, start: tuple[dict[str, Any], ...]) -> Iterator[Draw]:
     """Every end of every range, every choice and every starting point; all else at random."""
-    fixed: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
-    for parameter in parameters(space):
-        fixed += [{parameter.name: end} for end in parameter.ends()]
-    for seed, values in enumerate([*fixed, *start]):
+    # Ends first: of a range that leaves what is admitted, a user then reads a number of theirs.
+    ends = [{p.name: end} for p in parameters(space) for end in p.ends()]
+    random: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
+    for seed, values in enumerate([*ends, *random, *start]):
         yield sample(space, RandomSuggester(seed, values))
 
 

@@ -111,10 +111,14 @@ class Parameter(NamedTuple):
 
     def rule(self) -> str:
         """The admitted values in words."""
-        if self.choices is not None:
-            return f"one of {', '.join(str(choice) for choice in self.choices)}"
+        if self.choices is not None:  # in quotes where a comma of theirs could be taken for ours
+            words = map(str, self.choices)
+            return "one of " + ", ".join(
+                f'"{word}"' if "," in word else word for word in words
+            )
         step = f" in steps of {self.step:g}" if self.step else ""
-        return f"{self.kind} from {self.low:g} to {self.high:g}{step}"
+        log = ", on a log scale" if self.log else ""
+        return f"{self.kind} from {self.low:g} to {self.high:g}{step}{log}"
 
 
 class RandomSuggester:

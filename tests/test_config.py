@@ -122,6 +122,7 @@ def test_both_families_turn_a_draw_into_their_own_trial(tmp_path: Path) -> None:
         ("penalty: gradient_penalty", "penalty: gradient_penalti",
          "space.loss.one_of.wasserstein.penalty: 'gradient_penalti'", "did you mean 'gradient_pen"),
         ("[1e-4, 1e-2]", "[1e-4, low]", "space.optimizer.generator_lr.float.1: 'low'", "float"),
+        ("int: [8, 24]", "int: [-8, 24]", "space.model.width: -8", "must be"),
         ("{generator_lr", "{genrator_lr", "space.optimizer.genrator_lr", "did you mean 'generator"),
         ("[32, 64]", "[32, 1]", "space.batch_size: 1", "must be at least 2"),
         ("name: hinge", "name: hing", "start.0.loss.name: 'hing'", "did you mean 'hinge'?"),

@@ -458,6 +458,18 @@ def test_a_finalist_and_its_replicates_tell_of_each_other(write: Write) -> None:
     assert "a replicate of finalist 0, seed 102" in why_text(folder, 2)
 
 
+def test_a_finalist_without_a_rival_is_not_said_to_be_the_best(write: Write) -> None:
+    folder = write(
+        *trial(0, 5.0), finals(0), *replicate(1, 0, 8.0),
+        race({0: 8.0}, {0: 1.0}, seeds=1, settled=True),
+    )  # fmt: skip
+
+    assert "race with 1 new seed: mean 8, the race is over" in why_text(folder, 0)
+    said = status_text(status(folder))
+    assert "8 over 1 new seed" in said
+    assert "probability" not in said
+
+
 def test_where_a_suggestion_came_from_is_named(write: Write) -> None:
     folder = write(
         warm("older", 4, {"width": 9}, [3.0]), warm("newer", 5, {"width": 32}, None),

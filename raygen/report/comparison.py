@@ -1,7 +1,9 @@
 """The best configurations side by side: pictures, metrics, and the settings that differ."""
 
 import math
+from collections.abc import Mapping, Sequence
 from html import escape
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +21,7 @@ from raygen.report.tables import (
     searched_settings,
 )
 from raygen.results import ERROR, Results, pareto
+from raygen.schedules import jumps
 from raygen.words import counted, duration
 
 
@@ -163,7 +166,8 @@ def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list
     made = [_group("Settings", len(trials))]
     for name in order:
         cells = "".join(
-            f"<td>{_setting(rows.loc[t, name], by_name.get(name))}</td>" for t in trials
+            f"<td>{_setting(rows.loc[t, name], by_name.get(name), _course(study, t, name))}</td>"
+            for t in trials
         )
         kind = "" if differs[name] else ' class="same"'
         made.append(f'<tr{kind}><th scope="row"><code>{breakable(name)}</code></th>{cells}</tr>')
@@ -172,8 +176,16 @@ def _setting_rows(study: Results, trials: list[int], rows: pd.DataFrame) -> list
     return made
 
 
-def _setting(value: object, parameter: SearchedSetting | None) -> str:
-    text = escape(setting(value))
+def _course(study: Results, trial: int, name: str) -> list[float]:
+    """The values that a copy inherited and its own, in turn; none of what did not jump."""
+    place: Any = study.configs.get(trial)
+    for key in name.split("."):
+        place = place.get(key) if isinstance(place, Mapping) else None
+    return place["values"] if jumps(place) else []
+
+
+def _setting(value: object, parameter: SearchedSetting | None, course: Sequence[float] = ()) -> str:
+    text = escape(" → ".join(map(setting, course or (value,))))
     if parameter is None or parameter.kind == "choice":
         return f"<span>{text}</span>"
     unit = parameter.unit(value)

@@ -191,7 +191,7 @@ class Story:
         mean = five_digits(record.means[self.trial])
         text = f"race with {counted(record.seeds, 'new seed')}: mean {mean}"
         best = record.best.get(self.trial)
-        if best is not None:
+        if best is not None and len(record.means) > 1:
             text += f", the best with probability {best:.2f}"
         if self.trial in record.dropped:
             text += ", out of the race"

@@ -1,6 +1,6 @@
 """The progress of a study, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from raygen.words import counted, duration, kimg_text
@@ -35,7 +35,7 @@ def status_text(facts: Mapping[str, Any]) -> str:
         rows.append(("retries", [f"{retries['used']}{most}"]))
     if facts["moved"]:
         rows.append(("moved", [f"{counted(facts['moved'], 'time')}, saved"]))
-    rows.append(("finalists", [_finalist_line(finalist) for finalist in facts["finalists"]]))
+    rows.append(("finalists", _finalist_lines(facts["finalists"])))
     if facts["advice"]:
         rows.append(("early values", [line for line in facts["advice"].values() if line]))
     if facts["command"]:
@@ -83,14 +83,18 @@ def _model_line(metric: str, model: Mapping[str, Any]) -> str:
     return text + (f"; do not use it: it {model['failed']}" if model["failed"] else "")
 
 
-def _finalist_line(finalist: Mapping[str, Any]) -> str:
+def _finalist_lines(finalists: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [_finalist_line(finalist, alone=len(finalists) == 1) for finalist in finalists]
+
+
+def _finalist_line(finalist: Mapping[str, Any], alone: bool) -> str:
     text = f"trial {finalist['trial']}  {five_digits(finalist['single'])} in the search"
     if not finalist["seeds"]:
         return f"{text}, no new seed yet"
     text += f", {five_digits(finalist['mean'])} over {counted(finalist['seeds'], 'new seed')}"
     if finalist["low"] is not None:
         text += f" (95%: {five_digits(finalist['low'])} to {five_digits(finalist['high'])})"
-    if finalist["best"] is not None:
+    if finalist["best"] is not None and not alone:
         text += f", the best with probability {finalist['best']:.2f}"
     return text + (f", {finalist['collapsed']:.0%} diverged" if finalist["collapsed"] else "")
 

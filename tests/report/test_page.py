@@ -453,7 +453,8 @@ def test_a_figure_that_fails_leaves_its_reason_in_its_place(
 
 
 def test_a_population_counts_its_trials_and_their_copies_apart(make_study: Make) -> None:
-    copied = {**suggest(2, {"a": 2})[0], "by": "pbt", "parent": 0, "from_kimg": 8.0, "replaces": 1}
+    course = {"a": {"schedule": "steps", "values": [1, 2], "at": [0.5]}}
+    copied = {**suggest(2, course)[0], "by": "pbt", "parent": 0, "from_kimg": 8.0, "replaces": 1}
     records = [
         *suggest(0, {"a": 1}), report(0, 8, 3.0), *suggest(1, {"a": 3}), report(1, 8, 9.0),
         copied, *suggest(2, {"a": 2})[1:], end(1, "stopped"), report(2, 16, 2.0), end(2),
@@ -464,3 +465,4 @@ def test_a_population_counts_its_trials_and_their_copies_apart(make_study: Make)
     assert "The study finished with 2 of 2 trials and 1 trial that began as copies." in words(study)
     assert "2 + 1 copy" in words(study)
     assert study.spent("kimg") == 16 + 8 + 8
+    assert re.search(r"<code>a</code>.*?<span>1 → 2</span>", render_page(study), re.DOTALL)

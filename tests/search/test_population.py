@@ -216,7 +216,8 @@ def test_every_copy_and_every_turn_of_a_journal_is_reproduced(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("settings", "rule"),
     [
-        (("scheduler={name: pbt, grace_kimg: 1}",), "pbt has no grace_kimg"),
+        (("scheduler={name: pbt, grace_kimg: 1}",), "pbt's settings are interval_kimg, quantile"),
+        (("scheduler={name: pbt, noise: 2}",), "pbt's settings are interval_kimg, quantile"),
         (("scheduler={name: asha, quantile: 0.3}",), "is a setting of pbt"),
         (("scheduler={name: pbt}", "trade_off=[million_parameters]"), "by one objective"),
         (("scheduler={name: pbt}", "space={batch_size: {choice: [16, 32]}}"), "follow a schedule"),
