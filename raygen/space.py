@@ -113,9 +113,7 @@ class Parameter(NamedTuple):
         """The admitted values in words."""
         if self.choices is not None:  # in quotes where a comma of theirs could be taken for ours
             words = map(str, self.choices)
-            return "one of " + ", ".join(
-                f'"{word}"' if "," in word else word for word in words
-            )
+            return "one of " + ", ".join(f'"{word}"' if "," in word else word for word in words)
         step = f" in steps of {self.step:g}" if self.step else ""
         log = ", on a log scale" if self.log else ""
         return f"{self.kind} from {self.low:g} to {self.high:g}{step}{log}"
