@@ -1,5 +1,6 @@
 """What all tests share: a private cache, no threads beyond one, and at most one Ray cluster."""
 
+import gc
 import os
 import shutil
 import sys
@@ -54,6 +55,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     within = config.getoption("--within")
     config.stash[DEADLINE] = float("inf") if within is None else time.monotonic() + 60 * within
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected out of garbage collection: a fifth of all CPU time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
