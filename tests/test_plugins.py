@@ -196,7 +196,7 @@ def test_a_space_is_tried_out_and_its_settings_say_which_code_it_means(folder: P
         ("mine.py:brightness", "mine.py:squares", "is a GanLoss, but must be a Metric"),
         ("width: {int", "widht: {int", "unknown name, choose from conditional, latent_dim, name, "
          "width; did you mean 'width'?"),
-        ("{int: [4, 8]}", "{int: [-4, 8]}", "space.model.width: -2: must be above "),
+        ("{int: [4, 8]}", "{int: [-4, 8]}", "space.model.width: -4: must be above "),
     ],
 )  # fmt: skip
 def test_a_mistake_is_a_line_with_its_place_and_the_way_out(

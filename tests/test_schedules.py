@@ -130,7 +130,7 @@ def test_what_stands_in_a_schedule_is_searched_like_any_other_setting(tmp_path: 
         ),
         (
             "{schedule: {choice: [linear, steps]}, to: 0, from: 1, values: [1, 2], at: [0.5]}",
-            "generator_lr.from: 1: does not go with the settings beside it",
+            "generator_lr.values: does not go with the settings beside it",
         ),
     ],
 )
