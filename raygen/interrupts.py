@@ -17,6 +17,23 @@ from typing import Any
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
+_unwinding_aborts = threading.Event()  # set while an exception would end in an abort
+
+
+@contextmanager
+def quitting_on_signals() -> Iterator[None]:
+    """End this process at the first signal inside, instead of raising Interrupted.
+
+    For native code that an exception from a signal handler leaves half made: taken down so, Ray's
+    core aborts (std::terminate), and the exit code would be SIGABRT's.
+    """
+    _unwinding_aborts.set()
+    try:
+        yield
+    finally:
+        _unwinding_aborts.clear()
+
+
 class Interrupted(BaseException):
     """A signal came while there was no search to end; the exit code says which."""
 
@@ -61,6 +78,9 @@ class Interrupts:
             _say(f"{name} again: quitting now")
             os._exit(128 + number)
         self.received = number
+        if self._end is None and _unwinding_aborts.is_set():
+            _say(f"{name}: stopped before the search started")
+            os._exit(128 + number)
         if self._end is None:
             raise Interrupted(number)
         _say(f"{name}: saving and stopping; again to quit now")

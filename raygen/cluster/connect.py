@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raygen.cluster.local_cluster import as_a_library, inside_of, on_loopback, rearm_sigterm
 from raygen.errors import ClusterError, RaygenError
 from raygen.home import protect_token, temporary_folder
+from raygen.interrupts import quitting_on_signals
 from raygen.notices import Notify, Phase
 from raygen.storage import Storage, is_uri
 from raygen.words import duration
@@ -92,6 +93,7 @@ def _start(address: str, folder: str, notify: Notify) -> None:
         with (
             waiting(notify, f"still starting Ray {where}{logs}"),
             inside_of(folder),
+            quitting_on_signals(),  # processes that Ray has started end with this one
             on_loopback() if here else nullcontext(),
             # Parts of Ray have sockets where temporary files go, too, wherever its own folder is.
             patch.dict(
