@@ -78,10 +78,10 @@ class Interrupts:
             _say(f"{name} again: quitting now")
             os._exit(128 + number)
         self.received = number
-        if self._end is None and _unwinding_aborts.is_set():
-            _say(f"{name}: stopped before the search started")
-            os._exit(128 + number)
         if self._end is None:
+            if _unwinding_aborts.is_set():
+                _say(f"{name}: stopped before the search started")
+                os._exit(128 + number)
             raise Interrupted(number)
         _say(f"{name}: saving and stopping; again to quit now")
         self._end(name)

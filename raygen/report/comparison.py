@@ -184,7 +184,7 @@ def _course(study: Results, trial: int, name: str) -> list[float]:
     return place["values"] if jumps(place) else []
 
 
-def _setting(value: object, parameter: SearchedSetting | None, course: Sequence[float] = ()) -> str:
+def _setting(value: object, parameter: SearchedSetting | None, course: Sequence[float]) -> str:
     text = escape(" → ".join(map(setting, course or (value,))))
     if parameter is None or parameter.kind == "choice":
         return f"<span>{text}</span>"
