@@ -62,7 +62,7 @@ def search(folder: Path, callbacks: dict[str, Callback], tell: Any = print) -> M
             controller.reported(number, milestone(kimg, value * 9 / kimg, kimg == 9))
         controller.end(number, "completed", "")
     dispatcher(journal.append(Close(state="finished", seconds=1.0)))
-    dispatcher.close(patience=20)
+    dispatcher.close(patience=600)
     return journal
 
 
