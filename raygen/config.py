@@ -11,6 +11,7 @@ from warnings import catch_warnings
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Discriminator,
     Field,
     NonNegativeFloat,
@@ -612,12 +613,19 @@ class Resources(Spec):
         return 1.0 if self.gpus == "auto" else self.gpus
 
 
+def _name_of_metric(objective: Any) -> Any:
+    if isinstance(objective, dict | list):
+        rule = "must be the name of a metric, such as fid, which knows its direction"
+        raise ValueError(f"{rule}; further objectives go into trade_off")
+    return objective
+
+
 class Job(Spec):
     """One trial to its end: what `raygen train` runs, and what a study runs many of."""
 
     family: Family
     data: DataSpec = DataSpec()
-    objective: MetricName = "fid"
+    objective: Annotated[MetricName, BeforeValidator(_name_of_metric)] = "fid"
     evaluation: Evaluation = Evaluation()
     compute: Compute = Compute()
     seed: Seed = 0

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from raygen.document import Document, Keys, dotted
 from raygen.errors import did_you_mean
+from raygen.validation import KINDS
 
-KINDS = ("float", "int", "choice", "one_of")
 OPTIONS = {
     "float": {"float", "log", "step"},
     "int": {"int", "log", "step"},

@@ -35,6 +35,7 @@ RULES = {
     "missing": "is required", "union_tag_not_found": "needs a {discriminator}", "union": "{rule}",
     "other_kind": "does not go with the settings beside it",
 }  # fmt: skip
+KINDS = ("float", "int", "choice", "one_of")  # of parameters
 SCALARS = (NUMBER, WHOLE, TEXT, SWITCH)
 
 
@@ -59,10 +60,19 @@ def checked(
         meant: set[Keys] = set()
         # Unknown names first: a name that is missing only because it is misspelt is one mistake.
         mistakes = sorted(_as_unions(error.errors()), key=lambda e: e["type"] == "missing")
+        parameters = {  # of what is searched, misspelt; what else is said of their settings follows
+            at[:-1]: _line(document, place(at), mistake, [*KINDS])
+            for mistake in mistakes
+            for at, _ in [_untagged(model, mistake["loc"])]
+            if _is_parameter(place(at), mistake)
+        }
         for mistake in mistakes:
             if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
                 continue  # what the tag stands in is wrong, and reported itself
             at, names = _untagged(model, mistake["loc"])
+            if line := parameters.get(at[:-1]) or parameters.get(at):
+                lines[line] = None
+                continue
             if mistake["type"] == "union_tag_invalid":
                 at = (*at, mistake["ctx"]["discriminator"].strip("'"))
             names = _own_names(data, at) or names
@@ -136,7 +146,7 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
     elif mistake["type"] == "tuple_type" and not isinstance(value, dict):
         rule += f": [{shown(value)}]"
     elif isinstance(value, dict) and rule.startswith(SCALARS):
-        rule += _no_mapping(at, value)
+        rule += _no_mapping(at, value, "int" if rule == WHOLE else "float")
     return f"{document.mark(at)}: {spoken(at)}: {said}{rule}"
 
 
@@ -150,15 +160,23 @@ def _rule(mistake: Any) -> str:
     return re.sub(r"^[A-Z]\w*( \w+)? should ", "must ", rule)
 
 
-def _no_mapping(at: Keys, value: dict[str, Any]) -> str:
-    """What a mapping in place of one value may have been meant as."""
+def _no_mapping(at: Keys, value: dict[str, Any], kind: str) -> str:
+    """What a mapping in place of one value may have been meant as: `kind` is an example."""
     if "schedule" in value:
         return ": this setting takes no schedule"
-    kinds = ("float", "int", "choice", "one_of")
     if at[:1] != ("space",):
-        return ": only settings below `space` are searched" if value.keys() & {*kinds} else ""
-    hint = did_you_mean(str(next(iter(value), "")), kinds)
-    return f", or a parameter such as {{float: [low, high]}}{hint}"
+        return ": only settings below `space` are searched" if value.keys() & {*KINDS} else ""
+    hint = did_you_mean(str(next(iter(value), "")), KINDS)
+    return f", or a parameter such as {{{kind}: [low, high]}}{hint}"
+
+
+def _is_parameter(at: Keys, mistake: Any) -> bool:
+    """Whether an unknown name was meant as the kind of a parameter, such as float, and misspelt."""
+    if mistake["type"] != "extra_forbidden" or at[:1] != ("space",):
+        return False
+    return isinstance(mistake["input"], dict | list) and any(
+        get_close_matches(str(at[-1]), KINDS, 1)
+    )
 
 
 def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[str]]:
