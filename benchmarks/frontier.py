@@ -24,11 +24,11 @@ from typing import Any
 import torch
 
 from raygen.compute import best_device
-from raygen.config import Trial
 from raygen.config_file import a_draw, load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.metrics.evaluator import Evaluator, prepare
 from raygen.training.loop import fit, make_learner
+from raygen.trial import Trial
 from recipes import RECIPES, cpu_name, parse_trial
 
 SPACES = Path(__file__).parents[1] / "search_spaces"

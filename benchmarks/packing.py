@@ -26,8 +26,8 @@ import torch.distributed as dist
 
 from raygen.cluster import mps
 from raygen.compute import Compute
-from raygen.config import parse_trial
 from raygen.data import DataSpec, load_data
+from raygen.trial import parse_trial
 from recipes import RECIPES, cpu_name
 from train_step import FULL, steps, wait
 

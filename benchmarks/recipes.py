@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 
 import torch
 
-from raygen.config import Trial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.failure import why_useless
 from raygen.metrics import METRICS
 from raygen.metrics.evaluator import Evaluator
 from raygen.training.loop import fit, make_learner
+from raygen.trial import Trial, parse_trial
 
 EMA = {"half_life_kimg": 0.5}
 FAST = {"generator_lr": 1e-3, "discriminator_lr": 1e-3}

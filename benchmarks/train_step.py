@@ -37,7 +37,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms
 
 from raygen.compute import Compute, best_device, compile_if
-from raygen.config import GanTrial, Trial, VaeTrial, parse_trial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
 from raygen.image_shape import CIFAR10
@@ -45,6 +44,7 @@ from raygen.losses.adversarial import ADVERSARIAL
 from raygen.metrics.evaluator import Evaluator
 from raygen.schedules import value_at
 from raygen.training.loop import Learner, make_learner
+from raygen.trial import GanTrial, Trial, VaeTrial, parse_trial
 from recipes import RECIPES, cpu_name
 
 LAZY_R1 = {"penalty": "r1", "penalty_weight": 0.01, "penalty_interval": 16}

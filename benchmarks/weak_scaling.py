@@ -20,10 +20,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from raygen.config import parse_trial
 from raygen.data import DataSpec, load_data
 from raygen.data.batches import Batches
 from raygen.training.loop import make_learner
+from raygen.trial import parse_trial
 from recipes import RECIPES, cpu_name
 
 BATCH = 64  # of each worker

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from raygen.config import TRIALS, Job, Study, StudySpec, TrainJob, batch_problem, worker_counts
+from raygen.config import Job, Study, StudySpec, TrainJob, worker_counts
 from raygen.document import Document, Keys, load_document
 from raygen.metrics import METRICS, too_few
 from raygen.space import (
@@ -19,6 +19,7 @@ from raygen.space import (
     sample,
     settings_of,
 )
+from raygen.trial import TRIALS, batch_problem
 from raygen.validation import checked
 
 CHECKED_DRAWS = 50

@@ -1,13 +1,17 @@
 """The frozen, closed pydantic base of every configuration."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from raygen.errors import InputError, did_you_mean
 from raygen.plugins import Registry, is_reference, resolve
+
+IMAGE = 0.001  # kimg: nothing happens more often than once an image
+Kimg = Annotated[float, Field(ge=IMAGE, le=1e9)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class Spec(BaseModel):

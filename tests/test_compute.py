@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from raygen.compute import Compute, tf32
-from raygen.config import Trial, parse_trial
 from raygen.data import Split
 from raygen.data.batches import Batches
 from raygen.data.shapes import draw_shapes
 from raygen.training.loop import make_learner
+from raygen.trial import Trial, parse_trial
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 PENALTY = {"name": "wasserstein", "penalty": "gradient_penalty", "penalty_weight": 10.0}

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import TRIALS, GanTrial, StudySpec, VaeTrial, parse_trial, with_extra
+from raygen.config import StudySpec, with_extra
 from raygen.config_file import load_space, load_train_job
 from raygen.document import dump, flatten
 from raygen.errors import InputError, RaygenError
 from raygen.metrics import METRICS
+from raygen.trial import TRIALS, GanTrial, VaeTrial, parse_trial
 
 GAN = """\
 family: gan

@@ -3,9 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from raygen.config import GanTrial, Resources, StudySpec, worker_counts
+from raygen.config import StudySpec, worker_counts
 from raygen.costs import dollars
 from raygen.gpu_kinds import GPU_KINDS, check_kind
+from raygen.resources import Resources
+from raygen.trial import GanTrial
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from click.testing import CliRunner
 
 from raygen import plugins
 from raygen.cli import main
-from raygen.config import GanTrial, parse_trial
 from raygen.config_file import load_space
 from raygen.data import DataSpec, load_data
 from raygen.errors import InputError
@@ -22,6 +21,7 @@ from raygen.metrics.model import CHUNK, draw_latents
 from raygen.metrics.own_encoder import encoder_network
 from raygen.training.checkpoint import load_sampler
 from raygen.training.loop import make_learner
+from raygen.trial import GanTrial, parse_trial
 
 CPU = torch.device("cpu")
 LAYERS = "from torch import nn\n\ndef linear(n, m):\n    return nn.Linear(n, m)\n"

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from raygen.config import GanTrial, VaeTrial, parse_trial
 from raygen.config_file import a_draw, load_space, load_train_job
 from raygen.errors import InputError
 from raygen.schedules import Schedule, value_at
+from raygen.trial import GanTrial, VaeTrial, parse_trial
 
 SPACE = """
 family: gan

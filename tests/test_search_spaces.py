@@ -7,12 +7,13 @@ import optuna
 import pytest
 import torch
 
-from raygen.config import GanTrial, Study
+from raygen.config import Study
 from raygen.config_file import load_space
 from raygen.document import dump, flatten, load_document
 from raygen.image_shape import CIFAR10
 from raygen.losses.elbo import LIKELIHOODS
 from raygen.space import sample
+from raygen.trial import GanTrial
 
 ROOT = Path(__file__).parents[1]
 FILES = sorted((ROOT / "search_spaces").glob("*.yaml"))

@@ -11,9 +11,9 @@ import click
 
 from raygen.cluster import jobs, slurm
 from raygen.cluster.files import most_trials
-from raygen.config import Resources
 from raygen.errors import InputError
 from raygen.interrupts import Interrupted
+from raygen.resources import Resources
 from raygen.storage import Storage, is_uri
 from raygen.untrusted import check_name, visible
 

@@ -12,9 +12,9 @@ from ray.util.placement_group import placement_group_table
 from raygen.cluster.connect import started_here
 from raygen.cluster.files import most_trials
 from raygen.cluster.preemption import draining
-from raygen.config import Resources
 from raygen.errors import InputError
 from raygen.home import home
+from raygen.resources import Resources
 
 KIND = "ray.io/accelerator-type"  # the label of a node by which Ray knows its kind of GPU
 

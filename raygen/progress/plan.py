@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from raygen.config import Resources, Study, StudySpec
+from raygen.config import Study, StudySpec
 from raygen.config_file import a_draw, possible_workers
 from raygen.data import ImageData
 from raygen.doctor import free_at
 from raygen.gpu_kinds import WITHOUT_GPU
 from raygen.metrics import METRICS
+from raygen.resources import Resources
 from raygen.storage import is_uri
 from raygen.words import counted, duration, kimg_text
 

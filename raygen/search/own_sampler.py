@@ -7,9 +7,9 @@ from typing import Any
 
 from optuna.samplers import BaseSampler
 
-from raygen.config import SamplerSpec
 from raygen.errors import InputError, first_line
 from raygen.plugins import place_of, resolve
+from raygen.search_settings import SamplerSpec
 
 
 def make_own(spec: SamplerSpec, seed: int) -> BaseSampler:

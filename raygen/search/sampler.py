@@ -21,7 +21,6 @@ from optuna.distributions import (
 from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from raygen.config import SamplerSpec as SamplerSpec
 from raygen.config import Study
 from raygen.document import brief
 from raygen.errors import InputError, RaygenError
@@ -31,6 +30,7 @@ from raygen.search.curve import CurveSampler, from_unit, sobol_point
 from raygen.search.curve.sampler import BY, EARLIER, ERROR, IGNORED, KERNEL, REPORTS
 from raygen.search.mirror import Mirror
 from raygen.search.own_sampler import make_own, takes_seed
+from raygen.search_settings import SamplerSpec as SamplerSpec
 from raygen.seeds import derive
 from raygen.space import Draw, Group, Parameter, conditions, parameters, sample
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from raygen.config import TRIALS, Study
+from raygen.config import Study
 from raygen.data import ImageData
 from raygen.document import flatten
 from raygen.errors import InputError
@@ -14,6 +14,7 @@ from raygen.journal.records import Warm
 from raygen.metrics import METRICS
 from raygen.results import Results, load_results, ranked
 from raygen.space import Branches, Fixed, Group, Parameter
+from raygen.trial import TRIALS
 
 POINTS = 5  # of each study whose values do not compare: its best, tried again here
 

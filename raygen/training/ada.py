@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from raygen.config import Adaptive
 from raygen.distributed import all_reduce_sum, world_size
+from raygen.trial import Adaptive
 
 EVERY = 4  # steps of the discriminator between two looks; Karras et al. 2020 b, appendix D
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raygen.config import Ema
 from raygen.schedules import value_at
+from raygen.trial import Ema
 
 
 class Average:

@@ -17,7 +17,6 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from raygen.cache import replace_file
-from raygen.config import Adaptive, GanTrial, OwnTrial, Trial, VaeTrial, parse_trial
 from raygen.document import MOST_BYTES, brief, read_bounded, shown
 from raygen.errors import InputError, cannot_write
 from raygen.image_shape import SIZES, ImageShape
@@ -25,6 +24,7 @@ from raygen.plugins import check_unchanged, hashes
 from raygen.training.loop import Learner, Position, Progress, make_learner
 from raygen.training.optimizer import is_optimizer_state
 from raygen.training.vae import Vae
+from raygen.trial import Adaptive, GanTrial, OwnTrial, Trial, VaeTrial, parse_trial
 
 FORMAT = 1
 # Of a folder in the layout of the Hugging Face hub.

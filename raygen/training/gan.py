@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from raygen.compute import Compute, compile_if, tf32
-from raygen.config import Adaptive, GanTrial
 from raygen.data.augmentation import Policy
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
@@ -22,6 +21,7 @@ from raygen.training.average import Average, Averaged
 from raygen.training.optimizer import make_optimizer, rates_at, set_rates
 from raygen.training.rate import used
 from raygen.training.step_graph import Scalars, StepGraph, weak
+from raygen.trial import Adaptive, GanTrial
 
 
 class GanStepInputs(NamedTuple):

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from raygen.compute import Compute
-from raygen.config import GanTrial, OwnTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.distributed import agree
@@ -24,6 +23,7 @@ from raygen.training.health import Health
 from raygen.training.own import OwnLearner
 from raygen.training.vae import VaeLearner
 from raygen.training.views import views
+from raygen.trial import GanTrial, OwnTrial, Trial
 
 GRID = 64
 GRID_SEED = 7

@@ -7,9 +7,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from raygen.config import GanOptimizer, VaeOptimizer
 from raygen.schedules import value_at
 from raygen.training.rate import rate
+from raygen.trial import GanOptimizer, VaeOptimizer
 
 Rate = tuple[float, tuple[float, float]]  # and betas
 

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from raygen.compute import Compute, tf32
-from raygen.config import OwnTrial
 from raygen.data.batches import Batches, to_pixels
 from raygen.errors import InputError, RaygenError
 from raygen.image_shape import CIFAR10, ImageShape
 from raygen.seeds import numbered
 from raygen.training.average import Average, Averaged
 from raygen.training.rate import used
+from raygen.trial import OwnTrial
 
 ended: Any = object()  # what a loop yields that has come to its end
 

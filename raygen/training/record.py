@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from raygen.config import Trial
 from raygen.data.pictures import save_grid
 from raygen.study_folder import TrialFolder
 from raygen.training.checkpoint import checkpoint, save
 from raygen.training.loop import Progress
+from raygen.trial import Trial
 
 
 def record(

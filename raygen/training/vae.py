@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from raygen.compute import Compute, compile_if, tf32
-from raygen.config import VaeTrial
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.distributed import data_parallel, rank, unshared, world_size
 from raygen.image_shape import CIFAR10, ImageShape
@@ -21,6 +20,7 @@ from raygen.training.optimizer import FusedAdam, make_optimizer, rates_at, set_r
 from raygen.training.rate import used
 from raygen.training.skip import Skip
 from raygen.training.step_graph import Scalars, StepGraph, weak
+from raygen.trial import VaeTrial
 
 
 class Vae(nn.Module):

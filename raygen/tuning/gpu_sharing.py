@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 from raygen.cluster import mps
-from raygen.config import Resources
+from raygen.resources import Resources
 
 CONTEXT = 2**30  # bytes that CUDA itself may take for each process
 

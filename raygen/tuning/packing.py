@@ -21,7 +21,7 @@ from raygen.cluster import mps
 from raygen.cluster.connect import wait_for
 from raygen.cluster.room import growth, offered, selector
 from raygen.compute import Compute
-from raygen.config import GanTrial, Study, Trial, parse_trial
+from raygen.config import Study
 from raygen.data import ImageData, Split
 from raygen.data.batches import Batches
 from raygen.errors import first_line
@@ -30,6 +30,7 @@ from raygen.notices import Notify, Phase
 from raygen.plugins import install, sources
 from raygen.search.sampler import Sampler
 from raygen.training.loop import make_learner
+from raygen.trial import GanTrial, Trial, parse_trial
 from raygen.tuning.gpu_sharing import share_of
 
 MOST = 8  # trials on one GPU

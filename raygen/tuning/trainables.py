@@ -23,9 +23,11 @@ from ray.util.placement_group import placement_group_table, remove_placement_gro
 from raygen.cluster.connect import FOREVER
 from raygen.cluster.preemption import leaving
 from raygen.cluster.room import free_places, groups_wait, selector
-from raygen.config import Resources, parse_trial, worker_counts
+from raygen.config import worker_counts
 from raygen.distributed import rank
+from raygen.resources import Resources
 from raygen.study_folder import StudyFolder
+from raygen.trial import parse_trial
 from raygen.tuning.interface import OverRaysNetwork
 from raygen.tuning.mailbox import Mailbox
 from raygen.tuning.worker import (

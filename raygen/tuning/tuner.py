@@ -18,9 +18,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raygen.cluster.connect import SAY_SECONDS, kill
-from raygen.config import Resources
 from raygen.errors import RaygenError
 from raygen.notices import Phase
+from raygen.resources import Resources
 from raygen.search.controller import Controller
 from raygen.words import duration
 

@@ -22,12 +22,13 @@ from ray.exceptions import RayError
 from raygen.cluster.preemption import watch_cloud
 from raygen.cluster.room import KIND
 from raygen.compute import Compute
-from raygen.config import Evaluation, Resources, Trial, WorkerRange, parse_trial
+from raygen.config import Evaluation
 from raygen.data import ImageData, Split
 from raygen.distributed import rank, world_size
 from raygen.errors import ClusterError, InputError, RaygenError, StorageError
 from raygen.metrics.evaluator import Evaluator
 from raygen.plugins import install
+from raygen.resources import Resources, WorkerRange
 from raygen.search.assignment import Assignment
 from raygen.storage import Storage, scratch
 from raygen.study_folder import StudyFolder, TrialFolder
@@ -35,6 +36,7 @@ from raygen.training.background import BackgroundWriter
 from raygen.training.checkpoint import checkpoint_between, load_full, save
 from raygen.training.loop import Position, Progress, fit
 from raygen.training.record import record
+from raygen.trial import Trial, parse_trial
 from raygen.tuning.gpu_sharing import share_gpu
 
 Event = dict[str, Any]

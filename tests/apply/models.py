@@ -5,11 +5,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from raygen.config import parse_trial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.training.checkpoint import FORMAT, save
 from raygen.training.loop import make_learner
+from raygen.trial import parse_trial
 
 TINY = {
     "dcgan": {"latent_dim": 8, "width": 4},

@@ -15,7 +15,6 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from raygen.cli import main
-from raygen.config import Ema, GanTrial, Trial, VaeTrial
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.metrics import METRICS, Score, classifier, inception, protocol_hash
 from raygen.metrics.classifier import train_classifier
@@ -24,6 +23,7 @@ from raygen.models.conv_vae import ConvVae
 from raygen.models.dcgan import Dcgan
 from raygen.training.checkpoint import checkpoint, save
 from raygen.training.loop import Progress, make_learner
+from raygen.trial import Ema, GanTrial, Trial, VaeTrial
 
 CPU = torch.device("cpu")
 COUNT = 400

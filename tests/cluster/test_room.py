@@ -7,7 +7,7 @@ import ray
 
 from raygen.cluster import room
 from raygen.cluster.room import free_places, offered, selector
-from raygen.config import Resources
+from raygen.resources import Resources
 
 NODES = {
     "a": {"labels": {"ray.io/accelerator-type": "A10G"}, "has": {"CPU": 8.0, "GPU": 2.0}},

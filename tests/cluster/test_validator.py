@@ -13,8 +13,8 @@ from cluster.files import filled
 from raygen.cli import main
 from raygen.cluster.files import check_cluster, most_trials
 from raygen.cluster.files.launcher import EC2, PROVIDER
-from raygen.config import Resources
 from raygen.errors import InputError
+from raygen.resources import Resources
 
 MISTAKES: list[dict[str, Any]] = yaml.safe_load(
     Path(__file__).with_name("mistakes.yaml").read_text()

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from raygen.compute import Compute
-from raygen.config import GanTrial, parse_trial
 from raygen.losses.adversarial import PENALTIES
 from raygen.training.gan import GanLearner
+from raygen.trial import GanTrial, parse_trial
 
 CPU = torch.device("cpu")
 MODELS: dict[str, dict[str, Any]] = {

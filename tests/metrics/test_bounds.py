@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal
 
-from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.losses.elbo import ElboLoss, gaussian_kl, log_importance
@@ -16,6 +15,7 @@ from raygen.metrics.evaluator import IMPORTANCE_SAMPLES, Evaluator
 from raygen.models.conv_vae import ConvVae
 from raygen.models.ladder_vae import LadderVae
 from raygen.training.vae import VaeLearner
+from raygen.trial import VaeTrial
 
 CPU = torch.device("cpu")
 PIXELS, LATENTS, SPREAD = 5, 2, 0.7

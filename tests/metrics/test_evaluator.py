@@ -11,7 +11,6 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.errors import InputError
@@ -22,6 +21,7 @@ from raygen.metrics.evaluator import Evaluator, prepare, too_few_real
 from raygen.metrics.model import draw_latents, labels_in_shares
 from raygen.models.conv_vae import ConvVae
 from raygen.training.vae import VaeLearner
+from raygen.trial import VaeTrial
 
 CPU = torch.device("cpu")
 TRAIN = TEST = 600

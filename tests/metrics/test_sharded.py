@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from raygen.config import VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.distributed import rank
@@ -22,6 +21,7 @@ from raygen.metrics.kernel import kernel_distance
 from raygen.metrics.mind import mind
 from raygen.models.conv_vae import ConvVae
 from raygen.training.vae import VaeLearner
+from raygen.trial import VaeTrial
 
 pytestmark = pytest.mark.slow  # pairs of processes, each with everything imported
 CPU = torch.device("cpu")

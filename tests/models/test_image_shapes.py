@@ -5,7 +5,6 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from raygen.config import parse_trial
 from raygen.errors import InputError
 from raygen.image_shape import SIZES, ImageShape
 from raygen.losses.elbo import LIKELIHOODS
@@ -14,6 +13,7 @@ from raygen.models.biggan import Biggan
 from raygen.models.ladder_vae import LadderVae
 from raygen.models.layers import residual_widths
 from raygen.training.vae import Vae
+from raygen.trial import parse_trial
 
 TINY: dict[str, dict[str, Any]] = {
     "dcgan": {"width": 2, "latent_dim": 8},

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from raygen.config import GanTrial, Study
+from raygen.config import Study
 from raygen.errors import InputError
 from raygen.journal.records import End, Report, Suggest
 from raygen.progress.plan import plan_text
 from raygen.schedules import Steps, value_at
 from raygen.search.verify import verify
 from raygen.seeds import derive
+from raygen.trial import GanTrial
 from search.studies import SPACE, Memory, event, make_controller, make_study, run
 
 PBT = (

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import Adaptive, Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.shapes import SHAPES, draw_shapes
 from raygen.losses.adversarial import AdversarialLoss
@@ -23,6 +22,7 @@ from raygen.models.sngan import Sngan
 from raygen.models.style_gan import StyleGan
 from raygen.schedules import Schedule
 from raygen.training import health
+from raygen.trial import Adaptive, Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 
 
 def moving(start: float, to: float) -> Schedule:

@@ -5,13 +5,13 @@ import copy
 import pytest
 import torch
 
-from raygen.config import Adaptive, GanTrial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.models.dcgan import Dcgan
 from raygen.training.ada import EVERY, AdaptiveProbability
 from raygen.training.gan import GanLearner
+from raygen.trial import Adaptive, GanTrial
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from raygen.config import Ema
 from raygen.training.average import Average
+from raygen.trial import Ema
 
 
 def _network(value: float) -> nn.Sequential:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from raygen.compute import Compute
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.training.background import BackgroundWriter
 from raygen.training.loop import make_learner
+from raygen.trial import Trial
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 import torch
 
-from raygen.config import Ema, Trial, parse_trial
 from raygen.data import ImageData
 from raygen.errors import InputError
 from raygen.metrics.evaluator import Evaluator
@@ -21,6 +20,7 @@ from raygen.study_folder import TrialFolder
 from raygen.training.checkpoint import checkpoint, load, load_full, load_sampler, save
 from raygen.training.loop import Progress, fit, make_learner
 from raygen.training.record import record
+from raygen.trial import Ema, Trial, parse_trial
 
 CPU = torch.device("cpu")
 FULL_DISK = """

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from raygen.compute import Compute
-from raygen.config import GanTrial, Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.training import compilation
 from raygen.training.compilation import EXPECTED, LOOKS, SETTLING, AutoCompile, Payoff
 from raygen.training.gan import GanLearner
 from raygen.training.loop import make_learner
+from raygen.trial import GanTrial, Trial
 
 ROUNDS = LOOKS + SETTLING + 1  # looks until a decision
 STEPS = 25  # between two looks

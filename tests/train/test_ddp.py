@@ -18,7 +18,6 @@ import torch.distributed as dist
 from torch import Tensor
 
 from raygen.compute import Compute
-from raygen.config import Adaptive, Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 from raygen.data import ImageData, Split, fingerprint
 from raygen.data.batches import Batches
 from raygen.data.shapes import SHAPES, draw_shapes
@@ -37,6 +36,7 @@ from raygen.models.sngan import Sngan
 from raygen.models.style_gan import StyleGan
 from raygen.training.gan import GanLearner
 from raygen.training.loop import CHECK_EVERY, fit, make_learner
+from raygen.trial import Adaptive, Ema, GanOptimizer, GanTrial, Trial, VaeOptimizer, VaeTrial
 
 pytestmark = pytest.mark.slow  # pairs of processes, each with everything imported
 CPU = torch.device("cpu")

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raygen.config import GanTrial
 from raygen.data import ImageData
 from raygen.data.batches import Batches, to_model_range, to_pixels
 from raygen.losses.adversarial import AdversarialLoss
 from raygen.training.gan import GanLearner
+from raygen.trial import GanTrial
 
 CPU = torch.device("cpu")
 LABELS = torch.arange(16) % 10

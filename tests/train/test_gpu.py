@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from raygen.compute import Compute
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.losses.adversarial import PENALTIES
 from raygen.training.loop import Learner, make_learner
 from raygen.training.step_graph import WARM_UP
+from raygen.trial import Trial
 
 pytestmark = [
     pytest.mark.gpu,

@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.metrics.evaluator import Evaluator
 from raygen.training.health import DIVERSITY, YOUNG, Health, spread
 from raygen.training.loop import fit
+from raygen.trial import Trial
 
 STEPS = 1000
 REAL = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator())

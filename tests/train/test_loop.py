@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.metrics import Score
 from raygen.metrics.evaluator import Evaluator
 from raygen.training.loop import CHECK_EVERY, GRID, Progress, fit, make_learner
+from raygen.trial import Trial
 from train.conftest import TRIALS, make_data
 
 pytestmark = pytest.mark.usefixtures("patience")

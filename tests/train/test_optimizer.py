@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from raygen.config import GanOptimizer, VaeOptimizer
 from raygen.image_shape import CIFAR10
 from raygen.models.dcgan import Dcgan
 from raygen.training.optimizer import Optimizer, hidden_weights, make_optimizer
+from raygen.trial import GanOptimizer, VaeOptimizer
 
 RATES = [1e-2, 3e-3, 1e-3, 0.0, 2e-3]
 BETAS = [(0.5, 0.9), (0.6, 0.95), (0.7, 0.99), (0.7, 0.99), (0.7, 0.99)]

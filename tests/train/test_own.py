@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from raygen import plugins
-from raygen.config import OwnTrial, parse_trial
 from raygen.config_file import load_space
 from raygen.data import DataSpec, ImageData, load_data
 from raygen.data.batches import Batches
@@ -17,6 +16,7 @@ from raygen.image_shape import ImageShape
 from raygen.project_folder import EXAMPLES
 from raygen.training.checkpoint import checkpoint, load_full, load_sampler, save
 from raygen.training.loop import Progress, fit, make_learner
+from raygen.trial import OwnTrial, parse_trial
 from raygen.try_out import try_out
 from train.conftest import PixelDistance
 

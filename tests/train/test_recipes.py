@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from raygen.config import parse_trial
 from raygen.data import DataSpec, ImageData, load_data
+from raygen.trial import parse_trial
 from recipes import BAD, BROKEN, LONGEST, RECIPES, learn
 
 PHOTOGRAPHS = Path(__file__).parents[3] / "shared" / "data" / "cifar10_jpeg"

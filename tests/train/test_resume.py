@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.metrics.evaluator import Evaluator
 from raygen.study_folder import TrialFolder
 from raygen.training.checkpoint import checkpoint, load, load_full, save
 from raygen.training.loop import fit
 from raygen.training.record import record
+from raygen.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("patience")
 CPU = torch.device("cpu")

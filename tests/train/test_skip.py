@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from raygen.compute import Compute
-from raygen.config import Trial, VaeOptimizer, VaeTrial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.losses.elbo import ElboLoss
@@ -18,6 +17,7 @@ from raygen.models.conv_vae import ConvVae
 from raygen.models.ladder_vae import LadderVae
 from raygen.training.loop import fit
 from raygen.training.vae import VaeLearner, VaeStepInputs
+from raygen.trial import Trial, VaeOptimizer, VaeTrial
 from train.conftest import TRIALS
 
 CPU = torch.device("cpu")

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from raygen.compute import Compute
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.data.batches import Batches
 from raygen.training.loop import Learner, make_learner
 from raygen.training.step_graph import WARM_UP, StepGraph
+from raygen.trial import Trial
 from train.tape import TapedStep
 
 CPU = torch.device("cpu")

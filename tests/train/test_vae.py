@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from raygen.compute import Compute
-from raygen.config import VaeOptimizer, VaeTrial
 from raygen.data import ImageData
 from raygen.data.batches import Batches, to_model_range
 from raygen.losses.elbo import ElboLoss
 from raygen.models.conv_vae import ConvVae
 from raygen.models.ladder_vae import LadderVae
 from raygen.training.vae import VaeLearner
+from raygen.trial import VaeOptimizer, VaeTrial
 
 CPU = torch.device("cpu")
 LABELS = torch.zeros(4, dtype=torch.int64)

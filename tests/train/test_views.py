@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from raygen.config import Trial
 from raygen.data import ImageData
 from raygen.metrics.evaluator import Evaluator
 from raygen.metrics.model import draw_latents
@@ -14,6 +13,7 @@ from raygen.training.loop import fit, make_learner
 from raygen.training.record import record
 from raygen.training.vae import VaeLearner
 from raygen.training.views import FRAMES, ROWS, SEED, interpolation, reconstructions
+from raygen.trial import Trial
 
 pytestmark = pytest.mark.usefixtures("patience")
 CPU = torch.device("cpu")

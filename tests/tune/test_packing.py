@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from raygen.compute import Compute
-from raygen.config import Trial, parse_trial
+from raygen.trial import Trial, parse_trial
 from raygen.tuning.gpu_sharing import memory_fraction, share_of
 from raygen.tuning.packing import Packing, in_words, measure
 

@@ -8,12 +8,13 @@ import torch
 
 from raygen.cluster.files import most_trials
 from raygen.cluster.room import trials_that_fit
-from raygen.config import Resources, Study
+from raygen.config import Study
 from raygen.config_file import load_space, load_train_job
 from raygen.document import dump
 from raygen.errors import InputError
 from raygen.journal.records import Record, Suggest
 from raygen.notices import Notice
+from raygen.resources import Resources
 from raygen.results import Results, train_config
 from raygen.results import load_results as load_results
 from raygen.study_folder import StudyFolder, TrialFolder

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from raygen.config import Resources
+from raygen.resources import Resources
 
 
 def most_trials(config: Mapping[str, Any], resources: Resources) -> int:
