@@ -25,11 +25,11 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 DEADLINE = pytest.StashKey[float]()
-# Rooms in the order in which they start; what has no place in it starts between "ray" and the next.
-# The longest start first, or one of them is left alone at the end; then all that is short, so that
-# little of it is skipped on a slow machine.
-ROOMS = ("hosts", "ray", "", "test_drills", "test_wholes", "test_waiting")
-SINGLY = ("test_recipes.py",)  # whose tests take a minute each and share next to nothing
+# Rooms in the order in which they start; what has no place in it, all that is short, starts at "".
+# The longest start first, or one of them is left alone at the end; what starts last is skipped
+# first on a slow machine.
+ROOMS = ("hosts", "ray", "test_wholes", "test_inception", "test_recipes", "", "test_drills",
+         "test_waiting")  # fmt: skip
 
 
 @cache  # asked for every test
@@ -37,7 +37,7 @@ def room_of(file: Path) -> str:
     """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
     files that make hosts; all other files that need Ray, for one cluster."""
     if "mark.ray" not in file.read_text(encoding="utf-8"):
-        return str(file)
+        return file.stem if file.stem in ROOMS else str(file)
     if file.parent.name == "cluster":
         return "hosts"
     return file.stem if file.stem in ROOMS else "ray"
@@ -73,8 +73,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadFileScheduling:
     class ByRoom(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = config.rootpath / nodeid.partition("::")[0]
-            return nodeid if file.name in SINGLY else room_of(file)
+            return room_of(config.rootpath / nodeid.partition("::")[0])
 
     config.option.loadscopereorder = False  # in the order below
     return ByRoom(config, log)
