@@ -216,7 +216,7 @@ class CallbackSpec(Spec):
         names = [known for known in cls.model_fields if known != "own"]
         if name not in names:
             raise ValueError(
-                f"unknown name, choose from {', '.join(names)}, or file.py:Class"
+                f"{name}: unknown name, choose from {', '.join(names)}, or file.py:Class"
                 f"{did_you_mean(str(name), names)}"
             )
         return {name: {} if settings is None else settings}

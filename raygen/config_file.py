@@ -13,6 +13,7 @@ from raygen.space import (
     Group,
     RandomSuggester,
     assign,
+    conditions,
     ignored,
     parameters,
     parse_space,
@@ -37,6 +38,7 @@ def load_space(file: Path, overrides: Sequence[str] = ()) -> Study:
     _refuse_empty_path(document)
     raw = dict(document.data)
     ours = ("space", "start")
+    _refuse_outside_of_space(raw, document)
     settings = {key: value for key, value in raw.items() if key not in ours}
     spec = checked(StudySpec, settings, document, extra_names=ours)
     if "space" not in raw:
@@ -89,6 +91,14 @@ def _refuse_empty_path(document: Document) -> None:
     empty = isinstance(value, str) and not value.strip()
     if empty or document.mark(at).rstrip() == "--set data.path=":
         document.fail(at, "must not be empty; give a path, or null for data.source")
+
+
+def _refuse_outside_of_space(raw: dict[str, Any], document: Document) -> None:
+    """Settings of a trial at the top of the file: `space` was forgotten, or ends too early."""
+    trial = TRIALS.get(str(raw.get("family")))
+    for key in raw:
+        if trial is not None and key in trial.model_fields and key not in StudySpec.model_fields:
+            document.fail((key,), "is a setting of a trial, which stands below `space`")
 
 
 def _check_milestones(every: float | None, budget: float, document: Document) -> None:
@@ -205,7 +215,9 @@ def _check_draws(
 def _draws(space: Group, start: tuple[dict[str, Any], ...]) -> Iterator[Draw]:
     """Every end of every range, every choice and every starting point; all else at random."""
     # Ends first: of a range that leaves what is admitted, a user then reads a number of theirs.
-    ends = [{p.name: end} for p in parameters(space) for end in p.ends()]
+    lows = {p.name: p.ends()[0] for p in parameters(space)}
+    needed = conditions(space)
+    ends = [{**lows, **needed[p.name], p.name: end} for p in parameters(space) for end in p.ends()]
     random: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
     for seed, values in enumerate([*ends, *random, *start]):
         yield sample(space, RandomSuggester(seed, values))

@@ -60,7 +60,14 @@ def our_bug(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]} (please report this)"
 
 
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The known word that is nearest, in capitals or not; "" if none is near."""
+    known = {name.lower(): name for name in names}
+    near = get_close_matches(word.lower(), known, n=1)
+    return known[near[0]] if near else ""
+
+
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """Return "; did you mean 'x'?" for the nearest known word, or "" if none is near."""
-    near = get_close_matches(word, list(names), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(word, names)
+    return f"; did you mean {near!r}?" if near else ""

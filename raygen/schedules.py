@@ -123,7 +123,10 @@ def last_value(setting: Any) -> Any:
 
 
 def _number_or_schedule(number: TypeAdapter[float], ends: TypeAdapter[float], value: Any) -> Any:
-    if isinstance(value, Mapping) and "schedule" in value:
+    if isinstance(value, Mapping) and "schedule" not in value:
+        example = "{schedule: linear, from: 0.1, to: 0.01}"
+        raise ValueError(f"must be a number or a schedule such as {example}")
+    if isinstance(value, Mapping):
         try:
             key_of(KINDS)(str(value["schedule"]))
         except ValueError as error:

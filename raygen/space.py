@@ -309,6 +309,8 @@ def _parse_range(
             document.fail((*at, "step"), f"must be a positive {kind}")
         if log:
             document.fail((*at, "step"), "a log range cannot have a step")
+        if step > high - low > 0:
+            document.fail((*at, "step"), f"is more than from {low:g} to {high:g}")
         high = _last_step(low, high, step)
     return Parameter(name, dotted(setting), kind, at, condition, low, high, log, step)
 
@@ -426,7 +428,9 @@ def _assign_group(group: Group, document: Document, at: Keys, point: dict[str, A
             case None:
                 if document.replaced(group.where):
                     continue
-                hint = did_you_mean(key, group.children)
+                settings = [p.setting for p in parameters(group)]
+                nested = [name for name in settings if f".{name}".endswith(f".{key}")]
+                hint = f"; {nested[0]} is" if nested else did_you_mean(key, group.children)
                 document.fail(where, f"is not in the space{hint}")
             case Fixed() as fixed:
                 if value != fixed.value and not document.overridden(fixed.where):
@@ -434,6 +438,8 @@ def _assign_group(group: Group, document: Document, at: Keys, point: dict[str, A
             case Parameter() as parameter:
                 if parameter.admits(value):
                     point[parameter.name] = value
+                elif isinstance(value, str) and parameter.choices is None:
+                    document.fail(where, "must be a number")
                 elif not document.overridden(parameter.where):
                     document.fail(where, f"is outside the space: {parameter.rule()}")
             case Group() as inside:

@@ -2,13 +2,12 @@
 
 import re
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from raygen.document import Document, Keys, shown, spoken
-from raygen.errors import InputError, did_you_mean
+from raygen.errors import InputError, did_you_mean, nearest
 from raygen.plugins import is_reference, resolve
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -36,6 +35,8 @@ RULES = {
     "other_kind": "does not go with the settings beside it",
 }  # fmt: skip
 KINDS = ("float", "int", "choice", "one_of")  # of parameters
+# What a word in place of a mapping is, where that goes without saying.
+TITLES = {"data": "source", **dict.fromkeys(("loss", "model", "sampler", "scheduler"), "name")}
 SCALARS = (NUMBER, WHOLE, TEXT, SWITCH)
 
 
@@ -60,19 +61,10 @@ def checked(
         meant: set[Keys] = set()
         # Unknown names first: a name that is missing only because it is misspelt is one mistake.
         mistakes = sorted(_as_unions(error.errors()), key=lambda e: e["type"] == "missing")
-        parameters = {  # of what is searched, misspelt; what else is said of their settings follows
-            at[:-1]: _line(document, place(at), mistake, [*KINDS])
-            for mistake in mistakes
-            for at, _ in [_untagged(model, mistake["loc"])]
-            if _is_parameter(place(at), mistake)
-        }
         for mistake in mistakes:
             if mistake["type"] == "union_tag_not_found" and error.error_count() > 1:
                 continue  # what the tag stands in is wrong, and reported itself
             at, names = _untagged(model, mistake["loc"])
-            if line := parameters.get(at[:-1]) or parameters.get(at):
-                lines[line] = None
-                continue
             if mistake["type"] == "union_tag_invalid":
                 at = (*at, mistake["ctx"]["discriminator"].strip("'"))
             names = _own_names(data, at) or names
@@ -81,8 +73,8 @@ def checked(
             # A name that another kind of this setting has is no misspelling of a name.
             if mistake["type"] == "extra_forbidden" and at[-1] in names:
                 mistake, names = {**mistake, "type": "other_kind"}, []
-            elif mistake["type"] == "extra_forbidden":
-                meant |= {(*at[:-1], name) for name in get_close_matches(str(at[-1]), names, 1)}
+            elif mistake["type"] == "extra_forbidden" and (near := nearest(str(at[-1]), names)):
+                meant.add((*at[:-1], near))
             if at not in meant:
                 lines[_line(document, place(at), mistake, names)] = None
         raise InputError("\n".join(lines)) from None
@@ -134,19 +126,18 @@ def _line(document: Document, at: Keys, mistake: Any, names: list[str]) -> str:
         hint = did_you_mean(tag, choices.split(", "))
         said, rule = f"{shown(tag)}: ", f"unknown name, choose from {choices}{hint}"
     elif mistake["type"] == "extra_forbidden":
-        hint = did_you_mean(str(at[-1]), names)
-        rule = f"unknown name, choose from {', '.join(sorted(names))}{hint}"
+        rule = _unknown(at, value, names)
     elif mistake["type"] == "missing":
         said = ""
     elif mistake["type"] == "literal_error" and isinstance(value, str):
         choices = mistake["ctx"]["expected"].replace("'", "").replace(" or ", ", ")
         rule = f"unknown name, choose from {choices}{did_you_mean(value, choices.split(', '))}"
-    elif mistake["type"] == "model_type" and isinstance(value, str):
-        rule += f", such as {{name: {value}}}"
+    elif mistake["type"] == "model_type" and isinstance(value, str) and at[-1] in TITLES:
+        rule += f", such as {{{TITLES[at[-1]]}: {value}}}"
     elif mistake["type"] == "tuple_type" and not isinstance(value, dict):
         rule += f": [{shown(value)}]"
-    elif isinstance(value, dict) and rule.startswith(SCALARS):
-        rule += _no_mapping(at, value, "int" if rule == WHOLE else "float")
+    elif rule.startswith(SCALARS) or mistake["type"] == "literal_error":
+        rule += _not_one_value(at, value, rule)
     return f"{document.mark(at)}: {spoken(at)}: {said}{rule}"
 
 
@@ -160,23 +151,38 @@ def _rule(mistake: Any) -> str:
     return re.sub(r"^[A-Z]\w*( \w+)? should ", "must ", rule)
 
 
-def _no_mapping(at: Keys, value: dict[str, Any], kind: str) -> str:
-    """What a mapping in place of one value may have been meant as: `kind` is an example."""
+def _unknown(at: Keys, value: Any, names: list[str]) -> str:
+    """What is said of a name that its group does not have."""
+    name = str(at[-1])
+    if at[:1] == ("space",) and isinstance(value, dict | list) and nearest(name, KINDS):
+        if name in KINDS:
+            return "stands in the wrong place: a parameter is the value of one setting"
+        names = [*KINDS]
+    return f"unknown name, choose from {', '.join(sorted(names))}{did_you_mean(name, names)}"
+
+
+def _not_one_value(at: Keys, value: Any, rule: str) -> str:
+    """What a mapping or a list in place of one value may have been meant as; "" if it is neither.
+
+    `rule`: what the value must be.
+    """
+    if not isinstance(value, dict | list):
+        return ""
     if "schedule" in value:
         return ": this setting takes no schedule"
     if at[:1] != ("space",):
-        return ": only settings below `space` are searched" if value.keys() & {*KINDS} else ""
-    hint = did_you_mean(str(next(iter(value), "")), KINDS)
-    return f", or a parameter such as {{{kind}: [low, high]}}{hint}"
-
-
-def _is_parameter(at: Keys, mistake: Any) -> bool:
-    """Whether an unknown name was meant as the kind of a parameter, such as float, and misspelt."""
-    if mistake["type"] != "extra_forbidden" or at[:1] != ("space",):
-        return False
-    return isinstance(mistake["input"], dict | list) and any(
-        get_close_matches(str(at[-1]), KINDS, 1)
-    )
+        searched = isinstance(value, dict) and value.keys() & {*KINDS}
+        return ": only settings below `space` are searched" if searched else ""
+    if isinstance(value, dict) and value.keys() & {*KINDS}:  # where it may, it has been drawn
+        return ": a parameter cannot stand in its place"
+    example = "choice: [a, b]"
+    if rule.startswith((NUMBER, WHOLE)) and isinstance(value, dict):
+        example = f"{'int' if rule == WHOLE else 'float'}: [low, high]"
+    elif isinstance(value, list):
+        example = f"choice: [{', '.join(map(str, value))}]"
+    words = map(str, value) if isinstance(value, dict) else ()
+    hints = (did_you_mean(word, (*KINDS, "schedule")) for word in words)
+    return f", or a parameter such as {{{example}}}{next(filter(None, hints), '')}"
 
 
 def _untagged(model: type[BaseModel], loc: tuple[Any, ...]) -> tuple[Keys, list[str]]:
