@@ -28,7 +28,7 @@ DEADLINE = pytest.StashKey[float]()
 # Rooms in the order in which they start; what has no place in it, all that is short, starts at "".
 # The longest start first, or one of them is left alone at the end; what starts last is skipped
 # first on a slow machine.
-ROOMS = ("hosts", "test_wholes", "test_inception", "", "ray", "test_recipes", "test_drills",
+ROOMS = ("hosts", "test_wholes", "ray", "test_inception", "", "test_recipes", "test_drills",
          "test_waiting")  # fmt: skip
 
 
