@@ -178,7 +178,7 @@ def _not_one_value(at: Keys, value: Any, rule: str) -> str:
     example = "choice: [a, b]"
     if rule.startswith((NUMBER, WHOLE)) and isinstance(value, dict):
         example = f"{'int' if rule == WHOLE else 'float'}: [low, high]"
-    elif isinstance(value, list) and len(value) < 5 and {int, float} >= {*map(type, value)}:
+    elif isinstance(value, list) and 0 < len(value) < 5 and {int, float} >= {*map(type, value)}:
         example = f"choice: {value}"
     words = map(str, value) if isinstance(value, dict) else ()
     hints = (did_you_mean(word, (*KINDS, "schedule")) for word in words)
