@@ -215,9 +215,9 @@ def _check_draws(
 def _draws(space: Group, start: tuple[dict[str, Any], ...]) -> Iterator[Draw]:
     """Every end of every range, every choice and every starting point; all else at random."""
     # Ends first: of a range that leaves what is admitted, a user then reads a number of theirs.
-    lows = {p.name: p.ends()[0] for p in parameters(space)}
-    needed = conditions(space)
-    ends = [{**lows, **needed[p.name], p.name: end} for p in parameters(space) for end in p.ends()]
+    searched, needed = parameters(space), conditions(space)
+    lows = {p.name: p.ends()[0] for p in searched}
+    ends = [{**lows, **needed[p.name], p.name: end} for p in searched for end in p.ends()]
     random: list[dict[str, Any]] = [{} for _ in range(CHECKED_DRAWS)]
     for seed, values in enumerate([*ends, *random, *start]):
         yield sample(space, RandomSuggester(seed, values))

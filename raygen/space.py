@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol
 
 from raygen.document import Document, Keys, dotted
 from raygen.errors import did_you_mean
-from raygen.validation import KINDS
+from raygen.validation import PARAMETER_KINDS
 
 OPTIONS = {
     "float": {"float", "log", "step"},
@@ -261,7 +261,7 @@ def _parse_group(
     children: dict[str, Node] = {}
     for key, value in (document.get(at) or {}).items():
         child, where = (*setting, key), (*at, key)
-        kinds = [kind for kind in KINDS if isinstance(value, Mapping) and kind in value]
+        kinds = [kind for kind in PARAMETER_KINDS if isinstance(value, Mapping) and kind in value]
         if not isinstance(value, Mapping):
             children[key] = Fixed(value, where)
         elif not kinds:

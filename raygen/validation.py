@@ -34,7 +34,7 @@ RULES = {
     "missing": "is required", "union_tag_not_found": "needs a {discriminator}", "union": "{rule}",
     "other_kind": "does not go with the settings beside it",
 }  # fmt: skip
-KINDS = ("float", "int", "choice", "one_of")  # of parameters
+PARAMETER_KINDS = ("float", "int", "choice", "one_of")
 # What a word in place of a mapping is, where that goes without saying.
 TITLES = {"data": "source", **dict.fromkeys(("loss", "model", "sampler", "scheduler"), "name")}
 SCALARS = (NUMBER, WHOLE, TEXT, SWITCH)
@@ -154,10 +154,10 @@ def _rule(mistake: Any) -> str:
 def _unknown(at: Keys, value: Any, names: list[str]) -> str:
     """What is said of a name that its group does not have."""
     name = str(at[-1])
-    if at[:1] == ("space",) and isinstance(value, dict | list) and nearest(name, KINDS):
-        if name in KINDS:
+    if at[:1] == ("space",) and isinstance(value, dict | list) and nearest(name, PARAMETER_KINDS):
+        if name in PARAMETER_KINDS:
             return "stands in the wrong place: a parameter is the value of one setting"
-        names = [*KINDS]
+        names = [*PARAMETER_KINDS]
     return f"unknown name, choose from {', '.join(sorted(names))}{did_you_mean(name, names)}"
 
 
@@ -171,9 +171,11 @@ def _not_one_value(at: Keys, value: Any, rule: str) -> str:
     if "schedule" in value:
         return ": this setting takes no schedule"
     if at[:1] != ("space",):
-        searched = isinstance(value, dict) and value.keys() & {*KINDS}
+        searched = isinstance(value, dict) and value.keys() & {*PARAMETER_KINDS}
         return ": only settings below `space` are searched" if searched else ""
-    if isinstance(value, dict) and value.keys() & {*KINDS}:  # where it may, it has been drawn
+    if isinstance(value, dict) and value.keys() & {
+        *PARAMETER_KINDS
+    }:  # where it may, it has been drawn
         return ": a parameter cannot stand in its place"
     example = "choice: [a, b]"
     if rule.startswith((NUMBER, WHOLE)) and isinstance(value, dict):
@@ -181,7 +183,7 @@ def _not_one_value(at: Keys, value: Any, rule: str) -> str:
     elif isinstance(value, list) and 0 < len(value) < 5 and {int, float} >= {*map(type, value)}:
         example = f"choice: {value}"
     words = map(str, value) if isinstance(value, dict) else ()
-    hints = (did_you_mean(word, (*KINDS, "schedule")) for word in words)
+    hints = (did_you_mean(word, (*PARAMETER_KINDS, "schedule")) for word in words)
     return f", or a parameter such as {{{example}}}{next(filter(None, hints), '')}"
 
 

@@ -36,11 +36,11 @@ ROOMS = ("hosts", "test_wholes", "ray", "test_inception", "", "test_recipes", "t
 def room_of(file: Path) -> str:
     """What one process of `pytest -n 2` runs alone: a file, whose fixtures are then made once; all
     files that make hosts; all other files that need Ray, for one cluster."""
+    if file.stem in ROOMS:
+        return file.stem
     if "mark.ray" not in file.read_text(encoding="utf-8"):
-        return file.stem if file.stem in ROOMS else str(file)
-    if file.parent.name == "cluster":
-        return "hosts"
-    return file.stem if file.stem in ROOMS else "ray"
+        return str(file)
+    return "hosts" if file.parent.name == "cluster" else "ray"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
